@@ -1,0 +1,74 @@
+"""The LightningDataModule: a split data set in, batches of index tensors out."""
+
+from __future__ import annotations
+
+import pytorch_lightning as pl
+
+from kgrec.data.batches import PointwiseEpochs, RowBatches
+from kgrec.data.dataset import RecDataset
+from kgrec.errors import ConfigError
+
+
+class KGDataModule(pl.LightningDataModule):
+    """Serves training epochs with negatives, and the rows of validation and test.
+
+    Under ``protocol=clean`` validation and test have a second loader: the same positives
+    against popularity-matched negatives.
+
+    Args:
+        dataset: a split data set.
+        batch_size: training rows a batch.
+        eval_batch_size: rows a batch when scoring.
+        negatives: "resampled", anew each epoch among the items that are no training positive of
+            the user, or "static".
+        ratio: negatives a positive when resampled.
+        seed: of the run.
+
+    Raises:
+        ConfigError: a value that cannot work.
+    """
+
+    def __init__(
+        self,
+        dataset: RecDataset,
+        batch_size: int,
+        eval_batch_size: int,
+        negatives: str = "resampled",
+        ratio: int = 1,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if negatives not in ("resampled", "static"):
+            raise ConfigError(f"negatives.name: found {negatives!r}, expected resampled or static")
+        if not isinstance(ratio, int) or ratio < 1 or (negatives == "static" and ratio != 1):
+            expected = "1 (static negatives are drawn once)" if negatives == "static" else ">= 1"
+            raise ConfigError(f"negatives.ratio: found {ratio}, expected {expected}")
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise ConfigError(f"batch_size: found {batch_size}, expected an integer >= 1")
+        self.dataset = dataset
+        self.eval_batch_size = eval_batch_size
+        self.train_batches = PointwiseEpochs(
+            dataset.train,
+            dataset.static_negatives if negatives == "static" else None,
+            ratio,
+            batch_size,
+            seed,
+            epoch=lambda: self.trainer.current_epoch if self.trainer else 0,
+        )
+
+    def train_dataloader(self) -> PointwiseEpochs:
+        """An epoch of training batches."""
+        return self.train_batches
+
+    def val_dataloader(self) -> list[RowBatches]:
+        """Validation rows; under clean, the popularity-matched ones second."""
+        return self._held_out("val")
+
+    def test_dataloader(self) -> list[RowBatches]:
+        """Test rows; under clean, the popularity-matched ones second."""
+        return self._held_out("test")
+
+    def _held_out(self, name: str) -> list[RowBatches]:
+        parts = [self.dataset.val if name == "val" else self.dataset.test]
+        parts += [self.dataset.matched[name]] if name in self.dataset.matched else []
+        return [RowBatches(rows, self.eval_batch_size) for rows in parts]

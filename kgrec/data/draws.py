@@ -1,0 +1,22 @@
+"""Random draws that can be repeated: every one comes from (seed, purpose, epoch)."""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+
+
+def generator(seed: int, purpose: str, epoch: int = 0) -> torch.Generator:
+    """A CPU generator for one purpose, alike on every rank and in every resumed run.
+
+    Because nothing is carried over from one epoch to the next, resuming needs no saved
+    generator state.
+
+    Args:
+        seed: the run's or the data set's seed.
+        purpose: what is drawn ("split", "negatives", …); other purposes draw independently.
+        epoch: for what is drawn anew each epoch.
+    """
+    digest = hashlib.sha256(f"{seed}/{purpose}/{epoch}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)

@@ -1,0 +1,105 @@
+"""User-item pairs, frozen, and the keys by which they are looked up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """Distinct user-item pairs, sorted by user, then item.
+
+    Attributes:
+        users: (n,) int64, in [0, num_users).
+        items: (n,) int64, in [0, num_items); an item is the entity of the same number.
+        num_users: users of the whole data set, also those without a pair here.
+        num_items: items of the whole data set.
+    """
+
+    users: Tensor
+    items: Tensor
+    num_users: int
+    num_items: int
+
+    @classmethod
+    def from_pairs(
+        cls, users: Tensor, items: Tensor, num_users: int, num_items: int
+    ) -> Interactions:
+        """Sorts the pairs and keeps each once."""
+        keys = torch.unique(users * num_items + items)
+        return cls(keys // num_items, keys % num_items, num_users, num_items)
+
+    def __len__(self) -> int:
+        return self.users.numel()
+
+    @property
+    def keys(self) -> Tensor:
+        """(n,) ``user * num_items + item``, ascending: one number a pair."""
+        return self.users * self.num_items + self.items
+
+    def contains(self, users: Tensor, items: Tensor) -> Tensor:
+        """(m,) bool: which of the given pairs are here."""
+        if len(self) == 0:
+            return torch.zeros_like(users, dtype=torch.bool)
+        wanted = users * self.num_items + items
+        at = torch.searchsorted(self.keys, wanted).clamp_(max=len(self) - 1)
+        return self.keys[at] == wanted
+
+    def user_degrees(self) -> Tensor:
+        """(num_users,) number of pairs of each user."""
+        return torch.bincount(self.users, minlength=self.num_users)
+
+    def item_degrees(self) -> Tensor:
+        """(num_items,) number of pairs of each item: its popularity."""
+        return torch.bincount(self.items, minlength=self.num_items)
+
+    def take(self, index: Tensor) -> Interactions:
+        """The pairs at ``index`` (positions, or a mask)."""
+        return Interactions.from_pairs(
+            self.users[index], self.items[index], self.num_users, self.num_items
+        )
+
+    def union(self, other: Interactions) -> Interactions:
+        """The pairs that are in either."""
+        return Interactions.from_pairs(
+            torch.cat([self.users, other.users]),
+            torch.cat([self.items, other.items]),
+            self.num_users,
+            self.num_items,
+        )
+
+
+@dataclass(frozen=True)
+class LabelledRows:
+    """Rows for click-through evaluation, or a fixed set to train on.
+
+    Attributes:
+        users: (n,) int64.
+        items: (n,) int64.
+        labels: (n,) float32, 1 for a positive and 0 for a sampled negative.
+    """
+
+    users: Tensor
+    items: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return self.users.numel()
+
+    @classmethod
+    def from_parts(
+        cls, positives: tuple[Tensor, Tensor], negatives: tuple[Tensor, Tensor]
+    ) -> LabelledRows:
+        """Positives first, then negatives; each part is (users, items)."""
+        return cls(
+            torch.cat([positives[0], negatives[0]]),
+            torch.cat([positives[1], negatives[1]]),
+            torch.cat([torch.ones(len(positives[0])), torch.zeros(len(negatives[0]))]),
+        )
+
+    def take(self, index: Tensor) -> LabelledRows:
+        """The rows at ``index`` (positions, or a mask)."""
+        return LabelledRows(self.users[index], self.items[index], self.labels[index])

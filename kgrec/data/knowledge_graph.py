@@ -1,0 +1,110 @@
+"""The knowledge graph, frozen, and the neighbourhoods S(v) that models see of it.
+
+Shapes: E entities, M triples, N entries of S over all entities.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Neighborhood(NamedTuple):
+    """S(v) of every entity in one compressed sparse row (CSR) table.
+
+    The neighbours of entity v stand at ``indptr[v]:indptr[v + 1]``; an entity without
+    neighbours has an empty range.
+
+    Attributes:
+        indptr: (E + 1,) int64.
+        neighbors: (N,) int64, the neighbouring entities.
+        relations: (N,) int64, the relation that leads to each.
+    """
+
+    indptr: Tensor
+    neighbors: Tensor
+    relations: Tensor
+
+    @property
+    def degrees(self) -> Tensor:
+        """(E,) number of neighbours of each entity."""
+        return self.indptr.diff()
+
+    @classmethod
+    def from_edges(
+        cls, owners: Tensor, neighbors: Tensor, relations: Tensor, num_entities: int
+    ) -> Neighborhood:
+        """Groups edges by the entity that owns them; the order within an entity is kept."""
+        order = torch.argsort(owners, stable=True)
+        counts = torch.bincount(owners, minlength=num_entities)
+        return cls(_offsets(counts), neighbors[order], relations[order])
+
+    def sample(self, K: int, generator: torch.Generator) -> Neighborhood:
+        """Draws K neighbours of every entity that has any (KGCN, section 3.2).
+
+        Without replacement where an entity has at least K neighbours, else with replacement.
+        """
+        degrees = self.degrees
+        rows = torch.repeat_interleave(torch.arange(len(degrees)), degrees)  # (N,)
+        # Without replacement: shuffle within each entity, keep the first K. A random key per
+        # edge and two stable sorts shuffle all entities at once.
+        keys = torch.rand(len(rows), generator=generator, dtype=torch.float64)
+        shuffled = torch.argsort(keys)
+        shuffled = shuffled[torch.argsort(rows[shuffled], stable=True)]  # (N,) grouped by row
+        rank = torch.arange(len(rows)) - self.indptr[:-1].repeat_interleave(degrees)
+        taken = shuffled[(rank < K) & (degrees[rows] >= K)]
+        # With replacement for the rest.
+        few = torch.nonzero((degrees > 0) & (degrees < K)).squeeze(1)
+        draw = torch.rand(len(few), K, generator=generator, dtype=torch.float64)
+        offset = (draw * degrees[few, None]).long()  # (few, K)
+        drawn = (self.indptr[few, None] + offset).flatten()
+        picked = torch.cat([taken, drawn])
+        return Neighborhood.from_edges(
+            rows[picked], self.neighbors[picked], self.relations[picked], len(degrees)
+        )
+
+
+@dataclass(frozen=True)
+class KnowledgeGraph:
+    """A set of triples (head, relation, tail) over integer ids.
+
+    Attributes:
+        heads: (M,) int64.
+        relations: (M,) int64.
+        tails: (M,) int64.
+        num_entities: entities, the items among them being 0 … num_items - 1.
+        num_relations: relations.
+    """
+
+    heads: Tensor
+    relations: Tensor
+    tails: Tensor
+    num_entities: int
+    num_relations: int
+
+    def __len__(self) -> int:
+        return self.heads.numel()
+
+    def neighborhood(self) -> Neighborhood:
+        """S(v) of every entity, the graph taken as undirected.
+
+        An edge is seen from both ends. S(v) is a set of (relation, neighbour) pairs: what two
+        triples say alike (a self-loop from its two ends, or both directions of one relation)
+        stands there once.
+        """
+        owners = torch.cat([self.heads, self.tails])
+        others = torch.cat([self.tails, self.heads])
+        relations = self.relations.repeat(2)
+        keys = torch.unique((owners * self.num_relations + relations) * self.num_entities + others)
+        others = keys % self.num_entities
+        pairs = keys // self.num_entities
+        return Neighborhood.from_edges(
+            pairs // self.num_relations, others, pairs % self.num_relations, self.num_entities
+        )
+
+
+def _offsets(counts: Tensor) -> Tensor:
+    return torch.cat([counts.new_zeros(1), counts.cumsum(0)])

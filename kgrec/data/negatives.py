@@ -1,0 +1,137 @@
+"""Negative sampling: exact, vectorised, without rejection against the excluded pairs.
+
+The items that user u may be given as negatives are the complement of a sorted list
+p_0 < p_1 < … of excluded items. The k-th of them is k + #{i : p_i - i <= k}, so a uniform
+draw is a uniform k and one binary search, on any device and for all rows at once.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from kgrec.data.interactions import Interactions
+
+
+class NegativeSampler:
+    """Draws items that are not among a user's excluded ones.
+
+    Args:
+        excluded: the pairs that must not be drawn.
+    """
+
+    def __init__(self, excluded: Interactions) -> None:
+        degrees = excluded.user_degrees()
+        self.num_items = excluded.num_items
+        self.free = self.num_items - degrees  # (num_users,) items that may be drawn
+        self._starts = degrees.cumsum(0) - degrees
+        rank = torch.arange(len(excluded)) - self._starts.repeat_interleave(degrees)
+        # p_i - i does not decrease within a user, so these keys ascend over all users.
+        self._keys = excluded.users * (self.num_items + 1) + excluded.items - rank
+
+    def nth_free(self, users: Tensor, k: Tensor) -> Tensor:
+        """(n,) the k-th item, 0 <= k < free[users], that is not excluded for each user."""
+        below = torch.searchsorted(self._keys, users * (self.num_items + 1) + k, right=True)
+        return k + below - self._starts[users]
+
+    def draw(self, users: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draws one item a row, uniformly and with replacement.
+
+        Args:
+            users: (n,) int64.
+            generator: CPU generator.
+
+        Returns:
+            (users, items), each (m,); m < n only where a user has no item left to draw, whose
+            rows fall out.
+        """
+        users = users[self.free[users] > 0]
+        k = _uniform_below(self.free[users], generator)
+        return users, self.nth_free(users, k)
+
+    def draw_distinct(self, counts: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draws ``counts[u]`` distinct items for every user u, uniformly over such sets.
+
+        Args:
+            counts: (num_users,) how many to draw; a user with fewer free items gets them all.
+            generator: CPU generator.
+
+        Returns:
+            (users, items), sorted by user, then item.
+        """
+        counts = torch.minimum(counts, self.free)
+        # Where at most half of the free items are wanted, draw and redraw what came twice; else
+        # shuffle the free items, fewer than twice as many as are wanted.
+        sparse = counts * 2 <= self.free
+        users, k = _redraw(torch.where(sparse, counts, 0), self.free, generator)
+        more_users, more_k = _shuffle(torch.where(sparse, 0, counts), self.free, generator)
+        users, k = torch.cat([users, more_users]), torch.cat([k, more_k])
+        keys = (users * self.num_items + self.nth_free(users, k)).sort().values
+        return keys // self.num_items, keys % self.num_items
+
+
+def _uniform_below(bounds: Tensor, generator: torch.Generator) -> Tensor:
+    """(n,) int64, uniform in [0, bounds)."""
+    draw = torch.rand(bounds.shape, generator=generator, dtype=torch.float64)
+    return torch.minimum((draw * bounds).long(), bounds - 1)
+
+
+def _redraw(counts: Tensor, free: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """``counts[u]`` distinct k < free[u]; what repeats an earlier draw is drawn again."""
+    users = torch.repeat_interleave(torch.arange(len(counts)), counts)
+    width = int(free.max()) + 1
+    keys = torch.empty(0, dtype=torch.int64)
+    missing = users
+    while len(missing):
+        drawn = missing * width + _uniform_below(free[missing], generator)
+        keys = torch.unique(torch.cat([keys, drawn]))
+        still = counts - torch.bincount(keys // width, minlength=len(counts))
+        missing = torch.repeat_interleave(torch.arange(len(counts)), still)
+    return keys // width, keys % width
+
+
+def _shuffle(counts: Tensor, free: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """``counts[u]`` distinct k < free[u]: the first of a random order of them all."""
+    chosen = torch.nonzero(counts).squeeze(1)
+    sizes = free[chosen]
+    owner = torch.repeat_interleave(torch.arange(len(chosen)), sizes)
+    k = torch.arange(len(owner)) - (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
+    order = torch.argsort(torch.rand(len(owner), generator=generator, dtype=torch.float64))
+    order = order[torch.argsort(owner[order], stable=True)]
+    kept = order[k < counts[chosen][owner]]  # position within the owner's block < count
+    return chosen[owner[kept]], k[kept]
+
+
+def draw_popularity_matched(
+    positives: Interactions,
+    excluded: Interactions,
+    generator: torch.Generator,
+    max_rounds: int = 200,
+) -> tuple[Tensor, Tensor]:
+    """One negative a positive, drawn as often as items occur among ``positives`` themselves.
+
+    Against such negatives the popularity of an item says nothing. Drawn with replacement, by
+    rejection: a row that hits an excluded pair is drawn again.
+
+    Args:
+        positives: the pairs of one split.
+        excluded: pairs that must not be drawn: the positives of every split.
+        generator: CPU generator.
+        max_rounds: after so many tries a row falls out (its user has nearly every item).
+
+    Returns:
+        (users, items), each (m,), m <= len(positives).
+    """
+    users, items = [], []
+    missing = positives.users
+    for _ in range(max_rounds):
+        if len(missing) == 0:
+            break
+        rows = torch.randint(len(positives), (len(missing),), generator=generator)
+        drawn = positives.items[rows]
+        hit = excluded.contains(missing, drawn)
+        users.append(missing[~hit])
+        items.append(drawn[~hit])
+        missing = missing[hit]
+    empty = torch.empty(0, dtype=torch.int64)
+    return torch.cat([empty, *users]), torch.cat([empty, *items])

@@ -1,0 +1,145 @@
+"""The two evaluation protocols: from prepared data to a split data set.
+
+``paper``: balanced negatives are drawn first, then all rows are split, as the released KGCN
+code does. Because each user is balanced before the split, a user's training balance tells of
+the test labels; figures under this protocol are for comparison with the paper.
+
+``clean``: positives are split first; evaluation negatives are then drawn for each split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from kgrec.data.account import Account
+from kgrec.data.dataset import PreparedData, RecDataset
+from kgrec.data.draws import generator
+from kgrec.data.interactions import Interactions, LabelledRows
+from kgrec.data.negatives import NegativeSampler, draw_popularity_matched
+from kgrec.data.splits import TEST, TRAIN, VAL, Split
+from kgrec.errors import DataError
+
+Protocol = Callable[[PreparedData, Split], RecDataset]
+
+
+def paper(data: PreparedData, split: Split) -> RecDataset:
+    """Negatives before the split (KGCN, section 4.3, and the released preprocessing).
+
+    Each user gets as many distinct negatives as it has positives, from the items it has not
+    rated at all; where the files bring their own label-0 rows, those are used.
+
+    Args:
+        data: prepared data.
+        split: which row goes where.
+    """
+    positives, account, seed = data.positives, data.account.copy(), data.seed
+    if data.given_negatives is None:
+        sampler = NegativeSampler(data.rated)
+        wanted = positives.user_degrees()
+        negatives = sampler.draw_distinct(wanted, generator(seed, "evaluation negatives"))
+        account.add("protocol", "negatives drawn before the split", len(negatives[0]))
+        account.add(
+            "protocol",
+            "negatives that could not be drawn (the user has rated too many items)",
+            int(wanted.sum()) - len(negatives[0]),
+        )
+    else:
+        negatives = data.given_negatives
+        account.add("protocol", "negatives given in the files", len(negatives[0]))
+        twice = len(negatives[0]) - len(
+            Interactions.from_pairs(*negatives, positives.num_users, positives.num_items)
+        )
+        account.add("protocol", "of these, pairs that stand there twice, kept", twice)
+    rows = LabelledRows.from_parts((positives.users, positives.items), negatives)
+    parts = split(rows, generator(seed, "split"))
+    train = rows.take(parts == TRAIN)
+    liked = train.labels > 0
+    return _finish(
+        data,
+        "paper",
+        Interactions.from_pairs(
+            train.users[liked], train.items[liked], positives.num_users, positives.num_items
+        ),
+        (train.users[~liked], train.items[~liked]),
+        {"val": rows.take(parts == VAL), "test": rows.take(parts == TEST)},
+        {},
+        account,
+    )
+
+
+def clean(data: PreparedData, split: Split) -> RecDataset:
+    """Positives are split first; each split then gets negatives of its own.
+
+    For each user as many as that split's positives of the user, distinct, from items that are
+    no positive of the user in any split. A second set of negatives is drawn in proportion to
+    how often an item occurs among that split's own positives.
+
+    Args:
+        data: prepared data.
+        split: which positive goes where.
+    """
+    positives, account, seed = data.positives, data.account.copy(), data.seed
+    parts = split(positives, generator(seed, "split"))
+    sampler = NegativeSampler(positives)
+    held_out, matched = {}, {}
+    for name, part in (("val", VAL), ("test", TEST)):
+        own = positives.take(parts == part)
+        negatives = sampler.draw_distinct(own.user_degrees(), generator(seed, f"{name} negatives"))
+        account.add("protocol", f"{name} negatives drawn after the split", len(negatives[0]))
+        account.add(
+            "protocol",
+            f"{name} negatives that could not be drawn (the user has too many items)",
+            len(own) - len(negatives[0]),
+        )
+        held_out[name] = LabelledRows.from_parts((own.users, own.items), negatives)
+        popular = draw_popularity_matched(own, positives, generator(seed, f"{name} matched"))
+        account.add("protocol", f"{name} popularity-matched negatives drawn", len(popular[0]))
+        account.add(
+            "protocol",
+            f"{name} popularity-matched negatives that could not be drawn",
+            len(own) - len(popular[0]),
+        )
+        matched[name] = LabelledRows.from_parts((own.users, own.items), popular)
+    train = positives.take(parts == TRAIN)
+    static = NegativeSampler(train).draw(train.users, generator(seed, "static negatives"))
+    return _finish(data, "clean", train, static, held_out, matched, account)
+
+
+def _finish(
+    data: PreparedData,
+    protocol: str,
+    train: Interactions,
+    static_negatives: tuple[Tensor, Tensor],
+    held_out: dict[str, LabelledRows],
+    matched: dict[str, LabelledRows],
+    account: Account,
+) -> RecDataset:
+    val, test = held_out["val"], held_out["test"]
+    for name, rows in (("train", train), ("val", val), ("test", test)):
+        account.add("split", "train positives" if name == "train" else f"{name} rows", len(rows))
+        if len(rows) == 0:
+            raise DataError(
+                f"dataset {data.name}: found {len(data.positives)} positives, too few to give the "
+                f"{name} split a row; expected more interactions or other split.ratios"
+            )
+    liked = test.labels > 0
+    testers = torch.unique(test.users[liked])
+    without = int((train.user_degrees()[testers] == 0).sum())
+    account.add("split", "users with a test positive", len(testers))
+    account.add("split", "of these, users without a training positive", without)
+    return RecDataset(
+        name=data.name,
+        protocol=protocol,
+        graph=data.graph,
+        train=train,
+        static_negatives=static_negatives,
+        val=val,
+        test=test,
+        matched=matched,
+        ids=data.ids,
+        account=account,
+        files=data.files,
+    )

@@ -1,0 +1,1 @@
+"""Metrics as pure functions; knows no model, no config and no trainer."""

@@ -1,0 +1,71 @@
+"""Click-through metrics on scored, labelled rows.
+
+Shapes: n rows. Scores are raw: a sigmoid in float32 saturates and makes ties that were none.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def auc(scores: Tensor, labels: Tensor) -> float:
+    """Area under the ROC curve, from ranks; ties count half.
+
+    ``(Σ rank of positives - P(P + 1)/2) / (P·N)`` with P positives, N negatives and average
+    ranks for ties: the probability that a positive scores above a negative.
+
+    Args:
+        scores: (n,) float.
+        labels: (n,) 0 or 1.
+
+    Returns:
+        In [0, 1]; nan where a class is missing.
+    """
+    positive = labels > 0.5
+    P, N = int(positive.sum()), int((~positive).sum())
+    if P == 0 or N == 0:
+        return math.nan
+    _, group, sizes = torch.unique(scores, return_inverse=True, return_counts=True)
+    last = sizes.cumsum(0)  # rank of the last of each group of ties
+    rank = (last - (sizes - 1) / 2).double()[group]
+    return float((rank[positive].sum() - P * (P + 1) / 2) / (P * N))
+
+
+def f1(scores: Tensor, labels: Tensor, threshold: float) -> float:
+    """F1 where a score of at least ``threshold`` says positive: ``2·TP / (2·TP + FP + FN)``.
+
+    Args:
+        scores: (n,) float.
+        labels: (n,) 0 or 1.
+        threshold: on the scale of the scores; 0 for logits is a probability of one half.
+
+    Returns:
+        In [0, 1]; 0 where nothing is or is called positive.
+    """
+    called, positive = scores >= threshold, labels > 0.5
+    hits = int((called & positive).sum())
+    denominator = int(called.sum()) + int(positive.sum())
+    return 2 * hits / denominator if denominator else 0.0
+
+
+def best_f1_threshold(scores: Tensor, labels: Tensor) -> float:
+    """The threshold with the highest F1; the highest such where several are.
+
+    Args:
+        scores: (n,) float, n >= 1.
+        labels: (n,) 0 or 1.
+
+    Returns:
+        One of the scores.
+    """
+    values, order = scores.sort(descending=True)
+    hits = (labels[order] > 0.5).double().cumsum(0)
+    called = torch.arange(1, len(values) + 1, dtype=torch.float64, device=values.device)
+    # Only at the last of a group of ties are all of them called positive.
+    last = torch.ones_like(values, dtype=torch.bool)
+    last[:-1] = values[1:] != values[:-1]
+    found = torch.where(last, 2 * hits / (called + hits[-1]), -1.0)
+    return float(values[found.argmax()])

@@ -1,0 +1,1 @@
+"""Recommenders: one file a model, its equations and paper on top; none knows a config."""

@@ -1,0 +1,126 @@
+"""Models with nothing to train, printed beside every other one.
+
+On the field's usual protocol they are as good as published models; a figure without them says
+little.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from kgrec.data.dataset import RecDataset
+from kgrec.evaluation.ctr import auc
+from kgrec.models.recommender import Recommender
+
+
+class AllPositive(Recommender):
+    """Says yes to everything: F1 = 2/3 on balanced rows, AUC = 1/2.
+
+    Args:
+        num_items: items.
+    """
+
+    def __init__(self, num_items: int) -> None:
+        super().__init__()
+        self.num_items = num_items
+
+    @classmethod
+    def from_dataset(cls, dataset: RecDataset) -> Self:
+        """Binds the model to a data set."""
+        return cls(dataset.num_items)
+
+    def score(self, users: Tensor, items: Tensor, encoded: Any = None) -> Tensor:
+        """(B,) ones, from users (B,) and items (B,)."""
+        return torch.ones(len(users), device=users.device)
+
+
+class Popularity(Recommender):
+    """The number of training positives of the item, whoever the user is.
+
+    Args:
+        num_items: items.
+    """
+
+    logits: ClassVar[bool] = False
+
+    def __init__(self, num_items: int) -> None:
+        super().__init__()
+        self.num_items = num_items
+        self.counts: Tensor
+        self.register_buffer("counts", torch.zeros(num_items))
+
+    @classmethod
+    def from_dataset(cls, dataset: RecDataset) -> Self:
+        """Binds the model to a data set; nothing is counted yet."""
+        return cls(dataset.num_items)
+
+    def precompute(self, dataset: RecDataset) -> None:
+        """Counts the training positives of every item."""
+        self.counts.copy_(dataset.train.item_degrees())
+
+    def score(self, users: Tensor, items: Tensor, encoded: Any = None) -> Tensor:
+        """(B,) counts, from users (B,) and items (B,)."""
+        return self.counts[items]
+
+
+class PopularityBalance(Recommender):
+    """Popularity, and what a balanced split gives away about the user.
+
+    ``log(1 + count(v)) - a * (training positives of u - training negatives of u)``. Where each
+    user is exactly balanced before the split, a user whose training rows are mostly positive
+    has mostly negative test rows; this control shows how much that leak is worth. ``a`` is
+    chosen on validation.
+
+    Args:
+        num_users: users.
+        num_items: items.
+    """
+
+    logits: ClassVar[bool] = False
+    GRID: ClassVar[tuple[float, ...]] = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+
+    def __init__(self, num_users: int, num_items: int) -> None:
+        super().__init__()
+        self.num_items = num_items
+        self.log_counts: Tensor
+        self.balance: Tensor
+        self.a: Tensor
+        self.register_buffer("log_counts", torch.zeros(num_items))
+        self.register_buffer("balance", torch.zeros(num_users))
+        self.register_buffer("a", torch.zeros(()))
+
+    @classmethod
+    def from_dataset(cls, dataset: RecDataset) -> Self:
+        """Binds the model to a data set; nothing is counted yet."""
+        return cls(dataset.num_users, dataset.num_items)
+
+    def precompute(self, dataset: RecDataset) -> None:
+        """Counts, and chooses ``a`` on the validation rows."""
+        negatives = torch.bincount(dataset.static_negatives[0], minlength=dataset.num_users)
+        self.balance.copy_(dataset.train.user_degrees() - negatives)
+        self.log_counts.copy_(dataset.train.item_degrees().log1p())
+        val = dataset.val
+        best = -1.0
+        for a in self.GRID:
+            scores = self.log_counts[val.items] - a * self.balance[val.users]
+            if (found := auc(scores, val.labels)) > best:
+                best = found
+                self.a.fill_(a)
+
+    def score(self, users: Tensor, items: Tensor, encoded: Any = None) -> Tensor:
+        """(B,) scores, from users (B,) and items (B,)."""
+        return self.log_counts[items] - self.a * self.balance[users]
+
+
+class UnseenItem(Popularity):
+    """Whether the item has any training positive.
+
+    The one thing of popularity that popularity-matched negatives can still give away.
+    """
+
+    def score(self, users: Tensor, items: Tensor, encoded: Any = None) -> Tensor:
+        """(B,) 1 for a seen item and 0 for an unseen one, from users (B,) and items (B,)."""
+        return (self.counts[items] > 0).float()

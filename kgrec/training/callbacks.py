@@ -1,0 +1,120 @@
+"""Callbacks: which epoch is kept, when to stop, what is said meanwhile."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar
+from pytorch_lightning.trainer.states import TrainerFn
+
+from kgrec.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+MONITOR = "val/auc"
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Keeps ``best.ckpt``, the epoch with the best validation AUC, and ``last.ckpt``.
+
+    A run that goes on in another folder takes the best checkpoint so far with it, so that it
+    ends as an uninterrupted run would.
+
+    Args:
+        dirpath: where checkpoints go.
+    """
+
+    CHECKPOINT_NAME_LAST = "last"
+
+    def __init__(self, dirpath: str) -> None:
+        super().__init__(
+            dirpath=dirpath,
+            filename="best",
+            monitor=MONITOR,
+            mode="max",
+            save_last=True,
+            auto_insert_metric_name=False,
+            enable_version_counter=False,
+        )
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restores the state, bringing the best checkpoint into this run's folder."""
+        here = Path(str(self.dirpath))
+        best = Path(state_dict["best_model_path"])
+        if not best.is_file():  # the run folder has been moved; last.ckpt lies beside it
+            raise ConfigError(
+                f"ckpt_path: found no {best}, expected the best checkpoint of the run to resume"
+            )
+        target = here / best.name
+        if best.resolve() != target.resolve():
+            here.mkdir(parents=True, exist_ok=True)
+            temporary = target.with_suffix(".incoming")
+            shutil.copyfile(best, temporary)
+            temporary.rename(target)
+        moved = {
+            **state_dict,
+            "dirpath": str(self.dirpath),
+            "best_model_path": str(target),
+            "best_k_models": dict.fromkeys([str(target)], state_dict["best_model_score"]),
+            "kth_best_model_path": str(target),
+            "last_model_path": "",
+        }
+        super().load_state_dict(moved)
+
+
+def early_stopping(patience: int | None) -> Callback | None:
+    """Stops after ``patience`` epochs without a better validation AUC; None: never.
+
+    Raises:
+        ConfigError: patience is no positive integer.
+    """
+    if patience is None:
+        return None
+    if isinstance(patience, bool) or not isinstance(patience, int) or patience < 1:
+        raise ConfigError(f"patience: found {patience!r}, expected an integer >= 1, or null")
+    return EarlyStopping(monitor=MONITOR, mode="max", patience=patience)
+
+
+def progress_bar() -> Callback | None:
+    """A progress bar on a terminal; elsewhere the line per epoch is enough."""
+    return TQDMProgressBar(refresh_rate=20, leave=False) if sys.stderr.isatty() else None
+
+
+class EpochLog(Callback):
+    """One line an epoch, and the time that training takes without validation.
+
+    Attributes:
+        seconds: training seconds of every epoch.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self._start = 0.0
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Starts the clock."""
+        self._start = time.perf_counter()
+
+    def on_validation_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Stops the clock: validation runs inside the training epoch."""
+        if trainer.state.fn == TrainerFn.FITTING:
+            self.seconds.append(time.perf_counter() - self._start)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Says how the epoch went."""
+        figures = trainer.callback_metrics
+        seconds = self.seconds[-1] if self.seconds else time.perf_counter() - self._start
+        log.info(
+            "epoch %3d  %6.2f s  train/loss %.4f  %s %.4f",
+            trainer.current_epoch + 1,
+            seconds,
+            float(figures.get("train/loss", float("nan"))),
+            MONITOR,
+            float(figures.get(MONITOR, float("nan"))),
+        )

@@ -1,0 +1,220 @@
+"""The one LightningModule: trains and tests any Recommender."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from kgrec.data.batches import PointwiseBatch
+from kgrec.data.draws import generator
+from kgrec.errors import CheckpointError
+from kgrec.models.recommender import Recommender, rebuild
+from kgrec.training.metrics import CTRMetrics
+
+# Evaluation loaders, in the order in which the data module gives them.
+LOADERS = ("", "matched/")
+
+
+class RecommenderModule(pl.LightningModule):
+    """Wraps a recommender for a Trainer.
+
+    Optimisation is manual, so that one Lightning batch may later hold several steps.
+
+    Args:
+        recommender: the model.
+        optimizer: from parameter groups to an optimiser; None for a model without training.
+        seed: of the run.
+        dataset: plain facts on the data set, among them its fingerprint; kept in checkpoints.
+    """
+
+    def __init__(
+        self,
+        recommender: Recommender,
+        optimizer: Callable[[list[dict[str, Any]]], Optimizer] | None,
+        seed: int,
+        dataset: dict[str, Any],
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.recommender = recommender
+        self.seed = seed
+        self.dataset = dataset
+        self.threshold = float("nan")  # best for F1 on the last validation
+        self._optimizer = optimizer
+        self._encoded: Any = None
+        self._loss_sum: Tensor | None = None
+        self.metrics = nn.ModuleDict()
+        for stage in ("val", "test"):
+            for loader in LOADERS:
+                self.metrics[_key(stage, loader)] = CTRMetrics(recommender.logits)
+
+    # -------------------------------------------------------------- training
+
+    def configure_optimizers(self) -> Optimizer:
+        """One optimiser; ``weight_decay`` acts on matrices only, not on biases."""
+        assert self._optimizer is not None
+        parameters = [p for p in self.recommender.parameters() if p.requires_grad]
+        groups: list[dict[str, Any]] = [{"params": [p for p in parameters if p.ndim >= 2]}]
+        if vectors := [p for p in parameters if p.ndim < 2]:
+            groups.append({"params": vectors, "weight_decay": 0.0})
+        return self._optimizer(groups)
+
+    def on_train_epoch_start(self) -> None:
+        """Lets the model draw anew what it samples."""
+        self.recommender.resample(generator(self.seed, "neighbors", self.current_epoch))
+        self._loss_sum = torch.zeros((), device=self.device)
+
+    def training_step(self, batches: tuple[Any, ...], batch_idx: int) -> None:
+        """One step on one batch of each kind that the model's loss eats."""
+        optimizer = self.optimizers()
+        optimizer.zero_grad()  # type: ignore[union-attr]
+        loss = self.recommender.loss(*batches)
+        self.manual_backward(loss)
+        optimizer.step()  # type: ignore[union-attr]
+        assert self._loss_sum is not None
+        self._loss_sum += loss.detach()
+        # Once an epoch: logging every step would cost more than the step.
+        if self.trainer.is_last_batch:
+            mean = self._loss_sum / self.trainer.num_training_batches
+            self.log("train/loss", mean, on_step=False, on_epoch=True, batch_size=1)
+
+    # -------------------------------------------------------------- evaluation
+
+    def on_validation_epoch_start(self) -> None:
+        """Computes once what depends on parameters alone."""
+        self._encoded = self.recommender.encode()
+
+    def validation_step(
+        self, batch: PointwiseBatch, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Scores validation rows."""
+        self._take_in("val", batch, dataloader_idx)
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the figures of the whole split, and keeps the threshold with the best F1."""
+        for loader in self._used("val"):
+            metric = self.metrics[_key("val", loader)]
+            figures = metric.compute()
+            threshold = figures.pop("threshold")
+            if not loader:
+                self.threshold = threshold
+                figures["f1_val_threshold"] = metric.f1_at(threshold)
+            self._report(f"val/{loader}", metric, figures)
+
+    def on_test_epoch_start(self) -> None:
+        """Computes once what depends on parameters alone."""
+        self._encoded = self.recommender.encode()
+
+    def test_step(self, batch: PointwiseBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Scores test rows."""
+        self._take_in("test", batch, dataloader_idx)
+
+    def on_test_epoch_end(self) -> None:
+        """Logs the figures of the whole split, F1 also at the validation's threshold."""
+        for loader in self._used("test"):
+            metric = self.metrics[_key("test", loader)]
+            figures = metric.compute()
+            figures.pop("threshold")
+            if not loader:
+                figures["f1_val_threshold"] = metric.f1_at(self.threshold)
+            self._report(f"test/{loader}", metric, figures)
+
+    def _take_in(self, stage: str, batch: PointwiseBatch, loader: int) -> None:
+        scores = self.recommender.score(batch.users, batch.items, self._encoded)
+        self.metrics[_key(stage, LOADERS[loader])].update(scores, batch.labels)
+
+    def _used(self, stage: str) -> list[str]:
+        return [name for name in LOADERS if self.metrics[_key(stage, name)].update_count]
+
+    def _report(self, prefix: str, metric: CTRMetrics, figures: dict[str, float]) -> None:
+        self._encoded = None
+        metric.reset()
+        values = {f"{prefix}{k}": torch.tensor(v, dtype=torch.float64) for k, v in figures.items()}
+        self.log_dict(values)
+
+    # -------------------------------------------------------------- checkpoints
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds what is needed to rebuild the model where its data are gone."""
+        checkpoint["kgrec"] = {"recipe": self.recommender.recipe(), "dataset": self.dataset}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuses the checkpoint of another model or data set.
+
+        Raises:
+            CheckpointError: it is one.
+        """
+        check_checkpoint(checkpoint, self.recommender, self.dataset)
+
+
+def _key(stage: str, loader: str) -> str:
+    return f"{stage}_{loader.strip('/')}"
+
+
+def check_checkpoint(
+    checkpoint: dict[str, Any], recommender: Recommender, dataset: dict[str, Any]
+) -> None:
+    """Checks that a checkpoint belongs to a model and a data set.
+
+    Raises:
+        CheckpointError: it does not; tells the first difference.
+    """
+    if "kgrec" not in checkpoint:
+        raise CheckpointError("ckpt_path: found a checkpoint that kgrec did not write")
+    found, expected = checkpoint["kgrec"]["dataset"], dataset
+    for key in expected:
+        if found.get(key) != expected[key]:
+            raise CheckpointError(
+                f"ckpt_path: found a checkpoint of another data set ({key} {found.get(key)!r}), "
+                f"expected {key} {expected[key]!r}"
+            )
+    recipe, wanted = checkpoint["kgrec"]["recipe"], recommender.recipe()
+    if recipe["class"] != wanted["class"]:
+        raise CheckpointError(
+            f"ckpt_path: found a checkpoint of {recipe['class']}, expected {wanted['class']}"
+        )
+    for key, value in wanted["arguments"].items():
+        if recipe["arguments"].get(key) != value:
+            raise CheckpointError(
+                f"ckpt_path: found a checkpoint with model.{key} "
+                f"{recipe['arguments'].get(key)!r}, expected {value!r}"
+            )
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Reads a checkpoint safely (no code in it is run).
+
+    Raises:
+        CheckpointError: no file is there, or it is no checkpoint.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: found no such file, expected a checkpoint")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise CheckpointError(f"{path}: found no readable checkpoint: {error}") from error
+    if not isinstance(checkpoint, dict) or "kgrec" not in checkpoint:
+        raise CheckpointError(f"{path}: found a file that is no checkpoint of kgrec")
+    return checkpoint
+
+
+def load_recommender(path: Path) -> Recommender:
+    """Rebuilds a model from its checkpoint alone, ready to score.
+
+    Raises:
+        CheckpointError: the file is no checkpoint of kgrec.
+    """
+    checkpoint = read_checkpoint(path)
+    recommender = rebuild(checkpoint["kgrec"]["recipe"])
+    prefix = "recommender."
+    state = checkpoint["state_dict"].items()
+    recommender.load_state_dict(
+        {k.removeprefix(prefix): v for k, v in state if k.startswith(prefix)}
+    )
+    return recommender.eval()
