@@ -5,6 +5,7 @@ Shapes: B rows of a batch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -69,7 +70,7 @@ class PointwiseEpochs:
         )
 
     def __len__(self) -> int:
-        return -(-self.num_rows // self.batch_size)
+        return math.ceil(self.num_rows / self.batch_size)
 
     def rows(self, epoch: int) -> LabelledRows:
         """All rows of one epoch, in the order in which they are served."""
@@ -97,9 +98,9 @@ class RowBatches:
         self.batch_size = batch_size
 
     def __len__(self) -> int:
-        return -(-len(self.rows) // self.batch_size)
+        return math.ceil(len(self.rows) / self.batch_size)
 
     def __iter__(self) -> Iterator[PointwiseBatch]:
         parts = (self.rows.users, self.rows.items, self.rows.labels)
-        for slices in zip(*(part.split(self.batch_size) for part in parts), strict=True):
+        for slices in zip(*(torch.split(part, self.batch_size) for part in parts), strict=True):
             yield PointwiseBatch(*slices)

@@ -170,13 +170,13 @@ def _number_interactions(
         )
     else:
         liked = known.filter(pl.col("rating") >= min_rating)
-    account.add(
-        "interactions",
-        "interactions below the threshold, no positives"
-        if min_rating is None
-        else f"interactions rated below {min_rating:g}, no positives",
-        known.height - liked.height,
-    )
+    if min_rating is not None:
+        what = f"interactions rated below {min_rating:g}, no positives"
+        account.add("interactions", what, known.height - liked.height)
+    elif "rating" in rows.columns:
+        low, high = rows.select(pl.col("rating").min().alias("low"), pl.col("rating").max()).row(0)
+        what = f"rated {low:g} to {high:g}, all taken as positive (dataset.min_rating=null)"
+        account.add("interactions", what, known.height)
     users = liked.select("user").unique(maintain_order=True).with_row_index("user_id")
     if users.is_empty():
         raise DataError(

@@ -13,7 +13,7 @@ looks at gains over one that averages neighbours, and over popularity.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import polars as pl
 import torch
@@ -28,16 +28,14 @@ from kgrec.errors import ConfigError
 
 
 @dataclass(frozen=True)
-class Planted:
+class PlantedData(PreparedData):
     """Synthetic data and the truth behind them.
 
     Attributes:
-        data: as any reader would give them.
         user_relation: (num_users, num_relations) the planted π(u, r).
     """
 
-    data: PreparedData
-    user_relation: Tensor
+    user_relation: Tensor = field(default_factory=lambda: torch.empty(0))
 
 
 def generate(
@@ -45,44 +43,15 @@ def generate(
     seed: int = 0,
     num_users: int = 300,
     num_items: int = 400,
-    num_relations: int = 6,
+    num_relations: int = 4,
     attributes_per_relation: int = 15,
     edges_per_relation: int = 2,
-    positives_per_user: int = 30,
-    taste: float = 3.0,
-    popularity: float = 0.3,
-    noise: float = 0.3,
-) -> PreparedData:
-    """The data of :func:`plant`; the target of conf/dataset/synthetic.yaml."""
-    return plant(
-        name=name,
-        seed=seed,
-        num_users=num_users,
-        num_items=num_items,
-        num_relations=num_relations,
-        attributes_per_relation=attributes_per_relation,
-        edges_per_relation=edges_per_relation,
-        positives_per_user=positives_per_user,
-        taste=taste,
-        popularity=popularity,
-        noise=noise,
-    ).data
-
-
-def plant(
-    name: str = "synthetic",
-    seed: int = 0,
-    num_users: int = 300,
-    num_items: int = 400,
-    num_relations: int = 6,
-    attributes_per_relation: int = 15,
-    edges_per_relation: int = 2,
-    positives_per_user: int = 30,
-    taste: float = 3.0,
-    popularity: float = 0.3,
-    noise: float = 0.3,
+    positives_per_user: int = 60,
+    taste: float = 1.5,
+    popularity: float = 0.2,
+    noise: float = 0.1,
     dimension: int = 4,
-) -> Planted:
+) -> PlantedData:
     """Draws a graph, users and their positives.
 
     Args:
@@ -150,7 +119,7 @@ def plant(
     account.add("graph", "triples generated", len(graph))
     entities = [f"item{i}" for i in range(num_items)]
     entities += [f"attribute{a % A}_of_relation{a // A}" for a in range(R * A)]
-    data = PreparedData(
+    return PlantedData(
         name=name,
         positives=positives,
         rated=positives,
@@ -170,5 +139,5 @@ def plant(
         ),
         account=account,
         seed=seed,
+        user_relation=preference,
     )
-    return Planted(data, preference)

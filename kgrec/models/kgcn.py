@@ -123,9 +123,8 @@ class KGCN(Recommender):
         Raises:
             ConfigError: a setting that cannot work.
         """
-        if K != "all":
-            if isinstance(K, bool) or not isinstance(K, int) or K < 1:
-                raise ConfigError(f"model.K: found {K!r}, expected an integer >= 1, or all")
+        if K != "all" and (isinstance(K, bool) or not isinstance(K, int) or K < 1):
+            raise ConfigError(f"model.K: found {K!r}, expected an integer >= 1, or all")
         if neighbors not in ("static", "resampled"):
             raise ConfigError(f"model.neighbors: found {neighbors!r}, expected static or resampled")
         whole = dataset.graph.neighborhood()
@@ -158,7 +157,7 @@ class KGCN(Recommender):
 
     def score(self, users: Tensor, items: Tensor, encoded: Any = None) -> Tensor:
         """(B,) logits ŷ(u, v), Eq. 7, from users (B,) and items (B,)."""
-        u = self.user_embedding(users)  # (B, d)
+        u: Tensor = self.user_embedding(users)  # (B, d)
         return (u * self.represent(u, items)).sum(dim=-1)
 
     def loss(self, *batches: PointwiseBatch) -> Tensor:
@@ -217,9 +216,9 @@ class KGCN(Recommender):
             offsets: H tensors (n_h + 1,), where the children of each node stand at level h + 1.
             weights: H tensors (n_{h+1},), the weight of each child in its parent's sum.
         """
-        scores = self.user_relation_scores(u).flatten()  # (B * R,)
-        num_relations = len(self.relation_embedding)
-        attention = self.aggregators[0].attention
+        attention, num_relations = self.aggregators[0].attention, len(self.relation_embedding)
+        if attention:
+            scores = self.user_relation_scores(u).flatten()  # (B * R,)
         row = torch.arange(len(items), device=items.device)  # the row each node belongs to
         entities, offsets, weights = [items], [], []
         for _ in range(self.H):
@@ -236,7 +235,7 @@ class KGCN(Recommender):
                 if self.scaling == "released":
                     weight = weight / degrees[parent]
             else:
-                weight = 1.0 / degrees[parent]
+                weight = degrees.to(u.dtype).reciprocal()[parent]
             entities.append(self.neighbors[edge])
             offsets.append(offset)
             weights.append(weight)

@@ -28,7 +28,7 @@ def as_text(table: Table) -> str:
 
 def dataset_tables(data: PreparedData, dataset: RecDataset) -> str:
     """Sizes beside the paper's, and what became of every row."""
-    sizes = Table(title=f"{data.name}, protocol={dataset.protocol}")
+    sizes = Table(title=f"{data.name}, protocol={dataset.protocol}", min_width=40)
     sizes.add_column("")
     sizes.add_column("here", justify="right")
     if data.published_counts:
@@ -49,7 +49,7 @@ def dataset_tables(data: PreparedData, dataset: RecDataset) -> str:
 def results_table(title: str, rows: Mapping[str, Mapping[str, float]]) -> str:
     """Test figures of a model and its controls on the same rows."""
     columns = {c: m for c, m in COLUMNS.items() if any(f"test/{m}" in row for row in rows.values())}
-    table = Table(title=title)
+    table = Table(title=title, min_width=len(title) + 2)
     table.add_column("test")
     for column in columns:
         table.add_column(column, justify="right")

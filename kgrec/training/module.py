@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
@@ -49,10 +49,13 @@ class RecommenderModule(pl.LightningModule):
         self._optimizer = optimizer
         self._encoded: Any = None
         self._loss_sum: Tensor | None = None
-        self.metrics = nn.ModuleDict()
-        for stage in ("val", "test"):
-            for loader in LOADERS:
-                self.metrics[_key(stage, loader)] = CTRMetrics(recommender.logits)
+        self.metrics = nn.ModuleDict(
+            {
+                _key(stage, loader): CTRMetrics(recommender.logits)
+                for stage in ("val", "test")
+                for loader in LOADERS
+            }
+        )
 
     # -------------------------------------------------------------- training
 
@@ -99,7 +102,7 @@ class RecommenderModule(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Logs the figures of the whole split, and keeps the threshold with the best F1."""
         for loader in self._used("val"):
-            metric = self.metrics[_key("val", loader)]
+            metric = self._metric("val", loader)
             figures = metric.compute()
             threshold = figures.pop("threshold")
             if not loader:
@@ -118,7 +121,7 @@ class RecommenderModule(pl.LightningModule):
     def on_test_epoch_end(self) -> None:
         """Logs the figures of the whole split, F1 also at the validation's threshold."""
         for loader in self._used("test"):
-            metric = self.metrics[_key("test", loader)]
+            metric = self._metric("test", loader)
             figures = metric.compute()
             figures.pop("threshold")
             if not loader:
@@ -127,10 +130,13 @@ class RecommenderModule(pl.LightningModule):
 
     def _take_in(self, stage: str, batch: PointwiseBatch, loader: int) -> None:
         scores = self.recommender.score(batch.users, batch.items, self._encoded)
-        self.metrics[_key(stage, LOADERS[loader])].update(scores, batch.labels)
+        self._metric(stage, LOADERS[loader]).update(scores, batch.labels)
 
     def _used(self, stage: str) -> list[str]:
-        return [name for name in LOADERS if self.metrics[_key(stage, name)].update_count]
+        return [loader for loader in LOADERS if self._metric(stage, loader).update_count]
+
+    def _metric(self, stage: str, loader: str) -> CTRMetrics:
+        return cast(CTRMetrics, self.metrics[_key(stage, loader)])
 
     def _report(self, prefix: str, metric: CTRMetrics, figures: dict[str, float]) -> None:
         self._encoded = None

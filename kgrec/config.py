@@ -1,0 +1,120 @@
+"""Configuration: where it lies, whether every key is read, what Hydra's errors mean."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from kgrec.errors import ConfigError, KgrecError
+from kgrec.models.recommender import import_object
+
+TOP_LEVEL_KEYS = (
+    "seed", "epochs", "patience", "batch_size", "eval_batch_size", "threads", "ckpt_path",
+    "dataset", "protocol", "split", "negatives", "model", "settings", "optimizer", "trainer",
+    "callbacks", "logger", "paths",
+)  # fmt: skip
+
+# Groups whose file names a callable, and the arguments that the run itself passes to it.
+TARGETS = {
+    "dataset": (),
+    "protocol": ("data", "split"),
+    "split": (),
+    "model": ("dataset",),
+    "optimizer": ("params",),
+}
+
+# Whole numbers, the least they may be, and whether null is fine too.
+WHOLE_NUMBERS = {
+    "seed": (0, False),
+    "epochs": (1, False),
+    "patience": (1, True),
+    "batch_size": (1, False),
+    "eval_batch_size": (1, True),
+    "threads": (1, True),
+}
+
+
+def conf_dir() -> Path:
+    """The configuration: inside the package when installed, beside it in a checkout."""
+    inside = Path(__file__).parent / "conf"
+    return inside if inside.is_dir() else Path(__file__).parent.parent / "conf"
+
+
+def check(cfg: DictConfig) -> None:
+    """Refuses keys that nothing would read and numbers that cannot work.
+
+    Raises:
+        ConfigError: names the key, what was found and what is expected.
+    """
+    unknown = sorted(set(map(str, cfg)) - set(TOP_LEVEL_KEYS))
+    if unknown:
+        raise ConfigError(
+            f"{unknown[0]}: found an unknown key, expected one of {_listed(TOP_LEVEL_KEYS)}"
+        )
+    for key, (least, nullable) in WHOLE_NUMBERS.items():
+        value = cfg[key]
+        if value is None and nullable:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            expected = f"an integer >= {least}" + (", or null" if nullable else "")
+            raise ConfigError(f"{key}: found {value!r}, expected {expected}")
+    for group, passed in TARGETS.items():
+        _check_arguments(group, OmegaConf.to_container(cfg[group], resolve=True), passed)
+
+
+def _check_arguments(group: str, node: Any, passed: tuple[str, ...]) -> None:
+    if not isinstance(node, Mapping) or "_target_" not in node:
+        raise ConfigError(f"{group}: found no _target_, expected a file of conf/{group}")
+    try:
+        known = inspect.signature(import_object(node["_target_"])).parameters
+    except ConfigError as error:
+        raise ConfigError(f"{group}._target_: {error}") from error
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
+        return
+    expected = [name for name in known if name not in passed]
+    for key in node:
+        if not str(key).startswith("_") and key not in expected:
+            raise ConfigError(
+                f"{group}.{key}: found an unknown key, expected one of {_listed(expected)}"
+            )
+
+
+def _listed(names: Iterable[Any]) -> str:
+    return ", ".join(sorted(str(name) for name in names if not str(name).startswith("_")))
+
+
+def user_error(error: BaseException | None) -> str | None:
+    """The user's mistake behind an exception, if there is one."""
+    while error is not None:
+        if isinstance(error, KgrecError):
+            return str(error)
+        if isinstance(error, OmegaConfBaseException):
+            return explain(error)
+        error = error.__cause__
+    return None
+
+
+def explain(error: BaseException) -> str:
+    """Found and expected, for an error of Hydra or OmegaConf."""
+    inner = error if isinstance(error, OmegaConfBaseException) else error.__cause__
+    if isinstance(inner, MissingMandatoryValue):
+        key = inner.full_key
+        return f"{key}: found nothing, expected a value (set it with {key}=…)"
+    if isinstance(inner, OmegaConfBaseException):
+        parent, key = inner.parent_node, inner.full_key
+        if isinstance(parent, DictConfig) and key and inner.key not in parent:
+            return f"{key!s}: found an unknown key, expected one of {_listed(parent.keys())}"
+    return str(error)
+
+
+def applied_hparams(choices: Mapping[str, Any]) -> str:
+    """Says which settings file was applied, or that there is none."""
+    wanted = f"{choices['settings']}/{choices['dataset']}-{choices['model']}"
+    if (conf_dir() / "hparams" / f"{wanted}.yaml").is_file():
+        return f"settings: conf/hparams/{wanted}.yaml"
+    return f"settings: the model's own (there is no conf/hparams/{wanted}.yaml)"

@@ -1,0 +1,126 @@
+"""Fixtures: tiny data sets, a planted one, and the command line in this process."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+import pytest
+import torch
+
+from kgrec.data.dataset import PreparedData, RecDataset
+from kgrec.data.prepare import prepare
+from kgrec.data.protocols import clean, paper
+from kgrec.data.readers import RawTables
+from kgrec.data.splits import RandomSplit
+from kgrec.data.synthetic import PlantedData, generate
+
+ROOT = Path(__file__).parent.parent
+
+os.environ["WANDB_MODE"] = "disabled"
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def small(seed: int = 0) -> PlantedData:
+    """60 users, 40 items, 12 attributes."""
+    return generate(
+        seed=seed, num_users=60, num_items=40, num_relations=3, attributes_per_relation=4,
+        positives_per_user=10,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def data() -> PreparedData:
+    return small()
+
+
+@pytest.fixture(params=[paper, clean], ids=["paper", "clean"])
+def dataset(request: pytest.FixtureRequest) -> RecDataset:
+    return request.param(small(), RandomSplit())
+
+
+def prepared(
+    interactions: list[tuple[str, str, float]],
+    links: list[tuple[str, str]],
+    triples: list[tuple[str, str, str]],
+    **settings: object,
+) -> PreparedData:
+    """Prepared data from rows written out in a test."""
+    return prepare(raw_tables(interactions, links, triples), "test", **settings)
+
+
+def raw_tables(
+    interactions: list[tuple[str, str, float]],
+    links: list[tuple[str, str]],
+    triples: list[tuple[str, str, str]],
+) -> RawTables:
+    schema = {"user": pl.String, "item": pl.String, "rating": pl.Float64}
+    return RawTables(
+        pl.DataFrame(interactions, schema=schema, orient="row"),
+        pl.DataFrame(links, schema={"item": pl.String, "entity": pl.String}, orient="row"),
+        pl.DataFrame(
+            triples, schema=dict.fromkeys(("head", "relation", "tail"), pl.String), orient="row"
+        ),
+    )
+
+
+@dataclass
+class Finished:
+    """What a run on the command line left."""
+
+    code: int
+    out: str
+    err: str
+    folder: Path
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        return json.loads((self.folder / "metrics.json").read_text())
+
+
+Train = Callable[..., Finished]
+
+SMALL = [
+    "dataset=synthetic",
+    "dataset.num_users=60",
+    "dataset.num_items=40",
+    "dataset.positives_per_user=10",
+    "dataset.attributes_per_relation=4",
+    "logger=csv",
+    "epochs=2",
+]
+
+
+@pytest.fixture
+def train(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Train:
+    """Runs ``train.py`` in this process, in an empty folder, on small synthetic data."""
+    from kgrec.train import main
+
+    monkeypatch.chdir(tmp_path)
+
+    def run(*overrides: str, small: bool = True, folder: str = "run") -> Finished:
+        where = tmp_path / folder
+        place = [] if "-m" in overrides else [f"hydra.run.dir={where}"]
+        arguments = [*(SMALL if small else []), *overrides, *place]
+        monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
+        capsys.readouterr()
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        out, err = capsys.readouterr()
+        return Finished(code, out, err, where)
+
+    return run

@@ -1,0 +1,175 @@
+import pytest
+import torch
+from conftest import prepared, small
+
+from kgrec.data.batches import PointwiseEpochs
+from kgrec.data.dataset import RecDataset
+from kgrec.data.interactions import Interactions
+from kgrec.data.protocols import clean, paper
+from kgrec.data.splits import TEST, TRAIN, VAL, RandomSplit
+from kgrec.errors import ConfigError, DataError
+
+
+def pairs(users: torch.Tensor, items: torch.Tensor) -> set[tuple[int, int]]:
+    return set(zip(users.tolist(), items.tolist(), strict=True))
+
+
+def liked(dataset: RecDataset) -> dict[str, set[tuple[int, int]]]:
+    found = {"train": pairs(dataset.train.users, dataset.train.items)}
+    for name, rows in (("val", dataset.val), ("test", dataset.test)):
+        keep = rows.labels > 0
+        found[name] = pairs(rows.users[keep], rows.items[keep])
+    return found
+
+
+def disliked(rows) -> list[tuple[int, int]]:
+    keep = rows.labels == 0
+    return list(zip(rows.users[keep].tolist(), rows.items[keep].tolist(), strict=True))
+
+
+def test_random_split_sizes():
+    parts = RandomSplit((0.6, 0.2, 0.2))(range(101), torch.Generator().manual_seed(0))
+    assert [(parts == p).sum().item() for p in (TRAIN, VAL, TEST)] == [61, 20, 20]
+
+
+@pytest.mark.parametrize("ratios", [(0.5, 0.5), (1, 0, 0), (0.5, 0.4, 0.2)])
+def test_split_ratios_must_make_sense(ratios):
+    with pytest.raises(ConfigError, match=r"split\.ratios: found .*, expected three positive"):
+        RandomSplit(ratios)
+
+
+def test_no_positive_is_lost_or_doubled(data, dataset):
+    parts = liked(dataset)
+    assert sum(map(len, parts.values())) == len(data.positives)
+    everything = pairs(data.positives.users, data.positives.items)
+    assert set().union(*parts.values()) == everything
+
+
+def test_a_negative_is_an_item_and_no_positive(data, dataset):
+    everything = pairs(data.positives.users, data.positives.items)
+    assert data.graph.num_entities > data.positives.num_items  # so there is something to confuse
+    for rows in (dataset.val, dataset.test):
+        negatives = disliked(rows)
+        assert negatives
+        assert not set(negatives) & everything
+        assert max(item for _, item in negatives) < dataset.num_items
+        assert len(set(negatives)) == len(negatives)
+
+
+def test_paper_balances_every_user_before_the_split(data):
+    dataset = paper(data, RandomSplit())
+    users = torch.cat([dataset.val.users, dataset.test.users, dataset.train.users])
+    users = torch.cat([users, dataset.static_negatives[0]])
+    assert torch.equal(torch.bincount(users), 2 * data.positives.user_degrees())
+
+
+def test_clean_balances_every_user_within_each_split(data):
+    dataset = clean(data, RandomSplit())
+    for rows in (dataset.val, dataset.test, *dataset.matched.values()):
+        positive = rows.labels > 0
+        assert torch.equal(
+            torch.bincount(rows.users[positive], minlength=60),
+            torch.bincount(rows.users[~positive], minlength=60),
+        )
+
+
+def test_clean_matched_negatives_are_no_positives(data):
+    dataset = clean(data, RandomSplit())
+    everything = pairs(data.positives.users, data.positives.items)
+    assert set(dataset.matched) == {"val", "test"}
+    assert not set(disliked(dataset.matched["test"])) & everything
+
+
+def test_paper_negatives_avoid_what_the_user_rated_low():
+    rows = [("u", f"i{n}", 5.0) for n in range(4)] + [("u", f"i{n}", 1.0) for n in range(4, 8)]
+    links = [(f"i{n}", f"e{n}") for n in range(12)]
+    data = prepared(rows, links, [("e0", "r", "e1")], min_rating=3)
+    dataset = paper(data, RandomSplit((0.4, 0.3, 0.3)))
+    negatives = disliked(dataset.val) + disliked(dataset.test)
+    negatives += pairs(*dataset.static_negatives)
+    assert {item for _, item in negatives} == {8, 9, 10, 11}
+
+
+@pytest.mark.parametrize("protocol", [paper, clean])
+def test_a_user_who_rated_nearly_everything(protocol):
+    rows = [("fan", f"i{n}", 1.0) for n in range(9)] + [(f"u{n}", f"i{n}", 1.0) for n in range(9)]
+    data = prepared(rows, [(f"i{n}", f"e{n}") for n in range(10)], [("e0", "r", "e1")])
+    dataset = protocol(data, RandomSplit())
+    assert all(item == 9 for user, item in disliked(dataset.test) if user == 0)
+    undrawn = [e.count for e in dataset.account.entries if "could not be drawn" in e.what]
+    assert sum(undrawn) > 0
+    epochs = PointwiseEpochs(dataset.train, None, 1, 8, 0, lambda: 0)
+    assert sum(len(batch.users) for (batch,) in epochs) == epochs.num_rows
+
+
+def test_too_few_rows_are_an_error():
+    data = prepared([("u", "i0", 1.0)], [("i0", "e0"), ("i1", "e1")], [("e0", "r", "e1")])
+    with pytest.raises(DataError, match=r"found 1 positives, too few to give the \w+ split a row"):
+        clean(data, RandomSplit())
+
+
+def test_given_negatives_are_used_under_paper():
+    data = small()
+    given = (torch.tensor([0, 0, 1]), torch.tensor([39, 39, 38]))
+    object.__setattr__(data, "given_negatives", given)
+    dataset = paper(data, RandomSplit())
+    counts = {e.what: e.count for e in dataset.account.entries}
+    assert counts["negatives given in the files"] == 3
+    assert counts["of these, pairs that stand there twice, kept"] == 1
+    negatives = disliked(dataset.val) + disliked(dataset.test)
+    negatives += zip(*(t.tolist() for t in dataset.static_negatives), strict=True)
+    assert sorted(negatives) == [(0, 39), (0, 39), (1, 38)]
+
+
+def test_one_seed_one_dataset():
+    first, again, other = (paper(small(seed), RandomSplit()) for seed in (0, 0, 1))
+    assert first.fingerprint == again.fingerprint != other.fingerprint
+
+
+class TestTrainingEpochs:
+    def epochs(self, dataset: RecDataset, static: bool = False, ratio: int = 1) -> PointwiseEpochs:
+        return PointwiseEpochs(
+            dataset.train, dataset.static_negatives if static else None, ratio, 32, 7, lambda: 3
+        )
+
+    def test_length_and_rows(self, dataset):
+        epochs = self.epochs(dataset, ratio=2)
+        batches = [batch for (batch,) in epochs]
+        assert len(batches) == len(epochs)
+        assert sum(len(b.users) for b in batches) == epochs.num_rows == 3 * len(dataset.train)
+        assert sum(int(b.labels.sum()) for b in batches) == len(dataset.train)
+
+    def test_negatives_avoid_training_positives_and_only_them(self, dataset):
+        epochs = self.epochs(dataset)
+        held_out = liked(dataset)["val"] | liked(dataset)["test"]
+        drawn: set[tuple[int, int]] = set()
+        for epoch in range(60):
+            drawn |= set(disliked(epochs.rows(epoch)))
+        assert not drawn & liked(dataset)["train"]
+        assert drawn & held_out  # training does not know them
+        assert max(item for _, item in drawn) < dataset.num_items
+
+    def test_epochs_differ_and_repeat(self, dataset):
+        epochs = self.epochs(dataset)
+        assert sorted(disliked(epochs.rows(1))) != sorted(disliked(epochs.rows(2)))
+        assert torch.equal(epochs.rows(1).items, self.epochs(dataset).rows(1).items)
+
+    def test_static_negatives_stay_and_only_the_order_changes(self, dataset):
+        epochs = self.epochs(dataset, static=True)
+        first, second = epochs.rows(1), epochs.rows(2)
+        assert sorted(disliked(first)) == sorted(disliked(second))
+        static = zip(*(t.tolist() for t in dataset.static_negatives), strict=True)
+        assert sorted(disliked(first)) == sorted(static)
+        assert not torch.equal(first.items, second.items)
+
+    def test_the_epoch_is_read_when_the_first_batch_is_asked_for(self, dataset):
+        epochs = self.epochs(dataset)
+        iterator = iter(epochs)
+        epochs.epoch = lambda: 9
+        (batch,) = next(iterator)
+        assert torch.equal(batch.items, epochs.rows(9).items[:32])
+
+    def test_a_user_with_every_item_gets_no_negative(self):
+        full = Interactions.from_pairs(torch.tensor([0, 0, 1]), torch.tensor([0, 1, 0]), 2, 2)
+        epochs = PointwiseEpochs(full, None, 1, 8, 0, lambda: 0)
+        assert (epochs.undrawable, epochs.num_rows) == (2, 4)

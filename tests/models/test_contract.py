@@ -1,0 +1,112 @@
+"""Every model of conf/model is found by itself and must keep the contract of Recommender."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT, Train
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+
+from kgrec.data.batches import PointwiseBatch
+from kgrec.models.recommender import Recommender, rebuild
+from kgrec.training.module import load_recommender
+
+MODELS = sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml"))
+
+
+@pytest.fixture(params=MODELS)
+def name(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def model(name, dataset) -> Recommender:
+    torch.manual_seed(0)
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        cfg = compose("train", overrides=[f"model={name}"], return_hydra_config=False)
+    made = instantiate(cfg.model, dataset)
+    made.precompute(dataset)
+    return made
+
+
+def rows(dataset) -> PointwiseBatch:
+    return PointwiseBatch(dataset.val.users, dataset.val.items, dataset.val.labels)
+
+
+def test_there_are_models():
+    assert "kgcn" in MODELS
+
+
+def test_every_trained_model_has_a_test_of_its_own(model):
+    if model.trainable:
+        module = Path(type(model).__module__.replace(".", "/")).stem
+        assert (ROOT / "tests" / "models" / f"test_{module}.py").is_file()
+
+
+def test_every_model_is_in_the_readme(name):
+    assert f"`{name}`" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_scores(model, dataset):
+    users, items, _ = rows(dataset)
+    scores = model.score(users, items)
+    assert scores.shape == (len(users),)
+    assert torch.isfinite(scores).all()
+    assert torch.equal(model.score(users, items, model.encode()), scores)
+
+
+def test_scoring_everything_equals_scoring_pairs(model, dataset):
+    users = torch.tensor([0, 7, 7])
+    everything = model.score_all(users, model.encode())
+    assert everything.shape == (3, dataset.num_items)
+    items = torch.arange(dataset.num_items)
+    for row, user in zip(everything, users, strict=True):
+        torch.testing.assert_close(row, model.score(user.expand_as(items), items))
+
+
+def test_the_loss_reaches_every_parameter_and_falls(model, dataset):
+    if not model.trainable:
+        pytest.skip("nothing to train")
+    assert model.batches == (PointwiseBatch,)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    losses = []
+    for _ in range(60):
+        optimizer.zero_grad()
+        loss = model.loss(rows(dataset))
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
+    assert losses[-1] < 0.9 * losses[0]
+
+
+def test_the_loss_is_a_mean_over_rows(model, dataset):
+    if not model.trainable:
+        pytest.skip("nothing to train")
+    batch = rows(dataset)
+    twice = PointwiseBatch(*(torch.cat([part, part]) for part in batch))
+    torch.testing.assert_close(model.loss(batch), model.loss(twice))
+
+
+def test_a_recipe_and_the_state_rebuild_the_model(model, dataset):
+    users, items, _ = rows(dataset)
+    again = rebuild(model.recipe())
+    again.load_state_dict(model.state_dict())
+    assert torch.equal(again.score(users, items), model.score(users, items))
+
+
+def test_the_estimate_of_memory_has_one_number_a_row(model, dataset):
+    found = model.bytes_per_row(dataset.train.items)
+    assert found.shape == dataset.train.items.shape
+    assert (found >= 0).all()
+
+
+def test_a_run_leaves_a_checkpoint_that_scores_without_the_data(name, train: Train):
+    run = train(f"model={name}")
+    assert run.code == 0, run.err
+    model = load_recommender(run.folder / "checkpoints" / "best.ckpt")
+    assert 0 <= run.metrics["test/auc"] <= 1
+    assert torch.isfinite(model.score(torch.tensor([0, 1]), torch.tensor([2, 3]))).all()
