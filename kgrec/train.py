@@ -50,6 +50,8 @@ def main() -> None:
     # Lightning 2.6 calls what torch has deprecated; and the loss is logged once an epoch.
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     warnings.filterwarnings("ignore", message="The number of training batches")
+    # A run may go on in its own folder.
+    warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
     conf = str(config.conf_dir())
     try:
         hydra.main(version_base="1.3", config_path=conf, config_name="train")(_job)()

@@ -21,7 +21,7 @@ MONITOR = "val/auc"
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Keeps ``best.ckpt``, the epoch with the best validation AUC, and ``last.ckpt``.
+    """Keeps ``best.ckpt``, the epoch with the best validation AUC.
 
     A run that goes on in another folder takes the best checkpoint so far with it, so that it
     ends as an uninterrupted run would.
@@ -30,15 +30,12 @@ class BestCheckpoint(ModelCheckpoint):
         dirpath: where checkpoints go.
     """
 
-    CHECKPOINT_NAME_LAST = "last"
-
     def __init__(self, dirpath: str) -> None:
         super().__init__(
             dirpath=dirpath,
             filename="best",
             monitor=MONITOR,
             mode="max",
-            save_last=True,
             auto_insert_metric_name=False,
             enable_version_counter=False,
         )
@@ -66,6 +63,22 @@ class BestCheckpoint(ModelCheckpoint):
             "last_model_path": "",
         }
         super().load_state_dict(moved)
+
+
+class LastCheckpoint(ModelCheckpoint):
+    """Keeps ``last.ckpt``, the latest epoch, from which a run can go on.
+
+    Lightning's own ``save_last`` follows the best checkpoint, and so falls behind.
+
+    Args:
+        dirpath: where checkpoints go.
+    """
+
+    def __init__(self, dirpath: str) -> None:
+        super().__init__(dirpath=dirpath, filename="last", enable_version_counter=False)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Nothing is restored: the file of the run that goes on stays where it is."""
 
 
 def early_stopping(patience: int | None) -> Callback | None:

@@ -1,37 +1,10 @@
 from pathlib import Path
 
 import pytest
+from files import BOOK, FINAL, RAW, RECBOLE, write
 
 from kgrec.data.readers import read_lines, recognise
 from kgrec.errors import DataError
-
-RAW = {
-    "user_artists.dat": "userID\tartistID\tweight\n1\t10\t3\n2\t11\t5\n",
-    "item_index2entity_id.txt": "10\t0\n11\t1\n",
-    "kg.txt": "0\tgenre\t7\n1\tgenre\t7\n",
-}
-FINAL = {
-    "ratings_final.txt": "0\t0\t1\n0\t1\t0\n1\t1\t1\n",
-    "kg_final.txt": "0\t0\t2\n1\t0\t2\n",
-}
-RECBOLE = {
-    "ml.inter": "user_id:token\titem_id:token\trating:float\ttimestamp:float\nu\ti\t4\t9\n",
-    "ml.link": "item_id:token\tentity_id:token\ni\tm.1\n",
-    "ml.kg": "head_id:token\trelation_id:token\ttail_id:token\nm.1\tr\tm.2\n",
-    "ml.item": "item_id:token\tmovie_title:token_seq\tyear:token\ni\tToy Story\t1995\n",
-}
-BOOK = {
-    "BX-Book-Ratings.csv": '"User-ID";"ISBN";"Book-Rating"\n'
-    '"1";"a;b\\"c";"0"\n"2";"b"\n"3";"ü";"7"\n',
-    "item_index2entity_id_rehashed.txt": "ü\t5\n",
-    "kg_rehashed.txt": "5\tr\t6\n",
-}
-
-
-def write(folder: Path, files: dict[str, str]) -> Path:
-    for name, text in files.items():
-        (folder / name).write_bytes(text.encode())
-    return folder
 
 
 def read(folder: Path):

@@ -1,0 +1,98 @@
+"""A user's mistakes, on the command line: one clear error, no stack trace, nothing half-written."""
+
+from pathlib import Path
+
+import pytest
+from conftest import Train
+from files import RAW, write
+
+MISTAKES = {
+    "unknown key": (["model.Hh=3"], "model.Hh: found an unknown key, expected one of H, K"),
+    "unknown key, added": (["+model.Hh=3"], "model.Hh: found an unknown key, expected one of H, K"),
+    "unknown top-level key": (["hops=3"], "hops: found an unknown key, expected one of batch_size"),
+    "unknown top-level key, added": (["+hops=3"], "hops: found an unknown key, expected one of"),
+    "unknown model": (["model=kgc"], "Could not find 'model/kgc'"),
+    "unknown aggregator": (["model.aggregator=mean"], "found 'mean', expected one of sum, concat"),
+    "K = 0": (["model.K=0"], "model.K: found 0, expected an integer >= 1, or all"),
+    "H = 0": (["model.H=0"], "model.H: found 0, expected an integer >= 1"),
+    "negative d": (["model.d=-4"], "model.d: found -4, expected an integer >= 1"),
+    "too large a batch": (
+        ["batch_size=4000000000", "model.K=64", "model.H=6", "dataset.positives_per_user=20"],
+        "batch_size: found 4,000,000,000, whose training step needs about",
+    ),
+    "no folder named": (["dataset=custom"], "dataset.root: found nothing, expected a value"),
+    "missing folder": (["dataset=custom", "dataset.root=nowhere"], "nowhere: found no such folder"),
+    "missing checkpoint": (["ckpt_path=nowhere.ckpt"], "nowhere.ckpt: found no such file"),
+    "ratio of static negatives": (
+        ["negatives=static", "negatives.ratio=2"], "negatives.ratio: found 2, expected 1"),
+    "resuming what is not trained": (
+        ["model=popularity", "ckpt_path=x"], "found x, but there is nothing to train"),
+    "divergence": (["optimizer.lr=1e30"], "scores that are not finite, expected numbers"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("overrides", "message"), MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_gets_one_clear_error(overrides, message, train: Train):
+    custom = "dataset=custom" in overrides
+    run = train(*overrides, small=not custom)
+    assert run.code == 1
+    said = run.out + run.err
+    assert said.count("error: ") == 1, said
+    assert message in said
+    assert "Traceback" not in said
+    assert not (run.folder / "metrics.json").exists()
+    assert [p for p in run.folder.rglob("*") if p.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kg.txt": ""}, "kg.txt: found an empty file"),
+        ({"kg.txt": "a\tr\tb\n"}, "found 1 triples that mention none of the 2 items"),
+        ({"kg.txt": "0\tr\n"}, "kg.txt:1: found '0\\tr', expected 3 fields"),
+        ({"user_artists.dat": "u\ti\tr\n9\t99\t1\n"}, "found 1 interactions and no positive"),
+        ({"kg.txt": None}, "found item_index2entity_id.txt, user_artists.dat; expected the files"),
+    ],
+)
+def test_bad_files(change, message, train: Train, tmp_path: Path):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    write(folder, {n: t for n, t in (RAW | change).items() if t is not None})
+    run = train("dataset=custom", f"dataset.root={folder}", "logger=csv", small=False)
+    assert run.code == 1
+    assert message in run.out
+    assert "Traceback" not in run.out + run.err
+    assert sorted(p.name for p in run.folder.iterdir()) == ["train.log"]
+
+
+def test_checkpoints_of_another_model_or_data_set(train: Train):
+    first = train()
+    last = f"ckpt_path={first.folder}/checkpoints/last.ckpt"
+    for overrides, message in (
+        (["seed=1"], "found a checkpoint of another data set (fingerprint"),
+        (["protocol=clean"], "found a checkpoint of another data set (protocol 'paper')"),
+        (["model.d=5"], "found a checkpoint with model.d 32, expected 5"),
+        (["model.aggregator=concat"], "checkpoint with model.aggregator 'sum', expected 'concat'"),
+    ):
+        run = train(*overrides, last, "epochs=3", folder="other")
+        assert run.code == 1
+        assert message in run.out
+    broken = first.folder / "checkpoints" / "broken.ckpt"
+    broken.write_bytes(b"PK nonsense")
+    run = train(f"ckpt_path={broken}", folder="other")
+    assert "found no readable checkpoint" in run.out
+
+
+def test_one_failing_job_of_a_sweep_leaves_the_others_alone(train: Train, tmp_path: Path):
+    run = train("-m", "model.d=0,4", "hydra.sweep.dir=sweep")
+    assert run.code == 1
+    assert (tmp_path / "sweep" / "1" / "metrics.json").is_file()
+    assert not (tmp_path / "sweep" / "0" / "metrics.json").exists()
+    assert "Traceback" not in run.out + run.err
+
+
+def test_a_sweep(train: Train, tmp_path: Path):
+    run = train("-m", "model.H=1,2", "hydra.sweep.dir=sweep")
+    assert run.code == 0
+    found = [(tmp_path / "sweep" / str(i) / "metrics.json").is_file() for i in (0, 1)]
+    assert found == [True, True]

@@ -1,0 +1,61 @@
+import pytest
+import torch
+from conftest import Train
+
+
+def state(run) -> dict[str, torch.Tensor]:
+    path = run.folder / "checkpoints" / "last.ckpt"
+    return torch.load(path, weights_only=True)["state_dict"]
+
+
+SETTINGS = {
+    "resampled": ["epochs=6"],
+    "static": ["epochs=6", "negatives=static", "model.K=2"],
+    "neighbours anew": ["epochs=6", "model.K=2", "model.neighbors=resampled"],
+}
+
+
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+def test_resuming_gives_the_same_weights_bit_for_bit(settings, train: Train):
+    whole = train(*settings, folder="whole")
+    half = train(*settings, "epochs=3", folder="half")
+    resumed = train(*settings, f"ckpt_path={half.folder}/checkpoints/last.ckpt", folder="resumed")
+    assert (whole.code, half.code, resumed.code) == (0, 0, 0)
+    assert {k for k in state(whole) if not torch.equal(state(whole)[k], state(resumed)[k])} == set()
+    assert any(not torch.equal(state(whole)[k], state(half)[k]) for k in state(whole))
+    same = [k for k in whole.metrics if "seconds" not in k]
+    assert {k: whole.metrics[k] for k in same} == {k: resumed.metrics[k] for k in same}
+
+
+def test_the_best_epoch_before_the_interruption_is_not_forgotten(train: Train):
+    # So high a learning rate that the first epoch stays the best.
+    settings = ["optimizer.lr=0.3", "batch_size=64", "seed=1"]
+    whole = train(*settings, "epochs=6", folder="whole")
+    best = int(whole.metrics["train/best_epoch"])
+    assert best < 6
+    half = train(*settings, f"epochs={best}", folder="half")
+    last = f"ckpt_path={half.folder}/checkpoints/last.ckpt"
+    resumed = train(*settings, "epochs=6", last, folder="resumed")
+    assert resumed.metrics["train/best_epoch"] == best
+    assert resumed.metrics["val/auc"] == whole.metrics["val/auc"]
+
+
+def test_a_run_can_go_on_in_its_own_folder(train: Train, monkeypatch):
+    half = train("epochs=2")
+    (half.folder / "metrics.json").unlink()  # as if it had been killed
+    whole = train("epochs=4", folder="whole")
+    resumed = train("epochs=4", f"ckpt_path={half.folder}/checkpoints/last.ckpt")
+    assert resumed.code == 0
+    assert resumed.metrics["test/auc"] == whole.metrics["test/auc"]
+
+
+def test_two_runs_of_one_seed_are_alike_and_of_two_seeds_are_not(train: Train):
+    first, again, other = train(), train(folder="again"), train("seed=1", folder="other")
+    assert first.metrics["test/auc"] == again.metrics["test/auc"] != other.metrics["test/auc"]
+
+
+def test_the_split_can_be_pinned_while_the_model_s_seed_moves(train: Train):
+    first = train("dataset.seed=5")
+    other = train("dataset.seed=5", "seed=1", folder="other")
+    assert first.metrics["popularity/test/auc"] == other.metrics["popularity/test/auc"]
+    assert first.metrics["test/auc"] != other.metrics["test/auc"]
