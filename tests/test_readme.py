@@ -1,0 +1,59 @@
+"""The README's commands must compose, and what it names must be there."""
+
+import re
+import shlex
+
+import pytest
+from conftest import ROOT
+from hydra import compose, initialize_config_dir
+
+from kgrec import config
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [README, *(path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md"))]
+COMMANDS = sorted(
+    {
+        line.split("#")[0].split("&&")[-1].strip()
+        for page in PAGES
+        for line in re.findall(r"^.*?(python train\.py[^`\n]*)", page, flags=re.MULTILINE)
+    }
+)
+
+
+def test_the_two_commands_of_a_fresh_machine():
+    assert "pip install -e . && python train.py\n" in README
+    assert "pip install -e '.[dev]' && pytest\n" in README
+
+
+def test_the_commands_that_were_promised_are_there():
+    for command in (
+        "python train.py dataset=music",
+        "python train.py dataset=book model.aggregator=sum",
+        "python train.py -m model.H=1,2,3,4",
+        "python train.py dataset=book model.K=4 model.H=2 model.d=32 seed=1",
+        "python train.py dataset=custom dataset.root=my/folder",
+    ):
+        assert command in COMMANDS
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_composes(command):
+    words = shlex.split(command)[2:]
+    # Of a sweep, the first job.
+    overrides = [word.split(",")[0] for word in words if word != "-m"]
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        config.check(compose("train", overrides=[*overrides, "paths.run=x"]))
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/architecture.md", "docs/results.md"])
+def test_links_and_paths_lead_somewhere(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", text):
+        assert (ROOT / page).parent.joinpath(target).exists(), target
+
+
+def test_the_architecture_names_every_module():
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    for path in (ROOT / "kgrec").rglob("*.py"):
+        if path.name != "__init__.py":
+            assert path.name in text, path
