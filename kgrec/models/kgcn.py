@@ -12,13 +12,14 @@ WWW 2019. For user u, item v, and S(v) the neighbours of v:
 H such layers, the first H - 1 with ReLU and the last with tanh (Algorithm 1).
 
 Shapes: B rows, d embedding size, R relations; level h of the receptive field has n_h nodes
-(n_0 = B), of all rows side by side, because entities have different numbers of neighbours.
+(n_0 = B) and m_h edges to the next, of all rows side by side, because entities have different
+numbers of neighbours.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -33,6 +34,22 @@ from kgrec.models.aggregators import make_aggregator
 from kgrec.models.recommender import Recommender, check_at_least
 
 SCALINGS = ("paper", "released")
+
+
+class Hop(NamedTuple):
+    """The edges from level h of the receptive field to level h + 1, grouped by their origin.
+
+    Attributes:
+        neighbors: (m_h,) the entity that each edge leads to.
+        children: (m_h,) its node at level h + 1; at the last level the entity itself.
+        offsets: (n_h + 1,) where the edges of each node begin.
+        weights: (m_h,) of each neighbour in the sum of Eq. 3.
+    """
+
+    neighbors: Tensor
+    children: Tensor
+    offsets: Tensor
+    weights: Tensor
 
 
 class KGCN(Recommender):
@@ -187,65 +204,70 @@ class KGCN(Recommender):
         Returns:
             (B, d).
         """
-        entities, offsets, weights = self._receptive_field(u, items)
+        nodes, hops = self._receptive_field(u, items)
         table = self.entity_embedding.weight
         # The order-0 vectors of the last level are only ever summed, so never gathered.
-        vectors = [F.embedding(nodes, table) for nodes in entities[:-1]]  # (n_h, d)
+        vectors = [F.embedding(entities, table) for entities in nodes]  # (n_h, d)
         for layer, aggregator in enumerate(self.aggregators):
             pooled = [
                 F.embedding_bag(
-                    entities[h + 1] if layer == 0 else _all_rows(vectors[h + 1]),
+                    hop.neighbors if layer == 0 else hop.children,
                     table if layer == 0 else vectors[h + 1],
-                    offsets[h],
+                    hop.offsets,
                     mode="sum",
-                    per_sample_weights=weights[h],
+                    per_sample_weights=hop.weights,
                     include_last_offset=True,
                 )  # (n_h, d)
-                for h in range(self.H - layer)
+                for h, hop in enumerate(hops[: self.H - layer])
             ]
             vectors = [aggregator(v, s) for v, s in zip(vectors, pooled, strict=False)]
         return vectors[0]
 
-    def _receptive_field(
-        self, u: Tensor, items: Tensor
-    ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """The nodes of every level, and how they hang together.
+    def _receptive_field(self, u: Tensor, items: Tensor) -> tuple[list[Tensor], list[Hop]]:
+        """The nodes of levels 0 … H - 1, and the edges from each level to the next.
+
+        Within a row an entity has one representation a level, however often it is reached, so
+        it is one node.
 
         Returns:
-            entities: H + 1 tensors (n_h,), the entity at each node.
-            offsets: H tensors (n_h + 1,), where the children of each node stand at level h + 1.
-            weights: H tensors (n_{h+1},), the weight of each child in its parent's sum.
+            nodes: H tensors (n_h,), the entity at each node.
+            hops: H sets of edges.
         """
-        attention, num_relations = self.aggregators[0].attention, len(self.relation_embedding)
+        num_relations, num_entities = len(self.relation_embedding), len(self.indptr) - 1
+        attention = self.aggregators[0].attention
         if attention:
             scores = self.user_relation_scores(u).flatten()  # (B * R,)
         row = torch.arange(len(items), device=items.device)  # the row each node belongs to
-        entities, offsets, weights = [items], [], []
-        for _ in range(self.H):
-            first = self.indptr[entities[-1]]
-            degrees = self.indptr[entities[-1] + 1] - first  # (n_h,)
+        nodes, hops = [items], []
+        for h in range(self.H):
+            first = self.indptr[nodes[h]]
+            degrees = self.indptr[nodes[h] + 1] - first  # (n_h,)
             end = degrees.cumsum(0)
-            offset = torch.cat([end.new_zeros(1), end])
-            parent = torch.repeat_interleave(degrees)  # (n_{h+1},)
-            edge = (first - offset[:-1])[parent] + _all_rows(parent)
+            offsets = torch.cat([end.new_zeros(1), end])  # (n_h + 1,)
+            parent = torch.repeat_interleave(degrees)  # (m_h,) the node each edge leaves
+            edge = (first - offsets[:-1])[parent] + torch.arange(len(parent), device=row.device)
             row = row[parent]
             if attention:
                 logits = scores.index_select(0, row * num_relations + self.relations[edge])
-                weight = _segment_softmax(logits, parent, len(degrees))
+                weights = _segment_softmax(logits, parent, len(degrees))
                 if self.scaling == "released":
-                    weight = weight / degrees[parent]
+                    weights = weights / degrees[parent]
             else:
-                weight = degrees.to(u.dtype).reciprocal()[parent]
-            entities.append(self.neighbors[edge])
-            offsets.append(offset)
-            weights.append(weight)
-        return entities, offsets, weights
+                weights = degrees.to(u.dtype).reciprocal()[parent]
+            children = neighbors = self.neighbors[edge]
+            if h + 1 < self.H:
+                keys, children = torch.unique(row * num_entities + neighbors, return_inverse=True)
+                row = keys // num_entities
+                nodes.append(keys % num_entities)
+            hops.append(Hop(neighbors, children, offsets, weights))
+        return nodes, hops
 
     def bytes_per_row(self, items: Tensor) -> Tensor:
         """(B,) bytes at the peak of a training step, from the real degrees.
 
         Every node that is aggregated keeps about six vectors of d floats a layer for the
-        backward pass, every node of the field about 100 bytes of indices and weights.
+        backward pass, every node of the field about 100 bytes of indices and weights. An upper
+        bound where an entity is reached on several paths.
         """
         walks = torch.ones(len(self.indptr) - 1, dtype=torch.float64)  # nodes at level h
         neighbors, degrees = self.neighbors.cpu(), self.indptr.cpu().diff()
@@ -255,10 +277,6 @@ class KGCN(Recommender):
             total += walks * (100 + 24 * self.d * (self.H - h))
             walks = torch.zeros_like(walks).index_add_(0, owner, walks[neighbors])
         return total[items.cpu()]
-
-
-def _all_rows(tensor: Tensor) -> Tensor:
-    return torch.arange(len(tensor), device=tensor.device)
 
 
 def _segment_softmax(logits: Tensor, segment: Tensor, num_segments: int) -> Tensor:

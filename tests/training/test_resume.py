@@ -28,14 +28,14 @@ def test_resuming_gives_the_same_weights_bit_for_bit(settings, train: Train):
 
 
 def test_the_best_epoch_before_the_interruption_is_not_forgotten(train: Train):
-    # So high a learning rate that the first epoch stays the best.
-    settings = ["optimizer.lr=0.3", "batch_size=64", "seed=1"]
-    whole = train(*settings, "epochs=6", folder="whole")
+    # A fast learner overfits 700 rows within a few epochs.
+    settings = ["optimizer.lr=0.03", "optimizer.weight_decay=0", "batch_size=64"]
+    whole = train(*settings, "epochs=20", folder="whole")
     best = int(whole.metrics["train/best_epoch"])
-    assert best < 6
+    assert best < 20
     half = train(*settings, f"epochs={best}", folder="half")
     last = f"ckpt_path={half.folder}/checkpoints/last.ckpt"
-    resumed = train(*settings, "epochs=6", last, folder="resumed")
+    resumed = train(*settings, "epochs=20", last, folder="resumed")
     assert resumed.metrics["train/best_epoch"] == best
     assert resumed.metrics["val/auc"] == whole.metrics["val/auc"]
 
