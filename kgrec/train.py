@@ -26,7 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 from kgrec import config
 from kgrec.data.datamodule import KGDataModule
 from kgrec.data.dataset import RecDataset
-from kgrec.errors import ConfigError, KgrecError
+from kgrec.errors import ConfigError
 from kgrec.models.controls import AllPositive, Popularity, PopularityBalance, UnseenItem
 from kgrec.models.recommender import Recommender
 from kgrec.training.callbacks import EpochLog
@@ -194,9 +194,15 @@ def fit(
         trainer.strategy.connect(module)
         trainer.save_checkpoint(best, weights_only=True)
         return {"train/epochs": 0.0}
-    trainer.fit(module, datamodule=datamodule, ckpt_path=cfg.ckpt_path, weights_only=True)
-    if trainer.interrupted:
-        raise KgrecError(f"interrupted; go on with ckpt_path={checkpoint_path(cfg, 'last')}")
+    try:
+        trainer.fit(module, datamodule=datamodule, ckpt_path=cfg.ckpt_path, weights_only=True)
+    except SystemExit:  # what Lightning makes of Ctrl-C
+        last = checkpoint_path(cfg, "last")
+        log.info(
+            "interrupted; %s",
+            f"go on with ckpt_path={last}" if last.exists() else "in the first epoch",
+        )
+        raise
     kept = read_checkpoint(best)["epoch"] + 1
     log.info("best validation AUC at epoch %d of %d", kept, trainer.current_epoch)
     metrics = {

@@ -1,6 +1,7 @@
 import pytest
 import torch
 from conftest import Train
+from pytorch_lightning import Trainer
 
 
 def state(run) -> dict[str, torch.Tensor]:
@@ -59,3 +60,23 @@ def test_the_split_can_be_pinned_while_the_model_s_seed_moves(train: Train):
     other = train("dataset.seed=5", "seed=1", folder="other")
     assert first.metrics["popularity/test/auc"] == other.metrics["popularity/test/auc"]
     assert first.metrics["test/auc"] != other.metrics["test/auc"]
+
+
+def test_after_ctrl_c_it_says_how_to_go_on(train: Train, monkeypatch):
+    from kgrec.training.callbacks import EpochLog
+
+    def interrupt(_: object, trainer: Trainer, __: object) -> None:
+        if trainer.current_epoch == 2:
+            raise KeyboardInterrupt
+
+    # Lightning ignores further signals from then on; the test's own process must not.
+    monkeypatch.setattr("pytorch_lightning.trainer.call.signal.signal", lambda *_: None)
+    with monkeypatch.context() as patch:
+        patch.setattr(EpochLog, "on_train_epoch_end", interrupt)
+        stopped = train("epochs=4")
+    assert stopped.code == 1
+    last = stopped.folder / "checkpoints" / "last.ckpt"
+    assert f"interrupted; go on with ckpt_path={last}" in stopped.out
+    resumed, whole = train("epochs=4", f"ckpt_path={last}"), train("epochs=4", folder="whole")
+    assert resumed.code == 0, resumed.out + resumed.err
+    assert resumed.metrics["test/auc"] == whole.metrics["test/auc"]
