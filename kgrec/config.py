@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from hydra.errors import InstantiationException
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
@@ -26,7 +28,10 @@ TARGETS = {
     "split": (),
     "model": ("dataset",),
     "optimizer": ("params",),
+    "trainer": (),
 }
+# Groups that the run reads key by key.
+KEYS = {"negatives": ("name", "ratio"), "paths": ("data", "logs", "run")}
 
 # Whole numbers, the least they may be, and whether null is fine too.
 WHOLE_NUMBERS = {
@@ -63,8 +68,46 @@ def check(cfg: DictConfig) -> None:
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             expected = f"an integer >= {least}" + (", or null" if nullable else "")
             raise ConfigError(f"{key}: found {value!r}, expected {expected}")
+    _check_values(cfg)
+    for group, keys in KEYS.items():
+        unknown = sorted(set(map(str, cfg[group])) - set(keys))
+        if unknown:
+            raise ConfigError(
+                f"{group}.{unknown[0]}: found an unknown key, expected one of {_listed(keys)}"
+            )
     for group, passed in TARGETS.items():
         _check_arguments(group, OmegaConf.to_container(cfg[group], resolve=True), passed)
+
+
+def _check_values(cfg: DictConfig) -> None:
+    """Values that only a library would complain about, in its own words and too late."""
+    for key in ("seed", "dataset.seed"):
+        value = OmegaConf.select(cfg, key)
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**32:
+            raise ConfigError(f"{key}: found {value!r}, expected an integer from 0 to 2³² - 1")
+    for key in ("optimizer.lr", "optimizer.weight_decay", "dataset.min_rating"):
+        value = OmegaConf.select(cfg, key)
+        if value is None and key == "dataset.min_rating":
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ConfigError(f"{key}: found {value!r}, expected a number")
+        if value < 0 and key.startswith("optimizer"):
+            raise ConfigError(f"{key}: found {value!r}, expected at least 0")
+    devices = cfg.trainer.get("devices")
+    one = devices in (1, "1") or (OmegaConf.is_list(devices) and len(devices) == 1)
+    if not one or cfg.trainer.get("num_nodes", 1) != 1:
+        raise ConfigError(f"trainer.devices: found {devices!r}, expected 1 device on one node")
+    if cfg.trainer.get("fast_dev_run") or cfg.callbacks.get("best") is None:
+        raise ConfigError(
+            "trainer.fast_dev_run, callbacks.best: found settings that keep no checkpoint, "
+            "expected one, which is what is tested"
+        )
+    every = cfg.trainer.get("check_val_every_n_epoch") or 1
+    if every > cfg.epochs:
+        raise ConfigError(
+            f"trainer.check_val_every_n_epoch: found {every}, "
+            f"expected at most epochs ({cfg.epochs})"
+        )
 
 
 def _check_arguments(group: str, node: Any, passed: tuple[str, ...]) -> None:
@@ -95,6 +138,11 @@ def user_error(error: BaseException | None) -> str | None:
             return str(error)
         if isinstance(error, OmegaConfBaseException):
             return explain(error)
+        if isinstance(error, InstantiationException) and isinstance(
+            error.__cause__, TypeError | ValueError | MisconfigurationException
+        ):
+            key = str(error).rpartition("full_key: ")[2]
+            return f"{key}: {error.__cause__}"
         error = error.__cause__
     return None
 

@@ -57,6 +57,9 @@ def main() -> None:
         hydra.main(version_base="1.3", config_path=conf, config_name="train")(_job)()
     except ReportedError:
         sys.exit(1)
+    except OSError as error:  # such as a run folder that cannot be written
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(1)
     except (HydraException, OmegaConfBaseException) as error:
         print(f"error: {config.explain(error)}", file=sys.stderr)  # noqa: T201
         sys.exit(1)
@@ -100,7 +103,10 @@ def run(cfg: DictConfig) -> float:
     recommender: Recommender = instantiate(cfg.model, dataset)
     recommender.precompute(dataset)
     facts = {"name": dataset.name, "protocol": dataset.protocol, "fingerprint": dataset.fingerprint}
-    module = RecommenderModule(recommender, instantiate(cfg.optimizer), cfg.seed, facts)
+    kept = ("seed", "batch_size", "negatives", "optimizer")
+    resolved: Any = OmegaConf.to_container(cfg, resolve=True)
+    settings = {key: resolved[key] for key in kept}
+    module = RecommenderModule(recommender, instantiate(cfg.optimizer), cfg.seed, facts, settings)
     datamodule = make_datamodule(cfg, dataset, recommender)
     check_before_training(cfg, module, dataset)
 
@@ -140,7 +146,7 @@ def check_before_training(cfg: DictConfig, module: RecommenderModule, dataset: R
     if cfg.ckpt_path is not None:
         if not recommender.trainable:
             raise ConfigError(f"ckpt_path: found {cfg.ckpt_path}, but there is nothing to train")
-        check_checkpoint(read_checkpoint(Path(cfg.ckpt_path)), recommender, module.dataset)
+        check_checkpoint(read_checkpoint(Path(cfg.ckpt_path)), module)
 
 
 def make_datamodule(cfg: DictConfig, dataset: RecDataset, recommender: Recommender) -> KGDataModule:
@@ -174,7 +180,7 @@ def make_trainer(cfg: DictConfig, loggers: list[Any]) -> pl.Trainer:
 
 def make_loggers(cfg: DictConfig) -> list[Any]:
     """The configured loggers; W&B gets the resolved configuration."""
-    loggers = [instantiate(node) for node in cfg.logger.values()]
+    loggers = [instantiate(node) for node in cfg.logger.values() if node is not None]
     for logger in loggers:
         if isinstance(logger, pl.loggers.WandbLogger):
             logger.experiment.config.update(OmegaConf.to_container(cfg, resolve=True))

@@ -27,6 +27,17 @@ MISTAKES = {
         ["negatives=static", "negatives.ratio=2"], "negatives.ratio: found 2, expected 1"),
     "resuming what is not trained": (
         ["model=popularity", "ckpt_path=x"], "found x, but there is nothing to train"),
+    "negative learning rate": (["optimizer.lr=-1"], "optimizer.lr: found -1, expected at least 0"),
+    "no number": (["optimizer.weight_decay=x"], "weight_decay: found 'x', expected a number"),
+    "ratios": (["split.ratios=0.5"], "error: split: "),
+    "accelerator": (["trainer.accelerator=tpux"], "error: trainer: "),
+    "trainer key": (["+trainer.foo=1"], "trainer.foo: found an unknown key, expected one of accel"),
+    "negatives key": (["+negatives.foo=1"], "negatives.foo: found an unknown key, expected one of"),
+    "huge seed": (["seed=99999999999"], "seed: found 99999999999, expected an integer from 0"),
+    "null seed": (["dataset.seed=null"], "dataset.seed: found None, expected an integer"),
+    "devices": (["trainer.devices=2"], "trainer.devices: found 2, expected 1 device"),
+    "no validation": (
+        ["trainer.check_val_every_n_epoch=5"], "found 5, expected at most epochs (2)"),
     "divergence": (["optimizer.lr=1e30"], "scores that are not finite, expected numbers"),
 }  # fmt: skip
 
@@ -72,6 +83,8 @@ def test_checkpoints_of_another_model_or_data_set(train: Train):
         (["seed=1"], "found a checkpoint of another data set (fingerprint"),
         (["protocol=clean"], "found a checkpoint of another data set (protocol 'paper')"),
         (["model.d=5"], "found a checkpoint with model.d 32, expected 5"),
+        (["optimizer.lr=1e-9"], "found a checkpoint of a training with optimizer"),
+        (["batch_size=9"], "of a training with batch_size 1024, expected 9"),
         (["model.aggregator=concat"], "checkpoint with model.aggregator 'sum', expected 'concat'"),
     ):
         run = train(*overrides, last, "epochs=3", folder="other")

@@ -202,7 +202,7 @@ def _number_interactions(
     account.add("interactions", "positives", len(positives))
     rated = Interactions.from_pairs(*pairs(known), *size)
     given = None
-    if raw.negatives is not None:
+    if raw.negatives is not None and not raw.negatives.is_empty():
         linked = raw.negatives.join(
             items.select("item", "item_id"), on="item", maintain_order="left"
         )

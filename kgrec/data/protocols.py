@@ -49,6 +49,9 @@ def paper(data: PreparedData, split: Split) -> RecDataset:
     else:
         negatives = data.given_negatives
         account.add("protocol", "negatives given in the files", len(negatives[0]))
+        clash = positives.contains(*negatives)
+        negatives = (negatives[0][~clash], negatives[1][~clash])
+        account.add("protocol", "of these, positives too, dropped", int(clash.sum()))
         twice = len(negatives[0]) - len(
             Interactions.from_pairs(*negatives, positives.num_users, positives.num_items)
         )
@@ -83,6 +86,9 @@ def clean(data: PreparedData, split: Split) -> RecDataset:
     """
     positives, account, seed = data.positives, data.account.copy(), data.seed
     parts = split(positives, generator(seed, "split"))
+    if data.given_negatives is not None:
+        what = "negatives given in the files, not used under clean"
+        account.add("protocol", what, len(data.given_negatives[0]))
     sampler = NegativeSampler(positives)
     held_out, matched = {}, {}
     for name, part in (("val", VAL), ("test", TEST)):
@@ -125,6 +131,17 @@ def _finish(
                 f"dataset {data.name}: found {len(data.positives)} positives, too few to give the "
                 f"{name} split a row; expected more interactions or other split.ratios"
             )
+    for name, rows in held_out.items():
+        if float(rows.labels.min()) == float(rows.labels.max()):
+            raise DataError(
+                f"dataset {data.name}: found only label {rows.labels[0]:g} among the {len(rows)} "
+                f"{name} rows, expected positives and negatives; more interactions or items, or "
+                "other split.ratios"
+            )
+    # AUC against popular items needs some of them, in validation and test.
+    if any(float(rows.labels.min()) > 0 for rows in matched.values()):
+        account.add("protocol", "splits without a popularity-matched negative: none is shown", 1)
+        matched = {}
     liked = test.labels > 0
     testers = torch.unique(test.users[liked])
     without = int((train.user_degrees()[testers] == 0).sum())

@@ -73,7 +73,11 @@ def _read_movielens(path: Path) -> tuple[pl.DataFrame, list[tuple[str, int]]]:
 
 
 def _read_headed(path: Path, columns: Sequence[str], separator: str) -> pl.DataFrame:
-    lines = read_lines(path)[1:]
+    lines = read_lines(path)
+    first = lines["text"][0].split(separator)
+    if len(first) == len(columns) and first[2].replace(".", "", 1).isdigit():
+        raise malformed(path, lines["line"][0], lines["text"][0], "a header")
+    lines = lines[1:]
     if lines.is_empty():
         raise DataError(f"{path}: found a header and no rows, expected {', '.join(columns)}")
     frame = require_ids(split_fields(lines, path, columns, separator), path, columns)
@@ -82,9 +86,12 @@ def _read_headed(path: Path, columns: Sequence[str], separator: str) -> pl.DataF
 
 def _read_book_crossing(path: Path) -> tuple[pl.DataFrame, list[tuple[str, int]]]:
     """``"user";"ISBN";"rating"`` in Latin-1; some lines of the public file are broken."""
-    lines = read_lines(path, encoding="latin-1")[1:]
+    lines = read_lines(path, encoding="latin-1")
     fields = lines["text"].str.extract_groups(r'^"(\d+)";"(.+)";"(\d+)"$').struct.unnest()
     fields.columns = ["user", "item", "rating"]
+    if fields["rating"][0] is not None:
+        raise malformed(path, lines["line"][0], lines["text"][0], "a header")
+    fields = fields[1:]
     whole = fields.drop_nulls()
     if whole.is_empty():
         raise DataError(f'{path}: found no line of the form "user";"ISBN";"rating"')
@@ -132,7 +139,7 @@ def read_released_final(folder: Path) -> RawTables:
     if not bad.is_empty():
         raise malformed(path, bad["line"][0], bad["label"][0], "a label, 0 or 1")
     number = pl.col("item").cast(pl.UInt32, strict=False)
-    bad = rows.filter(number.is_null())
+    bad = rows.filter(number.is_null() | (number.cast(pl.String) != pl.col("item")))
     if not bad.is_empty():
         raise malformed(path, bad["line"][0], bad["item"][0], "an item number")
     num_items = int(rows.select(number.max()).item()) + 1
@@ -171,6 +178,7 @@ def _read_atomic(path: Path, wanted: dict[str, str], optional: dict[str, str]) -
         raise malformed(
             path, lines["line"][0], lines["text"][0], f"a header with the field {missing[0]}"
         )
+    header = ["line_" if name == "line" else name for name in header]  # ours is the line number
     if len(set(header)) < len(header):
         raise malformed(path, lines["line"][0], lines["text"][0], "each field once")
     body = lines[1:]

@@ -28,9 +28,11 @@ class BestCheckpoint(ModelCheckpoint):
 
     Args:
         dirpath: where checkpoints go.
+        resume_from: the checkpoint that the run goes on from, or None.
     """
 
-    def __init__(self, dirpath: str) -> None:
+    def __init__(self, dirpath: str, resume_from: str | None = None) -> None:
+        self._beside = Path(resume_from).parent if resume_from is not None else None
         super().__init__(
             dirpath=dirpath,
             filename="best",
@@ -44,7 +46,9 @@ class BestCheckpoint(ModelCheckpoint):
         """Restores the state, bringing the best checkpoint into this run's folder."""
         here = Path(str(self.dirpath))
         best = Path(state_dict["best_model_path"])
-        if not best.is_file():  # the run folder has been moved; last.ckpt lies beside it
+        if self._beside is not None and (self._beside / best.name).is_file():
+            best = self._beside / best.name  # also where the run folder has been moved
+        if not best.is_file():
             raise ConfigError(
                 f"ckpt_path: found no {best}, expected the best checkpoint of the run to resume"
             )
@@ -81,6 +85,23 @@ class LastCheckpoint(ModelCheckpoint):
         """Nothing is restored: the file of the run that goes on stays where it is."""
 
 
+class Patience(EarlyStopping):
+    """Early stopping that keeps the patience it is given when a run goes on."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restores everything but the patience.
+
+        Raises:
+            ConfigError: the run has used up its patience already.
+        """
+        super().load_state_dict({**state_dict, "patience": self.patience})
+        if self.wait_count >= self.patience:
+            raise ConfigError(
+                f"patience: found {self.patience}, expected more than {self.wait_count}, or null: "
+                "the run to go on with has seen so many epochs without a better one"
+            )
+
+
 def early_stopping(patience: int | None) -> Callback | None:
     """Stops after ``patience`` epochs without a better validation AUC; None: never.
 
@@ -91,7 +112,7 @@ def early_stopping(patience: int | None) -> Callback | None:
         return None
     if isinstance(patience, bool) or not isinstance(patience, int) or patience < 1:
         raise ConfigError(f"patience: found {patience!r}, expected an integer >= 1, or null")
-    return EarlyStopping(monitor=MONITOR, mode="max", patience=patience)
+    return Patience(monitor=MONITOR, mode="max", patience=patience)
 
 
 def progress_bar() -> Callback | None:

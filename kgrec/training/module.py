@@ -31,6 +31,7 @@ class RecommenderModule(pl.LightningModule):
         optimizer: from parameter groups to an optimiser; None for a model without training.
         seed: of the run.
         dataset: plain facts on the data set, among them its fingerprint; kept in checkpoints.
+        settings: how it is trained, plain; kept in checkpoints, because a run goes on as it began.
     """
 
     def __init__(
@@ -39,12 +40,14 @@ class RecommenderModule(pl.LightningModule):
         optimizer: Callable[[list[dict[str, Any]]], Optimizer] | None,
         seed: int,
         dataset: dict[str, Any],
+        settings: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.recommender = recommender
         self.seed = seed
         self.dataset = dataset
+        self.settings = settings or {}
         self.threshold = float("nan")  # best for F1 on the last validation
         self._optimizer = optimizer
         self._encoded: Any = None
@@ -148,7 +151,11 @@ class RecommenderModule(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what is needed to rebuild the model where its data are gone."""
-        checkpoint["kgrec"] = {"recipe": self.recommender.recipe(), "dataset": self.dataset}
+        checkpoint["kgrec"] = {
+            "recipe": self.recommender.recipe(),
+            "dataset": self.dataset,
+            "settings": self.settings,
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses the checkpoint of another model or data set.
@@ -156,31 +163,29 @@ class RecommenderModule(pl.LightningModule):
         Raises:
             CheckpointError: it is one.
         """
-        check_checkpoint(checkpoint, self.recommender, self.dataset)
+        check_checkpoint(checkpoint, self)
 
 
 def _key(stage: str, loader: str) -> str:
     return f"{stage}_{loader.strip('/')}"
 
 
-def check_checkpoint(
-    checkpoint: dict[str, Any], recommender: Recommender, dataset: dict[str, Any]
-) -> None:
-    """Checks that a checkpoint belongs to a model and a data set.
+def check_checkpoint(checkpoint: dict[str, Any], module: RecommenderModule) -> None:
+    """Checks that a checkpoint belongs to a model, a data set and the settings of a training.
 
     Raises:
         CheckpointError: it does not; tells the first difference.
     """
     if "kgrec" not in checkpoint:
         raise CheckpointError("ckpt_path: found a checkpoint that kgrec did not write")
-    found, expected = checkpoint["kgrec"]["dataset"], dataset
+    found, expected = checkpoint["kgrec"]["dataset"], module.dataset
     for key in expected:
         if found.get(key) != expected[key]:
             raise CheckpointError(
                 f"ckpt_path: found a checkpoint of another data set ({key} {found.get(key)!r}), "
                 f"expected {key} {expected[key]!r}"
             )
-    recipe, wanted = checkpoint["kgrec"]["recipe"], recommender.recipe()
+    recipe, wanted = checkpoint["kgrec"]["recipe"], module.recommender.recipe()
     if recipe["class"] != wanted["class"]:
         raise CheckpointError(
             f"ckpt_path: found a checkpoint of {recipe['class']}, expected {wanted['class']}"
@@ -190,6 +195,13 @@ def check_checkpoint(
             raise CheckpointError(
                 f"ckpt_path: found a checkpoint with model.{key} "
                 f"{recipe['arguments'].get(key)!r}, expected {value!r}"
+            )
+    settings = checkpoint["kgrec"]["settings"]
+    for key, value in module.settings.items():
+        if settings.get(key) != value:
+            raise CheckpointError(
+                f"ckpt_path: found a checkpoint of a training with {key} {settings.get(key)!r}, "
+                f"expected {value!r}: a run goes on with the settings that it began with"
             )
 
 

@@ -5,6 +5,7 @@ from conftest import prepared, small
 from kgrec.data.batches import PointwiseEpochs
 from kgrec.data.dataset import RecDataset
 from kgrec.data.interactions import Interactions
+from kgrec.data.negatives import NegativeSampler
 from kgrec.data.protocols import clean, paper
 from kgrec.data.splits import TEST, TRAIN, VAL, RandomSplit
 from kgrec.errors import ConfigError, DataError
@@ -108,17 +109,38 @@ def test_too_few_rows_are_an_error():
         clean(data, RandomSplit())
 
 
-def test_given_negatives_are_used_under_paper():
-    data = small()
-    given = (torch.tensor([0, 0, 1]), torch.tensor([39, 39, 38]))
-    object.__setattr__(data, "given_negatives", given)
+def given(data) -> tuple[torch.Tensor, torch.Tensor]:
+    """A negative for every positive, one of them twice, and one positive among them."""
+    users, items = NegativeSampler(data.positives).draw_distinct(
+        data.positives.user_degrees(), torch.Generator().manual_seed(0)
+    )
+    odd_users = torch.stack([users[0], data.positives.users[0]])
+    odd_items = torch.stack([items[0], data.positives.items[0]])
+    return torch.cat([users, odd_users]), torch.cat([items, odd_items])
+
+
+def test_given_negatives_are_used_under_paper_and_counted(data):
+    negatives = given(data)
+    object.__setattr__(data, "given_negatives", negatives)
     dataset = paper(data, RandomSplit())
     counts = {e.what: e.count for e in dataset.account.entries}
-    assert counts["negatives given in the files"] == 3
+    n = len(data.positives)
+    assert counts["negatives given in the files"] == n + 2
+    assert counts["of these, positives too, dropped"] == 1
     assert counts["of these, pairs that stand there twice, kept"] == 1
-    negatives = disliked(dataset.val) + disliked(dataset.test)
-    negatives += zip(*(t.tolist() for t in dataset.static_negatives), strict=True)
-    assert sorted(negatives) == [(0, 39), (0, 39), (1, 38)]
+    used = disliked(dataset.val) + disliked(dataset.test)
+    used += zip(*(t.tolist() for t in dataset.static_negatives), strict=True)
+    assert sorted(used) == sorted(zip(*(t[:-1].tolist() for t in negatives), strict=True))
+    counts = {e.what: e.count for e in clean(data, RandomSplit()).account.entries}
+    assert counts["negatives given in the files, not used under clean"] == n + 2
+
+
+@pytest.mark.parametrize("protocol", [paper, clean])
+def test_held_out_rows_need_both_labels(protocol):
+    rows = [(f"u{n}", f"i{m}", 1.0) for n in range(5) for m in range(4)]
+    data = prepared(rows, [(f"i{m}", f"e{m}") for m in range(4)], [("e0", "r", "e1")])
+    with pytest.raises(DataError, match="found only label 1 among the 4 val rows, expected pos"):
+        protocol(data, RandomSplit())
 
 
 def test_one_seed_one_dataset():

@@ -93,6 +93,8 @@ def test_line_ends_marks_and_blank_lines_do_not_matter(files, change, tmp_path):
         (RAW, "user_artists.dat", "u\ti\tr\n1\t2\tx\n", r"dat:2: found 'x', expected a number"),
         (RAW, "user_artists.dat", "u\ti\tr\n1\t2\tnan\n", r"dat:2: found 'nan', expected a number"),
         (FINAL, "ratings_final.txt", "0\t0\t2\n", r"txt:1: found '2', expected a label, 0 or 1"),
+        (FINAL, "ratings_final.txt", "0\t07\t1\n", r"txt:1: found '07', expected an item number"),
+        (RAW, "user_artists.dat", "1\t10\t3\n", r"dat:1: found .*, expected a header"),
         (FINAL, "ratings_final.txt", "0\tx\t1\n", r"txt:1: found 'x', expected an item number"),
         (RECBOLE, "ml.kg", "a\tb\tc\nm\tr\tn\n", r"ml\.kg:1: .*header with the field head_id"),
         (RECBOLE, "ml.kg", "head_id\ttail_id\trelation_id\tx\nm\tr\tn\n", r"ml\.kg:2: .*4 fields"),

@@ -50,6 +50,28 @@ def test_a_run_can_go_on_in_its_own_folder(train: Train, monkeypatch):
     assert resumed.metrics["test/auc"] == whole.metrics["test/auc"]
 
 
+def test_patience_may_change_and_is_not_used_up_silently(train: Train):
+    settings = ["optimizer.lr=0.1", "optimizer.weight_decay=0", "batch_size=64", "epochs=30"]
+    stopped = train(*settings, "patience=1")
+    assert stopped.metrics["train/epochs"] < 30
+    last = f"ckpt_path={stopped.folder}/checkpoints/last.ckpt"
+    refused = train(*settings, "patience=1", last, folder="refused")
+    assert refused.code == 1
+    assert "patience: found 1, expected more than 1, or null" in refused.out
+    more = train(*settings, "patience=12", last, folder="more")
+    whole = train(*settings, "patience=12", folder="whole")
+    assert more.metrics["train/epochs"] == whole.metrics["train/epochs"]
+    assert more.metrics["test/auc"] == whole.metrics["test/auc"]
+
+
+def test_a_moved_run_can_be_resumed(train: Train, tmp_path):
+    half, whole = train("epochs=2"), train("epochs=4", folder="whole")
+    half.folder.rename(tmp_path / "moved")
+    resumed = train("epochs=4", f"ckpt_path={tmp_path}/moved/checkpoints/last.ckpt", folder="new")
+    assert resumed.code == 0, resumed.out
+    assert resumed.metrics["test/auc"] == whole.metrics["test/auc"]
+
+
 def test_two_runs_of_one_seed_are_alike_and_of_two_seeds_are_not(train: Train):
     first, again, other = train(), train(folder="again"), train("seed=1", folder="other")
     assert first.metrics["test/auc"] == again.metrics["test/auc"] != other.metrics["test/auc"]
