@@ -35,7 +35,6 @@ KEYS = {"negatives": ("name", "ratio"), "paths": ("data", "logs", "run")}
 
 # Whole numbers, the least they may be, and whether null is fine too.
 WHOLE_NUMBERS = {
-    "seed": (0, False),
     "epochs": (1, False),
     "patience": (1, True),
     "batch_size": (1, False),
@@ -87,7 +86,8 @@ def _check_values(cfg: DictConfig) -> None:
             raise ConfigError(f"{key}: found {value!r}, expected an integer from 0 to 2³² - 1")
     for key in ("optimizer.lr", "optimizer.weight_decay", "dataset.min_rating"):
         value = OmegaConf.select(cfg, key)
-        if value is None and key == "dataset.min_rating":
+        group, _, name = key.partition(".")
+        if name not in cfg[group] or (value is None and name == "min_rating"):
             continue
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ConfigError(f"{key}: found {value!r}, expected a number")
