@@ -31,7 +31,7 @@ TARGETS = {
     "trainer": (),
 }
 # Groups that the run reads key by key.
-KEYS = {"negatives": ("name", "ratio"), "paths": ("data", "logs", "run")}
+KEYS = {"negatives": ("name", "ratio"), "paths": ("data", "cache", "logs", "run")}
 
 # Whole numbers, the least they may be, and whether null is fine too.
 WHOLE_NUMBERS = {

@@ -16,7 +16,7 @@ import torch
 from kgrec.data.dataset import PreparedData, RecDataset
 from kgrec.data.prepare import prepare
 from kgrec.data.protocols import clean, paper
-from kgrec.data.readers import RawTables
+from kgrec.data.raw_tables import RawTables
 from kgrec.data.splits import RandomSplit
 from kgrec.data.synthetic import PlantedData, generate
 

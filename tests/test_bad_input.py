@@ -20,7 +20,7 @@ MISTAKES = {
         ["batch_size=4000000000", "model.K=64", "model.H=6", "dataset.positives_per_user=20"],
         "batch_size: found 4,000,000,000, whose training step needs about",
     ),
-    "no folder named": (["dataset=custom"], "dataset.root: found nothing, expected a value"),
+    "no folder named": (["dataset=custom"], "dataset.root: found nothing, expected the folder"),
     "missing folder": (["dataset=custom", "dataset.root=nowhere"], "nowhere: found no such folder"),
     "missing checkpoint": (["ckpt_path=nowhere.ckpt"], "nowhere.ckpt: found no such file"),
     "ratio of static negatives": (

@@ -103,7 +103,10 @@ def test_every_key_of_the_main_file_has_a_comment():
             {"model": {"Hh": 3}},
             r"model\.Hh: found an unknown key, expected one of H, K, aggregator",
         ),
-        ({"dataset": {"x": 1}}, r"dataset\.x: found an unknown key, expected one of data_dir"),
+        (
+            {"dataset": {"x": 1}},
+            r"dataset\.x: found an unknown key, expected one of cache, columns, data_dir",
+        ),
         ({"optimizer": {"learning_rate": 1}}, r"optimizer\.learning_rate: found an unknown key"),
         ({"split": {"x": 1}}, r"split\.x: found an unknown key, expected one of ratios"),
         ({"protocol": {"x": 1}}, r"protocol\.x: found an unknown key"),

@@ -64,6 +64,8 @@ class PreparedData:
         name: of the data set.
         positives: pairs that count as positive feedback.
         rated: every pair the user has rated, positive or not.
+        times: (n,) float64, seconds since 1970 of each positive, or None.
+        given_parts: (n,) int64, the part that the files put each positive in, or None.
         given_negatives: (users, items) that the files give as negatives, or None.
         graph: the knowledge graph.
         ids: raw ids.
@@ -80,6 +82,8 @@ class PreparedData:
     graph: KnowledgeGraph
     ids: IdMaps
     account: Account
+    times: Tensor | None = None
+    given_parts: Tensor | None = None
     seed: int = 0
     files: dict[str, str] = field(default_factory=dict)
     published_counts: dict[str, int] = field(default_factory=dict)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
 import polars as pl
 import torch
@@ -15,46 +12,8 @@ from kgrec.data.account import Account
 from kgrec.data.dataset import IdMaps, PreparedData
 from kgrec.data.interactions import Interactions
 from kgrec.data.knowledge_graph import KnowledgeGraph
-from kgrec.data.readers import RawTables
-from kgrec.data.sources import Source, locate
+from kgrec.data.raw_tables import RawTables
 from kgrec.errors import ConfigError, DataError
-
-
-def load(
-    name: str,
-    sources: Sequence[Mapping[str, Any]],
-    root: str | None,
-    data_dir: str,
-    min_rating: float | None,
-    unlinked: str,
-    seed: int,
-    table1: Mapping[str, int] | None = None,
-) -> PreparedData:
-    """Finds, reads and prepares a data set; the target of every conf/dataset file.
-
-    Args:
-        name: of the data set.
-        sources: the public forms of its files, see :class:`kgrec.data.sources.Source`.
-        root: the folder that the user names, or None.
-        data_dir: the project's data folder.
-        min_rating: ratings below it are no positives; None: every interaction is one.
-        unlinked: "drop" or "keep" items that no entity is known for.
-        seed: for the split and the evaluation negatives.
-        table1: sizes that the KGCN paper's Table 1 gives, to be shown beside ours.
-
-    Raises:
-        ConfigError: an unknown value.
-        DataError: files that are missing, malformed or do not fit together.
-    """
-    found = locate(
-        name,
-        [Source.from_config(source) for source in sources],
-        Path(root).expanduser() if root is not None else None,
-        Path(data_dir),
-    )
-    raw = found.format.read(found.folder)
-    data = prepare(raw, name, min_rating, unlinked, place=str(found.folder))
-    return replace(data, seed=seed, files=found.files, published_counts=dict(table1 or {}))
 
 
 def prepare(
@@ -62,12 +21,15 @@ def prepare(
     name: str,
     min_rating: float | None = None,
     unlinked: str = "drop",
+    pool_splits: bool = False,
     place: str = "",
 ) -> PreparedData:
     """Gives every id a number and counts whatever falls out.
 
     Items are numbered in the order of the links, so that item i is entity i, as the released
-    preprocessing does; the other entities follow in order of appearance.
+    preprocessing does; the other entities follow in order of appearance. An item is every
+    entity that it is linked to: it has the triples of all of them, and an entity that several
+    items are linked to lends its triples to each.
 
     Args:
         raw: tables of string ids.
@@ -75,6 +37,7 @@ def prepare(
         min_rating: ratings below it are no positives; None: every interaction is one.
         unlinked: "drop" or "keep" items that no entity is known for; kept ones have no
             neighbours.
+        pool_splits: forget the parts that the files come split into.
         place: where the tables come from, for messages.
 
     Raises:
@@ -86,30 +49,34 @@ def prepare(
     place = place or name
     account = Account()
     for what, count in raw.counts:
-        account.add("interactions", what, count)
-    items = _number_items(raw, unlinked, account, place)
-    positives, rated, given, users = _number_interactions(raw, items, min_rating, account, place)
-    graph, entities, relations = _number_graph(raw.triples, items, account, place)
-    seen = positives.item_degrees() > 0
+        account.add("files", what, count)
+    items, links = _number_items(raw, unlinked, account, place)
+    found = _number_interactions(raw, items, min_rating, pool_splits, account, place)
+    graph, entities, relations = _number_graph(raw.triples, items, links, account, place)
+    seen = found.positives.item_degrees() > 0
     account.add("items", "items without any positive, kept", int((~seen).sum()))
     degrees = graph.neighborhood().degrees[: items.height]
     account.add("items", "items without a neighbour in the graph, kept", int((degrees == 0).sum()))
     names = pl.DataFrame(schema={"item": pl.String, "name": pl.String})
     if raw.item_names is not None:
         names = raw.item_names.unique("item", keep="first", maintain_order=True)
+        twice = raw.item_names.unique().height - names.height
+        account.add("items", "further names of an item, dropped", twice)
     return PreparedData(
         name=name,
-        positives=positives,
-        rated=rated,
-        given_negatives=given,
+        positives=found.positives,
+        times=found.times,
+        given_parts=found.parts,
+        rated=found.rated,
+        given_negatives=found.negatives,
         graph=graph,
         ids=IdMaps(
-            users=users.select("user"),
+            users=found.users,
             items=items.join(names, on="item", how="left", maintain_order="left").select(
                 "item", "entity", "name"
             ),
-            entities=entities.select("entity"),
-            relations=relations.select("relation"),
+            entities=entities,
+            relations=relations,
         ),
         account=account,
     )
@@ -119,20 +86,23 @@ def _tensor(column: pl.Series) -> Tensor:
     return torch.from_numpy(column.cast(pl.Int64).to_numpy(writable=True))
 
 
-def _number_items(raw: RawTables, unlinked: str, account: Account, place: str) -> pl.DataFrame:
-    """``item, entity, item_id``: linked items in the order of the links, then kept ones."""
+def _number_items(
+    raw: RawTables, unlinked: str, account: Account, place: str
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Items with their numbers, and every link.
+
+    Returns:
+        ``item_id, item, entity`` (the first one it is linked to), linked items in the order of
+        the links, then kept ones; and ``entity, node``: the nodes that an entity is.
+    """
     links = raw.links.unique(maintain_order=True)
     account.add("items", "links that stand twice, merged", raw.links.height - links.height)
-    for one, other in (("item", "entity"), ("entity", "item")):
-        twice = links.filter(pl.col(one).is_duplicated())
-        if not twice.is_empty():
-            value = twice[one][0]
-            others = twice.filter(pl.col(one) == value)[other].to_list()
-            raise DataError(
-                f"{place}: found {one} {value!r} linked to {len(others)} of the kind {other} "
-                f"({', '.join(map(repr, others[:3]))}), expected one {other} for each {one}"
-            )
-    account.add("items", "items linked to an entity", links.height)
+    items = links.unique("item", keep="first", maintain_order=True).select("item", "entity")
+    several = links.filter(pl.col("item").is_duplicated())["item"].n_unique()
+    account.add("items", "items linked to several entities: they have the triples of all", several)
+    shared = links.filter(pl.col("entity").is_duplicated())["entity"].n_unique()
+    account.add("items", "entities linked to several items: each has their triples", shared)
+    account.add("items", "items linked to an entity", items.height)
     asked = pl.concat(
         [raw.interactions.select("item")]
         + ([raw.negatives.select("item")] if raw.negatives is not None else [])
@@ -146,116 +116,190 @@ def _number_items(raw: RawTables, unlinked: str, account: Account, place: str) -
         clash = next((e for e in invented if e in taken), None)
         if clash is not None:
             raise DataError(f"{place}: found an entity named {clash!r}, which is kept for items")
-        links = pl.concat([links, loose.with_columns(entity=pl.Series(invented, dtype=pl.String))])
-    return links.select("item", "entity").with_row_index("item_id")
+        items = pl.concat([items, loose.with_columns(entity=pl.Series(invented, dtype=pl.String))])
+    if items.is_empty():
+        raise DataError(
+            f"{place}: found no link from an item to an entity, expected some (the first item is "
+            f"{raw.interactions['item'][0]!r}, the first triple {raw.triples.row(0)})"
+        )
+    items = items.with_row_index("item_id").cast({"item_id": pl.Int64})
+    nodes = links.join(items.select("item", node="item_id"), on="item", maintain_order="left")
+    return items, nodes.select("entity", "node")
+
+
+@dataclass
+class _Found:
+    """Interactions with numbers; see PreparedData."""
+
+    positives: Interactions
+    times: Tensor | None
+    parts: Tensor | None
+    rated: Interactions
+    negatives: tuple[Tensor, Tensor] | None
+    users: pl.DataFrame
 
 
 def _number_interactions(
-    raw: RawTables, items: pl.DataFrame, min_rating: float | None, account: Account, place: str
-) -> tuple[Interactions, Interactions, tuple[Tensor, Tensor] | None, pl.DataFrame]:
+    raw: RawTables,
+    items: pl.DataFrame,
+    min_rating: float | None,
+    pool_splits: bool,
+    account: Account,
+    place: str,
+) -> _Found:
     rows = raw.interactions
     account.add("interactions", "interactions read", rows.height)
-    known = rows.join(items.select("item", "item_id"), on="item", maintain_order="left")
+    if "part" in rows.columns and pool_splits:
+        rows = rows.drop("part")
+        account.add("interactions", "the given splits were pooled (dataset.pool_splits)", 1)
+    numbers = items.select("item", "item_id")
+    known = rows.join(numbers, on="item", maintain_order="left").drop("item")
     account.add(
         "interactions",
         "interactions of items without an entity, dropped",
         rows.height - known.height,
     )
-    if min_rating is None:
-        liked = known
-    elif "rating" not in rows.columns:
-        raise DataError(
-            f"{place}: found interactions without ratings, expected a rating, because "
-            f"dataset.min_rating={min_rating:g} (set it to null to take every interaction)"
-        )
-    else:
-        liked = known.filter(pl.col("rating") >= min_rating)
-    if min_rating is not None:
-        what = f"interactions rated below {min_rating:g}, no positives"
-        account.add("interactions", what, known.height - liked.height)
-    elif "rating" in rows.columns:
-        low, high = rows.select(pl.col("rating").min().alias("low"), pl.col("rating").max()).row(0)
-        what = f"rated {low:g} to {high:g}, all taken as positive (dataset.min_rating=null)"
-        account.add("interactions", what, known.height)
-    users = liked.select("user").unique(maintain_order=True).with_row_index("user_id")
+    liked = _liked(known, min_rating, rows.height, account, place)
+    users = liked.select("user").unique(maintain_order=True)
     if users.is_empty():
         raise DataError(
-            f"{place}: found {rows.height} interactions and no positive among them, expected some"
+            f"{place}: found {rows.height} interactions and no positive among them, expected some "
+            f"(the first item is {raw.interactions['item'][0]!r}, the first linked one "
+            f"{items['item'][0]!r})"
         )
     account.add(
         "interactions",
         "users left without a positive, dropped",
         rows["user"].n_unique() - users.height,
     )
+    by_user = users.with_row_index("user_id").cast({"user_id": pl.Int64})
+    size = (users.height, items.height)
 
     def pairs(frame: pl.DataFrame) -> tuple[Tensor, Tensor]:
-        numbered = frame.join(users, on="user", maintain_order="left")
+        numbered = frame.join(by_user, on="user").select("user_id", "item_id")
         return _tensor(numbered["user_id"]), _tensor(numbered["item_id"])
 
-    size = (users.height, items.height)
-    positives = Interactions.from_pairs(*pairs(liked), *size)
+    rated = Interactions.from_pairs(*pairs(known), *size)
+    negatives = None
+    if raw.negatives is not None and not raw.negatives.is_empty():
+        # In the order of the files, which a split goes by.
+        listed = raw.negatives.join(numbers, on="item", maintain_order="left").join(
+            by_user, on="user", maintain_order="left"
+        )
+        negatives = _tensor(listed["user_id"]), _tensor(listed["item_id"])
+        account.add("interactions", "label-0 rows given", raw.negatives.height)
+        account.add(
+            "interactions",
+            "label-0 rows of unknown users or items, dropped",
+            raw.negatives.height - len(negatives[0]),
+        )
+    times = parts = None
+    if "timestamp" in liked.columns or "part" in liked.columns:
+        once = _each_pair_once(liked.join(by_user, on="user"), account)
+        positives = Interactions(_tensor(once["user_id"]), _tensor(once["item_id"]), *size)
+        if "timestamp" in once.columns:
+            times = torch.from_numpy(once["timestamp"].to_numpy(writable=True))
+        parts = _tensor(once["part"]) if "part" in once.columns else None
+    else:
+        positives = rated if liked is known else Interactions.from_pairs(*pairs(liked), *size)
     account.add(
         "interactions",
         "positives of a pair that stands more than once, merged",
         liked.height - len(positives),
     )
     account.add("interactions", "positives", len(positives))
-    rated = Interactions.from_pairs(*pairs(known), *size)
-    given = None
-    if raw.negatives is not None and not raw.negatives.is_empty():
-        linked = raw.negatives.join(
-            items.select("item", "item_id"), on="item", maintain_order="left"
+    return _Found(positives, times, parts, rated, negatives, users)
+
+
+def _liked(
+    known: pl.DataFrame, min_rating: float | None, read: int, account: Account, place: str
+) -> pl.DataFrame:
+    """The rows that count as positive."""
+    if min_rating is None:
+        if "rating" in known.columns and known.height:
+            low, high = known.select(pl.col("rating").min().alias("low"), pl.max("rating")).row(0)
+            what = f"rated {low:g} to {high:g}, all taken as positive (dataset.min_rating=null)"
+            account.add("interactions", what, known.height)
+        return known
+    if "rating" not in known.columns:
+        raise DataError(
+            f"{place}: found {read} interactions without ratings, expected a rating, because "
+            f"dataset.min_rating={min_rating:g} (set it to null to take every interaction)"
         )
-        given = pairs(linked)
-        account.add("interactions", "label-0 rows given", raw.negatives.height)
-        account.add(
-            "interactions",
-            "label-0 rows of unknown users or items, dropped",
-            raw.negatives.height - len(given[0]),
-        )
-    return positives, rated, given, users
+    liked = known.filter(pl.col("rating") >= min_rating)
+    what = f"interactions rated below {min_rating:g}, no positives"
+    account.add("interactions", what, known.height - liked.height)
+    return liked
+
+
+def _each_pair_once(liked: pl.DataFrame, account: Account) -> pl.DataFrame:
+    """The pairs in order, each at its earliest time and in the first part that it stands in."""
+    columns = [c for c in ("timestamp", "part") if c in liked.columns]
+    found = liked.lazy().group_by("user_id", "item_id").agg(
+        *(pl.col(c).min() for c in columns),
+        *([(pl.col("part").n_unique() > 1).alias("torn")] if "part" in columns else []),
+    )  # fmt: skip
+    once = found.sort("user_id", "item_id").collect()
+    if "part" in columns:
+        torn = int(once["torn"].sum())
+        account.add("interactions", "pairs in several given parts, kept in the first", torn)
+    return once
 
 
 def _number_graph(
-    triples: pl.DataFrame, items: pl.DataFrame, account: Account, place: str
+    triples: pl.DataFrame,
+    items: pl.DataFrame,
+    nodes: pl.DataFrame,
+    account: Account,
+    place: str,
 ) -> tuple[KnowledgeGraph, pl.DataFrame, pl.DataFrame]:
-    distinct = triples.unique(maintain_order=True)
+    distinct = triples.select("head", "relation", "tail").unique(maintain_order=True)
     account.add("graph", "triples read", triples.height)
     account.add("graph", "triples that stand twice, merged", triples.height - distinct.height)
     loops = distinct.filter(pl.col("head") == pl.col("tail")).height
     account.add("graph", "self-loops, kept", loops)
+    reverse = distinct.select(head="tail", relation="relation", tail="head")
+    both = distinct.join(reverse, on=["head", "relation", "tail"], how="semi").height - loops
+    account.add("graph", "triples whose reverse stands there too: one neighbour each", both)
     # Heads and tails in reading order: h0, t0, h1, t1, …
     ends = (
         distinct.select(pl.concat_list("head", "tail").alias("entity"))
         .explode("entity", empty_as_null=False)
         .unique(maintain_order=True)
     )
-    mentioned = items.join(ends, on="entity", how="semi").height
-    if mentioned == 0:
+    linked = nodes.join(ends, on="entity", how="semi")
+    if linked.is_empty() and not nodes.is_empty():
         raise DataError(
             f"{place}: found {distinct.height} triples that mention none of the "
             f"{items.height} items (the first triple is {distinct.row(0)}, the first item's "
             f"entity {items['entity'][0]!r}), expected item entities in the graph"
         )
-    account.add("graph", "items whose entity the graph does not have", items.height - mentioned)
-    entities = (
-        pl.concat([items.select("entity"), ends])
-        .unique(maintain_order=True)
-        .with_row_index("entity_id")
+    missing = items.height - linked["node"].n_unique()
+    account.add("graph", "items whose entity the graph does not have", missing)
+    others = ends.join(nodes, on="entity", how="anti", maintain_order="left")
+    nodes = pl.concat(
+        [nodes, others.with_columns(node=pl.int_range(pl.len(), dtype=pl.Int64) + items.height)]
     )
-    relations = (
-        distinct.select("relation").unique(maintain_order=True).with_row_index("relation_id")
-    )
+    relations = distinct.select("relation").unique(maintain_order=True)
+    by_name = relations.with_row_index("relation_id")
     numbered = (
-        distinct.join(entities, left_on="head", right_on="entity", maintain_order="left")
-        .join(entities, left_on="tail", right_on="entity", maintain_order="left", suffix="_of_tail")
-        .join(relations, on="relation", maintain_order="left")
+        distinct.join(nodes, left_on="head", right_on="entity", maintain_order="left_right")
+        .join(nodes, left_on="tail", right_on="entity", maintain_order="left_right", suffix="_tail")
+        .join(by_name, on="relation", maintain_order="left")
+        .select("node", "relation_id", "node_tail")
     )
+    copies = numbered.height - distinct.height
+    numbered = numbered.unique(maintain_order=True)
+    if copies:
+        account.add("graph", "copies of triples for entities of several items", copies)
+        merged = distinct.height + copies - numbered.height
+        account.add("graph", "triples that became the same, merged", merged)
     graph = KnowledgeGraph(
-        heads=_tensor(numbered["entity_id"]),
+        heads=_tensor(numbered["node"]),
         relations=_tensor(numbered["relation_id"]),
-        tails=_tensor(numbered["entity_id_of_tail"]),
-        num_entities=entities.height,
+        tails=_tensor(numbered["node_tail"]),
+        num_entities=items.height + others.height,
         num_relations=relations.height,
     )
+    entities = pl.concat([items.select("entity"), others.select("entity")])
     return graph, entities, relations

@@ -19,8 +19,8 @@ from kgrec.data.dataset import PreparedData, RecDataset
 from kgrec.data.draws import generator
 from kgrec.data.interactions import Interactions, LabelledRows
 from kgrec.data.negatives import NegativeSampler, draw_popularity_matched
-from kgrec.data.splits import TEST, TRAIN, VAL, Split
-from kgrec.errors import DataError
+from kgrec.data.splits import TEST, TRAIN, VAL, Rows, Split, check_needs
+from kgrec.errors import ConfigError, DataError
 
 Protocol = Callable[[PreparedData, Split], RecDataset]
 
@@ -34,7 +34,18 @@ def paper(data: PreparedData, split: Split) -> RecDataset:
     Args:
         data: prepared data.
         split: which row goes where.
+
+    Raises:
+        ConfigError: a split of positives (by time, or as the files give it): the negatives,
+            drawn before, have no place in it.
     """
+    _check_given(data, split)
+    if split.needs:
+        raise ConfigError(
+            "protocol: found paper, which draws negatives first and splits them with the "
+            f"positives, but the split goes by {' and '.join(split.needs)}, which negatives do not "
+            "have; expected protocol=clean (or split=random, cold_items, cold_users)"
+        )
     positives, account, seed = data.positives, data.account.copy(), data.seed
     if data.given_negatives is None:
         sampler = NegativeSampler(data.rated)
@@ -57,15 +68,14 @@ def paper(data: PreparedData, split: Split) -> RecDataset:
         )
         account.add("protocol", "of these, pairs that stand there twice, kept", twice)
     rows = LabelledRows.from_parts((positives.users, positives.items), negatives)
-    parts = split(rows, generator(seed, "split"))
+    size = positives.num_users, positives.num_items
+    parts = split(Rows(rows.users, rows.items, *size), generator(seed, "split"))
     train = rows.take(parts == TRAIN)
     liked = train.labels > 0
     return _finish(
         data,
         "paper",
-        Interactions.from_pairs(
-            train.users[liked], train.items[liked], positives.num_users, positives.num_items
-        ),
+        Interactions.from_pairs(train.users[liked], train.items[liked], *size),
         (train.users[~liked], train.items[~liked]),
         {"val": rows.take(parts == VAL), "test": rows.take(parts == TEST)},
         {},
@@ -83,17 +93,32 @@ def clean(data: PreparedData, split: Split) -> RecDataset:
     Args:
         data: prepared data.
         split: which positive goes where.
+
+    Raises:
+        ConfigError: the files come split, and another split is asked for.
+        DataError: the data lack what the split goes by, or a part would be empty.
     """
+    _check_given(data, split)
     positives, account, seed = data.positives, data.account.copy(), data.seed
-    parts = split(positives, generator(seed, "split"))
+    rows = Rows(
+        positives.users, positives.items, positives.num_users, positives.num_items,
+        data.times, data.given_parts,
+    )  # fmt: skip
+    check_needs(split, rows, data.name)
+    parts = split(rows, generator(seed, "split"))
     if data.given_negatives is not None:
         what = "negatives given in the files, not used under clean"
         account.add("protocol", what, len(data.given_negatives[0]))
-    sampler = NegativeSampler(positives)
+    sampler = None if split.items_apart else NegativeSampler(positives)
     held_out, matched = {}, {}
     for name, part in (("val", VAL), ("test", TEST)):
         own = positives.take(parts == part)
-        negatives = sampler.draw_distinct(own.user_degrees(), generator(seed, f"{name} negatives"))
+        negatives = (sampler or _OwnItems(own)).draw_distinct(
+            own.user_degrees(), generator(seed, f"{name} negatives")
+        )
+        if split.items_apart:
+            count = int((own.item_degrees() > 0).sum())
+            account.add("protocol", f"{name} items, apart; its negatives come from them", count)
         account.add("protocol", f"{name} negatives drawn after the split", len(negatives[0]))
         account.add(
             "protocol",
@@ -112,6 +137,35 @@ def clean(data: PreparedData, split: Split) -> RecDataset:
     train = positives.take(parts == TRAIN)
     static = NegativeSampler(train).draw(train.users, generator(seed, "static negatives"))
     return _finish(data, "clean", train, static, held_out, matched, account)
+
+
+def _check_given(data: PreparedData, split: Split) -> None:
+    """A split that the files bring is never dropped unsaid."""
+    if data.given_parts is not None and "given" not in split.needs:
+        raise ConfigError(
+            f"split: found a split in the files of dataset {data.name}, expected split=given and "
+            "protocol=clean (protocol=paper draws negatives before it splits, so its rows would "
+            "be others than those given); dataset.pool_splits=true forgets the given split"
+        )
+
+
+class _OwnItems:
+    """Draws negatives among the items of one part, which no other part has.
+
+    Args:
+        own: the positives of the part.
+    """
+
+    def __init__(self, own: Interactions) -> None:
+        self.items, numbers = torch.unique(own.items, return_inverse=True)
+        self._sampler = NegativeSampler(
+            Interactions.from_pairs(own.users, numbers, own.num_users, len(self.items))
+        )
+
+    def draw_distinct(self, counts: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """As :meth:`NegativeSampler.draw_distinct`."""
+        users, numbers = self._sampler.draw_distinct(counts, generator)
+        return users, self.items[numbers]
 
 
 def _finish(

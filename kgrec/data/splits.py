@@ -1,19 +1,122 @@
-"""Splits: which rows train, which validate, which test."""
+"""Splits: which rows train, which validate, which test.
+
+A split is called with rows and a generator and answers with a part for each row. What it needs
+of the rows beside users and items, its class says in ``needs``.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence, Sized
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from kgrec.errors import ConfigError
+from kgrec.errors import ConfigError, DataError
 
 TRAIN, VAL, TEST = 0, 1, 2
 
-Split = Callable[[Sized, torch.Generator], Tensor]
-"""From rows and a generator to (n,) int64 parts: TRAIN, VAL or TEST for each row."""
+
+@dataclass(frozen=True)
+class Rows:
+    """What a split may look at.
+
+    Attributes:
+        users: (n,) int64, in [0, num_users).
+        items: (n,) int64, in [0, num_items).
+        num_users: users of the data set.
+        num_items: items of the data set.
+        times: (n,) float64, seconds, or None.
+        given: (n,) int64, the part that the files put each row in, or None.
+    """
+
+    users: Tensor
+    items: Tensor
+    num_users: int
+    num_items: int
+    times: Tensor | None = None
+    given: Tensor | None = None
+
+    def __len__(self) -> int:
+        return self.users.numel()
+
+
+class Split(Protocol):
+    """From rows and a generator to (n,) int64 parts: TRAIN, VAL or TEST for each row.
+
+    Attributes:
+        needs: what the rows must have beside users and items: "times", "given".
+        items_apart: whether each part has items of its own. Evaluation negatives of a part then
+            come from its items: else "never seen in training" would tell positives from
+            negatives.
+    """
+
+    needs: tuple[str, ...]
+    items_apart: bool
+
+    def __call__(self, rows: Rows, generator: torch.Generator) -> Tensor:
+        """(n,) the part of each row."""
+        ...
+
+
+def check_needs(split: Split, rows: Rows, name: str) -> None:
+    """Raises DataError where the rows lack what a split needs."""
+    for need in split.needs:
+        if getattr(rows, need) is None:
+            what = {"times": "timestamps", "given": "a split of their own"}[need]
+            raise DataError(
+                f"dataset {name}: found interactions without {what}, expected them for "
+                f"split={_name(split)}; split=random needs none"
+            )
+
+
+def _name(split: Split) -> str:
+    names = {
+        RandomSplit: "random", Temporal: "temporal", LeaveOneOut: "leave_one_out",
+        ColdItems: "cold_items", ColdUsers: "cold_users", Given: "given",
+    }  # fmt: skip
+    return names.get(type(split), type(split).__name__)
+
+
+def _checked(ratios: Sequence[float]) -> tuple[float, ...]:
+    if len(ratios) != 3 or min(ratios) <= 0 or not math.isclose(sum(ratios), 1):
+        raise ConfigError(
+            f"split.ratios: found {list(ratios)}, expected three positive shares that sum to 1"
+        )
+    return tuple(ratios)
+
+
+def _parts_by_rank(rank: Tensor, sizes: Tensor, ratios: Sequence[float]) -> Tensor:
+    """Parts of rows that stand at ``rank`` among ``sizes``: first train, then val, last test.
+
+    Val and test are rounded down, train takes the rest.
+    """
+    num_val, num_test = (sizes * ratios[1]).long(), (sizes * ratios[2]).long()
+    parts = torch.full_like(rank, TRAIN)
+    parts[rank >= sizes - num_val - num_test] = VAL
+    parts[rank >= sizes - num_test] = TEST
+    return parts
+
+
+def _order(rows: Rows, generator: torch.Generator, by: str) -> Tensor:
+    """Positions of the rows in order of time, ties at random; or all at random."""
+    order = torch.randperm(len(rows), generator=generator)
+    if by == "time":
+        assert rows.times is not None
+        order = order[torch.argsort(rows.times[order], stable=True)]
+    return order
+
+
+def _rank_within(users: Tensor, order: Tensor, num_users: int) -> tuple[Tensor, Tensor]:
+    """(n,) the position of each row among its user's in ``order``; (n,) how many these are."""
+    counts = torch.bincount(users, minlength=num_users)
+    grouped = order[torch.argsort(users[order], stable=True)]
+    starts = (counts.cumsum(0) - counts).repeat_interleave(counts)
+    rank = torch.empty_like(users)
+    rank[grouped] = torch.arange(len(users)) - starts
+    return rank, counts[users]
 
 
 class RandomSplit:
@@ -26,14 +129,13 @@ class RandomSplit:
         ConfigError: three positive shares that sum to 1 were not given.
     """
 
-    def __init__(self, ratios: Sequence[float] = (0.6, 0.2, 0.2)) -> None:
-        if len(ratios) != 3 or min(ratios) <= 0 or not math.isclose(sum(ratios), 1):
-            raise ConfigError(
-                f"split.ratios: found {list(ratios)}, expected three positive shares that sum to 1"
-            )
-        self.ratios = tuple(ratios)
+    needs: tuple[str, ...] = ()
+    items_apart: bool = False
 
-    def __call__(self, rows: Sized, generator: torch.Generator) -> Tensor:
+    def __init__(self, ratios: Sequence[float] = (0.6, 0.2, 0.2)) -> None:
+        self.ratios = _checked(ratios)
+
+    def __call__(self, rows: Rows, generator: torch.Generator) -> Tensor:
         """(n,) the part of each row; val and test are rounded down, train takes the rest."""
         n = len(rows)
         num_val, num_test = int(n * self.ratios[1]), int(n * self.ratios[2])
@@ -41,4 +143,149 @@ class RandomSplit:
         parts = torch.full((n,), TRAIN)
         parts[order[:num_val]] = VAL
         parts[order[num_val : num_val + num_test]] = TEST
+        return parts
+
+
+class Temporal:
+    """The past trains, what comes next validates, what comes last tests.
+
+    Args:
+        ratios: shares of train, val and test; they sum to 1.
+        scope: "global": one point in time for all users, as in use; "user": the last rows of
+            each user, so that every user with enough of them is in each part.
+
+    Raises:
+        ConfigError: a value that cannot work.
+    """
+
+    needs: tuple[str, ...] = ("times",)
+    items_apart: bool = False
+
+    def __init__(self, ratios: Sequence[float] = (0.6, 0.2, 0.2), scope: str = "global") -> None:
+        self.ratios = _checked(ratios)
+        if scope not in ("global", "user"):
+            raise ConfigError(f"split.scope: found {scope!r}, expected global or user")
+        self.scope = scope
+
+    def __call__(self, rows: Rows, generator: torch.Generator) -> Tensor:
+        """(n,) the part of each row; rows of one time are ordered at random."""
+        order = _order(rows, generator, "time")
+        if self.scope == "user":
+            rank, sizes = _rank_within(rows.users, order, rows.num_users)
+        else:
+            rank = torch.empty_like(order)
+            rank[order] = torch.arange(len(rows))
+            sizes = torch.full_like(rank, len(rows))
+        return _parts_by_rank(rank, sizes, self.ratios)
+
+
+class LeaveOneOut:
+    """Of each user, the last row tests, the one before it validates, the others train.
+
+    Users with fewer than three rows only train.
+
+    Args:
+        by: "time", or "random" for data without timestamps.
+
+    Raises:
+        ConfigError: another value.
+    """
+
+    items_apart: bool = False
+
+    def __init__(self, by: str = "time") -> None:
+        if by not in ("time", "random"):
+            raise ConfigError(f"split.by: found {by!r}, expected time or random")
+        self.by = by
+        self.needs: tuple[str, ...] = ("times",) if by == "time" else ()
+
+    def __call__(self, rows: Rows, generator: torch.Generator) -> Tensor:
+        """(n,) the part of each row."""
+        order = _order(rows, generator, self.by)
+        rank, sizes = _rank_within(rows.users, order, rows.num_users)
+        parts = torch.full_like(rank, TRAIN)
+        parts[(sizes >= 3) & (rank == sizes - 2)] = VAL
+        parts[(sizes >= 3) & (rank == sizes - 1)] = TEST
+        return parts
+
+
+def _split_groups(
+    owners: Tensor, size: int, ratios: Sequence[float], generator: torch.Generator
+) -> Tensor:
+    """Parts of rows whose owners are split: a share of those owners that have any row."""
+    present = torch.nonzero(torch.bincount(owners, minlength=size)).squeeze(1)
+    rank = torch.randperm(len(present), generator=generator)
+    part_of = torch.full((size,), TRAIN)
+    part_of[present] = _parts_by_rank(rank, torch.full_like(rank, len(present)), ratios)
+    return part_of[owners]
+
+
+class ColdItems:
+    """The items are split: those of val and test have no training row at all.
+
+    Args:
+        ratios: shares of the items, among those that have any row.
+
+    Raises:
+        ConfigError: three positive shares that sum to 1 were not given.
+    """
+
+    needs: tuple[str, ...] = ()
+    items_apart: bool = True
+
+    def __init__(self, ratios: Sequence[float] = (0.6, 0.2, 0.2)) -> None:
+        self.ratios = _checked(ratios)
+
+    def __call__(self, rows: Rows, generator: torch.Generator) -> Tensor:
+        """(n,) the part of each row."""
+        return _split_groups(rows.items, rows.num_items, self.ratios, generator)
+
+
+class ColdUsers:
+    """The users are split: those of val and test have no training row at all.
+
+    Args:
+        ratios: shares of the users.
+
+    Raises:
+        ConfigError: three positive shares that sum to 1 were not given.
+    """
+
+    needs: tuple[str, ...] = ()
+    items_apart: bool = False
+
+    def __init__(self, ratios: Sequence[float] = (0.6, 0.2, 0.2)) -> None:
+        self.ratios = _checked(ratios)
+
+    def __call__(self, rows: Rows, generator: torch.Generator) -> Tensor:
+        """(n,) the part of each row."""
+        return _split_groups(rows.users, rows.num_users, self.ratios, generator)
+
+
+class Given:
+    """As the files put it; where they have no validation part, it is carved from training.
+
+    Args:
+        val_ratio: share of the training rows that then validates, at random.
+
+    Raises:
+        ConfigError: no share between 0 and 1 was given.
+    """
+
+    needs: tuple[str, ...] = ("given",)
+    items_apart: bool = False
+
+    def __init__(self, val_ratio: float = 0.1) -> None:
+        if not 0 < val_ratio < 1:
+            raise ConfigError(f"split.val_ratio: found {val_ratio}, expected a share from 0 to 1")
+        self.val_ratio = val_ratio
+
+    def __call__(self, rows: Rows, generator: torch.Generator) -> Tensor:
+        """(n,) the part of each row."""
+        assert rows.given is not None
+        parts = rows.given.clone()
+        if not (parts == VAL).any():
+            train = torch.nonzero(parts == TRAIN).squeeze(1)
+            order = torch.randperm(len(train), generator=generator)
+            parts[train[order[: int(len(train) * self.val_ratio)]]] = VAL
         return parts

@@ -1,3 +1,6 @@
+from dataclasses import replace
+
+import polars as pl
 import pytest
 from conftest import prepared, raw_tables
 
@@ -64,16 +67,72 @@ def test_without_a_threshold_it_says_that_all_ratings_count():
     assert counts(data)["rated 1 to 5, all taken as positive (dataset.min_rating=null)"] == 5
 
 
-@pytest.mark.parametrize(
-    ("links", "message"),
-    [
-        ([("x", "E1"), ("x", "E2")], "found item 'x' linked to 2 of the kind entity .*expected"),
-        ([("x", "E1"), ("y", "E1")], "found entity 'E1' linked to 2 of the kind item .*expected"),
-    ],
-)
-def test_links_must_be_one_to_one(links, message):
-    with pytest.raises(DataError, match=message):
-        prepared(RATINGS, links, TRIPLES)
+def edges(data) -> set[tuple[str, str, str]]:
+    names, relations = data.ids.entities["entity"], data.ids.relations["relation"]
+    nodes = list(names)
+    for i, item in enumerate(data.ids.items["item"]):
+        nodes[i] = item
+    graph = data.graph
+    return {
+        (nodes[h], relations[r], nodes[t])
+        for h, r, t in zip(graph.heads.tolist(), graph.relations.tolist(), graph.tails.tolist(),
+                           strict=True)
+    }  # fmt: skip
+
+
+def test_an_item_of_two_entities_has_the_triples_of_both():
+    data = prepared(
+        RATINGS, [("x", "E1"), ("y", "E3"), ("x", "E2")], [("E1", "r", "T"), ("E2", "s", "T")]
+    )
+    assert edges(data) == {("x", "r", "T"), ("x", "s", "T")}
+    assert data.ids.entities["entity"].to_list() == ["E1", "E3", "T"]
+    assert counts(data)["items linked to several entities: they have the triples of all"] == 1
+
+
+def test_items_that_share_an_entity_both_have_its_triples():
+    data = prepared(
+        RATINGS, [("x", "E"), ("y", "E")], [("E", "r", "T"), ("T", "s", "E"), ("E", "r", "T")]
+    )
+    assert edges(data) == {("x", "r", "T"), ("y", "r", "T"), ("T", "s", "x"), ("T", "s", "y")}
+    assert (data.graph.num_entities, len(data.graph)) == (3, 4)
+    found = counts(data)
+    assert found["entities linked to several items: each has their triples"] == 1
+    assert found["copies of triples for entities of several items"] == 2
+
+
+def test_triples_that_become_the_same_are_merged():
+    data = prepared(
+        RATINGS, [("x", "E1"), ("x", "E2"), ("y", "E1")], [("E1", "r", "T"), ("E2", "r", "T")]
+    )
+    assert edges(data) == {("x", "r", "T"), ("y", "r", "T")}
+    assert counts(data)["triples that became the same, merged"] == 1
+
+
+def test_both_directions_of_a_triple_are_counted():
+    data = prepared(RATINGS, LINKS, [("E1", "r", "T"), ("T", "r", "E1"), ("T", "s", "E1")])
+    assert counts(data)["triples whose reverse stands there too: one neighbour each"] == 2
+    assert data.graph.neighborhood().degrees.tolist() == [2, 0, 0, 2]
+
+
+def test_times_are_those_of_the_first_interaction_and_parts_the_first_part():
+    raw = raw_tables(RATINGS, LINKS, TRIPLES)
+    rows = raw.interactions.with_columns(
+        timestamp=pl.Series([7.0, 1, 5, 2, 3, 4, 6]),
+        part=pl.Series([1, 0, 2, 2, 0, 0, 1], dtype=pl.Int8),
+    )
+    data = prepare(replace(raw, interactions=rows), "test", min_rating=4)
+    assert (data.positives.users.tolist(), data.positives.items.tolist()) == ([0, 1], [0, 1])
+    assert data.times.tolist() == [5, 2]
+    assert data.given_parts.tolist() == [1, 2]
+    assert counts(data)["pairs in several given parts, kept in the first"] == 1
+    pooled = prepare(replace(raw, interactions=rows), "test", min_rating=4, pool_splits=True)
+    assert pooled.given_parts is None
+    assert counts(pooled)["the given splits were pooled (dataset.pool_splits)"] == 1
+
+
+def test_without_any_link():
+    with pytest.raises(DataError, match="found no link from an item to an entity, expected some"):
+        prepared(RATINGS, [], TRIPLES)
 
 
 def test_a_graph_that_mentions_no_item():

@@ -176,7 +176,8 @@ class TestWheel:
 
     def source(self, archive_sha256: str | None) -> Source:
         files = tuple(RawFile(n, sha256(t), member=f"inside/{n}") for n, t in RAW.items())
-        return Source("released_raw", files, pip="toy==1", archive_sha256=archive_sha256)
+        archive = RawFile("toy-1.whl", archive_sha256) if archive_sha256 else None
+        return Source("released_raw", files, archive, pip="toy==1")
 
     def test_files_are_taken_out_of_it(self, pip, tmp_path):
         found = locate("toy", [self.source(None)], None, tmp_path)

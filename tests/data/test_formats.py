@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from files import BOOK, FINAL, RAW, RECBOLE, write
 
-from kgrec.data.readers import recognise
+from kgrec.data.formats import recognise
 from kgrec.data.text_files import read_lines
 from kgrec.errors import DataError
 

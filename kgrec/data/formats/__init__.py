@@ -1,0 +1,164 @@
+"""File formats: one module each, from a folder to raw tables and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import polars as pl
+
+from kgrec.data.formats import kgat, recbole, released_final, released_raw, tables
+from kgrec.data.raw_tables import RawTables
+from kgrec.errors import ConfigError, DataError
+
+Write = Callable[[Path, RawTables, Iterable[pl.DataFrame]], None]
+
+
+@dataclass(frozen=True)
+class Format:
+    """A file format, recognised by its files.
+
+    Attributes:
+        name: as users call it.
+        required: sets of files that make it up, any one of which suffices; each is a list of
+            alternatives, names or patterns.
+        optional: further files that it reads, names or patterns.
+        reader: from a folder to raw tables.
+        write: into an empty folder; takes the interactions in pieces.
+        losses: what it cannot hold of some tables.
+    """
+
+    name: str
+    required: tuple[tuple[tuple[str, ...], ...], ...]
+    optional: tuple[str, ...]
+    reader: Callable[..., RawTables]
+    write: Write
+    losses: Callable[[RawTables], list[str]]
+
+    def read(self, folder: Path, columns: Mapping[str, str] | None = None) -> RawTables:
+        """Reads a folder.
+
+        Args:
+            folder: with the files.
+            columns: the files' own names of columns, for formats that name them.
+
+        Raises:
+            ConfigError: columns for a format that has no names.
+            DataError: what is wrong, with file and line.
+        """
+        named = {key: value for key, value in (columns or {}).items() if value is not None}
+        if self.reader is tables.read:
+            return tables.read(folder, named)
+        if named:
+            raise ConfigError(
+                f"dataset.columns: found {', '.join(sorted(named))}, expected none for files in "
+                f"format {self.name}, whose columns are fixed"
+            )
+        return self.reader(folder)
+
+    def fits(self, folder: Path) -> bool:
+        """Whether a folder has the files."""
+        return any(
+            all(any(any(folder.glob(name)) for name in names) for names in files)
+            for files in self.required
+        )
+
+    def files(self, folder: Path) -> list[Path]:
+        """The files of a folder that this format reads."""
+        patterns = [name for files in self.required for names in files for name in names]
+        patterns += self.optional
+        return sorted(
+            path for path in folder.iterdir()
+            if path.is_file() and any(path.match(pattern) for pattern in patterns)
+        )  # fmt: skip
+
+    @property
+    def description(self) -> str:
+        """Its files, for messages."""
+        return "; or ".join(
+            ", ".join(" or ".join(names) for names in files) for files in self.required
+        )
+
+
+def _tables(*stems: str) -> tuple[str, ...]:
+    return tuple(f"{stem}{suffix}" for stem in stems for suffix in tables.SUFFIXES)
+
+
+_TABLES = Format(
+    "csv",
+    (
+        (_tables("interactions"), _tables("triples", "kg")),
+        (_tables("train"), _tables("test"), _tables("triples", "kg")),
+    ),
+    (*_tables("links", "items"), *_tables(*tables.PART_FILES[1])),
+    tables.read,
+    tables.write,
+    tables.losses,
+)
+
+FORMATS: dict[str, Format] = {
+    f.name: f
+    for f in (
+        Format(
+            "released_final",
+            (((released_final.RATINGS,), (released_final.GRAPH,)),),
+            released_raw.INDEX,
+            released_final.read,
+            released_final.write,
+            released_final.losses,
+        ),
+        Format(
+            "released_raw",
+            ((tuple(released_raw.RATINGS), released_raw.INDEX, released_raw.GRAPH),),
+            released_raw.NAMES,
+            released_raw.read,
+            released_raw.write,
+            released_raw.losses,
+        ),
+        Format(
+            "recbole",
+            ((("*.inter",), ("*.kg",), ("*.link",)),),
+            ("*.item",),
+            recbole.read,
+            recbole.write,
+            recbole.losses,
+        ),
+        Format(
+            "kgat",
+            ((("train.txt",), ("test.txt",), ("kg_final.txt",)),),
+            kgat.LISTS,
+            kgat.read,
+            kgat.write,
+            kgat.losses,
+        ),
+        _TABLES,
+        Format(
+            "parquet",
+            _TABLES.required,
+            _TABLES.optional,
+            tables.read,
+            partial(tables.write, suffix=".parquet"),
+            tables.losses,
+        ),
+    )
+}
+
+
+def recognise(folder: Path) -> Format:
+    """Tells which format a folder is in.
+
+    Raises:
+        DataError: none fits; lists what was found and what each format expects.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: found no such folder, expected one with data files")
+    for candidate in FORMATS.values():
+        if candidate.fits(folder):
+            return candidate
+    found = ", ".join(sorted(p.name for p in folder.iterdir())) or "nothing"
+    expected = "\n".join(
+        f"  {f.name}: {f.description}" for f in FORMATS.values() if f.name != "parquet"
+    )
+    raise DataError(f"{folder}: found {found}; expected the files of one format:\n{expected}")

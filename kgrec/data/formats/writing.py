@@ -1,0 +1,75 @@
+"""What the writers of all text formats share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+
+from kgrec.data.raw_tables import RawTables
+
+
+def append_rows(path: Path, rows: pl.DataFrame, separator: str, quoted: bool = False) -> None:
+    """Adds rows to the end of a text file, numbers that are whole without a point."""
+    floats = [name for name, kind in rows.schema.items() if kind == pl.Float64]
+    whole = [n for n in floats if ((rows[n] == rows[n].round()) & (rows[n].abs() < 2**53)).all()]
+    rows = rows.with_columns(pl.col(whole).cast(pl.Int64))
+    with path.open("ab") as file:
+        rows.write_csv(
+            file,
+            include_header=False,
+            separator=separator,
+            quote_style="always" if quoted else "never",
+        )
+
+
+def write_rows(path: Path, rows: pl.DataFrame, separator: str, header: str | None = None) -> None:
+    """Writes rows to a new text file, below a header if there is one."""
+    path.write_text("" if header is None else header + "\n", encoding="utf-8")
+    append_rows(path, rows, separator)
+
+
+def unwritable(
+    raw: RawTables,
+    *,
+    given_splits: bool = True,
+    negatives: bool = True,
+    ratings: bool = True,
+    timestamps: bool = True,
+    names: bool = True,
+    separators: str = "\t",
+) -> list[str]:
+    """What a plain text format, which lacks the things that are False, would lose of tables.
+
+    Args:
+        raw: the tables.
+        given_splits: whether the format knows parts.
+        negatives: whether it knows label-0 rows.
+        ratings: whether it knows ratings.
+        timestamps: whether it knows times.
+        names: whether it knows item names.
+        separators: characters that an id must not have in it, beside those that end a line.
+    """
+    columns = raw.interactions.columns
+    held = {
+        f"given splits ({', '.join(raw.given_parts)})": given_splits or "part" not in columns,
+        "negatives": negatives or raw.negatives is None,
+        "ratings": ratings or "rating" not in columns,
+        "timestamps": timestamps or "timestamp" not in columns,
+        "item names": names or raw.item_names is None,
+    }
+    found = [what for what, kept in held.items() if not kept]
+    unfit = f"^[\\s\ufeff]|\\s$|^$|[\n\r{separators}]"
+    for table, ids in (
+        (raw.interactions, ("user", "item")),
+        (raw.links, ("item", "entity")),
+        (raw.triples, ("head", "relation", "tail")),
+        (raw.negatives, ("user", "item")),
+        (raw.item_names, ("item", "name")),
+    ):
+        for column in ids if table is not None else ():
+            values = table[column].drop_nulls()  # type: ignore[index]
+            bad = values.filter(values.str.contains(unfit))
+            if len(bad):
+                found.append(f"{column} {bad[0]!r} (separators, line ends or blanks around it)")
+    return found
