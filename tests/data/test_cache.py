@@ -1,0 +1,245 @@
+"""The cache: the same data, once made; whatever does not fit is made anew."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
+from pathlib import Path
+
+import polars as pl
+import pytest
+import torch
+from conftest import small
+from files import RAW, RECBOLE, write
+
+from kgrec.data import cache
+from kgrec.data.dataset import PreparedData
+from kgrec.data.loading import load
+
+
+def loaded(root: Path, folder: Path | None, **settings) -> PreparedData:
+    settings = {"min_rating": None, "unlinked": "drop", "seed": 1} | settings
+    return load("toy", [], str(root), "data", cache=str(folder) if folder else None, **settings)
+
+
+def same(one: PreparedData, other: PreparedData) -> bool:
+    def equal(a, b) -> bool:
+        if isinstance(a, torch.Tensor):
+            return a.dtype == b.dtype and torch.equal(a, b)
+        if isinstance(a, pl.DataFrame):
+            return a.equals(b) and a.schema == b.schema
+        if isinstance(a, tuple):
+            return all(equal(x, y) for x, y in zip(a, b, strict=True))
+        if hasattr(a, "__dataclass_fields__"):
+            return all(equal(getattr(a, f.name), getattr(b, f.name)) for f in fields(a))
+        return a == b
+
+    return equal(one, other)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return write(tmp_path / "raw", RAW)
+
+
+def made(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir())
+
+
+@pytest.mark.parametrize("files", [RAW, RECBOLE], ids=["raw", "with times and names"])
+def test_what_comes_out_is_what_went_in(files, tmp_path):
+    root, folder = write(tmp_path / "raw", files), tmp_path / "cache"
+    plain, first, second = (loaded(root, place) for place in (None, folder, folder))
+    assert same(plain, first)
+    assert same(plain, second)
+    assert len(made(folder)) == 1
+
+
+def test_negatives_and_parts_come_out_too(tmp_path):
+    data = small()
+    n = len(data.positives)
+    full = PreparedData(
+        **{f.name: getattr(data, f.name) for f in fields(PreparedData)}
+        | {
+            "given_negatives": (torch.arange(5), torch.arange(5) + 1),
+            "given_parts": torch.arange(n) % 3,
+            "times": torch.rand(n, dtype=torch.float64),
+            "name": "x",
+        }
+    )
+    for _ in range(2):
+        assert same(cache.cached(tmp_path, "x", {"a": 1}, lambda: full), full)
+
+
+def test_it_is_made_once_and_mapped(root, tmp_path, monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    loaded(root, tmp_path / "cache")
+    assert "preparing toy" in caplog.text
+    caplog.clear()
+    data = loaded(root, tmp_path / "cache")
+    assert "preparing toy" not in caplog.text
+    # The tensors are views of one mapped file, and may be written to without changing it.
+    data.positives.users[0] = 99
+    assert loaded(root, tmp_path / "cache").positives.users[0] == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"unlinked": "keep"}, {"min_rating": 4}, {"pool_splits": True}],
+    ids=lambda change: next(iter(change)),
+)
+def test_other_settings_are_another_entry(change, root, tmp_path):
+    loaded(root, tmp_path / "cache")
+    loaded(root, tmp_path / "cache", **change)
+    assert len(made(tmp_path / "cache")) == 2
+
+
+def test_the_seed_and_the_place_of_the_files_are_not(root, tmp_path):
+    loaded(root, tmp_path / "cache")
+    assert loaded(root, tmp_path / "cache", seed=7).seed == 7
+    loaded(root.rename(tmp_path / "elsewhere"), tmp_path / "cache")
+    assert len(made(tmp_path / "cache")) == 1
+
+
+def test_other_content_is_another_entry(root, tmp_path):
+    loaded(root, tmp_path / "cache")
+    write(root, {"kg.txt": RAW["kg.txt"] + "0\tgenre\t8\n"})
+    assert len(loaded(root, tmp_path / "cache").graph) == 3
+    assert len(made(tmp_path / "cache")) == 2
+
+
+def test_so_is_other_code(root, tmp_path, monkeypatch):
+    loaded(root, tmp_path / "cache")
+    monkeypatch.setattr(cache, "code_digest", lambda: "other")
+    loaded(root, tmp_path / "cache")
+    assert len(made(tmp_path / "cache")) == 2
+
+
+def _truncate(entry: Path) -> None:
+    path = entry / "tensors.safetensors"
+    path.write_bytes(path.read_bytes()[:-8])
+
+
+def _garble(entry: Path) -> None:
+    path = entry / "tensors.safetensors"
+    path.write_bytes(b"\xff" * path.stat().st_size)
+
+
+def _older(entry: Path) -> None:
+    about = json.loads((entry / "manifest.json").read_text())
+    (entry / "manifest.json").write_text(json.dumps(about | {"layout": 0}))
+
+
+def _foreign(entry: Path) -> None:
+    for path in entry.iterdir():
+        path.unlink()
+    (entry / "notes.txt").write_text("mine")
+
+
+FAULTS = {
+    "truncated": _truncate,
+    "garbled": _garble,
+    "older layout": _older,
+    "foreign": _foreign,
+    "empty manifest": lambda entry: (entry / "manifest.json").write_text(""),
+    "a list for a manifest": lambda entry: (entry / "manifest.json").write_text("[]"),
+    "a file is missing": lambda entry: (entry / "users.parquet").unlink(),
+    "a file is empty": lambda entry: (entry / "items.parquet").write_bytes(b""),
+    "another key": lambda entry: (entry / "manifest.json").write_text(
+        (entry / "manifest.json").read_text().replace('"key": "', '"key": "0')
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+def test_what_does_not_fit_is_made_anew(fault, root, tmp_path, caplog):
+    expected = loaded(root, tmp_path / "cache")
+    expected = loaded(root, None)
+    (entry,) = made(tmp_path / "cache")
+    fault(entry)
+    with caplog.at_level(logging.INFO):
+        assert same(loaded(root, tmp_path / "cache"), expected)
+    assert "the data are prepared anew" in caplog.text
+    caplog.clear()
+    with caplog.at_level(logging.INFO):
+        assert same(loaded(root, tmp_path / "cache"), expected)
+    assert caplog.text == ""
+    assert made(tmp_path / "cache") == [entry]
+
+
+def test_half_written_entries_of_dead_processes_are_swept(root, tmp_path):
+    loaded(root, tmp_path / "cache")
+    (entry,) = made(tmp_path / "cache")
+    half = entry.rename(entry.with_name(f".{entry.name}.12345"))
+    loaded(root, tmp_path / "cache")
+    assert not half.exists()
+    assert made(tmp_path / "cache") == [entry]
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(root, tmp_path, caplog):
+    (tmp_path / "cache").write_text("a file")
+    assert len(loaded(root, tmp_path / "cache").positives) == 2
+    assert "the prepared data are not kept" in caplog.text
+
+
+def test_a_failure_leaves_nothing(tmp_path):
+    def fail() -> PreparedData:
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        cache.cached(tmp_path, "x", {}, fail)
+    assert made(tmp_path) == []
+
+
+def test_of_many_that_prepare_at_once_one_does_the_work_and_all_get_it(tmp_path):
+    """In threads here; in processes of their own in tests/test_slow.py."""
+    calls, ready = [], threading.Barrier(6)
+
+    def slow() -> PreparedData:
+        calls.append(1)
+        time.sleep(0.3)
+        return small()
+
+    def work(_: int) -> PreparedData:
+        ready.wait()
+        return cache.cached(tmp_path / "cache", "x", {"a": 1}, slow)
+
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(work, range(6)))
+    assert len(calls) == 1
+    assert all(same(data, found[0]) for data in found)
+
+
+def test_entries_are_listed_and_cleared(root, tmp_path):
+    folder = tmp_path / "cache"
+    loaded(root, folder)
+    loaded(root, folder, unlinked="keep")
+    (folder / ".toy-x.1").mkdir()
+    found = cache.entries(folder)
+    assert [entry.usable for entry in found] == [False, True, True]
+    assert found[1].name == "toy"
+    assert found[1].counts["users"] == 2
+    assert found[1].size > 1000
+    assert cache.clear(folder, "other") == ([], [])
+    removed, kept = cache.clear(folder)
+    assert len(removed) == 3
+    assert kept == []
+    assert cache.entries(folder) == []
+    assert cache.entries(tmp_path / "nowhere") == []
+
+
+def test_what_is_in_use_is_not_cleared(root, tmp_path):
+    from filelock import FileLock
+
+    folder = tmp_path / "cache"
+    loaded(root, folder)
+    (entry,) = made(folder)
+    with FileLock(folder / f"{entry.name}.lock"):
+        removed, kept = cache.clear(folder)
+    assert removed == []
+    assert [e.path for e in kept] == [entry]
+    assert entry.exists()
