@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -35,7 +36,7 @@ class Interactions:
     def __len__(self) -> int:
         return self.users.numel()
 
-    @property
+    @cached_property
     def keys(self) -> Tensor:
         """(n,) ``user * num_items + item``, ascending: one number a pair."""
         return self.users * self.num_items + self.items

@@ -80,13 +80,18 @@ def _redraw(counts: Tensor, free: Tensor, generator: torch.Generator) -> tuple[T
     """``counts[u]`` distinct k < free[u]; what repeats an earlier draw is drawn again."""
     users = torch.repeat_interleave(torch.arange(len(counts)), counts)
     width = int(free.max()) + 1
-    keys = torch.empty(0, dtype=torch.int64)
-    missing = users
+    found: list[Tensor] = []  # each sorted; what is drawn later is much less
+    missing, still = users, counts
     while len(missing):
-        drawn = missing * width + _uniform_below(free[missing], generator)
-        keys = torch.unique(torch.cat([keys, drawn]))
-        still = counts - torch.bincount(keys // width, minlength=len(counts))
+        drawn = torch.unique(missing * width + _uniform_below(free[missing], generator))
+        for keys in found:
+            at = torch.searchsorted(keys, drawn).clamp_(max=len(keys) - 1)
+            drawn = drawn[keys[at] != drawn]
+        if len(drawn):
+            found.append(drawn)
+        still = still - torch.bincount(drawn // width, minlength=len(counts))
         missing = torch.repeat_interleave(torch.arange(len(counts)), still)
+    keys = torch.cat([torch.empty(0, dtype=torch.int64), *found])
     return keys // width, keys % width
 
 
