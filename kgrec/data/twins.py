@@ -119,8 +119,10 @@ def check(like: str, scale: float, format: str) -> None:  # noqa: A002
         raise ConfigError(f"dataset.format: found {format!r}, expected one of {', '.join(FORMATS)}")
     if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 < scale <= 1:
         raise ConfigError(f"dataset.scale: found {scale!r}, expected a number above 0, at most 1")
-    if SHAPES[like].scaled(scale).items < 200:
-        least = 200 / SHAPES[like].items
+    shape = SHAPES[like]
+    # Users keep their rows, so that few items would be too few for them.
+    least = max(200 / shape.items, 4.5 * shape.rows / shape.raw_users / shape.raw_items)
+    if scale < least:
         raise ConfigError(f"dataset.scale: found {scale}, expected at least {least:.2g}")
 
 
@@ -485,14 +487,15 @@ def _draw_distinct(
         (users, items).
     """
     users, items = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)]
-    with np.errstate(divide="ignore"):
-        slowness = (1 / weights).astype(np.float32)  # inf: never
+    never = weights <= 0
+    slowness = (1 / np.where(never, 1, weights)).astype(np.float32)
     by_count = np.argsort(counts, kind="stable")
     by_count = by_count[counts[by_count] > 0]
     for start in range(0, len(by_count), 32):  # users of about as many items
         block = by_count[start : start + 32]
         times = rng.standard_exponential((len(block), len(weights)), dtype=np.float32)
         times *= slowness
+        times[:, never] = np.inf
         row = np.full(len(counts), -1)
         row[block] = np.arange(len(block))
         here = row[taken[0]] >= 0

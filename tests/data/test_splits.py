@@ -171,7 +171,7 @@ def test_splits_that_need_nothing_work_under_paper(split):
 
 @pytest.mark.parametrize("split", [Temporal(), LeaveOneOut()])
 def test_negatives_have_no_time(split):
-    with pytest.raises(ConfigError, match="protocol: found paper, .*goes by times, .*=clean"):
+    with pytest.raises(ConfigError, match=r"protocol: found paper, .*goes by times, .*=clean"):
         paper(timed(), split)
 
 
