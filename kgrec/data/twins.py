@@ -40,7 +40,7 @@ VERSION = 1
 """Of what is drawn: folders of another version are written anew."""
 
 DIMENSION = 4
-TASTE = 1.0
+TASTE = 2.0
 _ABOUT = "twin.json"
 Floats = NDArray[np.float64]
 
@@ -274,7 +274,7 @@ class _Twin:
     def _draw_archetypes(self) -> None:
         """Preferences and tastes, and which item each archetype likes how much."""
         shape, rng = self.shape, self.rng
-        G, R, num_items = max(4, min(512, shape.users // 8)), shape.relations, shape.items
+        G, R, num_items = max(4, min(512, shape.users // 60)), shape.relations, shape.items
         self.archetype = rng.integers(G, size=shape.raw_users)
         self.preferences = rng.normal(size=(G, R)) * 1.5
         tastes = rng.normal(size=(G, DIMENSION))
