@@ -7,22 +7,109 @@ import sys
 
 from kgrec import __version__
 
+# As in kgrec.data.formats, which would take a second to import; a test holds them together.
+FORMAT_NAMES = ("released_final", "released_raw", "recbole", "kgat", "csv", "parquet")
+TWINS = ("movie", "book", "music")
 
-def main() -> None:
-    """Parses the subcommand and hands over to it."""
-    parser = argparse.ArgumentParser(
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of everything but ``kgrec train``, which Hydra reads itself."""
+    root = argparse.ArgumentParser(
         prog="kgrec", description="Knowledge-graph-aware recommendation, built around KGCN."
     )
-    parser.add_argument("--version", action="version", version=f"kgrec {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    root.add_argument("--version", action="version", version=f"kgrec {__version__}")
+    commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser(
         "train",
         add_help=False,
         help="train and test a recommender (takes Hydra overrides, e.g. dataset=music model.K=4)",
     )
-    _, rest = parser.parse_known_args()
-    # Hydra reads sys.argv itself.
-    sys.argv = [f"{sys.argv[0]} train", *rest]
-    from kgrec.train import main as train
+    data = commands.add_parser(
+        "data", help="describe, convert, generate data; look after the cache"
+    )
+    actions = data.add_subparsers(dest="data_command", required=True, metavar="ACTION")
 
-    train()
+    describe = actions.add_parser(
+        "describe",
+        help="sizes, distributions, relations and gaps of a data set",
+        description="Sizes, distributions, relations and gaps of a data set.",
+        epilog="examples: kgrec data describe music; "
+        "kgrec data describe my/folder dataset.min_rating=4 --html my.html",
+    )
+    describe.add_argument("place", metavar="NAME_OR_FOLDER", help="a data set, or your folder")
+    describe.add_argument(
+        "overrides", nargs="*", help="as for kgrec train, e.g. dataset.min_rating=4 split=temporal"
+    )
+    describe.add_argument("--json", metavar="FILE", help="write everything as JSON; - prints it")
+    describe.add_argument("--html", metavar="FILE", help="write a page with plots, of one file")
+
+    convert = actions.add_parser(
+        "convert",
+        help="from one file format to another",
+        description="Writes data in another file format. What that cannot hold is refused.",
+        epilog="example: kgrec data convert my/folder my/recbole --to recbole",
+    )
+    convert.add_argument("place", metavar="NAME_OR_FOLDER", help="a data set, or your folder")
+    convert.add_argument("target", metavar="TARGET", help="a new folder")
+    convert.add_argument("--to", required=True, choices=FORMAT_NAMES, help="the format")
+    convert.add_argument(
+        "--lossy", action="store_true", help="leave out what the format cannot hold, and say so"
+    )
+    convert.add_argument(
+        "--columns", nargs="*", default=[], metavar="NAME=COLUMN",
+        help="for CSV and Parquet: your own names of columns, e.g. user=uid item=sku",
+    )  # fmt: skip
+
+    cache = actions.add_parser("cache", help="list or clear the prepared data that are kept")
+    cache.add_argument("name", nargs="?", metavar="NAME", help="of one data set alone")
+    cache.add_argument("--dir", default="data/cache", help="the cache (default: %(default)s)")
+    cache.add_argument("--clear", action="store_true", help="remove what is listed")
+
+    generate = actions.add_parser(
+        "generate",
+        help="draw synthetic raw files of a public data set's size",
+        description="Draws synthetic raw files with the sizes and shapes of a public data set, "
+        "and with planted truth.",
+        epilog="example: kgrec data generate movie my/twin --scale 0.0625 --format recbole",
+    )
+    generate.add_argument("like", choices=TWINS, help="which one")
+    generate.add_argument("target", metavar="TARGET", help="a new folder")
+    generate.add_argument("--scale", type=float, default=1.0, help="share of its size")
+    generate.add_argument("--format", default="released_raw", choices=FORMAT_NAMES)
+    generate.add_argument("--seed", type=int, default=2019)
+    return root
+
+
+def main() -> None:
+    """Parses the subcommand and hands over to it."""
+    if sys.argv[1:2] == ["train"]:
+        # Hydra reads sys.argv itself.
+        sys.argv = [f"{sys.argv[0]} train", *sys.argv[2:]]
+        from kgrec.train import main as train
+
+        train()
+        return
+    root = parser()
+    arguments, rest = root.parse_known_args()
+    if rest and (arguments.command, arguments.data_command) == ("data", "describe"):
+        # argparse takes overrides before the options alone.
+        arguments.overrides += [word for word in rest if not word.startswith("-")]
+        rest = [word for word in rest if word.startswith("-")]
+    if rest:
+        root.error(f"unrecognized arguments: {' '.join(rest)}")
+    from kgrec import config, data_commands
+
+    try:
+        data_commands.run(arguments)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        known = f"{error}" if isinstance(error, OSError) else config.any_user_error(error)
+        if known is None:
+            raise
+        print(f"error: {known}", file=sys.stderr)  # noqa: T201
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

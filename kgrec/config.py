@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from hydra.errors import InstantiationException
+from hydra.errors import HydraException, InstantiationException
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
@@ -145,6 +145,14 @@ def user_error(error: BaseException | None) -> str | None:
             return f"{key}: {error.__cause__}"
         error = error.__cause__
     return None
+
+
+def any_user_error(error: BaseException) -> str | None:
+    """As :func:`user_error`, for what Hydra says of a configuration as well."""
+    known = user_error(error)
+    if known is None and isinstance(error, HydraException):
+        return explain(error)
+    return known
 
 
 def explain(error: BaseException) -> str:

@@ -27,6 +27,7 @@ from kgrec import config
 from kgrec.data.datamodule import KGDataModule
 from kgrec.data.dataset import RecDataset
 from kgrec.errors import ConfigError
+from kgrec.files import write_json, write_text
 from kgrec.models.controls import AllPositive, Popularity, PopularityBalance, UnseenItem
 from kgrec.models.recommender import Recommender
 from kgrec.training.callbacks import EpochLog
@@ -38,7 +39,7 @@ from kgrec.training.module import (
     load_recommender,
     read_checkpoint,
 )
-from kgrec.training.run_folder import dataset_facts, environment, write_json, write_text
+from kgrec.training.run_folder import dataset_facts, environment
 
 log = logging.getLogger(__name__)
 

@@ -28,18 +28,6 @@ PACKAGES = (
 )  # fmt: skip
 
 
-def write_text(path: Path, text: str) -> None:
-    """Writes a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.incoming")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.rename(path)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Writes JSON whole or not at all."""
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-
-
 def environment() -> dict[str, Any]:
     """Versions, commit, command line and hardware of this process."""
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
