@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from jinja2 import Environment, PackageLoader
 from torch import Tensor
@@ -117,9 +118,9 @@ def _draw(paint: Callable[[Any], None], height: float = 3.6) -> str:
 
 def _survival(axes: Any, lines: list[tuple[str, Tensor, str]], x: str, y: str) -> None:
     for name, counts, colour in lines:
-        values, owners = counts[counts > 0].unique(return_counts=True)  # type: ignore[no-untyped-call]
-        at_least = owners.flip(0).cumsum(0).flip(0).double() / len(counts)
-        axes.step(values.numpy(), at_least.numpy(), where="pre", label=name, color=colour, lw=2)
+        values, owners = np.unique(counts[counts > 0].numpy(), return_counts=True)
+        at_least = owners[::-1].cumsum()[::-1] / len(counts)
+        axes.step(values, at_least, where="pre", label=name, color=colour, lw=2)
     axes.set(xscale="log", yscale="log", xlabel=x, ylabel=y)
     _plain_logs(axes.xaxis)
     axes.yaxis.set_major_formatter(_percent)
