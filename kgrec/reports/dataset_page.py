@@ -143,7 +143,7 @@ def _concentration(axes: Any, lines: list[tuple[str, Tensor, str]]) -> None:
         ordered = counts.double().sort(descending=True).values
         owned = torch.cat([torch.zeros(1).double(), ordered.cumsum(0) / ordered.sum()])
         owners = torch.linspace(0, 1, len(owned), dtype=torch.float64)
-        keep = torch.linspace(0, len(owned) - 1, 500).long().unique()
+        keep = np.unique(np.linspace(0, len(owned) - 1, 500).astype(int))
         axes.plot(owners[keep].numpy(), owned[keep].numpy(), label=name, color=colour, lw=2)
     axes.plot([0, 1], [0, 1], color=_INK, lw=1, ls="--")
     axes.set(xlabel="share of the users (items), the most active first",
