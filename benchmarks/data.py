@@ -1,8 +1,8 @@
 """How long data of every size take, and how much memory.
 
-``python benchmarks/data.py`` draws synthetic twins of MovieLens-20M (1/16, 1/4 and 1 of its size), and measures each step in a
-process of its own: raw files to ready, loading again, splitting, an epoch of negatives. Then ten
-processes prepare one data set at once.
+``python benchmarks/data.py`` draws synthetic twins of MovieLens-20M (1/16, 1/4 and 1 of its size)
+and measures each step in a process of its own: raw files to ready, loading again, splitting, an
+epoch of negatives. Then ten processes prepare one data set at once.
 """
 
 from __future__ import annotations
