@@ -26,6 +26,30 @@ BOOK = {
     "kg_rehashed.txt": "5\tr\t6\n",
 }
 
+GIVEN = {
+    "ml.train.inter": "user_id:token\titem_id:token\nu\ti\nv\tj\n",
+    "ml.valid.inter": "user_id:token\titem_id:token\nu\tj\n",
+    "ml.test.inter": "user_id:token\titem_id:token\nv\ti\n",
+    "ml.link": "item_id:token\tentity_id:token\ni\tm.1\nj\tm.2\n",
+    "ml.kg": RECBOLE["ml.kg"],
+}
+KGAT = {
+    "train.txt": "0 0 1\n1 1\n2\n",
+    "test.txt": "0 2\n1 0\n",
+    "kg_final.txt": "0 0 3\n1 1 3\n2 0 1\n",
+    "user_list.txt": "org_id remap_id\nann 0\nbob 1\ncid 2\n",
+    "item_list.txt": "org_id remap_id freebase_id\nx 0 m.x\ny y 1 m.y\nz 2 m.z\n",
+    "entity_list.txt": "org_id remap_id\nm.x 0\nm.y 1\nm.z 2\nm.rock 3\n",
+    "relation_list.txt": "org_id remap_id\ngenre 0\nlike 1\n",
+}
+CSV = {
+    "interactions.csv": 'userId,itemId,rating,date,note\n1,"a,b",4,2020-01-02,"x\ny"\n'
+    "2,c,3.5,2020-01-03,\n",
+    "triples.csv": 'head,relation,tail\ne1,genre,"rock ""n"" roll"\ne2,genre,e1\n',
+    "links.csv": 'item,entity\n"a,b",e1\nc,e2\n',
+    "items.csv": 'item,title\n"a,b",Alpha\nc,\n',
+}
+
 
 def write(folder: Path, files: dict[str, str]) -> Path:
     """Writes files into a folder, made if need be."""
