@@ -233,7 +233,11 @@ def _nothing_found(
     for place in places:
         lines.append(f"  looked in {place}")
     for number, source in enumerate(sources):
-        lines.append(f"  {'or: ' if number else ''}{', '.join(f.name for f in source.files)}")
+        names = [f.name for f in source.files if not f.optional]
+        if source.archive is not None and source.pip is None:
+            packed = " and ".join(f.name for f in source.files if f.member and not f.optional)
+            names.append(f"({source.archive.name} will do for {packed})")
+        lines.append(f"  {'or: ' if number else ''}{', '.join(names)}")
         lines.append(f"    from {source.address}")
     lines.append(f"  put them in {places[-1]}, or name their folder with dataset.root=FOLDER.")
     if name != PIP_ONLY_DATASET:

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, Train
 from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from kgrec.data import sources
+from kgrec.data.dataset import PreparedData
+from kgrec.data.loading import load
 from kgrec.data.shapes import SHAPES
 from kgrec.data.sources import git_blob_id
 from kgrec.data.twins import write_twin
@@ -96,6 +97,11 @@ def cfg(server, published, tmp_path) -> DictConfig:
     return made.dataset
 
 
+def loaded(cfg: DictConfig) -> PreparedData:
+    return load(**{k: v for k, v in OmegaConf.to_container(cfg, resolve=True).items()
+                   if k != "_target_"})  # fmt: skip
+
+
 def test_the_real_addresses_are_pinned():
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         dataset = compose("train", overrides=["dataset=movie"]).dataset
@@ -111,7 +117,7 @@ def test_the_real_addresses_are_pinned():
 
 
 def test_everything_is_fetched_prepared_and_named(cfg, server, tmp_path):
-    data = instantiate(cfg)
+    data = loaded(cfg)
     shape = SHAPES["movie"].scaled(SCALE)
     assert tuple(data.counts().values()) == (
         shape.users, shape.items, shape.positives, shape.entities, shape.relations, shape.triples
@@ -123,7 +129,7 @@ def test_everything_is_fetched_prepared_and_named(cfg, server, tmp_path):
     assert sorted(p.name for p in (tmp_path / "data" / "movie").iterdir()) == [
         "item_index2entity_id.txt", "kg.txt", "movies.csv", "ratings.csv",
     ]  # fmt: skip
-    instantiate(cfg)
+    loaded(cfg)
     assert len(server.asked) == 3  # nothing is fetched again
 
 
@@ -134,17 +140,17 @@ def test_an_interrupted_download_leaves_nothing_and_can_be_tried_again(
 ):
     getattr(server, fault).add(name)
     with pytest.raises(DataError, match="its files were not found and could not be fetched") as e:
-        instantiate(cfg)
+        loaded(cfg)
     assert f"{server.address}/{name}" in str(e.value)
     assert list((tmp_path / "data" / "movie").iterdir()) == []
     getattr(server, fault).clear()
-    assert len(instantiate(cfg).graph) > 0
+    assert len(loaded(cfg).graph) > 0
 
 
 def test_an_archive_with_other_bytes_is_refused(cfg, tmp_path):
     cfg.sources[0].archive.md5 = "0" * 32
     with pytest.raises(DataError, match=r"ml-20m\.zip: found md5 \w+, expected 0{32}"):
-        instantiate(cfg)
+        loaded(cfg)
     assert list((tmp_path / "data" / "movie").iterdir()) == []
 
 
@@ -155,7 +161,7 @@ def test_a_broken_archive_is_refused(content, cfg, tmp_path):
     (place / "ml-20m.zip").write_bytes(content)
     cfg.sources[0].archive.md5 = hashlib.md5(content).hexdigest()
     with pytest.raises(DataError, match=r"ml-20m\.zip: .*expected a whole zip archive"):
-        instantiate(cfg)
+        loaded(cfg)
     assert [p.name for p in place.iterdir()] == ["ml-20m.zip"]
 
 
@@ -165,7 +171,7 @@ def test_an_archive_that_lies_there_is_not_fetched(cfg, server, published, tmp_p
     monkeypatch.setenv("KGREC_DATA_DIR", str(tmp_path / "mine"))
     for name in ("ml-20m.zip", "item_index2entity_id.txt"):
         (place / name).write_bytes((published / name).read_bytes())
-    assert len(instantiate(cfg).graph) > 0
+    assert len(loaded(cfg).graph) > 0
     assert server.asked == ["kg.txt"]
 
 
