@@ -105,6 +105,7 @@ def test_a_wheel_trains_from_an_empty_folder(tmp_path):
     names = zipfile.ZipFile(wheel).namelist()
     assert "kgrec/conf/train.yaml" in names
     assert "kgrec/py.typed" in names
+    assert "kgrec/reports/templates/dataset.html" in names
     site, empty = tmp_path / "site", tmp_path / "empty"
     empty.mkdir()
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
@@ -116,3 +117,45 @@ def test_a_wheel_trains_from_an_empty_folder(tmp_path):
     metrics = run(empty, *SMALL, program=[sys.executable, "-c", script, "train"])
     assert 0 < metrics["test/auc"] < 1
     assert sorted(p.name for p in empty.iterdir()) == ["run"]
+
+
+def test_a_movie_sized_data_set_has_the_sizes_of_table_1(tmp_path):
+    """20,000,263 ratings, from raw files to ready, in a process of its own."""
+    script = """
+import json, resource, sys
+from kgrec.data.twins import synthetic
+data = synthetic(like="movie", data_dir=".", cache=sys.argv[1])
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+print(json.dumps([data.counts(), data.published_counts, len(data.rated), peak]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, "cache"],
+        cwd=tmp_path, capture_output=True, text=True, check=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    counts, published, rated, gigabytes = json.loads(done.stdout.splitlines()[-1])
+    assert counts == published
+    assert rated > counts["positives"]
+    assert gigabytes < 6
+
+
+def test_ten_processes_prepare_a_data_set_once(tmp_path):
+    script = """
+import logging, sys
+from kgrec.data.twins import synthetic
+logging.basicConfig(level=logging.INFO)
+print(len(synthetic(like="music", data_dir=".", cache="cache").positives))
+"""
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", script],
+            cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+        )
+        for _ in range(10)
+    ]  # fmt: skip
+    outputs = [process.communicate() for process in running]
+    assert [process.returncode for process in running] == [0] * 10, outputs
+    assert {out.strip() for out, _ in outputs} == {"21173"}
+    assert sum("preparing synthetic-music" in err for _, err in outputs) == 1
+    assert sum("synthetic data like music" in err for _, err in outputs) == 1
