@@ -7,7 +7,7 @@ import pytest
 from conftest import ROOT
 from hydra import compose, initialize_config_dir
 
-from kgrec import config
+from kgrec import cli, config
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = [README, *(path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md"))]
@@ -45,7 +45,22 @@ def test_every_command_composes(command):
         config.check(compose("train", overrides=[*overrides, "paths.run=x"]))
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/architecture.md", "docs/results.md"])
+@pytest.mark.parametrize(
+    "command",
+    sorted({
+        line.split("#")[0].strip()
+        for page in PAGES
+        for line in re.findall(r"^(kgrec data [^`\n]*)", page, flags=re.MULTILINE)
+    }),
+)  # fmt: skip
+def test_every_data_command_is_one(command):
+    _, rest = cli.parser().parse_known_args(shlex.split(command)[1:])
+    assert rest == []
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/data.md", "docs/architecture.md", "docs/results.md"]
+)
 def test_links_and_paths_lead_somewhere(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", text):

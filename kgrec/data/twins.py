@@ -25,6 +25,7 @@ import polars as pl
 import torch
 from filelock import FileLock
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from kgrec.data.dataset import PreparedData
 from kgrec.data.formats import FORMATS, released_raw
@@ -357,7 +358,9 @@ class _Twin:
     def pieces(self, format: str) -> Iterator[pl.DataFrame]:  # noqa: A002
         """The interactions, an archetype at a time."""
         columns = self.tables(format).interactions.columns
-        for g in range(len(self.preferences)):
+        archetypes = range(len(self.preferences))
+        # disable=None: no bar where nobody looks.
+        for g in tqdm(archetypes, desc="drawing", unit="archetype", disable=None, leave=False):
             users = np.flatnonzero(self.archetype == g)
             if len(users):
                 piece = self._piece(g, users, positives_only=not has_ratings(format))
