@@ -96,7 +96,8 @@ def _describe(arguments: argparse.Namespace) -> None:
 def _convert(arguments: argparse.Namespace) -> None:
     from kgrec.data.convert import convert
     from kgrec.data.formats import recognise
-    from kgrec.data.sources import Source, locate
+    from kgrec.data.public_files import Source
+    from kgrec.data.sources import locate
 
     columns = dict(_pair(text) for text in arguments.columns)
     folder = Path(arguments.place).expanduser()

@@ -19,6 +19,7 @@ Quantiles = tuple[float, ...]
 """The values at PROBABILITIES."""
 
 Counts = NDArray[np.int64]
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -143,4 +144,25 @@ def draw_counts(quantiles: Quantiles, n: int, total: int, least: int, most: int)
         room = np.flatnonzero(counts < most)[-spill:]
         counts[room] += 1
         spill -= len(room)
+    return counts
+
+
+def fit_counts(ideal: Floats, total: int, least: int, most: Counts) -> Counts:
+    """Whole numbers near ``ideal``, each from ``least`` to its ``most``, with an exact sum."""
+    low, high = 0.0, 1.0
+    while np.clip(ideal * high, least, most).sum() < total:
+        high *= 2
+        if high > 1e9:
+            raise ValueError(f"no numbers up to {most.sum()} in all sum to {total}")
+    for _ in range(100):
+        middle = (low + high) / 2
+        small = np.clip(ideal * middle, least, most).sum() < total
+        low, high = (middle, high) if small else (low, middle)
+    counts = np.clip(np.floor(ideal * high), least, most).astype(np.int64)
+    missing = total - int(counts.sum())
+    while missing:
+        step = np.sign(missing)
+        able = np.flatnonzero(counts < most if step > 0 else counts > least)[: abs(missing)]
+        counts[able] += step
+        missing -= step * len(able)
     return counts

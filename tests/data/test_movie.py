@@ -13,11 +13,10 @@ from conftest import ROOT, Train
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from kgrec.data import sources
 from kgrec.data.dataset import PreparedData
 from kgrec.data.loading import load
+from kgrec.data.public_files import file_sha256, git_blob_id
 from kgrec.data.shapes import SHAPES
-from kgrec.data.sources import git_blob_id
 from kgrec.data.twins import write_twin
 from kgrec.errors import DataError
 
@@ -92,7 +91,7 @@ def cfg(server, published, tmp_path) -> DictConfig:
     source.archive.md5 = hashlib.md5((published / "ml-20m.zip").read_bytes()).hexdigest()
     for name in FILES:
         source.files[name].url = f"{server.address}/{name}"
-    source.files["item_index2entity_id.txt"].sha256 = sources.file_sha256(published / FILES[0])
+    source.files["item_index2entity_id.txt"].sha256 = file_sha256(published / FILES[0])
     source.files["kg.txt"].git_blob = git_blob_id(published / "kg.txt")
     return made.dataset
 

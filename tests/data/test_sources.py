@@ -14,8 +14,9 @@ import pytest
 from files import FINAL, RAW
 from files import write as put
 
-from kgrec.data import sources
-from kgrec.data.sources import RawFile, Source, git_blob_id, locate
+from kgrec.data import fetching
+from kgrec.data.public_files import RawFile, Source, file_sha256, git_blob_id
+from kgrec.data.sources import locate
 from kgrec.errors import ConfigError, DataError
 
 
@@ -169,10 +170,10 @@ class TestWheel:
             with zipfile.ZipFile(folder / "toy-1.whl", "w") as wheel:
                 for name, text in RAW.items():
                     wheel.writestr(zipfile.ZipInfo(f"inside/{name}"), text)
-            self.archive_sha256 = sources.file_sha256(folder / "toy-1.whl")
+            self.archive_sha256 = file_sha256(folder / "toy-1.whl")
             return subprocess.CompletedProcess(command, 0, "", "")
 
-        monkeypatch.setattr(sources.subprocess, "run", run)
+        monkeypatch.setattr(fetching.subprocess, "run", run)
 
     def source(self, archive_sha256: str | None) -> Source:
         files = tuple(RawFile(n, sha256(t), member=f"inside/{n}") for n, t in RAW.items())
@@ -192,6 +193,6 @@ class TestWheel:
 
     def test_pip_s_complaint_is_passed_on(self, monkeypatch, tmp_path):
         failed = subprocess.CompletedProcess([], 1, "", "noise\nERROR: no such package")
-        monkeypatch.setattr(sources.subprocess, "run", lambda *_, **__: failed)
+        monkeypatch.setattr(fetching.subprocess, "run", lambda *_, **__: failed)
         with pytest.raises(DataError, match="pip download toy==1: ERROR: no such package"):
             locate("toy", [self.source(None)], None, tmp_path)

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from kgrec.data.formats import FORMATS, recognise
 from kgrec.data.prepare import prepare
 from kgrec.data.shapes import PROBABILITIES, SHAPES, draw_counts
-from kgrec.data.twins import _draw_distinct, synthetic, table1, write_twin
+from kgrec.data.twins import synthetic, table1, write_twin
+from kgrec.data.weighted import draw_distinct
 from kgrec.errors import ConfigError
 
 
@@ -139,7 +140,7 @@ def test_counts_follow_their_quantiles():
 def test_items_are_drawn_in_proportion_to_their_weights():
     weights = np.array([1.0, 2.0, 3.0, 4.0, 0.0])
     counts = np.full(20_000, 2)
-    users, items = _draw_distinct(
+    users, items = draw_distinct(
         counts, weights, (np.array([0, 0]), np.array([2, 3])), np.random.default_rng(0)
     )
     assert np.bincount(users).tolist() == counts.tolist()

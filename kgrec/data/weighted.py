@@ -1,0 +1,73 @@
+"""Drawing items without replacement, in proportion to weights."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from kgrec.data.shapes import Counts, Floats
+
+
+def fit_weights(popularity: Floats, draws: Counts) -> Floats:
+    """Weights w under which items are drawn ``popularity`` times in all.
+
+    A user who draws n items without replacement, each in proportion to w, gets item v with a
+    probability of about 1 - exp(-w_v τ), τ such that these sum to n.
+    """
+    target = popularity * (draws.sum() / popularity.sum())
+    sizes = np.quantile(draws, (np.arange(64) + 0.5) / 64)  # users in 64 bins by activity
+    sizes *= draws.sum() / (sizes.sum() * len(draws) / 64)
+    appeal: Floats = target / target.sum()
+    tau = sizes.copy()
+    for _ in range(30):
+        for _ in range(8):  # Newton
+            missed = np.exp(-np.outer(tau, appeal))
+            slope = (missed * appeal).sum(axis=1)
+            tau = np.maximum(
+                tau - ((1 - missed).sum(axis=1) - sizes) / np.maximum(slope, 1e-12), 1e-6
+            )
+        found = (1 - np.exp(-np.outer(tau, appeal))).sum(axis=0) * len(draws) / 64
+        appeal = appeal * np.clip(target / np.maximum(found, 1e-12), 0.25, 4)
+        appeal /= appeal.sum()
+    return appeal
+
+
+def draw_distinct(
+    counts: Counts,
+    weights: Floats,
+    taken: tuple[Counts, Counts],
+    rng: np.random.Generator,
+) -> tuple[Counts, Counts]:
+    """Draws ``counts[u]`` distinct items for each user, one after the other by weight.
+
+    An exponential race: the items with the smallest Exp(1) / weight come first.
+
+    Args:
+        counts: (U,) how many items; few enough that so many can be drawn.
+        weights: (I,) positive where an item can be drawn.
+        taken: (users, items) that must not be drawn.
+        rng: draws.
+
+    Returns:
+        (users, items).
+    """
+    users, items = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)]
+    never = weights <= 0
+    slowness = (1 / np.where(never, 1, weights)).astype(np.float32)
+    by_count = np.argsort(counts, kind="stable")
+    by_count = by_count[counts[by_count] > 0]
+    for start in range(0, len(by_count), 32):  # users of about as many items
+        block = by_count[start : start + 32]
+        times = rng.standard_exponential((len(block), len(weights)), dtype=np.float32)
+        times *= slowness
+        times[:, never] = np.inf
+        row = np.full(len(counts), -1)
+        row[block] = np.arange(len(block))
+        here = row[taken[0]] >= 0
+        times[row[taken[0][here]], taken[1][here]] = np.inf
+        most = int(counts[block].max())
+        first = torch.from_numpy(times).topk(most, largest=False).indices.numpy()
+        kept = np.arange(most) < counts[block, None]
+        users.append(np.repeat(block, counts[block]))
+        items.append(first[kept])
+    return np.concatenate(users), np.concatenate(items)
