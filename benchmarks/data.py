@@ -28,11 +28,12 @@ def measure(step: str, raw: Path, cache: Path, scale: float) -> dict[str, float]
 
     import torch
 
-    from kgrec.data import protocols, twins
+    from kgrec.data import protocols
     from kgrec.data.draws import generator
     from kgrec.data.loading import load
     from kgrec.data.negatives import NegativeSampler
     from kgrec.data.splits import RandomSplit
+    from kgrec.data.synthetic import twins
 
     if step == "negatives":
         torch.set_num_threads(1)

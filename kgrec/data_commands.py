@@ -96,8 +96,8 @@ def _describe(arguments: argparse.Namespace) -> None:
 def _convert(arguments: argparse.Namespace) -> None:
     from kgrec.data.convert import convert
     from kgrec.data.formats import recognise
-    from kgrec.data.public_files import Source
-    from kgrec.data.sources import locate
+    from kgrec.data.sources.locate import locate
+    from kgrec.data.sources.public_files import Source
 
     columns = dict(_pair(text) for text in arguments.columns)
     folder = Path(arguments.place).expanduser()
@@ -146,7 +146,7 @@ def _cache(arguments: argparse.Namespace) -> None:
 
 
 def _generate(arguments: argparse.Namespace) -> None:
-    from kgrec.data.twins import write_twin
+    from kgrec.data.synthetic.twins import write_twin
 
     folder: Any = Path(arguments.target)
     write_twin(folder, arguments.like, arguments.scale, arguments.format, arguments.seed)

@@ -18,7 +18,7 @@ from kgrec.data.prepare import prepare
 from kgrec.data.protocols import clean, paper
 from kgrec.data.raw_tables import RawTables
 from kgrec.data.splits import RandomSplit
-from kgrec.data.synthetic import PlantedData, generate
+from kgrec.data.synthetic.small import PlantedData, generate
 
 ROOT = Path(__file__).parent.parent
 

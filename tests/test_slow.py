@@ -123,7 +123,7 @@ def test_a_movie_sized_data_set_has_the_sizes_of_table_1(tmp_path):
     """20,000,263 ratings, from raw files to ready, in a process of its own."""
     script = """
 import json, resource, sys
-from kgrec.data.twins import synthetic
+from kgrec.data.synthetic.twins import synthetic
 data = synthetic(like="movie", data_dir=".", cache=sys.argv[1])
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 print(json.dumps([data.counts(), data.published_counts, len(data.rated), peak]))
@@ -142,7 +142,7 @@ print(json.dumps([data.counts(), data.published_counts, len(data.rated), peak]))
 def test_ten_processes_prepare_a_data_set_once(tmp_path):
     script = """
 import logging, sys
-from kgrec.data.twins import synthetic
+from kgrec.data.synthetic.twins import synthetic
 logging.basicConfig(level=logging.INFO)
 print(len(synthetic(like="music", data_dir=".", cache="cache").positives))
 """

@@ -11,8 +11,8 @@ from typing import Any
 from kgrec.data.cache import cached
 from kgrec.data.dataset import PreparedData
 from kgrec.data.prepare import prepare
-from kgrec.data.public_files import Source
-from kgrec.data.sources import locate
+from kgrec.data.sources.locate import locate
+from kgrec.data.sources.public_files import Source
 from kgrec.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ def load(
 
     Args:
         name: of the data set.
-        sources: the public forms of its files, see :class:`kgrec.data.public_files.Source`.
+        sources: the public forms of its files, see :class:`kgrec.data.sources.public_files.Source`.
         root: the folder that the user names, or None.
         data_dir: the project's data folder.
         min_rating: ratings below it are no positives; None: every interaction is one.

@@ -15,9 +15,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from kgrec.data.dataset import PreparedData
 from kgrec.data.loading import load
-from kgrec.data.public_files import file_sha256, git_blob_id
-from kgrec.data.shapes import SHAPES
-from kgrec.data.twins import write_twin
+from kgrec.data.sources.public_files import file_sha256, git_blob_id
+from kgrec.data.synthetic.shapes import SHAPES
+from kgrec.data.synthetic.twins import write_twin
 from kgrec.errors import DataError
 
 SCALE = 1 / 32

@@ -14,9 +14,9 @@ import pytest
 from files import FINAL, RAW
 from files import write as put
 
-from kgrec.data import fetching
-from kgrec.data.public_files import RawFile, Source, file_sha256, git_blob_id
-from kgrec.data.sources import locate
+from kgrec.data.sources import fetching
+from kgrec.data.sources.locate import locate
+from kgrec.data.sources.public_files import RawFile, Source, file_sha256, git_blob_id
 from kgrec.errors import ConfigError, DataError
 
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from kgrec.data.formats import FORMATS, recognise
 from kgrec.data.prepare import prepare
-from kgrec.data.shapes import PROBABILITIES, SHAPES, draw_counts
-from kgrec.data.twins import synthetic, table1, write_twin
-from kgrec.data.weighted import draw_distinct
+from kgrec.data.synthetic.shapes import PROBABILITIES, SHAPES, draw_counts
+from kgrec.data.synthetic.twins import synthetic, table1, write_twin
+from kgrec.data.synthetic.weighted import draw_distinct
 from kgrec.errors import ConfigError
 
 

@@ -6,7 +6,7 @@ import torch
 from kgrec.data.datamodule import KGDataModule
 from kgrec.data.protocols import clean
 from kgrec.data.splits import RandomSplit
-from kgrec.data.synthetic import generate
+from kgrec.data.synthetic.small import generate
 from kgrec.evaluation.ctr import auc
 from kgrec.models.controls import Popularity
 from kgrec.models.kgcn import KGCN

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kgrec.data.fetching import DownloadError, download
 from kgrec.data.formats import FORMATS, Format, recognise
-from kgrec.data.public_files import Source, file_sha256
+from kgrec.data.sources.fetching import DownloadError, download
+from kgrec.data.sources.public_files import Source, file_sha256
 from kgrec.errors import DataError
 
 log = logging.getLogger(__name__)

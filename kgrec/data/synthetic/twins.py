@@ -1,7 +1,7 @@
 """Synthetic twins: raw files with the sizes and shapes of a public data set, and planted truth.
 
-What is in them is drawn by :mod:`kgrec.data.planted`. Files are written piece by piece, an
-archetype of users each, so that memory is bounded by the number of items.
+What is in them is drawn by :mod:`kgrec.data.synthetic.planted`. Files are written piece by piece,
+an archetype of users each, so that memory is bounded by the number of items.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from filelock import FileLock
 from kgrec.data.dataset import PreparedData
 from kgrec.data.formats import FORMATS, released_raw
 from kgrec.data.loading import load
-from kgrec.data.planted import World, has_ratings
-from kgrec.data.shapes import SHAPES
-from kgrec.data.synthetic import generate
+from kgrec.data.synthetic.planted import World, has_ratings
+from kgrec.data.synthetic.shapes import SHAPES
+from kgrec.data.synthetic.small import generate
 from kgrec.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ def synthetic(
         cache: the folder that prepared data are kept in, or None.
         seed: of every draw.
         num_users: of the small data set; as all that follow, see
-            :func:`kgrec.data.synthetic.generate`.
+            :func:`kgrec.data.synthetic.small.generate`.
         num_items: likewise.
         num_relations: likewise.
         attributes_per_relation: likewise.

@@ -2,7 +2,7 @@ import pytest
 import torch
 from conftest import small
 
-from kgrec.data.synthetic import generate
+from kgrec.data.synthetic.small import generate
 from kgrec.errors import ConfigError
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from kgrec.data.shapes import Counts, Floats
+from kgrec.data.synthetic.shapes import Counts, Floats
 
 
 def fit_weights(popularity: Floats, draws: Counts) -> Floats:

@@ -1,7 +1,7 @@
 """The world that a synthetic twin shows: a graph, users, their tastes and what they choose.
 
-The truth is a KGCN teacher, as in :mod:`kgrec.data.synthetic`: each archetype of users g has a
-preference a_g for relations and a taste t_g in attributes, each attribute entity a vector z, and
+The truth is a KGCN teacher, as in :mod:`kgrec.data.synthetic.small`: each archetype of users g has
+a preference a_g for relations and a taste t_g in attributes, each attribute entity a vector z, and
 
     score(g, v) = t_g · tanh(Σ_e softmax_e(a_g[r(v, e)]) · z_e)
 
@@ -22,8 +22,8 @@ import polars as pl
 from tqdm import tqdm
 
 from kgrec.data.raw_tables import RawTables
-from kgrec.data.shapes import Counts, Shape, draw_counts, fit_counts
-from kgrec.data.weighted import draw_distinct, fit_weights
+from kgrec.data.synthetic.shapes import Counts, Shape, draw_counts, fit_counts
+from kgrec.data.synthetic.weighted import draw_distinct, fit_weights
 
 DIMENSION = 4
 TASTE = 2.0

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from kgrec.data.public_files import RawFile, Source
+from kgrec.data.sources.public_files import RawFile, Source
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""Raw files: where public ones come from, finding them, fetching them."""
