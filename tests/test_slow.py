@@ -159,3 +159,12 @@ print(len(synthetic(like="music", data_dir=".", cache="cache").positives))
     assert {out.strip() for out, _ in outputs} == {"21173"}
     assert sum("preparing synthetic-music" in err for _, err in outputs) == 1
     assert sum("synthetic data like music" in err for _, err in outputs) == 1
+
+
+def test_a_model_finds_what_is_planted_in_a_twin(tmp_path):
+    """At movie's density; the twins of music and book are too sparse for it."""
+    metrics = run(
+        tmp_path, "dataset=synthetic", "dataset.like=movie", "dataset.scale=0.0625",
+        "settings=none", "batch_size=4096", "epochs=8", "logger=csv", "dataset.seed=1",
+    )  # fmt: skip
+    assert metrics["test/auc"] > metrics["popularity/test/auc"] + 0.004

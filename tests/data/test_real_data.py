@@ -14,6 +14,7 @@ from kgrec.evaluation.ctr import auc
 from kgrec.models.controls import Popularity, PopularityBalance
 
 COUNTS = {
+    "movie": (138159, 16954, 6750811, 102569, 32, 499474),
     "music": (1872, 3846, 21173, 9366, 60, 15518),
     "book": (17860, 14967, 69873, 77903, 25, 151500),
 }
@@ -21,10 +22,12 @@ HERE = Path(os.environ.get("KGREC_DATA_DIR", "/nonexistent"))
 
 
 def load(name: str):
-    if not (HERE / name).is_dir():
+    needed = "ratings.csv" if name == "movie" else "."
+    if not (HERE / name / needed).exists():
         pytest.skip(f"KGREC_DATA_DIR names no {name}")
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return instantiate(compose("train", overrides=[f"dataset={name}"]).dataset)
+        overrides = [f"dataset={name}", "dataset.cache=null"]
+        return instantiate(compose("train", overrides=overrides).dataset)
 
 
 @pytest.mark.parametrize("name", COUNTS)
@@ -53,7 +56,7 @@ def test_popularity_and_the_leak_have_their_known_figures(name, alone, both):
     assert figure(PopularityBalance, dataset) == pytest.approx(both, abs=0.01)
 
 
-@pytest.mark.parametrize("name", COUNTS)
+@pytest.mark.parametrize("name", ["music", "book"])
 def test_popularity_is_near_chance_against_matched_negatives(name):
     dataset = clean(load(name), RandomSplit())
     model = Popularity.from_dataset(dataset)
