@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 from kgrec import __version__
@@ -10,6 +11,9 @@ from kgrec import __version__
 # As in kgrec.data.formats, which would take a second to import; a test holds them together.
 FORMAT_NAMES = ("released_final", "released_raw", "recbole", "kgat", "csv", "parquet")
 TWINS = ("movie", "book", "music")
+# As conf/paths has it; likewise.
+CACHE = "data/cache"
+PLACE = "a data set of conf/dataset, or your folder (./NAME where both have the same name)"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -36,12 +40,16 @@ def parser() -> argparse.ArgumentParser:
         epilog="examples: kgrec data describe music; "
         "kgrec data describe my/folder dataset.min_rating=4 --html my.html",
     )
-    describe.add_argument("place", metavar="NAME_OR_FOLDER", help="a data set, or your folder")
+    describe.add_argument("place", metavar="NAME_OR_FOLDER", help=PLACE)
     describe.add_argument(
         "overrides", nargs="*", help="as for kgrec train, e.g. dataset.min_rating=4 split=temporal"
     )
     describe.add_argument("--json", metavar="FILE", help="write everything as JSON; - prints it")
     describe.add_argument("--html", metavar="FILE", help="write a page with plots, of one file")
+    describe.add_argument(
+        "--split", action=argparse.BooleanOptionalAction, default=True,
+        help="also split the data as a run would, and look at the test users (default: do)",
+    )  # fmt: skip
 
     convert = actions.add_parser(
         "convert",
@@ -49,9 +57,11 @@ def parser() -> argparse.ArgumentParser:
         description="Writes data in another file format. What that cannot hold is refused.",
         epilog="example: kgrec data convert my/folder my/recbole --to recbole",
     )
-    convert.add_argument("place", metavar="NAME_OR_FOLDER", help="a data set, or your folder")
-    convert.add_argument("target", metavar="TARGET", help="a new folder")
-    convert.add_argument("--to", required=True, choices=FORMAT_NAMES, help="the format")
+    convert.add_argument("place", metavar="NAME_OR_FOLDER", help=PLACE)
+    convert.add_argument("target", metavar="TARGET", help="a new folder, or an empty one")
+    convert.add_argument(
+        "--to", required=True, choices=FORMAT_NAMES, help="the format; see kgrec data formats"
+    )
     convert.add_argument(
         "--lossy", action="store_true", help="leave out what the format cannot hold, and say so"
     )
@@ -60,9 +70,23 @@ def parser() -> argparse.ArgumentParser:
         help="for CSV and Parquet: your own names of columns, e.g. user=uid item=sku",
     )  # fmt: skip
 
-    cache = actions.add_parser("cache", help="list or clear the prepared data that are kept")
+    actions.add_parser(
+        "formats",
+        help="the file formats and their files",
+        description="Lists the file formats that are read and written, and their files.",
+    )
+
+    cache = actions.add_parser(
+        "cache",
+        help="list or clear the prepared data that are kept",
+        description="Lists the prepared data that are kept, or removes them; what a process is at "
+        "work on stays.",
+        epilog="examples: kgrec data cache; kgrec data cache movie --clear",
+    )
     cache.add_argument("name", nargs="?", metavar="NAME", help="of one data set alone")
-    cache.add_argument("--dir", default="data/cache", help="the cache (default: %(default)s)")
+    cache.add_argument(
+        "--dir", default=CACHE, metavar="FOLDER", help="the cache (default: %(default)s)"
+    )
     cache.add_argument("--clear", action="store_true", help="remove what is listed")
 
     generate = actions.add_parser(
@@ -74,9 +98,15 @@ def parser() -> argparse.ArgumentParser:
     )
     generate.add_argument("like", choices=TWINS, help="which one")
     generate.add_argument("target", metavar="TARGET", help="a new folder")
-    generate.add_argument("--scale", type=float, default=1.0, help="share of its size")
-    generate.add_argument("--format", default="released_raw", choices=FORMAT_NAMES)
-    generate.add_argument("--seed", type=int, default=2019)
+    generate.add_argument(
+        "--scale", type=float, default=1.0, help="share of its size (default: %(default)s)"
+    )
+    generate.add_argument(
+        "--format", default="released_raw", choices=FORMAT_NAMES, help="default: %(default)s"
+    )
+    generate.add_argument(
+        "--seed", type=int, default=2019, help="of every draw (default: %(default)s)"
+    )
     return root
 
 
@@ -97,14 +127,24 @@ def main() -> None:
         rest = [word for word in rest if word.startswith("-")]
     if rest:
         root.error(f"unrecognized arguments: {' '.join(rest)}")
+    try:
+        _run(arguments)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:  # whoever read along has stopped, such as head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def _run(arguments: argparse.Namespace) -> None:
     from kgrec import config, data_commands
 
     try:
         data_commands.run(arguments)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    except BrokenPipeError:
+        raise
     except Exception as error:
-        known = f"{error}" if isinstance(error, OSError) else config.any_user_error(error)
+        known = str(error) if isinstance(error, OSError) else config.any_user_error(error)
         if known is None:
             raise
         print(f"error: {known}", file=sys.stderr)  # noqa: T201

@@ -6,148 +6,218 @@ import argparse
 import json
 import logging
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kgrec import config
-from kgrec.errors import ConfigError, DataError
+from kgrec.errors import ConfigError, DataError, KgrecError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from kgrec.data.dataset import PreparedData, RecDataset
+    from kgrec.data.raw_tables import RawTables
 
 log = logging.getLogger(__name__)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Runs the subcommand that was parsed."""
+    commands = {
+        "describe": _describe, "convert": _convert, "formats": _formats, "cache": _cache,
+        "generate": _generate,
+    }  # fmt: skip
+    with _log_to_stderr():
+        commands[arguments.data_command](arguments)
+
+
+@contextmanager
+def _log_to_stderr() -> Iterator[None]:
+    """What is done on the way goes to stderr, what was asked for to stdout."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
-    logging.getLogger("kgrec").addHandler(handler)
-    logging.getLogger("kgrec").setLevel(logging.INFO)
-    commands = {
-        "describe": _describe, "convert": _convert, "cache": _cache, "generate": _generate,
-    }  # fmt: skip
-    commands[arguments.data_command](arguments)
+    logger = logging.getLogger("kgrec")
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+
+
+# ------------------------------------------------------------------ which data
 
 
 def _compose(place: str, overrides: list[str]) -> DictConfig:
-    """The configuration of a run on a data set, by name or by folder."""
+    """The configuration of a run on a data set, by name or by folder.
+
+    A name means the same wherever it is typed: a folder of that name is ``./name``.
+    """
     from hydra import compose, initialize_config_dir
 
-    chosen = [f"dataset={place}"]
-    folder = Path(place).expanduser()
-    if folder.is_dir():
-        # Quoted, because a path may hold what Hydra's grammar means something by.
-        quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
-        name = folder.resolve().name.replace("'", "\\'")
-        chosen = ["dataset=custom", f"dataset.root='{quoted}'", f"dataset.name='{name}'"]
-    elif not (config.conf_dir() / "dataset" / f"{place}.yaml").is_file():
-        known = sorted(path.stem for path in (config.conf_dir() / "dataset").glob("*.yaml"))
-        raise DataError(f"found no folder {place!r}, expected one, or one of {', '.join(known)}")
-    with initialize_config_dir(str(config.conf_dir()), version_base="1.3"):
+    folder = None if place in _names() else Path(place).expanduser()
+    if folder is not None and not folder.is_dir():
+        raise DataError(
+            f"{place}: found no such folder, expected one, or a data set: {', '.join(_names())}"
+        )
+    chosen = ["dataset=custom" if folder is not None else f"dataset={place}"]
+    with initialize_config_dir(str(config.conf_dir().resolve()), version_base="1.3"):
         cfg = compose("train", overrides=[*chosen, *overrides, "paths.run=."])
+    if folder is not None:
+        cfg.dataset.root = str(folder)
+        if "dataset.name" not in _keys(overrides):
+            cfg.dataset.name = folder.resolve().name
     config.check(cfg)
     return cfg
 
 
-def _split(cfg: DictConfig, data: PreparedData, chose: bool) -> RecDataset | None:
-    """The data set as a run would split it; None where it cannot be split so."""
-    from hydra.utils import instantiate
+def _names() -> list[str]:
+    return sorted(path.stem for path in (config.conf_dir() / "dataset").glob("*.yaml"))
 
-    from kgrec.data.protocols import clean
-    from kgrec.data.splits import Given
 
-    try:
-        if data.given_parts is not None and not chose:
-            return clean(data, Given())
-        dataset: RecDataset = instantiate(cfg.protocol)(data, instantiate(cfg.split))
-        return dataset
-    except (ConfigError, DataError) as error:
-        log.warning("not split: %s", error)
-        return None
+def _keys(overrides: list[str]) -> set[str]:
+    return {override.lstrip("+~").partition("=")[0] for override in overrides}
+
+
+def _raw_tables(place: str, columns: Mapping[str, str]) -> tuple[RawTables, str]:
+    """Raw tables by name or by folder, and the format that they are in."""
+    from omegaconf import OmegaConf
+
+    from kgrec.data.sources.locate import locate
+    from kgrec.data.sources.public_files import Source
+
+    cfg = _compose(place, [])
+    if "sources" not in cfg.dataset:
+        others = ", ".join(name for name in _names() if name not in (place, "custom"))
+        raise DataError(
+            f"{place}: found a data set without raw files, expected a folder, or one of {others} "
+            "(kgrec data generate draws raw files in any format)"
+        )
+    settings: Any = OmegaConf.to_container(cfg.dataset, resolve=True)
+    found = locate(
+        settings["name"],
+        [Source.from_config(source) for source in settings["sources"]],
+        Path(settings["root"]) if settings["root"] is not None else None,
+        Path(settings["data_dir"]),
+    )
+    given = {name: column for name, column in settings["columns"].items() if column is not None}
+    return found.format.read(found.folder, given | dict(columns)), found.format.name
+
+
+# ------------------------------------------------------------------ describe
 
 
 def _describe(arguments: argparse.Namespace) -> None:
     from hydra.utils import instantiate
 
     from kgrec.data.describe import describe
-    from kgrec.files import write_text
+    from kgrec.files import write_json, write_text
     from kgrec.reports import dataset_page, dataset_tables
 
+    for file in (arguments.json, arguments.html):
+        _check_place(file)
     cfg = _compose(arguments.place, arguments.overrides)
     data = instantiate(cfg.dataset)
-    chose = any(o.startswith(("split=", "protocol=")) for o in arguments.overrides)
-    found = describe(data, _split(cfg, data, chose))
-    text = json.dumps(found.as_dict(), indent=2, ensure_ascii=False) + "\n"
+    dataset = _split(cfg, data, arguments.overrides) if arguments.split else None
+    found = describe(data, dataset)
     if arguments.json == "-":
-        sys.stdout.write(text)
+        text = json.dumps(found.as_dict(), indent=2, ensure_ascii=False, allow_nan=False)
+        sys.stdout.write(text + "\n")
     else:
         dataset_tables.show(found)
-        if arguments.json:
-            write_text(Path(arguments.json), text)
-            log.info("wrote %s", arguments.json)
+    if arguments.json not in (None, "-"):
+        write_json(Path(arguments.json), found.as_dict())
+        log.info("wrote %s", arguments.json)
     if arguments.html:
         write_text(Path(arguments.html), dataset_page.render(found))
         log.info("wrote %s", arguments.html)
 
 
-def _convert(arguments: argparse.Namespace) -> None:
-    from kgrec.data.convert import convert
-    from kgrec.data.formats import recognise
-    from kgrec.data.sources.locate import locate
-    from kgrec.data.sources.public_files import Source
+def _check_place(file: str | None) -> None:
+    """Raises now for a file that could not be written in the end."""
+    if file in (None, "-"):
+        return
+    path = Path(str(file))
+    if path.is_dir():
+        raise ConfigError(f"{file}: found a folder, expected the name of a file to write")
+    if not path.parent.is_dir():
+        raise ConfigError(f"{file}: found no folder {path.parent}, expected one to write to")
 
+
+def _split(cfg: DictConfig, data: PreparedData, overrides: list[str]) -> RecDataset | None:
+    """The data set as a run would split it; None where the default split does not work.
+
+    Raises:
+        KgrecError: the split that was asked for does not work.
+    """
+    from hydra.utils import instantiate
+
+    from kgrec.data.protocols import clean
+    from kgrec.data.splits import Given
+
+    groups = {key.partition(".")[0] for key in _keys(overrides)}
+    chosen = bool(groups & {"split", "protocol", "experiment"})
+    try:
+        if data.given_parts is not None and not chosen:
+            return clean(data, Given())
+        dataset: RecDataset = instantiate(cfg.protocol)(data, instantiate(cfg.split))
+        return dataset
+    except KgrecError as error:
+        if chosen:
+            raise
+        log.warning("described without a split: %s", error)
+        return None
+
+
+# ------------------------------------------------------------------ the others
+
+
+def _convert(arguments: argparse.Namespace) -> None:
+    from kgrec.data.convert import check_target, convert
+
+    target = Path(arguments.target).expanduser()
+    check_target(target)
     columns = dict(_pair(text) for text in arguments.columns)
-    folder = Path(arguments.place).expanduser()
-    if folder.is_dir():
-        found = recognise(folder)
-    else:
-        cfg = _compose(arguments.place, [])
-        if "sources" not in cfg.dataset:
-            raise DataError(f"{arguments.place}: found a data set without raw files, expected some")
-        located = locate(
-            cfg.dataset.name,
-            [Source.from_config(source) for source in cfg.dataset.sources],
-            None,
-            Path(cfg.dataset.data_dir),
-        )
-        folder, found = located.folder, located.format
-    raw = found.read(folder, columns)
+    raw, format_name = _raw_tables(arguments.place, columns)
     for what, count in raw.counts:
-        log.info("%s: %d", what, count)
-    for loss in convert(raw, Path(arguments.target), arguments.to, arguments.lossy):
-        log.info("left out: %s", loss)
-    log.info("wrote %s, in format %s, from %s", arguments.target, arguments.to, found.name)
+        log.info("%s: %s", what, f"{count:,}")
+    for note in convert(raw, target, arguments.to, arguments.lossy):
+        log.info("%s", note)
+    log.info("wrote %s, in format %s, from %s", target, arguments.to, format_name)
 
 
 def _pair(text: str) -> tuple[str, str]:
     name, equals, column = text.partition("=")
-    if not equals:
-        raise DataError(f"--columns: found {text!r}, expected name=column, such as user=uid")
+    if not (name and equals and column):
+        raise ConfigError(f"--columns: found {text!r}, expected name=column, such as user=uid")
     return name, column
+
+
+def _formats(arguments: argparse.Namespace) -> None:
+    from kgrec.reports.dataset_tables import show_formats
+
+    show_formats()
 
 
 def _cache(arguments: argparse.Namespace) -> None:
     from kgrec.data import cache
     from kgrec.reports import dataset_tables
 
-    folder = Path(arguments.dir)
-    if not arguments.clear:
-        found = [e for e in cache.entries(folder) if arguments.name in (None, e.name)]
-        dataset_tables.show_cache(folder, found)
+    folder = Path(arguments.dir).expanduser()
+    if arguments.clear:
+        dataset_tables.show_cleared(folder, *cache.clear(folder, arguments.name))
         return
-    removed, kept = cache.clear(folder, arguments.name)
-    size = sum(entry.size for entry in removed)
-    print(f"removed {len(removed)} entries, {size / 1e6:,.1f} MB")  # noqa: T201
-    for entry in kept:
-        print(f"kept {entry.path}: a process is at work on it")  # noqa: T201
+    found = [e for e in cache.entries(folder) if arguments.name in (None, e.name)]
+    dataset_tables.show_cache(folder, found)
 
 
 def _generate(arguments: argparse.Namespace) -> None:
     from kgrec.data.synthetic.twins import write_twin
 
-    folder: Any = Path(arguments.target)
+    folder = Path(arguments.target).expanduser()
     write_twin(folder, arguments.like, arguments.scale, arguments.format, arguments.seed)
     log.info("wrote %s", folder)

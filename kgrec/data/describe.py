@@ -9,6 +9,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from kgrec.data.account import Account
 from kgrec.data.dataset import PreparedData, RecDataset
 from kgrec.data.knowledge_graph import KnowledgeGraph
 from kgrec.data.raw_tables import PARTS
@@ -106,7 +107,7 @@ def relations(graph: KnowledgeGraph, names: pl.Series, num_items: int) -> pl.Dat
         .with_columns(pl.col("triples", "heads", "tails", "items").fill_null(0))
         .with_columns(coverage=pl.col("items") / num_items)
         .sort(["triples", "relation"], descending=[True, False])
-        .select("triples", "heads", "tails", "items", "coverage", relation="name")
+        .select(pl.col("name").alias("relation"), "triples", "heads", "tails", "items", "coverage")
     )
 
 
@@ -118,8 +119,11 @@ class Description:
         name: of the data set.
         counts: its sizes.
         published: those of the KGCN paper's Table 1, or empty.
-        facts: further single figures, by what they are.
-        distributions: by what is counted.
+        facts: further single figures; those that do not apply are not there. Names that end in
+            ``_share`` and ``density`` are from 0 to 1, times are seconds since 1970, all others
+            count.
+        distributions: by what is counted: ``positives_per_user``, ``positives_per_item``,
+            ``neighbors_per_item`` and ``neighbors_per_entity`` (entries of S(v)).
         relations: see :func:`relations`.
         account: what became of every row.
         samples: the counts behind the distributions, and ``times``; for plots.
@@ -147,6 +151,15 @@ class Description:
         }
 
 
+# Facts that only the account knows: what its lines begin with.
+_COUNTED = {
+    "items_without_entity": ("items", "items without an entity"),
+    "duplicate_links": ("items", "links that stand twice"),
+    "duplicate_positives": ("interactions", "positives of a pair that stands more than once"),
+    "duplicate_triples": ("graph", "triples that stand twice"),
+}
+
+
 def describe(data: PreparedData, dataset: RecDataset | None = None) -> Description:
     """Looks at prepared data and, for what depends on it, their split.
 
@@ -157,48 +170,30 @@ def describe(data: PreparedData, dataset: RecDataset | None = None) -> Descripti
     positives, graph = data.positives, data.graph
     num_items = positives.num_items
     around = graph.neighborhood().degrees
-    names = components(graph)
-    sizes = torch.bincount(names, minlength=graph.num_entities)
-    largest = int(sizes.argmax())
     samples = {
-        "positives of a user": positives.user_degrees(),
-        "positives of an item": positives.item_degrees(),
-        "neighbours of an item": around[:num_items],
-        "neighbours of an entity": around,
+        "positives_per_user": positives.user_degrees(),
+        "positives_per_item": positives.item_degrees(),
+        "neighbors_per_item": around[:num_items],
+        "neighbors_per_entity": around,
     }
-    possible = positives.num_users * num_items
     facts: dict[str, float] = {
-        "share of user-item pairs that are positive": len(positives) / possible,
-        "rated pairs": len(data.rated),
-        "items without a positive": int((positives.item_degrees() == 0).sum()),
-        "items without a neighbour": int((around[:num_items] == 0).sum()),
-        "entities in no triple (orphans)": int((around == 0).sum()),
-        "connected components with more than one entity": int((sizes > 1).sum()),
-        "share of the entities in the largest component": float(sizes[largest]) / len(names),
-        "share of the items in the largest component": float(
-            (names[:num_items] == largest).double().mean()
-        ),
-        "share of the triples between two items": float(
-            ((graph.heads < num_items) & (graph.tails < num_items)).double().mean()
-        ),
+        "density": len(positives) / (positives.num_users * num_items),
+        "rated_pairs": len(data.rated),
+        "items_without_positive": _zeros(samples["positives_per_item"]),
+        **_counted(data.account),
+        **_graph_facts(graph, around, num_items),
     }
     if data.given_negatives is not None:
-        facts["negatives given in the files"] = len(data.given_negatives[0])
+        facts["given_negatives"] = len(data.given_negatives[0])
     if data.given_parts is not None:
         for part, name in enumerate(PARTS):
-            facts[f"positives given for {name}"] = int((data.given_parts == part).sum())
+            facts[f"given_{name}_positives"] = int((data.given_parts == part).sum())
     if data.times is not None:
         samples["times"] = data.times
-        facts["first positive (seconds since 1970)"] = float(data.times.min())
-        facts["last positive (seconds since 1970)"] = float(data.times.max())
+        facts["first_positive_at"] = float(data.times.min())
+        facts["last_positive_at"] = float(data.times.max())
     if dataset is not None:
-        testers = torch.unique(dataset.test.users[dataset.test.labels > 0])
-        without = (dataset.train.user_degrees()[testers] == 0).double().mean()
-        tested = torch.unique(dataset.test.items[dataset.test.labels > 0])
-        unseen = (dataset.train.item_degrees()[tested] == 0).double().mean()
-        facts["users with a test positive"] = len(testers)
-        facts["share of them without a training positive"] = float(without)
-        facts["share of the test positives' items without a training positive"] = float(unseen)
+        facts |= _split_facts(dataset)
     account = dataset.account if dataset is not None else data.account
     return Description(
         name=data.name,
@@ -210,3 +205,50 @@ def describe(data: PreparedData, dataset: RecDataset | None = None) -> Descripti
         account=account.as_list(),
         samples=samples,
     )
+
+
+def _zeros(counts: Tensor) -> int:
+    return int((counts == 0).sum())
+
+
+def _counted(account: Account) -> dict[str, int]:
+    found = {}
+    for name, (step, begins) in _COUNTED.items():
+        lines = [e for e in account.entries if e.step == step and e.what.startswith(begins)]
+        if lines:
+            found[name] = sum(line.count for line in lines)
+    return found
+
+
+def _graph_facts(graph: KnowledgeGraph, around: Tensor, num_items: int) -> dict[str, float]:
+    names = components(graph)
+    sizes = torch.bincount(names, minlength=graph.num_entities)
+    largest = int(sizes.argmax())
+    between = (graph.heads < num_items) & (graph.tails < num_items)
+    return {
+        "items_without_neighbor": _zeros(around[:num_items]),
+        "orphan_entities": _zeros(around),
+        "components": int((sizes > 0).sum()),
+        "components_of_several": int((sizes > 1).sum()),
+        "largest_component_entities": int(sizes[largest]),
+        "largest_component_entity_share": int(sizes[largest]) / graph.num_entities,
+        "largest_component_item_share": float((names[:num_items] == largest).double().mean()),
+        "item_to_item_triple_share": int(between.sum()) / max(len(graph), 1),
+    }
+
+
+def _split_facts(dataset: RecDataset) -> dict[str, float]:
+    liked = dataset.test.labels > 0
+    testers, tested = (
+        torch.unique(dataset.test.users[liked]),
+        torch.unique(dataset.test.items[liked]),
+    )
+    strangers = _zeros(dataset.train.user_degrees()[testers])
+    unseen = _zeros(dataset.train.item_degrees()[tested])
+    return {
+        "test_users": len(testers),
+        "test_users_without_training": strangers,
+        "test_users_without_training_share": strangers / len(testers),
+        "test_items": len(tested),
+        "test_items_without_training_share": unseen / len(tested),
+    }

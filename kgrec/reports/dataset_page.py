@@ -3,22 +3,42 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Callable
-from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
-from jinja2 import Environment, PackageLoader
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 from torch import Tensor
 
 from kgrec import __version__
 from kgrec.data.describe import Description
-from kgrec.reports.dataset_tables import figure, label
+from kgrec.reports.dataset_tables import figure, label, moment, share
 
-# Readable on white and on black; text takes the colour of the page.
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Readable on white and on black.
 _BLUE, _ORANGE, _GREEN = "#3b82c4", "#e0822e", "#4c9f70"
+# Stands for the page's own colour of text, light or dark.
 _INK = "#808080"
+
+_SHOWN = 20  # relations in the plot, and in the table before it is opened
+_LONGEST = 44  # letters of a relation's name beside its bar
+_DATES = (-62_135_596_800, 253_402_300_799)  # the years 1 to 9999, in seconds since 1970
+
+_SETTINGS: Any = {
+    # Text stays text: small, searchable, and in a font that the reader's machine has.
+    "svg.fonttype": "none", "svg.hashsalt": "kgrec", "text.parse_math": False,
+    "font.size": 10, "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"],
+    "axes.edgecolor": _INK, "axes.labelcolor": _INK, "xtick.color": _INK, "ytick.color": _INK,
+    "text.color": _INK, "axes.spines.top": False, "axes.spines.right": False,
+    "axes.grid": True, "axes.axisbelow": True, "grid.color": _INK, "grid.alpha": 0.2,
+    "legend.frameon": False,
+}  # fmt: skip
 
 
 class Plot(NamedTuple):
@@ -27,12 +47,12 @@ class Plot(NamedTuple):
     Attributes:
         title: above it.
         caption: below it, how to read it.
-        svg: the drawing.
+        svg: the drawing, with a text in its place for those who do not see it.
     """
 
     title: str
     caption: str
-    svg: str
+    svg: Markup
 
 
 def render(found: Description) -> str:
@@ -41,161 +61,216 @@ def render(found: Description) -> str:
     Args:
         found: what :func:`kgrec.data.describe.describe` returned.
     """
-    environment = Environment(loader=PackageLoader("kgrec.reports"), autoescape=True)
-    environment.filters["label"] = label
-    return environment.get_template("dataset.html").render(
-        found=found, plots=plots(found), figure=figure, version=__version__
+    environment = Environment(
+        loader=PackageLoader("kgrec.reports"), autoescape=True, undefined=StrictUndefined
     )
+    environment.filters.update(label=label, share=share)
+    return environment.get_template("dataset.html").render(
+        found=found, plots=plots(found), relations=relation_plot(found), figure=figure,
+        shown=_SHOWN, version=__version__,
+    )  # fmt: skip
 
 
 def plots(found: Description) -> list[Plot]:
-    """Every plot that the data allow."""
-    samples = found.samples
+    """The plots of counts, and of times where there are some."""
+    samples, told = found.samples, found.distributions
+    users, items = samples["positives_per_user"], samples["positives_per_item"]
+    people, things = told["positives_per_user"], told["positives_per_item"]
+    near = told["neighbors_per_item"]
+    of_both = [("users", users, _BLUE), ("items", items, _ORANGE)]
+    around = [
+        ("items", samples["neighbors_per_item"], _ORANGE),
+        ("all entities", samples["neighbors_per_entity"], _GREEN),
+    ]
     made = [
         Plot(
             "Positives of users and items",
-            "Share of the users (items) that have at least so many positives; a straight line is "
-            "a power law.",
-            _draw(lambda axes: _survival(axes, [
-                ("users", samples["positives of a user"], _BLUE),
-                ("items", samples["positives of an item"], _ORANGE),
-            ], "positives", "share that has at least so many")),
+            "How many of the users, and of the items, have at least so many positives.",
+            _svg(
+                lambda figure: _survival(figure.add_subplot(), of_both, "positives"),
+                f"Half of the users have at most {people.median:,.0f} positives, the most active "
+                f"one {people.max:,.0f}; half of the items at most {things.median:,.0f}, the most "
+                f"popular one {things.max:,.0f}.",
+            ),
         ),
         Plot(
             "Who has the positives",
-            "Share of all positives that the most active users (most popular items) have; on the "
-            "diagonal all would have the same.",
-            _draw(lambda axes: _concentration(axes, [
-                ("users", samples["positives of a user"], _BLUE),
-                ("items", samples["positives of an item"], _ORANGE),
-            ])),
+            "What the most active users, and the most popular items, have of all positives; "
+            "on the broken line all would have the same.",
+            _svg(
+                lambda figure: _concentration(figure.add_subplot(), of_both),
+                f"The top 10 % of the users have {people.top10:.0%} of the positives, the top 10 % "
+                f"of the items {things.top10:.0%}.",
+            ),
         ),
         Plot(
             "Neighbours in the graph",
-            "Share of the items (of all entities) that have at least so many neighbours.",
-            _draw(lambda axes: _survival(axes, [
-                ("items", samples["neighbours of an item"], _ORANGE),
-                ("all entities", samples["neighbours of an entity"], _GREEN),
-            ], "neighbours", "share that has at least so many")),
+            "How many of the items, and of all entities, have at least so many neighbours.",
+            _svg(
+                lambda figure: _survival(figure.add_subplot(), around, "neighbours"),
+                f"Half of the items have at most {near.median:,.0f} neighbours, the one with the "
+                f"most {near.max:,.0f}.",
+            ),
         ),
-        Plot(
-            "Relations",
-            "The commonest relations: their triples, and the share of the items that have them.",
-            _draw(lambda axes: _bars(axes, found),
-                  height=0.3 * min(found.relations.height, 20) + 1.3),
-        ),
-    ]  # fmt: skip
+    ]
     times = samples.get("times")
     if times is not None and float(times.max()) > float(times.min()):
-        text = "Positives by the time at which they came."
-        made.append(Plot("Positives over time", text, _draw(lambda axes: _history(axes, times))))
+        first, last = (moment(float(t), "%Y-%m-%d") for t in (times.min(), times.max()))
+        made.append(
+            Plot(
+                "Positives over time",
+                "Positives by the time at which they came, in 60 equal spans.",
+                _svg(
+                    lambda figure: _history(figure.add_subplot(), times),
+                    f"{len(times):,} positives from {first} to {last}.",
+                ),
+            )
+        )
     return made
 
 
-def _draw(paint: Callable[[Any], None], height: float = 3.6) -> str:
+def relation_plot(found: Description) -> Plot:
+    """The commonest relations."""
+    rows = found.relations.head(_SHOWN).to_dicts()
+    of = f"The {len(rows)} commonest of {found.relations.height:,} relations"
+    return Plot(
+        "Relations",
+        f"{of}: their triples, and the share of the items that have them.",
+        _svg(
+            lambda figure: _bars(figure, rows),
+            f"{of}; {rows[0]['relation']} has the most triples, {rows[0]['triples']:,}.",
+            (9.4, 0.27 * len(rows) + 0.9),
+        ),
+    )
+
+
+def _svg(
+    paint: Callable[[Figure], None], told: str, size: tuple[float, float] = (4.9, 3.4)
+) -> Markup:
+    """Draws, and turns the drawing into an element of a page.
+
+    Args:
+        paint: draws on an empty figure.
+        told: what there is to see, in words.
+        size: in inches.
+    """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    settings: Any = {
-        "svg.fonttype": "none", "svg.hashsalt": "kgrec", "font.size": 10,
-        "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"],
-        "axes.edgecolor": _INK, "axes.labelcolor": _INK, "xtick.color": _INK, "ytick.color": _INK,
-        "text.color": _INK, "axes.spines.top": False, "axes.spines.right": False,
-        "axes.grid": True, "grid.color": _INK, "grid.alpha": 0.2, "legend.frameon": False,
-    }  # fmt: skip
-    with rc_context(settings):
-        drawing = Figure(figsize=(6.2, height), layout="constrained")
-        drawing.patch.set_alpha(0)
-        axes = drawing.add_subplot()
-        axes.patch.set_alpha(0)
-        paint(axes)
-        out = io.StringIO()
-        drawing.savefig(out, format="svg", metadata={"Date": None}, transparent=True)
+    out = io.StringIO()
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    with rc_context(_SETTINGS), warnings.catch_warnings():
+        # Text is set by the browser, whose fonts have what this one may lack.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        drawing = Figure(figsize=size, layout="constrained")
+        paint(drawing)
+        drawing.savefig(out, format="svg", metadata=nothing, transparent=True)
     svg = out.getvalue()
-    # Ink becomes the page's own, light or dark.
-    return svg[svg.index("<svg") :].replace(_INK, "currentColor")
+    svg = svg[svg.index("<svg") :].replace(_INK, "currentColor")
+    # Escaped, because relations have whatever names they have.
+    return Markup(svg.replace("<svg", f'<svg role="img" aria-label="{escape(told)}"', 1))
 
 
-def _survival(axes: Any, lines: list[tuple[str, Tensor, str]], x: str, y: str) -> None:
-    for name, counts, colour in lines:
-        values, owners = np.unique(counts[counts > 0].numpy(), return_counts=True)
-        at_least = owners[::-1].cumsum()[::-1] / len(counts)
-        axes.step(values, at_least, where="pre", label=name, color=colour, lw=2)
-    axes.set(xscale="log", yscale="log", xlabel=x, ylabel=y)
-    _plain_logs(axes.xaxis)
-    axes.yaxis.set_major_formatter(_percent)
-    axes.legend()
+def _thousands(value: float, _: float) -> str:
+    return f"{value:,.0f}"
 
 
-def _percent(value: float, _: int) -> str:
+def _percent(value: float, _: float) -> str:
     return f"{100 * value:g} %"
 
 
-def _plain_logs(axis: Any) -> None:
-    from matplotlib.ticker import FuncFormatter, NullFormatter
+def _logarithmic(axis: Any, low: float, high: float) -> None:
+    """A logarithmic axis where values span more than a power of ten, else a plain one."""
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    if high <= 10 * low:
+        axis.set_major_locator(MaxNLocator(5, integer=low >= 1))
+        return
+    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high <= 100 * low else (1,)))
     axis.set_minor_formatter(NullFormatter())
 
 
-def _concentration(axes: Any, lines: list[tuple[str, Tensor, str]]) -> None:
+def _survival(axes: Axes, lines: list[tuple[str, Tensor, str]], what: str) -> None:
+    ends = []
+    for name, counts, colour in lines:
+        values, owners = np.unique(counts[counts > 0].numpy(), return_counts=True)
+        if not len(values):
+            continue
+        at_least = owners[::-1].cumsum()[::-1] / len(counts)
+        axes.step(values, at_least, where="pre", label=name, color=colour, lw=2)
+        if len(values) == 1:
+            axes.plot(values, at_least, "o", color=colour)
+        ends.append((values[0], values[-1], at_least[-1], at_least[0]))
+    if ends:
+        left, right, bottom, top = (np.array(end) for end in zip(*ends, strict=True))
+        _logarithmic(axes.xaxis, left.min(), right.max())
+        _logarithmic(axes.yaxis, bottom.min(), top.max())
+        axes.legend()
+    axes.set(xlabel=what, ylabel="share that has at least so many")
+    axes.xaxis.set_major_formatter(_thousands)
+    axes.yaxis.set_major_formatter(_percent)
+
+
+def _concentration(axes: Axes, lines: list[tuple[str, Tensor, str]]) -> None:
     for name, counts, colour in lines:
         ordered = counts.double().sort(descending=True).values
         owned = torch.cat([torch.zeros(1).double(), ordered.cumsum(0) / ordered.sum()])
         owners = torch.linspace(0, 1, len(owned), dtype=torch.float64)
+        # More points than that would only be a larger file.
         keep = np.unique(np.linspace(0, len(owned) - 1, 500).astype(int))
         axes.plot(owners[keep].numpy(), owned[keep].numpy(), label=name, color=colour, lw=2)
     axes.plot([0, 1], [0, 1], color=_INK, lw=1, ls="--")
-    axes.set(xlabel="share of the users (items), the most active first",
-             ylabel="share of the positives")  # fmt: skip
+    axes.set(xlabel="share of the users or items, top ones first", ylabel="share of the positives")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(_percent)
     axes.legend(loc="lower right")
 
 
-def _bars(axes: Any, found: Description) -> None:
-    rows = found.relations.head(20).to_dicts()[::-1]
-    names = [_short(row["relation"]) for row in rows]
+def _bars(drawing: Figure, rows: list[dict[str, Any]]) -> None:
+    left, right = drawing.subplots(1, 2, sharey=True, width_ratios=(3, 2))
     places = range(len(rows))
-    axes.barh(places, [row["triples"] for row in rows], color=_GREEN)
-    widest = max(row["triples"] for row in rows)
-    for place, row in zip(places, rows, strict=True):
-        text = f" {row['triples']:,}, {row['coverage']:.0%} of the items"
-        axes.text(row["triples"], place, text, va="center", fontsize=8)
-    axes.set_yticks(list(places), names, fontsize=8)
-    axes.set(xlabel="triples", xlim=(0, widest * 1.45))
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    axes.xaxis.set_major_locator(_few_ticks())
-    axes.grid(False, axis="y")
+    for axes, key, colour, written in (
+        (left, "triples", _GREEN, lambda value: f"{value:,}"),
+        (right, "coverage", _ORANGE, _roughly),
+    ):
+        bars = axes.barh(places, [row[key] for row in rows], color=colour, height=0.7)
+        axes.bar_label(bars, [written(row[key]) for row in rows], padding=3, fontsize=8)
+        axes.grid(False, axis="y")
+        axes.margins(x=0.16, y=0.02)
+    left.set_yticks(places, [_short(row["relation"]) for row in rows], fontsize=9)
+    left.invert_yaxis()
+    left.set_xlabel("triples")
+    left.locator_params(axis="x", nbins=5, integer=True)
+    left.xaxis.set_major_formatter(_thousands)
+    right.set(xlabel="share of the items that have it", xlim=(0, 1.18))
+    right.set_xticks([0, 0.25, 0.5, 0.75, 1])
+    right.xaxis.set_major_formatter(_percent)
+    right.tick_params(axis="y", left=False)
 
 
-def _few_ticks() -> Any:
-    from matplotlib.ticker import MaxNLocator
-
-    return MaxNLocator(5)
+def _roughly(value: float) -> str:
+    return "< 0.1 %" if 0 < value < 0.001 else share(round(value, 3))
 
 
 def _short(name: str) -> str:
-    """A relation's name, of a long one the end; dollars would start a formula."""
-    name = name if len(name) <= 42 else "…" + name[-41:]
-    return name.replace("$", r"\$")
+    """A relation's name; of a long one the end, which tells more."""
+    return name if len(name) <= _LONGEST else "…" + name[1 - _LONGEST :]
 
 
-def _history(axes: Any, times: Tensor) -> None:
+def _history(axes: Axes, times: Tensor) -> None:
+    from matplotlib import dates
+
     counts, edges = torch.histogram(times.double(), bins=60)
-    middles = ((edges[1:] + edges[:-1]) / 2).tolist()
-    width = float(edges[1] - edges[0])
-    axes.bar(middles, counts.numpy(), width=width, color=_BLUE)
-    axes.set(ylabel="positives")
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    axes.xaxis.set_major_locator(_few_ticks())
-    span = float(edges[-1] - edges[0])
-    style = "%Y-%m" if span > 2e7 else "%Y-%m-%d" if span > 4e5 else "%d, %H:%M"
-
-    def date(value: float, _: int) -> str:
-        try:
-            return datetime.fromtimestamp(value, UTC).strftime(style)
-        except (ValueError, OverflowError, OSError):
-            return f"{value:g}"
-
-    axes.xaxis.set_major_formatter(date)
+    dated = _DATES[0] <= float(edges[0]) and float(edges[-1]) <= _DATES[1]
+    places = (edges / 86_400 if dated else edges).numpy()  # matplotlib's dates are days since 1970
+    axes.bar(places[:-1], counts.numpy(), width=np.diff(places), align="edge", color=_BLUE)
+    if dated:
+        locator = dates.AutoDateLocator(maxticks=7)  # type: ignore[no-untyped-call]
+        axes.xaxis.set_major_locator(locator)
+        axes.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+    else:
+        axes.locator_params(axis="x", nbins=3)
+        axes.xaxis.set_major_formatter(_thousands)
+    axes.set(xlabel="time (UTC)" if dated else "time, as in the files", ylabel="positives")
+    axes.yaxis.set_major_formatter(_thousands)

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -104,7 +105,13 @@ _LAYOUTS = {
 def losses(raw: RawTables) -> list[str]:
     """What these files cannot hold of the given tables."""
     separators = "\t," if "timestamp" in raw.interactions.columns else "\t"
-    found = unwritable(raw, given_splits=False, negatives=False, separators=separators)
+    # Names go to a quoted table, which holds separators too.
+    nameless = replace(raw, item_names=None)
+    found = unwritable(nameless, given_splits=False, negatives=False, separators=separators)
+    if raw.item_names is not None:
+        unfit = pl.any_horizontal(pl.col("item", "name").str.contains("^$|\r$"))
+        if raw.item_names.select(unfit.any()).item():
+            found.append("item names that are empty or end in a carriage return")
     if "rating" not in raw.interactions.columns:
         found.append("that there are no ratings (these files need one in every row)")
     return found
