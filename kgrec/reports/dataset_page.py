@@ -204,6 +204,8 @@ def _survival(axes: Axes, lines: list[tuple[str, Tensor, str]], what: str) -> No
         ends.append((values[0], values[-1], at_least[-1], at_least[0]))
     if ends:
         left, right, bottom, top = (np.array(end) for end in zip(*ends, strict=True))
+        if left.min() == right.max():  # all have as many
+            axes.set_xlim(left.min() - 1, right.max() + 1)
         _logarithmic(axes.xaxis, left.min(), right.max())
         _logarithmic(axes.yaxis, bottom.min(), top.max())
         axes.legend()

@@ -66,7 +66,7 @@ def figure(name: str, value: float) -> str:
 
 
 def share(value: float) -> str:
-    """A share in per cent; what is not quite none, or not quite all, does not read as if it were."""
+    """A share in per cent; what is not quite none, or not quite all, does not read like it."""
     if 0.999 < value < 1:
         return f"{min(100 * value, 99.99):.2f} %"
     return f"{100 * value:.3g} %" if 0 < value < 0.01 else f"{100 * value:.1f} %"
@@ -77,7 +77,7 @@ def moment(seconds: float, style: str) -> str:
     try:
         return datetime.fromtimestamp(seconds, UTC).strftime(style)
     except (ValueError, OverflowError, OSError):
-        return f"{seconds:,.15g}"
+        return f"{seconds:,.0f}"
 
 
 def _console() -> Console:

@@ -22,7 +22,8 @@ COLUMNS = {
 def as_text(table: Table) -> str:
     """A table as plain lines."""
     out = io.StringIO()
-    Console(file=out, width=100, color_system=None).print(table)
+    # Names are of the user's choosing: what looks like markup is none.
+    Console(file=out, width=100, color_system=None, markup=False, emoji=False).print(table)
     return out.getvalue().rstrip()
 
 

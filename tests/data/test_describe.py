@@ -1,0 +1,319 @@
+"""Descriptions: by hand where the numbers are small, by a plain loop where they are not."""
+
+import json
+import re
+import time
+from xml.etree import ElementTree
+
+import pytest
+import torch
+from conftest import prepared, raw_tables, small
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kgrec.data.dataset import PreparedData
+from kgrec.data.describe import components, describe, distribution, relations
+from kgrec.data.knowledge_graph import KnowledgeGraph
+from kgrec.data.prepare import prepare
+from kgrec.data.protocols import clean
+from kgrec.data.splits import RandomSplit
+from kgrec.reports import dataset_page, dataset_tables
+
+
+def graph(triples: list[tuple[int, int, int]], num_entities: int) -> KnowledgeGraph:
+    heads, relation_ids, tails = torch.tensor(triples).reshape(-1, 3).T
+    return KnowledgeGraph(heads, relation_ids, tails, num_entities, 1 + int(relation_ids.max()))
+
+
+# ------------------------------------------------------------------ distributions
+
+
+def test_a_distribution_by_hand():
+    # Ordered 0 1 2 3 4: Σ (2i - n - 1) x_i = -4·0 - 2·1 + 0·2 + 2·3 + 4·4 = 20, over n Σx = 50.
+    found = distribution(torch.tensor([4, 0, 2, 1, 3]))
+    assert (found.min, found.p25, found.median, found.p75, found.max) == (0, 1, 2, 3, 4)
+    assert found.mean == 2
+    assert found.gini == pytest.approx(0.4)
+    assert found.top1 == found.top10 == pytest.approx(0.4)  # one of five at least
+
+
+def test_equal_shares_nothing_at_all_and_one_who_has_everything():
+    assert distribution(torch.full((100,), 7)).gini == pytest.approx(0)
+    assert distribution(torch.full((100,), 7)).top10 == pytest.approx(0.1)
+    assert (distribution(torch.zeros(5)).gini, distribution(torch.zeros(5)).top1) == (0, 0)
+    one = torch.zeros(100)
+    one[3] = 8
+    assert distribution(one).gini == pytest.approx(0.99)
+    assert distribution(one).top1 == 1
+
+
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=60).filter(any))
+def test_gini_is_the_mean_difference_of_all_pairs(counts):
+    differences = sum(abs(a - b) for a in counts for b in counts)
+    expected = differences / (2 * len(counts) * sum(counts))
+    assert distribution(torch.tensor(counts)).gini == pytest.approx(expected)
+
+
+# ------------------------------------------------------------------ components
+
+
+def naive_components(heads: list[int], tails: list[int], n: int) -> list[int]:
+    around = {v: set() for v in range(n)}
+    for head, tail in zip(heads, tails, strict=True):
+        around[head].add(tail)
+        around[tail].add(head)
+    names = [-1] * n
+    for start in range(n):
+        waiting = [start] if names[start] < 0 else []
+        while waiting:
+            v = waiting.pop()
+            if names[v] < 0:
+                names[v] = start
+                waiting.extend(around[v])
+    return names
+
+
+edges = st.integers(1, 30).flatmap(
+    lambda n: st.tuples(
+        st.just(n), st.lists(st.tuples(st.integers(0, n - 1), st.integers(0, n - 1)), max_size=40)
+    )
+)
+
+
+@given(edges)
+def test_components_are_those_of_a_plain_search(case):
+    n, pairs = case
+    heads, tails = [h for h, _ in pairs], [t for _, t in pairs]
+    found = components(
+        KnowledgeGraph(
+            torch.tensor(heads, dtype=torch.int64), torch.zeros(len(pairs), dtype=torch.int64),
+            torch.tensor(tails, dtype=torch.int64), n, 1,
+        )
+    )  # fmt: skip
+    assert found.tolist() == naive_components(heads, tails, n)
+
+
+@pytest.mark.parametrize("shape", ["chain", "shuffled chain", "random"])
+def test_components_of_a_large_graph_take_no_time(shape):
+    n = 100_000
+    draw = torch.Generator().manual_seed(0)
+    names = torch.arange(n) if shape == "chain" else torch.randperm(n, generator=draw)
+    if shape == "random":
+        heads, tails = torch.randint(n // 2, (2, 500_000), generator=draw)
+    else:
+        heads, tails = names[:-1], names[1:]
+    start = time.monotonic()
+    found = components(KnowledgeGraph(heads, torch.zeros_like(heads), tails, n, 1))
+    assert time.monotonic() - start < 5
+    assert found.unique().numel() == (1 if shape != "random" else n // 2 + 1)
+
+
+# ------------------------------------------------------------------ a whole description
+
+
+def by_hand() -> PreparedData:
+    """Two users and three items; c is in no triple, d has no entity, y - z is a part of its own."""
+    return prepared(
+        [("u", "a", 5.0), ("u", "b", 3.0), ("v", "a", 4.0), ("v", "a", 4.0), ("v", "d", 4.0)],
+        [("a", "A"), ("b", "B"), ("c", "C"), ("a", "A")],
+        [("A", "genre", "x"), ("B", "genre", "x"), ("A", "near", "B"), ("y", "genre", "z"),
+         ("y", "genre", "z"), ("x", "odd", "A")],
+    )  # fmt: skip
+
+
+def test_facts_by_hand():
+    found = describe(by_hand())
+    assert found.counts == {
+        "users": 2, "items": 3, "positives": 3, "entities": 6, "relations": 3, "triples": 5,
+    }  # fmt: skip
+    assert found.facts == {
+        "density": 0.5,
+        "rated_pairs": 3,
+        "items_without_positive": 1,
+        "items_without_entity": 1,
+        "duplicate_links": 1,
+        "duplicate_positives": 1,
+        "duplicate_triples": 1,
+        "items_without_neighbor": 1,
+        "orphan_entities": 1,
+        "components": 3,
+        "components_of_several": 2,
+        "largest_component_entities": 3,
+        "largest_component_entity_share": 0.5,
+        "largest_component_item_share": pytest.approx(2 / 3),
+        "item_to_item_triple_share": pytest.approx(1 / 5),
+    }
+    assert found.samples["positives_per_user"].tolist() == [2, 1]
+    assert found.samples["positives_per_item"].tolist() == [2, 1, 0]
+    # A: (genre, x), (near, B), (odd, x); B: (genre, x), (near, A).
+    assert found.samples["neighbors_per_item"].tolist() == [3, 2, 0]
+    assert {"step": "graph", "what": "triples read", "count": 6} in found.account
+
+
+def test_the_relation_table_by_hand():
+    data = by_hand()
+    rows = relations(data.graph, data.ids.relations["relation"], 3).to_dicts()
+    assert [list(row.values()) for row in rows] == [
+        ["genre", 3, 3, 2, 2, pytest.approx(2 / 3)],
+        ["near", 1, 1, 1, 2, pytest.approx(2 / 3)],  # one end each
+        ["odd", 1, 1, 1, 1, pytest.approx(1 / 3)],  # from the tail
+    ]
+
+
+def test_a_relation_without_a_triple_or_an_item_stands_there_with_zeros():
+    import polars as pl
+
+    rows = relations(graph([(2, 0, 3), (2, 2, 3)], 4), pl.Series(["r", "unused", "s"]), 2).rows()
+    assert rows == [("r", 1, 1, 1, 0, 0.0), ("s", 1, 1, 1, 0, 0.0), ("unused", 0, 0, 0, 0, 0.0)]
+
+
+def test_times_parts_and_negatives_where_there_are_some():
+    import polars as pl
+
+    raw = raw_tables(
+        [("u", "a", 1.0), ("u", "b", 1.0), ("v", "a", 1.0)], [("a", "A"), ("b", "B")],
+        [("A", "r", "B")],
+    )  # fmt: skip
+    rows = raw.interactions.with_columns(
+        timestamp=pl.Series([30.0, 10.0, 20.0]), part=pl.Series([0, 0, 2], dtype=pl.Int8)
+    )
+    negatives = pl.DataFrame({"user": ["v"], "item": ["b"]})
+    facts = describe(prepare(type(raw)(rows, raw.links, raw.triples, negatives), "x")).facts
+    assert (facts["first_positive_at"], facts["last_positive_at"]) == (10, 30)
+    parts = [facts[f"given_{part}_positives"] for part in ("train", "val", "test")]
+    assert parts == [2, 0, 1]
+    assert facts["given_negatives"] == 1
+
+
+def test_users_who_are_tested_without_having_trained():
+    data = small()
+    dataset = clean(data, RandomSplit((0.05, 0.05, 0.9)))
+    facts = describe(data, dataset).facts
+    train, test = dataset.train, dataset.test
+    testers = {int(u) for u, y in zip(test.users, test.labels, strict=True) if y}
+    strangers = testers - set(train.users.tolist())
+    assert 0 < len(strangers) < len(testers)
+    assert facts["test_users"] == len(testers)
+    assert facts["test_users_without_training"] == len(strangers)
+    assert facts["test_users_without_training_share"] == len(strangers) / len(testers)
+    assert len(describe(data, dataset).account) > len(describe(data).account)
+
+
+def test_it_is_plain_data_of_which_every_name_is_known():
+    data = small()
+    found = describe(data, clean(data, RandomSplit()))
+    told = json.loads(json.dumps(found.as_dict(), allow_nan=False))
+    assert list(told) == [
+        "name", "counts", "published_counts", "facts", "distributions", "relations", "account",
+    ]  # fmt: skip
+    assert set(told["facts"]) | set(told["distributions"]) <= set(dataset_tables.LABELS)
+
+
+# ------------------------------------------------------------------ the page and the tables
+
+NASTY = "<script>alert('x')</script> $a_b$ & \"q\" [bold]:cat: 日本 "
+
+
+def nasty(times: list[float] | None = None) -> PreparedData:
+    import polars as pl
+
+    raw = raw_tables(
+        [("u", "a", 1.0), ("u", "b", 1.0), ("v", "a", 1.0)], [("a", "A"), ("b", "B")],
+        [("A", NASTY, "B"), ("A", NASTY * 4 + "end", "x"),
+         *(("A", f"r{i}", "x") for i in range(30))],
+    )  # fmt: skip
+    if times is not None:
+        raw = type(raw)(
+            raw.interactions.with_columns(timestamp=pl.Series(times)), raw.links, raw.triples
+        )
+    return prepare(raw, NASTY)
+
+
+@pytest.mark.parametrize(
+    "times",
+    [None, [1e9, 1.1e9, 1.2e9], [1.0, 1.0, 1.0], [0.0, 1.0, 2.0], [-1e10, 0.0, 1e9],
+     [1e12, 1.1e12, 1.2e12], [1e15, 1e15 + 1, 2e15]],
+    ids=["none", "years", "all the same", "seconds", "before 1970", "milliseconds", "no dates"],
+)  # fmt: skip
+def test_the_page_stands_alone_whatever_names_and_times_are_like(times):
+    page = dataset_page.render(describe(nasty(times)))
+    assert "<script" not in page
+    assert "[bold]:cat:" in page
+    # Nothing is fetched: addresses are the names of XML's vocabularies alone.
+    assert set(re.findall(r"https?://[^\"'\s<]+", page)) == {
+        "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink",
+    }  # fmt: skip
+    assert not re.search(r"<(link|img|iframe|object)\b|@import|src=|url\((?!#)", page)
+    drawings = re.findall(r"<svg.*?</svg>", page, flags=re.DOTALL)
+    dated = times is not None and times[0] != times[-1]
+    assert len(drawings) == 4 + dated
+    assert ("Positives over time" in page) == dated
+    for drawing in drawings:
+        root = ElementTree.fromstring(drawing)
+        assert root.get("role") == "img"
+        assert len(root.get("aria-label")) > 20
+        words = " ".join(root.itertext())
+        assert "mathdefault" not in words
+        assert "#808080" not in drawing
+    assert page.count("<figcaption>") == len(drawings)
+
+
+def test_long_names_show_their_end_and_dollars_make_no_formula():
+    page = dataset_page.render(describe(nasty()))
+    plot = re.findall(r"<svg.*?</svg>", page, flags=re.DOTALL)[-1]
+    words = [text for text in ElementTree.fromstring(plot).itertext() if text.strip()]
+    long = [text for text in words if text.startswith("…")]
+    assert [text[-3:] for text in long] == ["end"]
+    assert max(map(len, long)) <= 44
+    assert any("$a_b$" in text for text in words)
+
+
+def test_a_page_is_the_same_every_time():
+    found = describe(small())
+    assert dataset_page.render(found) == dataset_page.render(found)
+
+
+@pytest.mark.parametrize("counts", [[3, 3, 3], [0, 0, 0, 5], [40, 55, 60], [1, 10, 1000]])
+def test_curves_of_any_span_have_numbers_on_their_axes(counts):
+    counts = torch.tensor(counts)
+    lines = [("users", counts, "#3b82c4")]
+    svg = dataset_page._svg(
+        lambda figure: dataset_page._survival(figure.add_subplot(), lines, "positives"), "told"
+    )
+    words = [text.strip() for text in ElementTree.fromstring(svg).itertext()]
+    across = [text for text in words if re.fullmatch(r"[\d,.]+", text)]
+    up = [text for text in words if text.endswith(" %")]
+    assert len(across) >= 2
+    assert len(up) >= 2
+    assert len(set(across)) == len(across)
+
+
+def test_relations_are_all_there_the_rarer_ones_folded_away():
+    data = nasty()
+    page = dataset_page.render(describe(data))
+    assert "<summary>12 more</summary>" in page
+    for i in range(30):
+        assert f">r{i}<" in page
+
+
+def test_tables_are_not_clipped_and_show_names_as_they_are(capsys):
+    dataset_tables.show(describe(nasty()))
+    out = capsys.readouterr().out
+    assert NASTY.strip() in out
+    assert (NASTY * 4 + "end") in out
+    assert "… and 12 more (all of them in --json)" in out
+    assert "interactions of items without an entity, dropped" in out
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0, "0.0 %"), (0.00294, "0.294 %"), (1e-7, "1e-05 %"), (0.5, "50.0 %"), (0.99986, "99.99 %"),
+     (0.9999999, "99.99 %"), (1, "100.0 %")],
+)  # fmt: skip
+def test_a_share_that_is_not_none_and_not_all_does_not_look_like_it(value, shown):
+    assert dataset_tables.share(value) == shown
+
+
+def test_times_that_are_no_dates_are_numbers():
+    assert dataset_tables.figure("first_positive_at", 0) == "1970-01-01 00:00"
+    assert dataset_tables.figure("first_positive_at", 1e15) == "1,000,000,000,000,000"
