@@ -263,7 +263,7 @@ def test_long_names_show_their_end_and_dollars_make_no_formula():
     plot = re.findall(r"<svg.*?</svg>", page, flags=re.DOTALL)[-1]
     words = [text for text in ElementTree.fromstring(plot).itertext() if text.strip()]
     long = [text for text in words if text.startswith("…")]
-    assert [text[-3:] for text in long] == ["end"]
+    assert any(text.endswith("end") for text in long)
     assert max(map(len, long)) <= 44
     assert any("$a_b$" in text for text in words)
 

@@ -142,6 +142,10 @@ def losses(raw: RawTables) -> list[str]:
         found.append(f"given splits other than train and test ({', '.join(raw.given_parts)})")
     if raw.links["item"].is_duplicated().any() or raw.links["entity"].is_duplicated().any():
         found.append("links that are not one to one")
+    # The last of three fields that blanks separate; in two fields the first may have some.
+    blank = raw.links["entity"].filter(raw.links["entity"].str.contains(r"\s"))
+    if len(blank):
+        found.append(f"entity {blank[0]!r} of an item (it has a blank in it)")
     loose = raw.interactions.join(raw.links, on="item", how="anti").height
     if loose:
         found.append(f"{loose} interactions of items without an entity")

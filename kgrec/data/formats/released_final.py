@@ -84,8 +84,12 @@ def losses(raw: RawTables) -> list[str]:
 
 
 def _loose(raw: RawTables) -> list[str]:
-    loose = raw.interactions.join(raw.links, on="item", how="anti").height
-    return [f"{loose} interactions of items without an entity"] if loose else []
+    tables = {"interactions": raw.interactions, "negatives": raw.negatives}
+    loose = {
+        what: rows.join(raw.links, on="item", how="anti").height
+        for what, rows in tables.items() if rows is not None
+    }  # fmt: skip
+    return [f"{count} {what} of items without an entity" for what, count in loose.items() if count]
 
 
 def write(folder: Path, raw: RawTables, interactions: Iterable[pl.DataFrame]) -> None:

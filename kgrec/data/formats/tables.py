@@ -340,7 +340,9 @@ def write(
     pieces = [tidy(rows) for rows in interactions]
     if raw.negatives is not None:
         pieces = [rows.with_columns(label=pl.lit(1)) for rows in pieces]
-        pieces.append(raw.negatives.with_columns(label=pl.lit(0)))
+        # Of ratings and times they have none, but every row of these files has one.
+        blanks = [pl.lit(0.0).alias(c) for c in ("rating", "timestamp") if c in pieces[0].columns]
+        pieces.append(raw.negatives.with_columns(*blanks, label=pl.lit(0)))
     save(pl.concat(pieces, how="diagonal"), "interactions")
     save(raw.triples, "triples")
     save(raw.links, "links")
