@@ -137,13 +137,15 @@ def main() -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from kgrec import config, data_commands
+    from kgrec import data_commands
 
     try:
         data_commands.run(arguments)
     except BrokenPipeError:
         raise
     except Exception as error:
+        from kgrec import config
+
         known = str(error) if isinstance(error, OSError) else config.any_user_error(error)
         if known is None:
             raise

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kgrec import config
 from kgrec.errors import ConfigError, DataError, KgrecError
 
 if TYPE_CHECKING:
@@ -59,6 +58,8 @@ def _compose(place: str, overrides: list[str]) -> DictConfig:
     """
     from hydra import compose, initialize_config_dir
 
+    from kgrec import config
+
     folder = None if place in _names() else Path(place).expanduser()
     if folder is not None and not folder.is_dir():
         raise DataError(
@@ -76,6 +77,8 @@ def _compose(place: str, overrides: list[str]) -> DictConfig:
 
 
 def _names() -> list[str]:
+    from kgrec import config
+
     return sorted(path.stem for path in (config.conf_dir() / "dataset").glob("*.yaml"))
 
 

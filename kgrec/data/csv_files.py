@@ -43,6 +43,7 @@ def read_csv(path: Path, separator: str, columns: list[str] | None = None) -> pl
             separator=separator,
             schema=dict.fromkeys(names, pl.String),
             raise_if_empty=False,
+            glob=False,
         )
     except pl.exceptions.PolarsError as error:
         _name_the_line(path, separator, names, columns is None)

@@ -53,7 +53,9 @@ class IdMaps:
         missing = [n for n in cls._FILES if not (folder / f"{n}.parquet").is_file()]
         if missing:
             raise DataError(f"{folder}: found no {missing[0]}.parquet, expected the saved id maps")
-        return cls(*(pl.read_parquet(folder / f"{name}.parquet") for name in cls._FILES))
+        return cls(
+            *(pl.read_parquet(folder / f"{name}.parquet", glob=False) for name in cls._FILES)
+        )
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,7 @@ def _read_fast(path: Path, columns: Columns, separator: str, header: bool) -> pl
             quote_char=None,
             schema=dict(columns),
             raise_if_empty=False,
+            glob=False,
         )
     except (OSError, pl.exceptions.PolarsError):
         return None
@@ -122,6 +123,7 @@ def read_lines(path: Path, encoding: str = "utf-8") -> pl.DataFrame:
             quote_char=None,
             infer_schema=False,
             raise_if_empty=False,
+            glob=False,
         )
     except pl.exceptions.ComputeError as error:
         raise DataError(f"{path}{_undecodable_line(path)}: {error}; expected UTF-8 text") from None

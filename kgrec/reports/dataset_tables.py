@@ -5,14 +5,17 @@ from __future__ import annotations
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from kgrec.data.cache import Entry
-from kgrec.data.describe import Description
 from kgrec.data.formats import FORMATS
+
+if TYPE_CHECKING:
+    from kgrec.data.cache import Entry
+    from kgrec.data.describe import Description
 
 _SHOWN = 20  # relations
 
