@@ -7,17 +7,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 
 from kgrec.data.csv_files import read_csv
-from kgrec.data.formats.writing import append_rows, unwritable, write_rows
-from kgrec.data.raw_tables import TRIPLE, RawTables
+from kgrec.data.formats.writing import append_rows, blank, unfit, unwritable, write_rows
+from kgrec.data.raw_tables import TRIPLE, Counts, RawTables, named_items
 from kgrec.data.text_files import first_line, malformed, read_fields, read_lines
 from kgrec.errors import DataError
 
-Counted = tuple[pl.DataFrame, list[tuple[str, int]]]
+Counted = tuple[pl.DataFrame, Counts]
 
 _STRINGS = dict.fromkeys(("user", "item"), pl.String)
 
@@ -82,8 +83,9 @@ def read(folder: Path) -> RawTables:
     if (path := folder / NAMES[0]).is_file():
         table = read_csv(path, ",")
         if table.width < 2:
-            raise malformed(path, 1, ",".join(table.columns), "a header with movieId and title")
-        names = table.select(pl.nth(0).alias("item"), pl.nth(1).alias("name")).drop_nulls()
+            raise malformed(path, *first_line(path), "a header with movieId and title")
+        names = table.select(pl.nth(0).alias("item"), pl.nth(1).alias("name"))
+        names = named_items(names, path.name, counts)
     return RawTables(
         interactions=interactions,
         links=read_index(_first(folder, INDEX)),
@@ -103,8 +105,12 @@ _LAYOUTS = {
 
 def losses(raw: RawTables) -> list[str]:
     """What these files cannot hold of the given tables."""
-    separators = "\t," if "timestamp" in raw.interactions.columns else "\t"
-    found = unwritable(raw, given_splits=False, negatives=False, separators=separators)
+    # Names are quoted; a comma separates only the fields of ratings.csv.
+    found = unwritable(replace(raw, item_names=None), given_splits=False, negatives=False)
+    if raw.item_names is not None:
+        found += blank(raw.item_names, ("item", "name"))
+    if "timestamp" in raw.interactions.columns:
+        found += unfit(raw.interactions, ("user", "item"), ",")
     if "rating" not in raw.interactions.columns:
         found.append("that there are no ratings (these files need one in every row)")
     return found
@@ -136,5 +142,5 @@ def write(
         append_rows(path, rows.select(columns), separator, quoted=book)
     write_rows(folder / INDEX[0], raw.links.select("item", "entity"), "\t")
     write_rows(folder / GRAPH[0], raw.triples.select(TRIPLE), "\t")
-    if raw.item_names is not None:
+    if raw.item_names is not None and not raw.item_names.is_empty():
         raw.item_names.select(movieId="item", title="name").write_csv(folder / NAMES[0])
