@@ -50,7 +50,7 @@ def _read_book_crossing(path: Path) -> Counted:
     fields = fields[1:]
     whole = fields.drop_nulls()
     if whole.is_empty():
-        raise DataError(f'{path}: found no line of the form "user";"ISBN";"rating"')
+        raise DataError(f'{path}: found no line of the form "user";"ISBN";"rating", expected some')
     broken = fields.height - whole.height
     frame = whole.with_columns(pl.col("rating").cast(pl.Float64))
     return frame, [(f"broken lines of {path.name}, passed over", broken)]

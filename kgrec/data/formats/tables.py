@@ -340,7 +340,11 @@ def losses(raw: RawTables) -> list[str]:
     for table, columns in id_columns(raw):
         found += blank(table, columns)
         ids = [c for c in columns if c != "name" and not table.is_empty()]
-        found += [f"{c}s all written as 42.0" for c in ids if _written_as_floats(table[c])]
+        found += [
+            f"values of {c} that are all written as 42.0"
+            for c in ids
+            if _written_as_floats(table[c])
+        ]
     return found
 
 

@@ -90,7 +90,7 @@ def unfit(table: pl.DataFrame, columns: Iterable[str], separators: str) -> list[
 
 def blank(table: pl.DataFrame, columns: Iterable[str]) -> list[str]:
     """The columns in which a string is blank, which no reader takes."""
-    return [f"blank {c}s" for c in columns if (table[c].str.strip_chars() == "").any()]
+    return [f"blank values of {c}" for c in columns if (table[c].str.strip_chars() == "").any()]
 
 
 def without_rows(raw: RawTables) -> list[str]:
