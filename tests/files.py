@@ -33,6 +33,12 @@ GIVEN = {
     "ml.link": "item_id:token\tentity_id:token\ni\tm.1\nj\tm.2\n",
     "ml.kg": RECBOLE["ml.kg"],
 }
+MOVIELENS = {
+    "ratings.csv": "userId,movieId,rating,timestamp\n1,10,3.5,1112486027\n2,11,4,1112484676\n",
+    "movies.csv": 'movieId,title,genres\n10,"Seven, or ""Se7en""",Crime\n11,Heat,Action\n',
+    "item_index2entity_id.txt": RAW["item_index2entity_id.txt"],
+    "kg.txt": RAW["kg.txt"],
+}
 KGAT = {
     "train.txt": "0 0 1\n1 1\n2\n",
     "test.txt": "0 2\n1 0\n",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import polars as pl
@@ -82,6 +83,11 @@ def prepare(
     )
 
 
+def _first(values: Iterable[object]) -> str:
+    """For messages."""
+    return next((repr(value) for value in values), "missing")
+
+
 def _tensor(column: pl.Series) -> Tensor:
     return torch.from_numpy(column.cast(pl.Int64).to_numpy(writable=True))
 
@@ -120,7 +126,8 @@ def _number_items(
     if items.is_empty():
         raise DataError(
             f"{place}: found no link from an item to an entity, expected some (the first item is "
-            f"{raw.interactions['item'][0]!r}, the first triple {raw.triples.row(0)})"
+            f"{_first(raw.interactions['item'])}, the first triple "
+            f"{_first(raw.triples.iter_rows())})"
         )
     items = items.with_row_index("item_id").cast({"item_id": pl.Int64})
     nodes = links.join(items.select("item", node="item_id"), on="item", maintain_order="left")
@@ -164,8 +171,8 @@ def _number_interactions(
     if users.is_empty():
         raise DataError(
             f"{place}: found {rows.height} interactions and no positive among them, expected some "
-            f"(the first item is {raw.interactions['item'][0]!r}, the first linked one "
-            f"{items['item'][0]!r})"
+            f"(the first item is {_first(raw.interactions['item'])}, the first linked one "
+            f"{_first(items['item'])})"
         )
     account.add(
         "interactions",
@@ -271,8 +278,8 @@ def _number_graph(
     if linked.is_empty() and not nodes.is_empty():
         raise DataError(
             f"{place}: found {distinct.height} triples that mention none of the "
-            f"{items.height} items (the first triple is {distinct.row(0)}, the first item's "
-            f"entity {items['entity'][0]!r}), expected item entities in the graph"
+            f"{items.height} items (the first triple is {_first(distinct.iter_rows())}, the first "
+            f"item's entity {_first(items['entity'])}), expected item entities in the graph"
         )
     missing = items.height - linked["node"].n_unique()
     account.add("graph", "items whose entity the graph does not have", missing)

@@ -11,6 +11,9 @@ PARTS = ("train", "val", "test")
 
 TRIPLE = ("head", "relation", "tail")
 
+Counts = list[tuple[str, int]]
+"""What a reader had to pass over or to decide, as (what, how many)."""
+
 
 @dataclass(frozen=True)
 class RawTables:
@@ -24,7 +27,7 @@ class RawTables:
         triples: ``head, relation, tail``.
         negatives: ``user, item`` pairs that the files give as negatives (label 0), or None.
         item_names: ``item, name``, or None.
-        counts: what the reader had to pass over or to decide, as (what, how many).
+        counts: see :data:`Counts`.
     """
 
     interactions: pl.DataFrame
@@ -32,7 +35,7 @@ class RawTables:
     triples: pl.DataFrame
     negatives: pl.DataFrame | None = None
     item_names: pl.DataFrame | None = None
-    counts: list[tuple[str, int]] = field(default_factory=list)
+    counts: Counts = field(default_factory=list)
 
     @property
     def given_parts(self) -> list[str]:
@@ -40,3 +43,20 @@ class RawTables:
         if "part" not in self.interactions.columns:
             return []
         return [PARTS[i] for i in self.interactions["part"].unique().sort()]
+
+
+def by_label(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame | None]:
+    """Positives and, where there are any, negatives of rows with a ``label``, 1 or 0."""
+    positive = pl.col("label") == 1
+    negatives = rows.filter(~positive).select("user", "item")
+    return rows.filter(positive).drop("label"), None if negatives.is_empty() else negatives
+
+
+def named_items(names: pl.DataFrame, file: str, counts: Counts) -> pl.DataFrame:
+    """The rows of ``item, name`` in which neither is blank; counts the others."""
+    blank = pl.any_horizontal((pl.all().str.strip_chars() == "").fill_null(True))
+    found = names.filter(~blank)
+    if found.height < names.height:
+        what = f"rows of {file} without an item or a name, passed over"
+        counts.append((what, names.height - found.height))
+    return found

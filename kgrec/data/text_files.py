@@ -7,15 +7,15 @@ lines, carriage returns) and names the first line that is not.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
 
 from kgrec.errors import DataError
 
-# Some byte that hardly any line of text holds: makes a CSV reader a fast line reader.
-_RARE = "\x1e"
+# Bytes that are taken at once, to the end of a line.
+_BLOCK = 1 << 24
 
 Columns = Mapping[str, type[pl.DataType]]
 """Names in the order of the file, each with ``pl.String`` or ``pl.Float64``."""
@@ -47,14 +47,14 @@ def _read_fast(path: Path, columns: Columns, separator: str, header: bool) -> pl
         frame = pl.read_csv(
             path,
             has_header=False,
-            skip_rows=int(header),
+            skip_rows=first_line(path)[0] if header else 0,
             separator=separator,
             quote_char=None,
             schema=dict(columns),
             raise_if_empty=False,
             glob=False,
         )
-    except (OSError, pl.exceptions.PolarsError):
+    except (DataError, OSError, pl.exceptions.PolarsError):  # which the careful reader explains
         return None
     if frame.is_empty():
         return None
@@ -88,20 +88,13 @@ def first_line(path: Path) -> tuple[int, str]:
     """The first line that is not blank, and its number.
 
     Raises:
-        DataError: the file is missing, empty, blank, or that line is not UTF-8.
+        DataError: the file is missing, empty, blank, or its beginning is not UTF-8.
     """
-    if not path.is_file():
-        raise DataError(f"{path}: found no such file, expected a text file")
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
-            except UnicodeDecodeError as error:
-                raise DataError(f"{path}:{number}: {error}; expected UTF-8 text") from None
-            if text.strip():
-                return number, text
-    kind = "only blank lines" if path.stat().st_size else "an empty file"
-    raise DataError(f"{path}: found {kind}, expected lines of data")
+    for lines in _lines(path, "utf-8", block=1 << 16):
+        if not lines.is_empty():
+            number, text = lines.row(0)
+            return number, text
+    raise _nothing_in(path)
 
 
 def read_lines(path: Path, encoding: str = "utf-8") -> pl.DataFrame:
@@ -110,56 +103,57 @@ def read_lines(path: Path, encoding: str = "utf-8") -> pl.DataFrame:
     Raises:
         DataError: the file is missing, empty or not in the given encoding.
     """
-    if not path.is_file():
-        raise DataError(f"{path}: found no such file, expected a text file")
-    source: Path | bytes = path
-    if encoding != "utf-8":
-        source = path.read_bytes().decode(encoding).encode("utf-8")
-    try:
-        frame = pl.read_csv(
-            source,
-            has_header=False,
-            separator=_RARE,
-            quote_char=None,
-            infer_schema=False,
-            raise_if_empty=False,
-            glob=False,
-        )
-    except pl.exceptions.ComputeError as error:
-        raise DataError(f"{path}{_undecodable_line(path)}: {error}; expected UTF-8 text") from None
-    except pl.exceptions.PolarsError:
-        frame = _lines_one_by_one(path, encoding)
-    if frame.width > 1:
-        frame = _lines_one_by_one(path, encoding)
-    if frame.width == 0:
-        raise DataError(f"{path}: found an empty file, expected lines of data")
-    frame = (
-        frame.rename({frame.columns[0]: "text"})
-        .with_row_index("line", offset=1)
-        .with_columns(pl.col("text").str.strip_chars_end("\r"))
-        .filter(pl.col("text").is_not_null() & (pl.col("text").str.strip_chars() != ""))
-    )
+    frame = pl.concat([_NO_LINES, *_lines(path, encoding, _BLOCK)])
     if frame.is_empty():
-        raise DataError(f"{path}: found only blank lines, expected lines of data")
+        raise _nothing_in(path)
     return frame
 
 
-def _lines_one_by_one(path: Path, encoding: str) -> pl.DataFrame:
+_NO_LINES = pl.DataFrame(schema={"line": pl.UInt32, "text": pl.String})
+
+
+def _lines(path: Path, encoding: str, block: int) -> Iterator[pl.DataFrame]:
+    """``line, text`` of the lines that are not blank, block by block."""
+    before = 0
+    for piece in _blocks(path, block):
+        try:
+            text = piece.decode(encoding)
+        except UnicodeDecodeError as error:
+            line = before + 1 + piece.count(b"\n", 0, error.start)
+            raise not_utf8(path, line, error) from None
+        if before == 0:
+            text = text.removeprefix("\ufeff")
+        lines = pl.Series("text", [text.removesuffix("\n")]).str.split("\n").explode()
+        yield (
+            lines.str.strip_chars_end("\r")
+            .to_frame()
+            .with_row_index("line", offset=before + 1)
+            .filter(pl.col("text").str.strip_chars() != "")
+        )
+        before += len(lines)
+
+
+def _blocks(path: Path, size: int) -> Iterator[bytes]:
+    """The bytes of a file, whole lines of at least ``size`` bytes at once."""
+    if not path.is_file():
+        raise DataError(f"{path}: found no such file, expected a text file")
     try:
-        text = path.read_bytes().decode("utf-8-sig" if encoding == "utf-8" else encoding)
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}{_undecodable_line(path)}: {error}; expected UTF-8 text") from None
-    return pl.DataFrame({"text": text.split("\n")})
+        with path.open("rb") as file:
+            while piece := file.read(size):
+                yield piece if piece.endswith(b"\n") else piece + file.readline()
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}; expected a readable file") from None
 
 
-def _undecodable_line(path: Path) -> str:
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                line.decode("utf-8")
-            except UnicodeDecodeError:
-                return f":{number}"
-    return ""
+def _nothing_in(path: Path) -> DataError:
+    kind = "only blank lines" if path.stat().st_size else "an empty file"
+    return DataError(f"{path}: found {kind}, expected lines of data")
+
+
+def not_utf8(path: Path, line: int, error: UnicodeDecodeError) -> DataError:
+    """The error for a line in another encoding."""
+    byte = error.object[error.start]
+    return DataError(f"{path}:{line}: found the byte 0x{byte:02x}, expected UTF-8 text")
 
 
 def malformed(path: Path, line: int, found: str, expected: str) -> DataError:
@@ -199,12 +193,12 @@ def require_ids(frame: pl.DataFrame, path: Path, columns: Sequence[str]) -> pl.D
 
 
 def parse_number(frame: pl.DataFrame, path: Path, column: str, what: str) -> pl.DataFrame:
-    """Casts a column of strings to finite floats.
+    """Casts a column of strings to finite floats; blanks around them are fine.
 
     Raises:
         DataError: a value is no finite number.
     """
-    number = pl.col(column).cast(pl.Float64, strict=False)
+    number = pl.col(column).str.strip_chars().cast(pl.Float64, strict=False)
     bad = frame.filter(number.is_null() | ~number.is_finite())
     if not bad.is_empty():
         raise malformed(path, bad["line"][0], bad[column][0] or "", f"a number ({what})")

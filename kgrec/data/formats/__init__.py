@@ -49,6 +49,9 @@ class Format:
             DataError: what is wrong, with file and line.
         """
         named = {key: value for key, value in (columns or {}).items() if value is not None}
+        for path in self._named(folder):
+            if not path.is_file():
+                raise DataError(f"{path}: found a folder or a dead link, expected a file")
         if self.reader is tables.read:
             return tables.read(folder, named)
         if named:
@@ -67,12 +70,14 @@ class Format:
 
     def files(self, folder: Path) -> list[Path]:
         """The files of a folder that this format reads."""
+        return [path for path in self._named(folder) if path.is_file()]
+
+    def _named(self, folder: Path) -> list[Path]:
         patterns = [name for files in self.required for names in files for name in names]
         patterns += self.optional
         return sorted(
-            path for path in folder.iterdir()
-            if path.is_file() and any(path.match(pattern) for pattern in patterns)
-        )  # fmt: skip
+            path for path in folder.iterdir() if any(path.match(pattern) for pattern in patterns)
+        )
 
     @property
     def description(self) -> str:
@@ -157,7 +162,8 @@ def recognise(folder: Path) -> Format:
     for candidate in FORMATS.values():
         if candidate.fits(folder):
             return candidate
-    found = ", ".join(sorted(p.name for p in folder.iterdir())) or "nothing"
+    names = sorted(f"{p.name}/" if p.is_dir() else p.name for p in folder.iterdir())
+    found = ", ".join(names) or "nothing"
     expected = "\n".join(
         f"  {f.name}: {f.description}" for f in FORMATS.values() if f.name != "parquet"
     )

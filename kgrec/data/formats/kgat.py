@@ -13,8 +13,8 @@ from pathlib import Path
 
 import polars as pl
 
-from kgrec.data.formats.writing import unwritable, write_rows
-from kgrec.data.raw_tables import PARTS, TRIPLE, RawTables
+from kgrec.data.formats.writing import unfit, unwritable, write_rows
+from kgrec.data.raw_tables import PARTS, TRIPLE, Counts, RawTables
 from kgrec.data.text_files import first_line, malformed, read_lines, whole_number
 from kgrec.errors import DataError
 
@@ -24,7 +24,7 @@ _FILES = {"train": "train.txt", "test": "test.txt"}
 
 def read(folder: Path) -> RawTables:
     """Reads interactions with their parts, the graph, and raw ids where they are listed."""
-    counts: list[tuple[str, int]] = []
+    counts: Counts = []
     rows = pl.concat(
         [
             _read_lists_of_items(folder / name, counts).with_columns(
@@ -41,39 +41,46 @@ def read(folder: Path) -> RawTables:
     links = pl.DataFrame({"item": used.unique(maintain_order=True)}).with_columns(entity="item")
     # In the order of the numbers, in which the files number them.
     links = links.sort(pl.col("item").cast(pl.Int64))
+    entity_list = LISTS[2]
     if items is not None and "freebase_id" in items.columns and entities is None:
-        entities = items.select("number", raw="freebase_id")
+        entities, entity_list = items.select("number", raw="freebase_id"), LISTS[1]
+    frames = [rows, links, triples]
     for name, table, columns in (
-        ("user_list.txt", users, [(0, "user")]),
-        ("item_list.txt", items, [(0, "item"), (1, "item")]),
-        ("entity_list.txt", entities, [(1, "entity"), (2, "head"), (2, "tail")]),
-        ("relation_list.txt", relations, [(2, "relation")]),
+        (LISTS[0], users, [(0, "user")]),
+        (LISTS[1], items, [(0, "item"), (1, "item")]),
+        (entity_list, entities, [(1, "entity"), (2, "head"), (2, "tail")]),
+        (LISTS[3], relations, [(2, "relation")]),
     ):
         if table is None:
             continue
-        frames = [rows, links, triples]
-        unlisted = 0
+        used = pl.concat([frames[which][column].rename("number") for which, column in columns])
+        unlisted = used.to_frame().unique().join(table, on="number", how="anti")
+        unlisted = unlisted.with_columns(raw="#" + pl.col("number"))
+        clash = unlisted.join(table, on="raw", how="semi")
+        if not clash.is_empty():
+            raise DataError(
+                f"{folder / name}: found the id {clash['raw'][0]!r}, which is kept for a number "
+                "that the file does not list"
+            )
+        if not unlisted.is_empty():
+            counts.append((f"numbers that {name} does not list, kept as #number", unlisted.height))
+        named = pl.concat([table.select("number", "raw"), unlisted.select("number", "raw")])
         for which, column in columns:
-            frames[which], missing = _named(frames[which], column, table)
-            unlisted += missing
-        rows, links, triples = frames
-        if unlisted:
-            counts.append((f"numbers that {name} does not list, kept as #number", unlisted))
+            frames[which] = _named(frames[which], column, named)
+    rows, links, triples = frames
     return RawTables(interactions=rows, links=links, triples=triples, counts=counts)
 
 
-def _named(frame: pl.DataFrame, column: str, table: pl.DataFrame) -> tuple[pl.DataFrame, int]:
-    """Puts the raw id in the place of each number; says how many numbers are not listed."""
-    named = frame.join(
-        table.select(pl.col("number").alias(column), pl.col("raw").alias("raw id")),
-        on=column, how="left", maintain_order="left",
-    )  # fmt: skip
-    missing = named.filter(pl.col("raw id").is_null())[column].n_unique()
-    raw = pl.col("raw id").fill_null("#" + pl.col(column))
-    return named.with_columns(raw.alias(column)).drop("raw id"), missing
+def _named(frame: pl.DataFrame, column: str, named: pl.DataFrame) -> pl.DataFrame:
+    """Puts the raw id in the place of each number."""
+    return (
+        frame.join(named, left_on=column, right_on="number", maintain_order="left")
+        .with_columns(pl.col("raw").alias(column))
+        .select(frame.columns)
+    )
 
 
-def _read_lists_of_items(path: Path, counts: list[tuple[str, int]]) -> pl.DataFrame:
+def _read_lists_of_items(path: Path, counts: Counts) -> pl.DataFrame:
     """``user, item`` of lines of the form "user item item …"."""
     lines = read_lines(path)
     words = lines.with_columns(
@@ -108,27 +115,26 @@ def _read_numbers(path: Path, columns: tuple[str, ...]) -> pl.DataFrame:
 
 
 def _read_list(path: Path) -> pl.DataFrame:
-    """``number, raw`` and further columns of a list file; raw ids may have blanks in them."""
+    """``number, raw`` and, where it is there, ``freebase_id`` of a list file."""
     number, text = first_line(path)
     header = text.split()
-    if header[:2] != ["org_id", "remap_id"]:
-        raise malformed(path, number, text, "a header that begins with org_id remap_id")
-    # The raw id first, then as many words as the header names; from the right, therefore.
-    tail = r"\s+(\S+)" * (len(header) - 1)
+    if header not in (["org_id", "remap_id"], ["org_id", "remap_id", "freebase_id"]):
+        raise malformed(path, number, text, "a header, org_id remap_id (and freebase_id)")
     lines = read_lines(path)[1:]
     if lines.is_empty():
         raise DataError(f"{path}: found a header and no rows, expected rows")
-    fields = lines["text"].str.extract_groups(rf"^\s*(\S.*?){tail}\s*$").struct.unnest()
+    # Raw ids may have blanks in them; the last fields have none.
+    last = r"\s+(\S+)" * (len(header) - 1)
+    fields = lines["text"].str.extract_groups(rf"^\s*(\S.*?){last}\s*$").struct.unnest()
     fields.columns = ["raw", "number", *header[2:]]
     fields = fields.with_columns(line=lines["line"], text=lines["text"])
     layout = f"{len(header)} fields ({', '.join(header)})"
     wrong = fields.filter(pl.col("raw").is_null() | ~whole_number("number"))
     if not wrong.is_empty():
         raise malformed(path, wrong["line"][0], wrong["text"][0], layout)
-    for column in ("number", "raw"):
+    for column, what in (("number", "remap_id"), ("raw", "org_id")):
         twice = fields.filter(~pl.col(column).is_first_distinct())
         if not twice.is_empty():
-            what = "remap_id" if column == "number" else "org_id"
             raise malformed(path, twice["line"][0], twice["text"][0], f"each {what} once")
     return fields.select("number", "raw", *header[2:])
 
@@ -142,10 +148,8 @@ def losses(raw: RawTables) -> list[str]:
         found.append(f"given splits other than train and test ({', '.join(raw.given_parts)})")
     if raw.links["item"].is_duplicated().any() or raw.links["entity"].is_duplicated().any():
         found.append("links that are not one to one")
-    # The last of three fields that blanks separate; in two fields the first may have some.
-    blank = raw.links["entity"].filter(raw.links["entity"].str.contains(r"\s"))
-    if len(blank):
-        found.append(f"entity {blank[0]!r} of an item (it has a blank in it)")
+    # An item's entity stands in the middle of a line of blanks, as raw ids need not.
+    found += unfit(raw.links, ("entity",), " ")
     loose = raw.interactions.join(raw.links, on="item", how="anti").height
     if loose:
         found.append(f"{loose} interactions of items without an entity")

@@ -14,7 +14,7 @@ from pathlib import Path
 import polars as pl
 
 from kgrec.data.formats.writing import append_rows, unwritable, write_rows
-from kgrec.data.raw_tables import PARTS, RawTables
+from kgrec.data.raw_tables import PARTS, Counts, RawTables, by_label, named_items
 from kgrec.data.text_files import (
     first_line,
     malformed,
@@ -73,8 +73,9 @@ def read(folder: Path) -> RawTables:
     for path, part in _inter_files(folder):
         frame = _read_atomic(path, _IDS, {n: n for n in _NUMBERS})
         if "label" in frame.columns and not frame["label"].is_in([0.0, 1.0]).all():
-            wrong = frame.filter(~pl.col("label").is_in([0.0, 1.0]))["label"][0]
-            raise DataError(f"{path}: found label {wrong:g}, expected 0 or 1")
+            row = (~frame["label"].is_in([0.0, 1.0])).arg_max() or 0
+            line = read_lines(path)["line"][row + 1]
+            raise malformed(path, line, f"{frame['label'][row]:g}", "a label, 0 or 1")
         if part is not None:
             frame = frame.with_columns(part=pl.lit(part, dtype=pl.Int8))
         frames.append((path, frame))
@@ -87,21 +88,27 @@ def read(folder: Path) -> RawTables:
     rows = pl.concat([frame for _, frame in frames])
     negatives = None
     if "label" in rows.columns:
-        negatives = rows.filter(pl.col("label") == 0).select("user", "item")
-        rows = rows.filter(pl.col("label") == 1).drop("label")
+        rows, negatives = by_label(rows)
     names = None
+    counts: Counts = []
     if list(folder.glob("*.item")):
         path = only(folder, ".item")
-        fields = _header(path)[2]
+        number, text, fields = _header(path)
+        if "item_id" not in fields:
+            raise malformed(path, number, text, "a header with the field item_id")
         title = next((name for name in fields if "title" in name or "name" in name), None)
         if title is not None:
-            names = _read_atomic(path, {"item_id": "item"}, {title: "name"}).drop_nulls()
+            names = _read_atomic(path, {"item_id": "item"}, {title: "name"})
+            names = named_items(names, path.name, counts)
+        else:
+            counts.append((f"{path.name} has no field for a title or a name: no names", 1))
     return RawTables(
         interactions=rows,
         negatives=negatives,
         links=_read_atomic(only(folder, ".link"), {"item_id": "item", "entity_id": "entity"}),
         triples=_read_atomic(only(folder, ".kg"), _TRIPLE),
         item_names=names,
+        counts=counts,
     )
 
 
@@ -109,15 +116,14 @@ def _inter_files(folder: Path) -> list[tuple[Path, int | None]]:
     """The interaction files, each with its part."""
     given: list[tuple[Path, int | None]] = []
     for part, name in enumerate(PART_FILES):
-        found = sorted(folder.glob(f"*.{name}.inter"))
-        if found:
+        if list(folder.glob(f"*.{name}.inter")):
             given.append((only(folder, f".{name}.inter"), part))
-    whole = [p for p in folder.glob("*.inter") if p not in [path for path, _ in given]]
     if not given:
         return [(only(folder, ".inter"), None)]
+    whole = set(folder.glob("*.inter")) - {path for path, _ in given}
     if whole:
         raise DataError(
-            f"{folder}: found {whole[0].name} beside {given[0][0].name}, expected interactions "
+            f"{folder}: found {min(whole).name} beside {given[0][0].name}, expected interactions "
             "either whole or split"
         )
     if {0, 2} - {part for _, part in given}:
@@ -150,7 +156,8 @@ def losses(raw: RawTables) -> list[str]:
 
 def write(folder: Path, raw: RawTables, interactions: Iterable[pl.DataFrame]) -> None:
     """Writes interactions, whole or split, links, graph and names, named like the folder."""
-    stem = folder.name.lstrip(".") or "data"
+    # A stem that ends in .train would make the name of a part.
+    stem = folder.name.strip(".").replace(".", "-") or "data"
     numbers = [c for c in ("rating", "timestamp") if c in raw.interactions.columns]
     labelled = raw.negatives is not None
     header = "\t".join(
@@ -177,6 +184,6 @@ def write(folder: Path, raw: RawTables, interactions: Iterable[pl.DataFrame]) ->
                "item_id:token\tentity_id:token")  # fmt: skip
     write_rows(folder / f"{stem}.kg", raw.triples.select("head", "relation", "tail"), "\t",
                "head_id:token\trelation_id:token\ttail_id:token")  # fmt: skip
-    if raw.item_names is not None:
+    if raw.item_names is not None and not raw.item_names.is_empty():
         write_rows(folder / f"{stem}.item", raw.item_names.select("item", "name"), "\t",
                    "item_id:token\titem_name:token_seq")  # fmt: skip

@@ -14,7 +14,7 @@ import polars as pl
 
 from kgrec.data.formats.released_raw import INDEX, read_index
 from kgrec.data.formats.writing import append_rows, unwritable, write_rows
-from kgrec.data.raw_tables import TRIPLE, RawTables
+from kgrec.data.raw_tables import TRIPLE, RawTables, by_label
 from kgrec.data.text_files import malformed, read_fields, read_lines, split_fields, whole_number
 from kgrec.errors import DataError
 
@@ -61,10 +61,11 @@ def read(folder: Path) -> RawTables:
         numbers = pl.int_range(listed.height, eager=True).cast(pl.String)
         links = pl.DataFrame({"item": listed["item"], "entity": numbers})
     rows = rows.join(links, left_on="item", right_on="entity", maintain_order="left")
-    rows = rows.select("user", pl.col("item_right").alias("item"), "label")
+    label = pl.col("label").cast(pl.Int8)
+    positives, negatives = by_label(rows.select("user", pl.col("item_right").alias("item"), label))
     return RawTables(
-        interactions=rows.filter(pl.col("label") == "1").drop("label"),
-        negatives=rows.filter(pl.col("label") == "0").drop("label"),
+        interactions=positives,
+        negatives=negatives,
         links=links,
         triples=read_fields(folder / GRAPH, dict.fromkeys(TRIPLE, pl.String)),
     )
@@ -80,16 +81,11 @@ def losses(raw: RawTables) -> list[str]:
         found.append("entities linked to several items")
     elif not raw.links["entity"].equals(numbers):
         found.append("the names of entities (they become numbers)")
-    return found + _loose(raw)
-
-
-def _loose(raw: RawTables) -> list[str]:
-    tables = {"interactions": raw.interactions, "negatives": raw.negatives}
-    loose = {
-        what: rows.join(raw.links, on="item", how="anti").height
-        for what, rows in tables.items() if rows is not None
-    }  # fmt: skip
-    return [f"{count} {what} of items without an entity" for what, count in loose.items() if count]
+    for rows, what in ((raw.interactions, "interactions"), (raw.negatives, "negatives")):
+        loose = 0 if rows is None else rows.join(raw.links, on="item", how="anti").height
+        if loose:
+            found.append(f"{loose} {what} of items without an entity")
+    return found
 
 
 def write(folder: Path, raw: RawTables, interactions: Iterable[pl.DataFrame]) -> None:

@@ -13,12 +13,12 @@ from pathlib import Path
 import polars as pl
 
 from kgrec.data.csv_files import read_csv
-from kgrec.data.formats.writing import append_rows, unwritable, write_rows
-from kgrec.data.raw_tables import TRIPLE, RawTables
+from kgrec.data.formats.writing import append_rows, blank, unfit, unwritable, write_rows
+from kgrec.data.raw_tables import TRIPLE, Counts, RawTables, named_items
 from kgrec.data.text_files import first_line, malformed, read_fields, read_lines
 from kgrec.errors import DataError
 
-Counted = tuple[pl.DataFrame, list[tuple[str, int]]]
+Counted = tuple[pl.DataFrame, Counts]
 
 _STRINGS = dict.fromkeys(("user", "item"), pl.String)
 
@@ -50,7 +50,7 @@ def _read_book_crossing(path: Path) -> Counted:
     fields = fields[1:]
     whole = fields.drop_nulls()
     if whole.is_empty():
-        raise DataError(f'{path}: found no line of the form "user";"ISBN";"rating"')
+        raise DataError(f'{path}: found no line of the form "user";"ISBN";"rating", expected some')
     broken = fields.height - whole.height
     frame = whole.with_columns(pl.col("rating").cast(pl.Float64))
     return frame, [(f"broken lines of {path.name}, passed over", broken)]
@@ -83,8 +83,9 @@ def read(folder: Path) -> RawTables:
     if (path := folder / NAMES[0]).is_file():
         table = read_csv(path, ",")
         if table.width < 2:
-            raise malformed(path, 1, ",".join(table.columns), "a header with movieId and title")
-        names = table.select(pl.nth(0).alias("item"), pl.nth(1).alias("name")).drop_nulls()
+            raise malformed(path, *first_line(path), "a header with movieId and title")
+        names = table.select(pl.nth(0).alias("item"), pl.nth(1).alias("name"))
+        names = named_items(names, path.name, counts)
     return RawTables(
         interactions=interactions,
         links=read_index(_first(folder, INDEX)),
@@ -104,14 +105,12 @@ _LAYOUTS = {
 
 def losses(raw: RawTables) -> list[str]:
     """What these files cannot hold of the given tables."""
-    separators = "\t," if "timestamp" in raw.interactions.columns else "\t"
-    # Names go to a quoted table, which holds separators too.
-    nameless = replace(raw, item_names=None)
-    found = unwritable(nameless, given_splits=False, negatives=False, separators=separators)
+    # Names are quoted; a comma separates only the fields of ratings.csv.
+    found = unwritable(replace(raw, item_names=None), given_splits=False, negatives=False)
     if raw.item_names is not None:
-        unfit = pl.any_horizontal(pl.col("item", "name").str.contains("^$|\r$"))
-        if raw.item_names.select(unfit.any()).item():
-            found.append("item names that are empty or end in a carriage return")
+        found += blank(raw.item_names, ("item", "name"))
+    if "timestamp" in raw.interactions.columns:
+        found += unfit(raw.interactions, ("user", "item"), ",")
     if "rating" not in raw.interactions.columns:
         found.append("that there are no ratings (these files need one in every row)")
     return found
@@ -143,5 +142,5 @@ def write(
         append_rows(path, rows.select(columns), separator, quoted=book)
     write_rows(folder / INDEX[0], raw.links.select("item", "entity"), "\t")
     write_rows(folder / GRAPH[0], raw.triples.select(TRIPLE), "\t")
-    if raw.item_names is not None:
+    if raw.item_names is not None and not raw.item_names.is_empty():
         raw.item_names.select(movieId="item", title="name").write_csv(folder / NAMES[0])

@@ -16,7 +16,8 @@ from pathlib import Path
 import polars as pl
 
 from kgrec.data.csv_files import SEPARATORS, header_fields, line_of, read_csv
-from kgrec.data.raw_tables import PARTS, TRIPLE, RawTables
+from kgrec.data.formats.writing import blank, id_columns, without_rows
+from kgrec.data.raw_tables import PARTS, TRIPLE, Counts, RawTables, by_label, named_items
 from kgrec.data.text_files import first_line
 from kgrec.errors import ConfigError, DataError
 
@@ -62,8 +63,8 @@ class _Table:
         if path.suffix == ".parquet":
             try:
                 self.frame = pl.read_parquet(path, glob=False)
-            except (pl.exceptions.PolarsError, OSError) as error:
-                raise DataError(f"{path}: {error}; expected a Parquet file") from None
+            except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+                raise DataError(f"{path}: {error}; expected a whole Parquet file") from None
             if self.frame.is_empty():
                 raise DataError(f"{path}: found no rows, expected rows")
         else:
@@ -96,9 +97,22 @@ class _Table:
         """Where the first row stands for which ``wrong`` holds."""
         return self.row(int(wrong.arg_max() or 0))
 
-    def ids(self, name: str, counts: list[tuple[str, int]]) -> pl.Series:
-        """A column of ids as strings."""
+    def values(self, name: str, expected: str, *others: type[pl.DataType]) -> pl.Series:
+        """A column of strings or numbers, categories as strings, or of one of other types."""
         values = self.frame[self.columns[name]]
+        kind = values.dtype
+        if kind == pl.Categorical or isinstance(kind, pl.Enum):
+            return values.cast(pl.String)
+        if not (kind == pl.String or kind.is_float() or kind.is_integer() or kind in others):
+            raise DataError(
+                f"{self.path}: found the type {kind} in column {self.columns[name]}, expected "
+                f"{expected}"
+            )
+        return values
+
+    def ids(self, name: str, counts: Counts) -> pl.Series:
+        """A column of ids as strings."""
+        values = self.values(name, f"whole numbers or strings ({name})")
         if values.dtype.is_float():
             whole = (values == values.round()) & (values.abs() < 2**53)
             wrong = values.is_not_null() & ~whole.fill_null(False)
@@ -108,18 +122,11 @@ class _Table:
                     "expected a whole number or a string"
                 )
             values = values.cast(pl.Int64)
-        elif not (values.dtype.is_integer() or values.dtype in (pl.String, pl.Categorical)
-                  or isinstance(values.dtype, pl.Enum)):  # fmt: skip
-            raise DataError(
-                f"{self.path}: found the type {values.dtype} for {name}, expected numbers or "
-                "strings"
-            )
         values = values.cast(pl.String)
         empty = (values.str.strip_chars() == "").fill_null(True)
         if empty.any():
             raise DataError(f"{self.first(empty)}: found '', expected a value for {name}")
-        # pandas makes 42.0 of 42 where a column has gaps.
-        if values.str.contains(r"^-?\d+\.0$").all():
+        if _written_as_floats(values):
             values = values.str.strip_suffix(".0")
             where = f"column {self.columns[name]} of {self.path.name}"
             counts.append((f"ids in {where} written as 42.0, read as 42", len(values)))
@@ -127,19 +134,19 @@ class _Table:
 
     def numbers(self, name: str) -> pl.Series:
         """A column of finite numbers; times may be dates too."""
-        values = self.frame[self.columns[name]]
-        if name == "timestamp":
-            values = _seconds(values)
-        found = values.cast(pl.Float64, strict=False)
+        expected = "numbers or dates" if name == "timestamp" else "numbers"
+        dates = (pl.Date, pl.Datetime) if name == "timestamp" else ()
+        values = self.values(name, f"{expected} ({name})", pl.Boolean, pl.Decimal, *dates)
+        found = _seconds(values) if name == "timestamp" else _numbers(values)
         wrong = (~found.is_finite()).fill_null(True)
         if wrong.any():
-            was = self.frame[self.columns[name]].filter(wrong)[0]
-            raise DataError(f"{self.first(wrong)}: found {was!r}, expected a number ({name})")
+            was = values.filter(wrong)[0]
+            raise DataError(f"{self.first(wrong)}: found {was!r}, expected {expected} ({name})")
         return found.alias(name)
 
     def chosen(self, name: str, values: Mapping[str, int], expected: str) -> pl.Series:
         """A column of names out of a few, as numbers."""
-        column = self.frame[self.columns[name]].cast(pl.String)
+        column = self.values(name, expected, pl.Boolean).cast(pl.String)
         small = column.str.strip_chars().str.to_lowercase()
         found = small.replace_strict(values, default=None, return_dtype=pl.Int8)
         wrong = found.is_null()
@@ -149,16 +156,30 @@ class _Table:
         return found.alias(name)
 
 
+def _written_as_floats(ids: pl.Series) -> bool:
+    """Whether all are like 42.0, which pandas makes of 42 where a column has gaps."""
+    return ids.str.contains(r"^(?:0|-?[1-9][0-9]*)\.0$").all()
+
+
+def _numbers(values: pl.Series) -> pl.Series:
+    """Null where a value is no number."""
+    if values.dtype == pl.String:
+        values = values.str.strip_chars()
+    return values.cast(pl.Float64, strict=False)
+
+
 def _seconds(values: pl.Series) -> pl.Series:
-    """Seconds since 1970 of dates; numbers stay as they are."""
-    if values.dtype == pl.String and not values.cast(pl.Float64, strict=False).is_not_null().all():
-        try:
-            values = values.str.to_datetime(time_unit="ms", time_zone="UTC")
-        except pl.exceptions.PolarsError:
-            return values
+    """Seconds since 1970 of numbers, or of dates; dates in strings begin with year-month-day."""
+    if values.dtype == pl.String:
+        numbers = _numbers(values)
+        iso = values.str.contains(r"^\s*[0-9]{4}-[0-9]{2}-[0-9]{2}")
+        if not iso.any():
+            return numbers
+        dates = values.set(~iso.fill_null(False), None).str.strip_chars()
+        values = dates.str.to_datetime(time_unit="us", time_zone="UTC", strict=False)
     if values.dtype.is_temporal():
-        return values.cast(pl.Datetime("ms")).dt.timestamp("ms") / 1000
-    return values
+        return values.cast(pl.Datetime("us")).dt.timestamp("us") / 1e6
+    return _numbers(values)
 
 
 def _plain(column: str) -> str:
@@ -192,6 +213,11 @@ def _choose(
                 f"{path}: found the columns {', '.join(fields)}, expected one for {name} "
                 f"({expected}); say which with dataset.columns.{name}="
             )
+    for name, column in chosen.items():
+        other = next(n for n, c in chosen.items() if c == column)
+        if other != name:
+            raise DataError(f"{path}: found column {column} for {other} and for {name}, expected "
+                            "one for each")  # fmt: skip
     return chosen
 
 
@@ -227,7 +253,7 @@ def read(folder: Path, columns: Mapping[str, str] | None = None) -> RawTables:
             f"dataset.columns.{unknown[0]}: found an unknown key, expected one of "
             f"{', '.join(NAMES)}"
         )
-    counts: list[tuple[str, int]] = []
+    counts: Counts = []
     whole, parts = _one(folder, "interactions"), [_one(folder, *stems) for stems in PART_FILES]
     if whole is not None and any(parts):
         raise DataError(
@@ -238,7 +264,8 @@ def read(folder: Path, columns: Mapping[str, str] | None = None) -> RawTables:
     for part, path in enumerate([whole] if whole is not None else parts):
         if path is None:
             continue
-        table = _Table(path, {**_INTERACTIONS, "split": False}, given)
+        split = {"split": False} if whole is not None else {}
+        table = _Table(path, {**_INTERACTIONS, **split}, given)
         frame = _interactions(table, counts)
         if whole is None:
             frame = frame.with_columns(part=pl.lit(part, dtype=pl.Int8))
@@ -251,8 +278,7 @@ def read(folder: Path, columns: Mapping[str, str] | None = None) -> RawTables:
     rows = pl.concat(frames)
     negatives = None
     if "label" in rows.columns:
-        negatives = rows.filter(pl.col("label") == 0).select("user", "item")
-        rows = rows.filter(pl.col("label") == 1).drop("label")
+        rows, negatives = by_label(rows)
     triples = _triples(_one(folder, "triples", "kg"), given, counts)
     links = _one(folder, "links")
     if links is not None:
@@ -267,12 +293,13 @@ def read(folder: Path, columns: Mapping[str, str] | None = None) -> RawTables:
     names = None
     if (path := _one(folder, "items")) is not None:
         table = _Table(path, {"item": True, "name": True}, given)
-        name = table.frame[table.columns["name"]].cast(pl.String).alias("name")
-        names = pl.DataFrame([table.ids("item", counts), name]).drop_nulls()
+        name = table.values("name", "strings (name)").cast(pl.String).alias("name")
+        names = named_items(pl.DataFrame([table.ids("item", counts), name]), path.name, counts)
+        _count_unused(table, counts)
     return RawTables(rows, linked, triples, negatives, names, counts)
 
 
-def _interactions(table: _Table, counts: list[tuple[str, int]]) -> pl.DataFrame:
+def _interactions(table: _Table, counts: Counts) -> pl.DataFrame:
     columns = [table.ids("user", counts), table.ids("item", counts)]
     columns += [table.numbers(n) for n in ("rating", "timestamp") if n in table.columns]
     if "label" in table.columns:
@@ -285,15 +312,13 @@ def _interactions(table: _Table, counts: list[tuple[str, int]]) -> pl.DataFrame:
     return pl.DataFrame(columns)
 
 
-def _count_unused(table: _Table, counts: list[tuple[str, int]]) -> None:
+def _count_unused(table: _Table, counts: Counts) -> None:
     if table.unused:
         shown = ", ".join(table.unused[:5]) + (", …" if len(table.unused) > 5 else "")
         counts.append((f"columns of {table.path.name} not used ({shown})", len(table.unused)))
 
 
-def _triples(
-    path: Path | None, given: Mapping[str, str], counts: list[tuple[str, int]]
-) -> pl.DataFrame:
+def _triples(path: Path | None, given: Mapping[str, str], counts: Counts) -> pl.DataFrame:
     assert path is not None  # the format asks for it
     headless = False
     if path.suffix != ".parquet" and not any(name in given for name in TRIPLE):
@@ -310,16 +335,17 @@ def _triples(
 
 
 def losses(raw: RawTables) -> list[str]:
-    """What these files cannot hold of the given tables: nothing but blank ids."""
-    blank = [
-        f"blank {column}s"
-        for table, columns in ((raw.interactions, ("user", "item")), (raw.triples, TRIPLE))
-        for column in columns
-        if (table[column].str.strip_chars() == "").any()
-    ]
-    if raw.negatives is not None and raw.given_parts:
-        blank.append("negatives beside given splits")
-    return blank
+    """What these files cannot hold of the given tables."""
+    found = without_rows(raw)
+    for table, columns in id_columns(raw):
+        found += blank(table, columns)
+        ids = [c for c in columns if c != "name" and not table.is_empty()]
+        found += [
+            f"values of {c} that are all written as 42.0"
+            for c in ids
+            if _written_as_floats(table[c])
+        ]
+    return found
 
 
 def write(
@@ -340,11 +366,13 @@ def write(
     pieces = [tidy(rows) for rows in interactions]
     if raw.negatives is not None:
         pieces = [rows.with_columns(label=pl.lit(1)) for rows in pieces]
-        # Of ratings and times they have none, but every row of these files has one.
-        blanks = [pl.lit(0.0).alias(c) for c in ("rating", "timestamp") if c in pieces[0].columns]
-        pieces.append(raw.negatives.with_columns(*blanks, label=pl.lit(0)))
-    save(pl.concat(pieces, how="diagonal"), "interactions")
+        # Nobody reads the other columns of a negative, but they must not be empty.
+        others = {"rating": pl.lit(0.0), "timestamp": pl.lit(0.0), "split": pl.lit(PARTS[0])}
+        own = {name: value for name, value in others.items() if name in pieces[0].columns}
+        rows = raw.negatives.with_columns(**own, label=pl.lit(0))
+        pieces.append(rows.select(pieces[0].columns))
+    save(pl.concat(pieces), "interactions")
     save(raw.triples, "triples")
     save(raw.links, "links")
-    if raw.item_names is not None:
+    if raw.item_names is not None and not raw.item_names.is_empty():
         save(raw.item_names, "items")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import polars as pl
 
-from kgrec.data.raw_tables import RawTables
+from kgrec.data.raw_tables import TRIPLE, RawTables
 
 
 def append_rows(path: Path, rows: pl.DataFrame, separator: str, quoted: bool = False) -> None:
@@ -58,18 +59,41 @@ def unwritable(
         "timestamps": timestamps or "timestamp" not in columns,
         "item names": names or raw.item_names is None,
     }
-    found = [what for what, kept in held.items() if not kept]
-    unfit = f"^[\\s\ufeff]|\\s$|^$|[\n\r{separators}]"
-    for table, ids in (
+    found = [what for what, kept in held.items() if not kept] + without_rows(raw)
+    for table, ids in id_columns(raw):
+        found += unfit(table, ids, separators)
+    return found
+
+
+def id_columns(raw: RawTables) -> list[tuple[pl.DataFrame, tuple[str, ...]]]:
+    """Every table that there is, with its columns of strings."""
+    tables: list[tuple[pl.DataFrame | None, tuple[str, ...]]] = [
         (raw.interactions, ("user", "item")),
         (raw.links, ("item", "entity")),
-        (raw.triples, ("head", "relation", "tail")),
+        (raw.triples, TRIPLE),
         (raw.negatives, ("user", "item")),
         (raw.item_names, ("item", "name")),
-    ):
-        for column in ids if table is not None else ():
-            values = table[column].drop_nulls()  # type: ignore[index]
-            bad = values.filter(values.str.contains(unfit))
-            if len(bad):
-                found.append(f"{column} {bad[0]!r} (separators, line ends or blanks around it)")
+    ]
+    return [(table, columns) for table, columns in tables if table is not None]
+
+
+def unfit(table: pl.DataFrame, columns: Iterable[str], separators: str) -> list[str]:
+    """The columns in which a string would not come back as it is from a file without quotes."""
+    pattern = f"^[\\s\ufeff]|\\s$|^$|[\n\r{separators}]"
+    found = []
+    for column in columns:
+        bad = table[column].filter(table[column].str.contains(pattern))
+        if len(bad):
+            found.append(f"{column} {bad[0]!r} (separators, line ends or blanks around it)")
     return found
+
+
+def blank(table: pl.DataFrame, columns: Iterable[str]) -> list[str]:
+    """The columns in which a string is blank, which no reader takes."""
+    return [f"blank values of {c}" for c in columns if (table[c].str.strip_chars() == "").any()]
+
+
+def without_rows(raw: RawTables) -> list[str]:
+    """The tables that every format needs, where they are empty."""
+    tables = {"interactions": raw.interactions, "links": raw.links, "triples": raw.triples}
+    return [f"that there are no {name}" for name, table in tables.items() if table.is_empty()]
