@@ -10,13 +10,13 @@ gives; others are left alone and counted.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import polars as pl
 
 from kgrec.data.csv_files import SEPARATORS, header_fields, line_of, read_csv
-from kgrec.data.formats.writing import blank, id_columns, without_rows
+from kgrec.data.formats.writing import blank, id_columns, without_rows, write_table
 from kgrec.data.raw_tables import PARTS, TRIPLE, Counts, RawTables, by_label, named_items
 from kgrec.data.text_files import first_line
 from kgrec.errors import ConfigError, DataError
@@ -353,26 +353,30 @@ def write(
 ) -> None:
     """Writes interactions, triples, links and names, as CSV or Parquet."""
 
-    def save(frame: pl.DataFrame, stem: str) -> None:
-        path = folder / f"{stem}{suffix}"
-        frame.write_parquet(path) if suffix == ".parquet" else frame.write_csv(path)
+    def pieces() -> Iterator[pl.DataFrame]:
+        columns: list[str] = []
+        for rows in interactions:
+            piece = _with_split(rows)
+            if raw.negatives is not None:
+                piece = piece.with_columns(label=pl.lit(1))
+            columns = piece.columns
+            yield piece
+        if raw.negatives is not None:
+            # Nobody reads the other columns of a negative, but they must not be empty.
+            others = {"rating": pl.lit(0.0), "timestamp": pl.lit(0.0), "split": pl.lit(PARTS[0])}
+            own = {name: value for name, value in others.items() if name in columns}
+            yield raw.negatives.with_columns(**own, label=pl.lit(0)).select(columns)
 
-    def tidy(rows: pl.DataFrame) -> pl.DataFrame:
-        if "part" in rows.columns:
-            split = pl.col("part").replace_strict(dict(enumerate(PARTS)), return_dtype=pl.String)
-            rows = rows.with_columns(split.alias("split")).drop("part")
-        return rows
-
-    pieces = [tidy(rows) for rows in interactions]
-    if raw.negatives is not None:
-        pieces = [rows.with_columns(label=pl.lit(1)) for rows in pieces]
-        # Nobody reads the other columns of a negative, but they must not be empty.
-        others = {"rating": pl.lit(0.0), "timestamp": pl.lit(0.0), "split": pl.lit(PARTS[0])}
-        own = {name: value for name, value in others.items() if name in pieces[0].columns}
-        rows = raw.negatives.with_columns(**own, label=pl.lit(0))
-        pieces.append(rows.select(pieces[0].columns))
-    save(pl.concat(pieces), "interactions")
-    save(raw.triples, "triples")
-    save(raw.links, "links")
+    write_table(folder / f"interactions{suffix}", pieces())
+    write_table(folder / f"triples{suffix}", [raw.triples])
+    write_table(folder / f"links{suffix}", [raw.links])
     if raw.item_names is not None and not raw.item_names.is_empty():
-        save(raw.item_names, "items")
+        write_table(folder / f"items{suffix}", [raw.item_names])
+
+
+def _with_split(rows: pl.DataFrame) -> pl.DataFrame:
+    """The parts by their names, in a column ``split``."""
+    if "part" not in rows.columns:
+        return rows
+    split = pl.col("part").replace_strict(dict(enumerate(PARTS)), return_dtype=pl.String)
+    return rows.with_columns(split.alias("split")).drop("part")

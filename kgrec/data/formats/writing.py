@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -97,3 +98,18 @@ def without_rows(raw: RawTables) -> list[str]:
     """The tables that every format needs, where they are empty."""
     tables = {"interactions": raw.interactions, "links": raw.links, "triples": raw.triples}
     return [f"that there are no {name}" for name, table in tables.items() if table.is_empty()]
+
+
+def write_table(path: Path, pieces: Iterable[pl.DataFrame]) -> None:
+    """Writes rows that come in pieces to one CSV or Parquet file, one piece in memory at a time."""
+    if path.suffix != ".parquet":
+        with path.open("wb") as file:
+            for number, piece in enumerate(pieces):
+                piece.write_csv(file, include_header=number == 0)
+        return
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        parts = []
+        for number, piece in enumerate(pieces):
+            parts.append(Path(folder) / f"{number}.parquet")
+            piece.write_parquet(parts[-1])
+        pl.scan_parquet(parts, glob=False).sink_parquet(path)
