@@ -264,10 +264,11 @@ def test_a_reader_that_stops_reading_is_no_error(tmp_path):
 
 
 def test_logging_is_as_it_was(kgrec):
-    before = (logging.getLogger("kgrec").handlers[:], logging.getLogger("kgrec").level)
+    logger = logging.getLogger("kgrec")
+    before = (logger.handlers[:], logger.level, logger.propagate)
     kgrec("data", "formats")
     kgrec("data", "describe", "nowhere")
-    assert (logging.getLogger("kgrec").handlers, logging.getLogger("kgrec").level) == before
+    assert (logger.handlers, logger.level, logger.propagate) == before
 
 
 # ------------------------------------------------------------------ convert, formats

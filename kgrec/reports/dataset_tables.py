@@ -120,7 +120,7 @@ def show(found: Description) -> None:
         counts = (d.min, d.p25, d.median, d.p75, d.p99, d.max)
         spread.add_row(
             label(name), *(f"{c:,.0f}" for c in counts), f"{d.mean:,.2f}", f"{d.gini:.2f}",
-            f"{d.top1:.0%}", f"{d.top10:.0%}",
+            f"{100 * d.top1:.0f} %", f"{100 * d.top10:.0f} %",
         )  # fmt: skip
     console.print(spread)
     table = _table("Relations", "", "triples", "heads", "tails", "items", "share of the items")
