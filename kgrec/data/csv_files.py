@@ -126,11 +126,11 @@ def _read_carefully(path: Path, separator: str, names: list[str], header: bool) 
             yield row
 
     rows = fields()
-    schema = dict.fromkeys(names, pl.String)
-    frames = [pl.DataFrame(schema=schema)]
-    while some := list(islice(rows, 1 << 16)):
-        frames.append(pl.DataFrame(some, schema, orient="row"))
-    return pl.concat(frames)
+    frames = [pl.DataFrame(schema=dict.fromkeys(names, pl.String))]
+    while some := list(islice(rows, 1 << 10)):  # few at a time, which spares the garbage collector
+        columns = [pl.Series(column, dtype=pl.String) for column in zip(*some, strict=True)]
+        frames.append(pl.DataFrame(dict(zip(names, columns, strict=True))))
+    return pl.concat(frames, rechunk=True)
 
 
 def _rows(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:

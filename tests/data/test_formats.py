@@ -1,15 +1,17 @@
+from datetime import UTC, date, datetime
 from pathlib import Path
 
+import polars as pl
 import pytest
-from files import BOOK, FINAL, RAW, RECBOLE, write
+from files import BOOK, CSV, FINAL, GIVEN, KGAT, MOVIELENS, RAW, RECBOLE, write
 
-from kgrec.data.formats import recognise
+from kgrec.data.formats import FORMATS, recognise
 from kgrec.data.text_files import read_lines
-from kgrec.errors import DataError
+from kgrec.errors import ConfigError, DataError
 
 
-def read(folder: Path):
-    return recognise(folder).read(folder)
+def read(folder: Path, **columns: str):
+    return recognise(folder).read(folder, columns)
 
 
 def test_released_raw(tmp_path):
@@ -61,7 +63,214 @@ def test_recbole(tmp_path):
     assert raw.item_names.rows() == [("i", "Toy Story")]
 
 
-@pytest.mark.parametrize("files", [RAW, FINAL, RECBOLE], ids=["raw", "final", "recbole"])
+def test_recbole_with_given_splits(tmp_path):
+    raw = read(write(tmp_path, GIVEN))
+    assert raw.interactions.rows() == [("u", "i", 0), ("v", "j", 0), ("u", "j", 1), ("v", "i", 2)]
+    assert raw.given_parts == ["train", "val", "test"]
+    (tmp_path / "ml.valid.inter").unlink()
+    assert read(tmp_path).given_parts == ["train", "test"]
+
+
+def test_recbole_with_labels(tmp_path):
+    inter = "user_id:token\titem_id:token\tlabel:float\nu\ti\t1\nu\tj\t0\n"
+    raw = read(write(tmp_path, RECBOLE | {"ml.inter": inter}))
+    assert raw.interactions.rows() == [("u", "i")]
+    assert raw.negatives.rows() == [("u", "j")]
+
+
+def test_kgat(tmp_path):
+    raw = read(write(tmp_path, KGAT))
+    assert recognise(tmp_path).name == "kgat"
+    assert raw.interactions.rows() == [
+        ("ann", "x", 0), ("ann", "y y", 0), ("bob", "y y", 0), ("ann", "z", 2), ("bob", "x", 2),
+    ]  # fmt: skip
+    assert raw.links.rows() == [("x", "m.x"), ("y y", "m.y"), ("z", "m.z")]
+    assert raw.triples.rows() == [
+        ("m.x", "genre", "m.rock"), ("m.y", "like", "m.rock"), ("m.z", "genre", "m.y"),
+    ]  # fmt: skip
+    assert raw.counts == [("users of train.txt without any item, passed over", 1)]
+
+
+def test_kgat_without_lists_keeps_the_numbers(tmp_path):
+    raw = read(write(tmp_path, {n: t for n, t in KGAT.items() if "list" not in n}))
+    assert raw.interactions.row(0) == ("0", "0", 0)
+    assert raw.links.rows() == [("0", "0"), ("1", "1"), ("2", "2")]
+
+
+def test_kgat_numbers_that_are_not_listed(tmp_path):
+    files = KGAT | {"entity_list.txt": "org_id remap_id\nm.x 0\n"}
+    raw = read(write(tmp_path, files))
+    assert raw.links.rows() == [("x", "m.x"), ("y y", "#1"), ("z", "#2")]
+    assert ("numbers that entity_list.txt does not list, kept as #number", 3) in raw.counts
+    write(tmp_path, {"entity_list.txt": "org_id remap_id\n#1 0\n"})
+    with pytest.raises(DataError, match=r"entity_list\.txt: found the id '#1', which is kept for"):
+        read(tmp_path)
+
+
+def test_kgat_takes_entities_from_the_item_list_where_they_have_none_of_their_own(tmp_path):
+    raw = read(write(tmp_path, {n: t for n, t in KGAT.items() if n != "entity_list.txt"}))
+    assert raw.links.rows() == [("x", "m.x"), ("y y", "m.y"), ("z", "m.z")]
+    assert raw.triples.row(0) == ("m.x", "genre", "#3")
+    assert ("numbers that item_list.txt does not list, kept as #number", 1) in raw.counts
+
+
+def test_csv(tmp_path):
+    raw = read(write(tmp_path, CSV))
+    seconds = [datetime(2020, 1, day, tzinfo=UTC).timestamp() for day in (2, 3)]
+    assert raw.interactions.rows() == [("1", "a,b", 4.0, seconds[0]), ("2", "c", 3.5, seconds[1])]
+    assert raw.links.rows() == [("a,b", "e1"), ("c", "e2")]
+    assert raw.triples.rows() == [("e1", "genre", 'rock "n" roll'), ("e2", "genre", "e1")]
+    assert raw.item_names.rows() == [("a,b", "Alpha")]
+    assert raw.counts == [
+        ("columns of interactions.csv not used (note)", 1),
+        ("rows of items.csv without an item or a name, passed over", 1),
+    ]
+
+
+@pytest.mark.parametrize("separator", ["\t", ";", "|"])
+def test_csv_with_another_separator(separator, tmp_path):
+    raw = read(write(tmp_path, CSV))
+    for stem in ("interactions", "triples", "links"):
+        frame = pl.read_csv(tmp_path / f"{stem}.csv")
+        frame.write_csv(tmp_path / f"{stem}.csv", separator=separator)
+    assert read(tmp_path).interactions.equals(raw.interactions)
+    assert read(tmp_path).links.equals(raw.links)
+
+
+def test_csv_in_parts(tmp_path):
+    files = {"train.csv": "user,item\nu,i\n", "test.csv": "user,item\nu,j\nv,i\n"}
+    files |= {"kg.csv": "i,is,a\nj,is,a\n"}
+    raw = read(write(tmp_path, files))
+    assert raw.interactions.rows() == [("u", "i", 0), ("u", "j", 2), ("v", "i", 2)]
+    assert raw.links.rows() == [("i", "i"), ("j", "j")]
+    assert raw.counts == [
+        ("kg.csv has no header: read as head, relation, tail", 1),
+        ("no links file: items that are the entity of the same id", 2),
+    ]
+
+
+@pytest.mark.parametrize("note", ["a disc", 'a 5" disc'], ids=["fast reader", "careful reader"])
+def test_csv_with_an_index_as_pandas_writes_it(note, tmp_path):
+    """Its column has no name."""
+    rows = f",user,item,note\n0,u,c,\n1,v,c,{note}\n"
+    raw = read(write(tmp_path, CSV | {"interactions.csv": rows}))
+    assert raw.interactions.rows() == [("u", "c"), ("v", "c")]
+    assert ("columns of interactions.csv not used (, note)", 2) in raw.counts
+
+
+def test_csv_with_labels_and_splits(tmp_path):
+    rows = "user,item,label,split\nu,i,1,train\nu,j,0.0,train\nv,i,True,Validation\nv,j,1,test\n"
+    raw = read(write(tmp_path, CSV | {"interactions.csv": rows}))
+    assert raw.interactions.rows() == [("u", "i", 0), ("v", "i", 1), ("v", "j", 2)]
+    assert raw.negatives.rows() == [("u", "j")]
+
+
+def test_csv_with_columns_of_other_names(tmp_path):
+    files = CSV | {"interactions.csv": "who,what,userid\nu,c,9\n"}
+    files |= {"links.csv": "what,entity\nc,e2\n", "items.csv": "what,title\nc,C\n"}
+    raw = read(write(tmp_path, files), user="who", item="what")
+    assert raw.interactions.rows() == [("u", "c")]
+    with pytest.raises(DataError, match=r"found column what for user and for item, expected one"):
+        read(tmp_path, user="what", item="what")
+    with pytest.raises(DataError, match=r"expected one for rating \(stars\); say which with"):
+        read(tmp_path, user="who", item="what", rating="stars")
+    with pytest.raises(ConfigError, match=r"dataset\.columns\.film: found an unknown key"):
+        read(tmp_path, film="what")
+
+
+def test_columns_are_not_for_formats_without_names(tmp_path):
+    with pytest.raises(
+        ConfigError, match=r"found user, expected none for files in format released"
+    ):
+        read(write(tmp_path, RAW), user="who")
+
+
+@pytest.mark.parametrize("ids", [[42, 7], ["42", "7"], [42.0, 7.0], ["42.0", "7.0"]])
+def test_whole_numbers_meet_however_they_are_written(ids, tmp_path):
+    write(tmp_path, {"triples.csv": "head,relation,tail\n42,r,7\n"})
+    pl.DataFrame({"user": [1, 2], "item": ids}).write_parquet(tmp_path / "interactions.parquet")
+    assert read(tmp_path).links.rows() == [("42", "42"), ("7", "7")]
+
+
+def _parquet(folder: Path, **columns: object) -> Path:
+    write(folder, {"triples.csv": CSV["triples.csv"]})
+    frame = pl.DataFrame({"user": ["u", "v"], "item": ["e1", "e2"]} | columns)
+    frame.write_parquet(folder / "interactions.parquet")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("times", "first"),
+    [
+        ([date(1970, 1, 2), date(1970, 1, 3)], 86400),
+        ([datetime(1970, 1, 1, 0, 0, 1, 500_000)] * 2, 1.5),
+        ([datetime(1970, 1, 1, 0, 1, tzinfo=UTC)] * 2, 60),
+        (["1970-01-01T01:00:00+01:00", "1970-01-01T00:00:01Z"], 0),
+        (["1970-01-02", "1970-01-01 00:00:01"], 86400),
+        (["5", " 6"], 5),
+        ([5, 6], 5),
+    ],
+)
+def test_times(times, first, tmp_path):
+    raw = read(_parquet(tmp_path, time=pl.Series(times)))
+    assert raw.interactions["timestamp"][0] == first
+    assert raw.interactions.schema["timestamp"] == pl.Float64
+
+
+def test_parquet_with_categories(tmp_path):
+    users = pl.Series(["u", "v"], dtype=pl.Categorical)
+    labels = pl.Series([True, True])
+    split = pl.Series(["train", "test"], dtype=pl.Enum(["train", "test"]))
+    raw = read(_parquet(tmp_path, user=users, label=labels, split=split))
+    assert recognise(tmp_path).name == "csv"  # CSV and Parquet are one family
+    assert raw.interactions.rows() == [("u", "e1", 0), ("v", "e2", 2)]
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"user": ["u", None]}, r"interactions\.parquet: row 2: found '', expected a value"),
+        ({"user": [1.0, 1.5]}, r"row 2: found 1\.5 as user, expected a whole number or a string"),
+        ({"user": [1.0, float("nan")]}, r"row 2: found nan as user"),
+        ({"user": [["u"], ["v"]]}, r"found the type List\(String\) in column user, expected whole"),
+        ({"user": [True, False]}, r"found the type Boolean in column user, expected whole"),
+        ({"rating": [1.0, None]}, r"row 2: found None, expected numbers \(rating\)"),
+        ({"rating": [date(2020, 1, 1)] * 2}, r"found the type Date in column rating, expected num"),
+        ({"rating": [[1.0], [2.0]]}, r"found the type List\(Float64\) in column rating"),
+        ({"time": ["2020-01-01", "5"]}, r"row 2: found '5', expected numbers or dates \(timestamp"),
+        ({"time": ["01/02/2020", "5"]}, r"row 1: found '01/02/2020', expected numbers or dates"),
+        ({"time": ["2020-01-01", "2020-02-30"]}, r"row 2: found '2020-02-30', expected numbers or"),
+        ({"label": [["1"], ["0"]]}, r"found the type List\(String\) in column label, expected a l"),
+        ({"label": [1, 2]}, r"row 2: found '2', expected a label, 0 or 1"),
+        ({"split": ["train", "dev"]}, r"row 2: found 'dev', expected a part: train, val or test"),
+        ({"userId": ["u", "v"]}, r"found the columns user, userId, expected one for user; say wh"),
+    ],
+)  # fmt: skip
+def test_a_malformed_column_is_named(columns, message, tmp_path):
+    with pytest.raises(DataError, match=message):
+        read(_parquet(tmp_path, **columns))
+
+
+def test_a_corrupt_parquet_file(tmp_path):
+    path = _parquet(tmp_path) / "interactions.parquet"
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(
+        DataError, match=r"interactions\.parquet: .*; expected a whole Parquet file"
+    ):
+        read(tmp_path)
+
+
+def test_a_path_with_signs_of_a_pattern(tmp_path):
+    assert read(write(tmp_path / "a[1]*", RAW)).links.height == 2
+    assert read(write(tmp_path / "b[1]*", CSV)).links.height == 2
+    assert read(_parquet(tmp_path / "c[1]*")).links.height == 2
+
+
+ALL = {"raw": RAW, "final": FINAL, "recbole": RECBOLE, "given": GIVEN, "kgat": KGAT, "csv": CSV,
+       "movielens": MOVIELENS}  # fmt: skip
+
+
+@pytest.mark.parametrize("files", ALL.values(), ids=ALL)
 @pytest.mark.parametrize("change", ["crlf", "bom", "blank lines", "no last newline"])
 def test_line_ends_marks_and_blank_lines_do_not_matter(files, change, tmp_path):
     (tmp_path / "a").mkdir()
@@ -79,6 +288,8 @@ def test_line_ends_marks_and_blank_lines_do_not_matter(files, change, tmp_path):
     assert other.interactions.equals(plain.interactions)
     assert other.links.equals(plain.links)
     assert other.triples.equals(plain.triples)
+    assert (other.item_names is None) == (plain.item_names is None)
+    assert plain.item_names is None or other.item_names.equals(plain.item_names)
 
 
 @pytest.mark.parametrize(
@@ -97,6 +308,35 @@ def test_line_ends_marks_and_blank_lines_do_not_matter(files, change, tmp_path):
         (RAW, "user_artists.dat", "1\t10\t3\n", r"dat:1: found .*, expected a header"),
         (FINAL, "ratings_final.txt", "0\tx\t1\n", r"txt:1: found 'x', expected an item number"),
         (RECBOLE, "ml.kg", "a\tb\tc\nm\tr\tn\n", r"ml\.kg:1: .*header with the field head_id"),
+        (RECBOLE, "ml.item", "x:token\nm\n", r"ml\.item:1: .*header with the field item_id"),
+        (RECBOLE, "ml.inter", "user_id\titem_id\tlabel\nu\ti\t1\n\nu\tj\t2\n",
+         r"ml\.inter:4: found '2', expected a label, 0 or 1"),
+        (GIVEN, "ml.inter", RECBOLE["ml.inter"], r"found ml\.inter beside ml\.train\.inter, e"),
+        (GIVEN, "ml.test.inter", RECBOLE["ml.inter"], r"test\.inter: found the fields .*, expec"),
+        (KGAT, "train.txt", "0 1\n1 x\n", r"train\.txt:2: found 'x', expected numbers of a user"),
+        (KGAT, "train.txt", "0 01\n", r"train\.txt:1: found '01', expected numbers of a user"),
+        (KGAT, "train.txt", "0 4294967296\n", r"train\.txt:1: found '4294967296', expected num"),
+        (KGAT, "kg_final.txt", "0 0 1\n0 1\n", r"kg_final\.txt:2: found '0 1', expected 3 numb"),
+        (KGAT, "kg_final.txt", "0 0 -1\n", r"kg_final\.txt:1: found '0 0 -1', expected 3 numb"),
+        (KGAT, "user_list.txt", "ann 0\n", r"user_list\.txt:1: found 'ann 0', expected a header"),
+        (KGAT, "user_list.txt", "org_id remap_id x x\n", r"list\.txt:1: .*expected a header, org"),
+        (KGAT, "user_list.txt", "org_id remap_id\n", r"list\.txt: found a header and no rows"),
+        (KGAT, "user_list.txt", "org_id remap_id\nann\n", r"list\.txt:2: found 'ann', expected 2"),
+        (KGAT, "user_list.txt", "org_id remap_id\na 0\nb 0\n", r"list\.txt:3: .* each remap_id o"),
+        (KGAT, "user_list.txt", "org_id remap_id\na 0\na 1\n", r"list\.txt:3: .* each org_id once"),
+        (CSV, "triples.csv", "h,r,t\na,b\n", r"triples\.csv:2: found 'a,b', expected 3 fields"),
+        (CSV, "triples.csv", "h,r,t\na,b,c,d\n", r"triples\.csv:2: found 'a,b,c,d', expected 3"),
+        (CSV, "triples.csv", 'h,r,t\na,"b\n\nb",c\n\n,,\n', r"triples\.csv:6: found .., expected"),
+        (CSV, "triples.csv", 'h,r,t\na,b,"c\nd\n', r"triples\.csv:2: unexpected end of data; exp"),
+        (CSV, "triples.csv", 'h,r,t\na,b,"c"c\n', r"triples\.csv:2: .*expected fields quoted who"),
+        (CSV, "triples.csv", 'h,"r\n",t\na,b,c\n', r"triples\.csv:1: .*expected a header, quoted"),
+        (CSV, "triples.csv", "h,r,h\na,b,c\n", r"csv:1: .*, expected each column once, but 'h' st"),
+        (CSV, "triples.csv", "h,r,t\n", r"triples\.csv: found a header and no rows"),
+        (CSV, "interactions.csv", 'user,item,rating,note\n1,2,3,"a\nb"\n1,2,x,\n',
+         r"interactions\.csv:4: found 'x', expected numbers \(rating\)"),
+        (CSV, "interactions.csv", "user,rating\n1,2\n", r"csv: found the columns user, rating, ex"),
+        (CSV, "train.csv", "user,item\n1,2\n", r"found interactions\.csv beside train\.csv, exp"),
+        (CSV, "kg.csv", "h,r,t\n1,2,3\n", r"found kg\.csv, triples\.csv, expected one of them"),
         (RECBOLE, "ml.kg", "head_id\ttail_id\trelation_id\tx\nm\tr\tn\n", r"ml\.kg:2: .*4 fields"),
     ],
 )  # fmt: skip
@@ -104,6 +344,24 @@ def test_a_malformed_line_is_named(files, name, text, message, tmp_path):
     write(tmp_path, files | {name: text})
     with pytest.raises(DataError, match=message):
         read(tmp_path)
+
+
+def test_marks_amid_fields_do_not_join_rows(tmp_path):
+    rows = 'h,r,t\n1,5" disc,a\n2,6" disc,b\n'
+    raw = read(write(tmp_path, CSV | {"triples.csv": rows}))
+    assert raw.triples.rows() == [("1", '5" disc', "a"), ("2", '6" disc', "b")]
+
+
+def test_a_blank_first_line_is_not_the_header(tmp_path):
+    link = "\n" + RECBOLE["ml.link"]
+    assert read(write(tmp_path, RECBOLE | {"ml.link": link})).links.rows() == [("i", "m.1")]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_name_with_a_comma_is_no_loss(name, tmp_path):
+    raw = read(write(tmp_path, MOVIELENS))
+    assert not any("Seven" in loss for loss in FORMATS[name].losses(raw))
+    assert FORMATS["released_raw"].losses(raw) == []
 
 
 def test_the_line_of_a_wrong_encoding_is_named(tmp_path):
