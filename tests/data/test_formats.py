@@ -399,3 +399,16 @@ def test_two_files_of_one_kind(tmp_path):
     write(tmp_path, RECBOLE | {"other.kg": RECBOLE["ml.kg"]})
     with pytest.raises(DataError, match=r"found ml\.kg, other\.kg, expected one file"):
         read(tmp_path)
+
+
+def test_a_name_of_one_s_own_for_items_need_not_hold_in_the_links(tmp_path):
+    files = {
+        "interactions.csv": "uid,sku\n1,a\n", "links.csv": "item,entity\na,e\n",
+        "triples.csv": "head,relation,tail\ne,r,f\n", "items.csv": "sku,name\na,Alpha\n",
+    }  # fmt: skip
+    write(tmp_path, files)
+    raw = recognise(tmp_path).read(tmp_path, {"user": "uid", "item": "sku"})
+    assert raw.links.rows() == [("a", "e")]
+    assert raw.item_names.rows() == [("a", "Alpha")]
+    with pytest.raises(DataError, match=r"interactions\.csv: found the columns uid, sku, expected"):
+        recognise(tmp_path).read(tmp_path, {"user": "uid", "item": "skuu"})

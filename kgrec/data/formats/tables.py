@@ -49,6 +49,7 @@ class _Table:
         wanted: our names of the columns, and whether they must be there.
         given: the file's own names of some.
         headless: the file has no header; its columns are what is wanted, in this order.
+        beside: the file stands beside the interactions, and may call items otherwise.
     """
 
     def __init__(
@@ -57,8 +58,13 @@ class _Table:
         wanted: Mapping[str, bool],
         given: Mapping[str, str],
         headless: bool = False,
+        beside: bool = False,
     ) -> None:
         self.path, self.header = path, not headless
+        if beside:
+            given = {name: column for name, column in given.items() if name != "item"} | (
+                {"item": given["item"]} if given.get("item") in _fields(path) else {}
+            )
         self.separator = ""
         if path.suffix == ".parquet":
             try:
@@ -187,6 +193,17 @@ def _plain(column: str) -> str:
     return re.sub("[^a-z]", "", column.split(":", maxsplit=1)[0].lower())
 
 
+def _fields(path: Path) -> list[str]:
+    """Every name that the header of a table may be read as."""
+    if path.suffix == ".parquet":
+        try:
+            return list(pl.read_parquet_schema(path))
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError):
+            return []  # which reading it will explain
+    _, text = first_line(path)
+    return [field for separator in SEPARATORS for field in header_fields(text, separator)]
+
+
 def _matches(fields: list[str], name: str, given: Mapping[str, str]) -> list[str]:
     if name in given:
         return [field for field in fields if field == given[name]]
@@ -282,7 +299,7 @@ def read(folder: Path, columns: Mapping[str, str] | None = None) -> RawTables:
     triples = _triples(_one(folder, "triples", "kg"), given, counts)
     links = _one(folder, "links")
     if links is not None:
-        table = _Table(links, {"item": True, "entity": True}, given)
+        table = _Table(links, {"item": True, "entity": True}, given, beside=True)
         linked = pl.DataFrame([table.ids("item", counts), table.ids("entity", counts)])
         _count_unused(table, counts)
     else:
@@ -292,7 +309,7 @@ def read(folder: Path, columns: Mapping[str, str] | None = None) -> RawTables:
         counts.append(("no links file: items that are the entity of the same id", linked.height))
     names = None
     if (path := _one(folder, "items")) is not None:
-        table = _Table(path, {"item": True, "name": True}, given)
+        table = _Table(path, {"item": True, "name": True}, given, beside=True)
         name = table.values("name", "strings (name)").cast(pl.String).alias("name")
         names = named_items(pl.DataFrame([table.ids("item", counts), name]), path.name, counts)
         _count_unused(table, counts)
