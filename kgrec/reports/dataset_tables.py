@@ -179,4 +179,4 @@ def show_formats() -> None:
     console = _console()
     for known in FORMATS.values():
         console.print(f"{known.name}\n  {known.description}")
-        console.print(f"  and, where they are there: {', '.join(known.optional)}\n")
+        console.print(f"  and, where they are there: {known.extras}\n")

@@ -83,8 +83,22 @@ class Format:
     def description(self) -> str:
         """Its files, for messages."""
         return "; or ".join(
-            ", ".join(" or ".join(names) for names in files) for files in self.required
+            ", ".join(" or ".join(_together(names)) for names in files) for files in self.required
         )
+
+    @property
+    def extras(self) -> str:
+        """The files that it reads where they are there, for messages."""
+        return ", ".join(_together(self.optional))
+
+
+def _together(names: Iterable[str]) -> list[str]:
+    """``a.csv`` and ``a.tsv`` as ``a.csv|tsv``."""
+    endings: dict[str, list[str]] = {}
+    for name in names:
+        stem, _, ending = name.rpartition(".")
+        endings.setdefault(stem, []).append(ending)
+    return [f"{stem}.{'|'.join(found)}" for stem, found in endings.items()]
 
 
 def _tables(*stems: str) -> tuple[str, ...]:
