@@ -209,43 +209,11 @@ class LeaveOneOut:
         return parts
 
 
-def _split_groups(
-    owners: Tensor, size: int, ratios: Sequence[float], generator: torch.Generator
-) -> Tensor:
-    """Parts of rows whose owners are split: a share of those owners that have any row."""
-    present = torch.nonzero(torch.bincount(owners, minlength=size)).squeeze(1)
-    rank = torch.randperm(len(present), generator=generator)
-    part_of = torch.full((size,), TRAIN)
-    part_of[present] = _parts_by_rank(rank, torch.full_like(rank, len(present)), ratios)
-    return part_of[owners]
-
-
-class ColdItems:
-    """The items are split: those of val and test have no training row at all.
+class _Cold:
+    """Owners of rows are split, users or items; all rows of one fall into the same part.
 
     Args:
-        ratios: shares of the items, among those that have any row.
-
-    Raises:
-        ConfigError: three positive shares that sum to 1 were not given.
-    """
-
-    needs: tuple[str, ...] = ()
-    items_apart: bool = True
-
-    def __init__(self, ratios: Sequence[float] = (0.6, 0.2, 0.2)) -> None:
-        self.ratios = _checked(ratios)
-
-    def __call__(self, rows: Rows, generator: torch.Generator) -> Tensor:
-        """(n,) the part of each row."""
-        return _split_groups(rows.items, rows.num_items, self.ratios, generator)
-
-
-class ColdUsers:
-    """The users are split: those of val and test have no training row at all.
-
-    Args:
-        ratios: shares of the users.
+        ratios: shares of the owners, among those that have any row.
 
     Raises:
         ConfigError: three positive shares that sum to 1 were not given.
@@ -257,9 +225,30 @@ class ColdUsers:
     def __init__(self, ratios: Sequence[float] = (0.6, 0.2, 0.2)) -> None:
         self.ratios = _checked(ratios)
 
+    def _split(self, owners: Tensor, size: int, generator: torch.Generator) -> Tensor:
+        present = torch.nonzero(torch.bincount(owners, minlength=size)).squeeze(1)
+        rank = torch.randperm(len(present), generator=generator)
+        part_of = torch.full((size,), TRAIN)
+        part_of[present] = _parts_by_rank(rank, torch.full_like(rank, len(present)), self.ratios)
+        return part_of[owners]
+
+
+class ColdItems(_Cold):
+    """The items are split: those of val and test have no training row at all."""
+
+    items_apart: bool = True
+
     def __call__(self, rows: Rows, generator: torch.Generator) -> Tensor:
         """(n,) the part of each row."""
-        return _split_groups(rows.users, rows.num_users, self.ratios, generator)
+        return self._split(rows.items, rows.num_items, generator)
+
+
+class ColdUsers(_Cold):
+    """The users are split: those of val and test have no training row at all."""
+
+    def __call__(self, rows: Rows, generator: torch.Generator) -> Tensor:
+        """(n,) the part of each row."""
+        return self._split(rows.users, rows.num_users, generator)
 
 
 class Given:
