@@ -29,7 +29,7 @@ from kgrec.data.raw_tables import TRIPLE, RawTables
 from kgrec.errors import ConfigError, DataError
 
 # Few and always the same; to look deeper set KGREC_EXAMPLES=1000.
-EXAMPLES = int(os.environ.get("KGREC_EXAMPLES", "25"))
+EXAMPLES = int(os.environ.get("KGREC_EXAMPLES", "15"))
 
 repeatable = settings(
     max_examples=EXAMPLES,
