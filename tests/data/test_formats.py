@@ -412,3 +412,9 @@ def test_a_name_of_one_s_own_for_items_need_not_hold_in_the_links(tmp_path):
     assert raw.item_names.rows() == [("a", "Alpha")]
     with pytest.raises(DataError, match=r"interactions\.csv: found the columns uid, sku, expected"):
         recognise(tmp_path).read(tmp_path, {"user": "uid", "item": "skuu"})
+
+
+def test_two_files_of_ratings_are_one_too_many(tmp_path):
+    files = RAW | {"ratings.csv": "userId,movieId,rating,timestamp\n1,10,3.5,1112486027\n"}
+    with pytest.raises(DataError, match=r"found user_artists\.dat beside ratings\.csv, expected"):
+        recognise(write(tmp_path, files)).read(tmp_path)

@@ -78,6 +78,11 @@ def read_index(path: Path) -> pl.DataFrame:
 def read(folder: Path) -> RawTables:
     """Reads raw ratings, item index and graph."""
     ratings = _first(folder, list(RATINGS))
+    others = [name for name in RATINGS if name != ratings.name and (folder / name).is_file()]
+    if others:
+        raise DataError(
+            f"{folder}: found {ratings.name} beside {others[0]}, expected one file of ratings"
+        )
     interactions, counts = RATINGS[ratings.name](ratings)
     names = None
     if (path := folder / NAMES[0]).is_file():
