@@ -14,11 +14,12 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from kgrec.errors import ConfigError, KgrecError
 from kgrec.models.recommender import import_object
+from kgrec.training.memory import parse_bytes
 
 TOP_LEVEL_KEYS = (
-    "seed", "epochs", "patience", "batch_size", "eval_batch_size", "threads", "ckpt_path",
-    "dataset", "protocol", "split", "negatives", "model", "settings", "optimizer", "trainer",
-    "callbacks", "logger", "paths",
+    "seed", "epochs", "patience", "batch_size", "eval_batch_size", "memory_budget",
+    "steps_per_call", "threads", "ckpt_path", "dataset", "protocol", "split", "negatives",
+    "model", "settings", "optimizer", "trainer", "callbacks", "logger", "paths",
 )  # fmt: skip
 
 # Groups whose file names a callable, and the arguments that the run itself passes to it.
@@ -39,6 +40,7 @@ WHOLE_NUMBERS = {
     "patience": (1, True),
     "batch_size": (1, False),
     "eval_batch_size": (1, True),
+    "steps_per_call": (1, True),
     "threads": (1, True),
 }
 
@@ -80,6 +82,7 @@ def check(cfg: DictConfig) -> None:
 
 def _check_values(cfg: DictConfig) -> None:
     """Values that only a library would complain about, in its own words and too late."""
+    parse_bytes(cfg.memory_budget)
     for key in ("seed", "dataset.seed"):
         value = OmegaConf.select(cfg, key)
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**32:

@@ -32,7 +32,7 @@ from kgrec.models.controls import AllPositive, Popularity, PopularityBalance, Un
 from kgrec.models.recommender import Recommender
 from kgrec.training.callbacks import EpochLog
 from kgrec.training.console import dataset_tables, results_table
-from kgrec.training.memory import check_memory, evaluation_batch_size
+from kgrec.training.memory import check_memory, evaluation_batch_size, parse_bytes
 from kgrec.training.module import (
     RecommenderModule,
     check_checkpoint,
@@ -104,10 +104,11 @@ def run(cfg: DictConfig) -> float:
     recommender: Recommender = instantiate(cfg.model, dataset)
     recommender.precompute(dataset)
     facts = {"name": dataset.name, "protocol": dataset.protocol, "fingerprint": dataset.fingerprint}
-    kept = ("seed", "batch_size", "negatives", "optimizer")
+    kept = ("seed", "batch_size", "memory_budget", "negatives", "optimizer")
     resolved: Any = OmegaConf.to_container(cfg, resolve=True)
     settings = {key: resolved[key] for key in kept}
-    module = RecommenderModule(recommender, instantiate(cfg.optimizer), cfg.seed, facts, settings)
+    optimizer, budget = instantiate(cfg.optimizer), parse_bytes(cfg.memory_budget)
+    module = RecommenderModule(recommender, optimizer, cfg.seed, facts, settings, budget)
     datamodule = make_datamodule(cfg, dataset, recommender)
     check_before_training(cfg, module, dataset)
 
@@ -143,7 +144,10 @@ def check_before_training(cfg: DictConfig, module: RecommenderModule, dataset: R
     recommender = module.recommender
     if recommender.trainable:
         device = make_trainer(cfg, []).strategy.root_device
-        check_memory(recommender, dataset.train.items, cfg.batch_size, device)
+        budget = parse_bytes(cfg.memory_budget)
+        pieces = check_memory(recommender, dataset.train.items, cfg.batch_size, budget, device)
+        if pieces > 1:
+            log.info("memory_budget: a step is taken in about %d pieces", pieces)
     if cfg.ckpt_path is not None:
         if not recommender.trainable:
             raise ConfigError(f"ckpt_path: found {cfg.ckpt_path}, but there is nothing to train")
@@ -156,14 +160,24 @@ def make_datamodule(cfg: DictConfig, dataset: RecDataset, recommender: Recommend
         dataset,
         batch_size=cfg.batch_size,
         eval_batch_size=cfg.eval_batch_size
-        or evaluation_batch_size(recommender, dataset.train.items),
+        or evaluation_batch_size(recommender, dataset.train.items, parse_bytes(cfg.memory_budget)),
         negatives=cfg.negatives.name,
         ratio=cfg.negatives.ratio,
         seed=cfg.seed,
+        steps_per_call=steps_per_call(cfg),
     )
     if recommender.trainable and (missing := datamodule.train_batches.undrawable):
         log.info("%d training negatives cannot be drawn: their users have every item", missing)
     return datamodule
+
+
+def steps_per_call(cfg: DictConfig) -> int | None:
+    """How many steps share one call of training_step; None: as the data module thinks best."""
+    # These count calls, and are meant to count steps.
+    counting = ("limit_train_batches", "val_check_interval", "max_steps", "overfit_batches")
+    if cfg.steps_per_call is None and any(cfg.trainer.get(key) is not None for key in counting):
+        return 1
+    return cfg.steps_per_call  # type: ignore[no-any-return]
 
 
 def make_trainer(cfg: DictConfig, loggers: list[Any]) -> pl.Trainer:

@@ -16,9 +16,9 @@ MISTAKES = {
     "K = 0": (["model.K=0"], "model.K: found 0, expected an integer >= 1, or all"),
     "H = 0": (["model.H=0"], "model.H: found 0, expected an integer >= 1"),
     "negative d": (["model.d=-4"], "model.d: found -4, expected an integer >= 1"),
-    "too large a batch": (
-        ["batch_size=4000000000", "model.K=64", "model.H=6", "dataset.positives_per_user=20"],
-        "batch_size: found 4,000,000,000, whose training step needs about",
+    "a budget of words": (
+        ["memory_budget=plenty"],
+        "memory_budget: found 'plenty', expected bytes, such as 4 GB or 500 MiB",
     ),
     "no folder named": (["dataset=custom"], "dataset.root: found nothing, expected the folder"),
     "missing folder": (["dataset=custom", "dataset.root=nowhere"], "nowhere: found no such folder"),

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytorch_lightning as pl
+import torch
 
 from kgrec.data.batches import PointwiseEpochs, RowBatches
 from kgrec.data.dataset import RecDataset
 from kgrec.errors import ConfigError
+
+CALLS_PER_EPOCH = 20
 
 
 class KGDataModule(pl.LightningDataModule):
@@ -23,6 +28,8 @@ class KGDataModule(pl.LightningDataModule):
             the user, or "static".
         ratio: negatives a positive when resampled.
         seed: of the run.
+        steps_per_call: optimiser steps served at once; None: about twenty helpings an epoch, so
+            that progress shows while a trainer's own work between them costs little.
 
     Raises:
         ConfigError: a value that cannot work.
@@ -36,6 +43,7 @@ class KGDataModule(pl.LightningDataModule):
         negatives: str = "resampled",
         ratio: int = 1,
         seed: int = 0,
+        steps_per_call: int | None = 1,
     ) -> None:
         super().__init__()
         if negatives not in ("resampled", "static"):
@@ -55,10 +63,13 @@ class KGDataModule(pl.LightningDataModule):
             seed,
             epoch=lambda: self.trainer.current_epoch if self.trainer else 0,
         )
+        if steps_per_call is None:
+            steps_per_call = max(1, self.train_batches.num_steps // CALLS_PER_EPOCH)
+        self.train_batches.steps_per_call = steps_per_call
 
     def train_dataloader(self) -> PointwiseEpochs:
-        """An epoch of training batches."""
-        return self.train_batches
+        """An epoch of training batches, drawn on the trainer's device."""
+        return self.train_batches.to(self._device)
 
     def val_dataloader(self) -> list[RowBatches]:
         """Validation rows; under clean, the popularity-matched ones second."""
@@ -71,4 +82,14 @@ class KGDataModule(pl.LightningDataModule):
     def _held_out(self, name: str) -> list[RowBatches]:
         parts = [self.dataset.val if name == "val" else self.dataset.test]
         parts += [self.dataset.matched[name]] if name in self.dataset.matched else []
-        return [RowBatches(rows, self.eval_batch_size) for rows in parts]
+        return [RowBatches(rows.to(self._device), self.eval_batch_size) for rows in parts]
+
+    @property
+    def _device(self) -> torch.device:
+        return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+
+    def transfer_batch_to_device(
+        self, batch: Any, device: torch.device, dataloader_idx: int
+    ) -> Any:
+        """The batch as it is: it was made on the device."""
+        return batch

@@ -7,8 +7,10 @@ import hashlib
 import torch
 
 
-def generator(seed: int, purpose: str, epoch: int = 0) -> torch.Generator:
-    """A CPU generator for one purpose, alike on every rank and in every resumed run.
+def generator(
+    seed: int, purpose: str, epoch: int = 0, device: torch.device | str = "cpu"
+) -> torch.Generator:
+    """A generator for one purpose, alike on every rank and in every resumed run.
 
     Because nothing is carried over from one epoch to the next, resuming needs no saved
     generator state.
@@ -17,6 +19,7 @@ def generator(seed: int, purpose: str, epoch: int = 0) -> torch.Generator:
         seed: the run's or the data set's seed.
         purpose: what is drawn ("split", "negatives", …); other purposes draw independently.
         epoch: for what is drawn anew each epoch.
+        device: where is drawn; a GPU draws other numbers than a CPU.
     """
     digest = hashlib.sha256(f"{seed}/{purpose}/{epoch}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+    return torch.Generator(device).manual_seed(int.from_bytes(digest[:8], "big") >> 1)

@@ -41,6 +41,11 @@ class Interactions:
         """(n,) ``user * num_items + item``, ascending: one number a pair."""
         return self.users * self.num_items + self.items
 
+    def to(self, device: torch.device | str) -> Interactions:
+        """The same on a device."""
+        users, items = self.users.to(device), self.items.to(device)
+        return Interactions(users, items, self.num_users, self.num_items)
+
     def contains(self, users: Tensor, items: Tensor) -> Tensor:
         """(m,) bool: which of the given pairs are here."""
         if len(self) == 0:
@@ -56,6 +61,14 @@ class Interactions:
     def item_degrees(self) -> Tensor:
         """(num_items,) number of pairs of each item: its popularity."""
         return torch.bincount(self.items, minlength=self.num_items)
+
+    def of_users(self, users: Tensor) -> tuple[Tensor, Tensor]:
+        """The pairs of some users (b,): (m,) positions among these users, and (m,) items."""
+        first = torch.searchsorted(self.users, users)
+        counts = torch.searchsorted(self.users, users, right=True) - first
+        row = torch.repeat_interleave(counts)
+        rank = torch.arange(len(row), device=row.device) - (counts.cumsum(0) - counts)[row]
+        return row, self.items[first[row] + rank]
 
     def take(self, index: Tensor) -> Interactions:
         """The pairs at ``index`` (positions, or a mask)."""
@@ -95,12 +108,15 @@ class LabelledRows:
         cls, positives: tuple[Tensor, Tensor], negatives: tuple[Tensor, Tensor]
     ) -> LabelledRows:
         """Positives first, then negatives; each part is (users, items)."""
-        return cls(
-            torch.cat([positives[0], negatives[0]]),
-            torch.cat([positives[1], negatives[1]]),
-            torch.cat([torch.ones(len(positives[0])), torch.zeros(len(negatives[0]))]),
-        )
+        users = torch.cat([positives[0], negatives[0]])
+        labels = torch.zeros(len(users), device=users.device)
+        labels[: len(positives[0])] = 1
+        return cls(users, torch.cat([positives[1], negatives[1]]), labels)
 
     def take(self, index: Tensor) -> LabelledRows:
         """The rows at ``index`` (positions, or a mask)."""
         return LabelledRows(self.users[index], self.items[index], self.labels[index])
+
+    def to(self, device: torch.device | str) -> LabelledRows:
+        """The same on a device."""
+        return LabelledRows(self.users.to(device), self.items.to(device), self.labels.to(device))

@@ -25,7 +25,9 @@ class NegativeSampler:
         self.num_items = excluded.num_items
         self.free = self.num_items - degrees  # (num_users,) items that may be drawn
         self._starts = degrees.cumsum(0) - degrees
-        rank = torch.arange(len(excluded)) - self._starts.repeat_interleave(degrees)
+        rank = torch.arange(len(excluded), device=degrees.device) - self._starts.repeat_interleave(
+            degrees
+        )
         # p_i - i does not decrease within a user, so these keys ascend over all users.
         self._keys = excluded.users * (self.num_items + 1) + excluded.items - rank
 
@@ -39,7 +41,7 @@ class NegativeSampler:
 
         Args:
             users: (n,) int64.
-            generator: CPU generator.
+            generator: of the device that the excluded pairs are on.
 
         Returns:
             (users, items), each (m,); m < n only where a user has no item left to draw, whose
@@ -72,7 +74,7 @@ class NegativeSampler:
 
 def _uniform_below(bounds: Tensor, generator: torch.Generator) -> Tensor:
     """(n,) int64, uniform in [0, bounds)."""
-    draw = torch.rand(bounds.shape, generator=generator, dtype=torch.float64)
+    draw = torch.rand(bounds.shape, generator=generator, dtype=torch.float64, device=bounds.device)
     return torch.minimum((draw * bounds).long(), bounds - 1)
 
 

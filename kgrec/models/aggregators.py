@@ -86,6 +86,23 @@ class Avg(Sum):
     attention: ClassVar[bool] = False
 
 
+def linear_parts(aggregator: Aggregator) -> tuple[Tensor | None, Tensor] | None:
+    """What W does to each input, where forward is σ(own · A + pooled · P + b).
+
+    Returns:
+        A (d, d), or None where own vectors do not matter, and P (d, d); None for an aggregator of
+        one's own, whose forward may be anything.
+    """
+    W = aggregator.linear.weight.T
+    d = W.shape[1]
+    forward = type(aggregator).forward
+    if forward is Sum.forward:
+        return W, W
+    if forward is Concat.forward:
+        return W[:d], W[d:]
+    return (None, W) if forward is Neighbor.forward else None
+
+
 AGGREGATORS: dict[str, type[Aggregator]] = {
     "sum": Sum,
     "concat": Concat,

@@ -12,14 +12,14 @@ WWW 2019. For user u, item v, and S(v) the neighbours of v:
 H such layers, the first H - 1 with ReLU and the last with tanh (Algorithm 1).
 
 Shapes: B rows, d embedding size, R relations; level h of the receptive field has n_h nodes
-(n_0 = B) and m_h edges to the next, of all rows side by side, because entities have different
-numbers of neighbours.
+(n_0 = B), of all rows side by side.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Self
+from functools import cached_property
+from typing import Any, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -30,26 +30,26 @@ from kgrec.data.dataset import RecDataset
 from kgrec.data.draws import generator
 from kgrec.data.knowledge_graph import Neighborhood
 from kgrec.errors import ConfigError
-from kgrec.models.aggregators import make_aggregator
+from kgrec.models.aggregators import Aggregator, make_aggregator
+from kgrec.models.gather import read, weighted_sums
+from kgrec.models.layerwise import Layerwise
+from kgrec.models.receptive_field import Attention, View, receptive_field, view
 from kgrec.models.recommender import Recommender, check_at_least
 
 SCALINGS = ("paper", "released")
 
 
-class Hop(NamedTuple):
-    """The edges from level h of the receptive field to level h + 1, grouped by their origin.
+class Encoded:
+    """What depends on a KGCN's parameters alone, each part made when it is first read."""
 
-    Attributes:
-        neighbors: (m_h,) the entity that each edge leads to.
-        children: (m_h,) its node at level h + 1; at the last level the entity itself.
-        offsets: (n_h + 1,) where the edges of each node begin.
-        weights: (m_h,) of each neighbour in the sum of Eq. 3.
-    """
+    def __init__(self, model: KGCN) -> None:
+        self._model = model
 
-    neighbors: Tensor
-    children: Tensor
-    offsets: Tensor
-    weights: Tensor
+    @cached_property
+    def layerwise(self) -> Layerwise:
+        """For scores of all items."""
+        with torch.no_grad():
+            return Layerwise(self._model)
 
 
 class KGCN(Recommender):
@@ -112,6 +112,7 @@ class KGCN(Recommender):
         self.register_buffer("indptr", indptr)
         self.register_buffer("neighbors", neighbors)
         self.register_buffer("relations", relations)
+        self._viewed: tuple[Any, View] | None = None
         # Where neighbours are drawn anew each epoch: the whole graph, and how many.
         self._resampled_from: tuple[Neighborhood, int] | None = None
 
@@ -177,6 +178,18 @@ class KGCN(Recommender):
         u: Tensor = self.user_embedding(users)  # (B, d)
         return (u * self.represent(u, items)).sum(dim=-1)
 
+    def encode(self) -> Encoded:
+        """What ranking computes once, when it is first asked for."""
+        return Encoded(self)
+
+    @torch.no_grad()
+    def score_all(self, users: Tensor, encoded: Encoded | None = None) -> Tensor:
+        """(B, num_items) logits of every item, from users (B,); no gradients.
+
+        See :mod:`kgrec.models.layerwise`; equal to :meth:`score` up to rounding.
+        """
+        return (encoded or self.encode()).layerwise.scores(users)
+
     def loss(self, *batches: PointwiseBatch) -> Tensor:
         """Mean cross-entropy over positives and negatives, Eq. 8.
 
@@ -204,63 +217,35 @@ class KGCN(Recommender):
         Returns:
             (B, d).
         """
-        nodes, hops = self._receptive_field(u, items)
-        table = self.entity_embedding.weight
-        # The order-0 vectors of the last level are only ever summed, so never gathered.
-        vectors = [F.embedding(entities, table) for entities in nodes]  # (n_h, d)
-        for layer, aggregator in enumerate(self.aggregators):
-            pooled = [
-                F.embedding_bag(
-                    hop.neighbors if layer == 0 else hop.children,
-                    table if layer == 0 else vectors[h + 1],
-                    hop.offsets,
-                    mode="sum",
-                    per_sample_weights=hop.weights,
-                    include_last_offset=True,
-                )  # (n_h, d)
-                for h, hop in enumerate(hops[: self.H - layer])
-            ]
-            vectors = [aggregator(v, s) for v, s in zip(vectors, pooled, strict=False)]
+        aggregators = self.layers
+        scores = self.user_relation_scores(u) if aggregators[0].attention else None
+        attention = Attention(scores, self.scaling == "released", u.dtype)
+        table = self.entity_embedding
+        field = receptive_field(self._view, attention, items, self.H, table.num_embeddings)
+        nodes = field.nodes[0] if self.H == 1 else torch.cat(field.nodes)
+        own, pooled = read(table.weight, nodes, field.leaves, table.sparse)
+        if field.groups is not None:
+            pooled = weighted_sums(pooled, field.groups)
+        vectors = list(torch.split(own, [len(level) for level in field.nodes]))  # (n_h, d)
+        for layer, aggregator in enumerate(aggregators):
+            inner = [weighted_sums(v, hop) for v, hop in zip(vectors[1:], field.hops, strict=False)]
+            sums = [*inner, pooled] if layer == 0 else inner
+            vectors = [aggregator(v, s) for v, s in zip(vectors, sums, strict=False)]
         return vectors[0]
 
-    def _receptive_field(self, u: Tensor, items: Tensor) -> tuple[list[Tensor], list[Hop]]:
-        """The nodes of levels 0 … H - 1, and the edges from each level to the next.
+    @property
+    def layers(self) -> list[Aggregator]:
+        """The aggregators of layers 1 … H."""
+        return cast(list[Aggregator], list(self.aggregators))
 
-        Within a row an entity has one representation a level, however often it is reached, so
-        it is one node.
-
-        Returns:
-            nodes: H tensors (n_h,), the entity at each node.
-            hops: H sets of edges.
-        """
-        num_relations, num_entities = len(self.relation_embedding), len(self.indptr) - 1
-        attention = self.aggregators[0].attention
-        if attention:
-            scores = self.user_relation_scores(u).flatten()  # (B * R,)
-        row = torch.arange(len(items), device=items.device)  # the row each node belongs to
-        nodes, hops = [items], []
-        for h in range(self.H):
-            first = self.indptr[nodes[h]]
-            degrees = self.indptr[nodes[h] + 1] - first  # (n_h,)
-            end = degrees.cumsum(0)
-            offsets = torch.cat([end.new_zeros(1), end])  # (n_h + 1,)
-            parent = torch.repeat_interleave(degrees)  # (m_h,) the node each edge leaves
-            edge = (first - offsets[:-1])[parent] + torch.arange(len(parent), device=row.device)
-            row = row[parent]
-            if attention:
-                logits = scores.index_select(0, row * num_relations + self.relations[edge])
-                weights = _segment_softmax(logits, parent, len(degrees))
-                if self.scaling == "released":
-                    weights = weights / degrees[parent]
-            else:
-                weights = degrees.to(u.dtype).reciprocal()[parent]
-            children = neighbors = self.neighbors[edge]
-            if h + 1 < self.H:
-                keys, children = torch.unique(row * num_entities + neighbors, return_inverse=True)
-                row = keys // num_entities
-                nodes.append(keys % num_entities)
-            hops.append(Hop(neighbors, children, offsets, weights))
-        return nodes, hops
+    @property
+    def _view(self) -> View:
+        """S(v) as it is read, made anew where the buffers have changed."""
+        buffers = Neighborhood(self.indptr, self.neighbors, self.relations)
+        state = [(b.data_ptr(), 0 if b.is_inference() else b._version) for b in buffers]
+        if self._viewed is None or self._viewed[0] != state:
+            self._viewed = state, view(buffers)
+        return self._viewed[1]
 
     def bytes_per_row(self, items: Tensor) -> Tensor:
         """(B,) bytes at the peak of a training step, from the real degrees.
@@ -269,20 +254,19 @@ class KGCN(Recommender):
         backward pass, every node of the field about 100 bytes of indices and weights. An upper
         bound where an entity is reached on several paths.
         """
-        walks = torch.ones(len(self.indptr) - 1, dtype=torch.float64)  # nodes at level h
+        first = self._view.reads.double().cpu()  # weights at a node of the last level
         neighbors, degrees = self.neighbors.cpu(), self.indptr.cpu().diff()
         owner = torch.repeat_interleave(degrees)
-        total = torch.zeros_like(walks)
-        for h in range(self.H + 1):
-            total += walks * (100 + 24 * self.d * (self.H - h))
-            walks = torch.zeros_like(walks).index_add_(0, owner, walks[neighbors])
-        return total[items.cpu()]
 
+        def further(reached: Tensor, most: float) -> Tensor:
+            """From what is reached in h hops to what is reached in one more."""
+            sums = torch.zeros_like(reached).index_add_(0, owner, reached[neighbors])
+            return sums.clamp_(max=most)  # within a row an entity is one node a level
 
-def _segment_softmax(logits: Tensor, segment: Tensor, num_segments: int) -> Tensor:
-    """(n,) softmax within each segment; the segment's own maximum is taken off first."""
-    peak = logits.new_full((num_segments,), -torch.inf)
-    peak = peak.scatter_reduce(0, segment, logits.detach(), "amax")
-    powers = (logits - peak[segment]).exp()
-    total = logits.new_zeros(num_segments).index_add(0, segment, powers)
-    return powers / total[segment]
+        nodes, reads = torch.ones_like(first), first
+        total = torch.zeros_like(first)
+        for h in range(self.H):
+            total += nodes * (100 + 24 * self.d * (self.H - h))
+            if h + 1 < self.H:
+                nodes, reads = further(nodes, len(first)), further(reads, float(first.sum()))
+        return (total + 100 * reads)[items.cpu()]

@@ -1,17 +1,36 @@
-"""Does it fit? Estimated from real degrees, before training rather than in the middle of it."""
+"""How much of a batch fits? Estimated from real degrees, before training rather than within it."""
 
 from __future__ import annotations
+
+import math
+import re
+from typing import Any
 
 import psutil
 import torch
 from torch import Tensor
 
+from kgrec.data.batches import PointwiseBatch
 from kgrec.errors import ConfigError
 from kgrec.models.recommender import Recommender
 
 GIB = 2**30
 # Parameter, gradient and Adam's two moments.
 COPIES_OF_PARAMETERS = 4
+_UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+def parse_bytes(size: int | str) -> int:
+    """Bytes from a number, or from text such as ``4 GB`` or ``500MiB``.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    text = str(size).strip().upper()
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]I?B)?", text)
+    if isinstance(size, bool) or match is None or float(match[1]) == 0:
+        raise ConfigError(f"memory_budget: found {size!r}, expected bytes, such as 4 GB or 500 MiB")
+    return int(float(match[1]) * _UNITS[match[2] or ""])
 
 
 def available_bytes(device: torch.device) -> int:
@@ -21,41 +40,89 @@ def available_bytes(device: torch.device) -> int:
     return int(psutil.virtual_memory().available)
 
 
-def training_bytes(recommender: Recommender, items: Tensor, batch_size: int) -> float:
-    """Estimated bytes of one training step.
+class RowBudget:
+    """Cuts a batch into pieces that need no more than a budget, as far as rows can be estimated.
+
+    The loss is a mean over rows, so the gradients of the pieces, each weighted by its share of
+    the rows, add up to the gradient of the whole. Nothing is approximated; only one piece's
+    receptive field is alive at a time.
+
+    Args:
+        recommender: the model.
+        budget: bytes.
+    """
+
+    def __init__(self, recommender: Recommender, budget: float) -> None:
+        self.budget = budget
+        num_items = int(recommender.arguments["num_items"])
+        self._bytes = recommender.bytes_per_row(torch.arange(num_items)).double()  # of each item
+        self._most = float(self._bytes.max())
+
+    def cut(self, batches: tuple[Any, ...]) -> list[tuple[tuple[Any, ...], float]]:
+        """Pieces of one step, each with its share of the rows.
+
+        Args:
+            batches: one batch of each kind; only a lone :class:`PointwiseBatch` is cut, because
+                the means of several kinds are not over the same rows.
+        """
+        batch = batches[0]
+        if len(batches) > 1 or not isinstance(batch, PointwiseBatch):
+            return [(batches, 1.0)]
+        rows = len(batch.items)
+        if rows * self._most <= self.budget:
+            return [(batches, 1.0)]
+        if self._bytes.device != batch.items.device:
+            self._bytes = self._bytes.to(batch.items.device)
+        needed = self._bytes[batch.items].cumsum(0)
+        number = torch.div(needed, self.budget, rounding_mode="floor")
+        sizes = torch.unique_consecutive(number, return_counts=True)[1].tolist()
+        parts = zip(*(torch.split(column, sizes) for column in batch), strict=True)
+        pieces = [PointwiseBatch(*part) for part in parts]
+        return [((piece,), len(piece.items) / rows) for piece in pieces]
+
+    def step_bytes(self, items: Tensor, batch_size: int) -> tuple[float, float]:
+        """Estimated bytes of a whole step on rows of such items (n,), and of its largest piece."""
+        whole = min(batch_size, 2 * len(items)) * _mean(self._bytes[items])
+        return whole, min(whole, self.budget + self._most)
+
+
+def check_memory(
+    recommender: Recommender, items: Tensor, batch_size: int, budget: float, device: torch.device
+) -> int:
+    """Refuses what would not fit, even in pieces.
 
     Args:
         recommender: the model.
         items: (n,) items as training meets them.
         batch_size: rows a step.
-    """
-    parameters = sum(p.numel() * p.element_size() for p in recommender.parameters())
-    rows = min(batch_size, 2 * len(items))
-    return rows * _mean(recommender, items) + COPIES_OF_PARAMETERS * parameters
+        budget: bytes that one piece of a step may need.
+        device: where it is trained.
 
-
-def check_memory(
-    recommender: Recommender, items: Tensor, batch_size: int, device: torch.device
-) -> None:
-    """Refuses a batch that would not fit.
+    Returns:
+        About how many pieces a step is taken in.
 
     Raises:
         ConfigError: the estimate exceeds what is free; says what to lower.
     """
-    needed, free = training_bytes(recommender, items, batch_size), available_bytes(device)
+    parameters = sum(p.numel() * p.element_size() for p in recommender.parameters())
+    whole, piece = RowBudget(recommender, budget).step_bytes(items, batch_size)
+    needed, free = COPIES_OF_PARAMETERS * parameters + piece, available_bytes(device)
     if needed > free:
         raise ConfigError(
-            f"batch_size: found {batch_size:,}, whose training step needs about "
-            f"{needed / GIB:.1f} GiB ({_mean(recommender, items) / 2**20:.2f} MiB a row), expected "
-            f"at most the {free / GIB:.1f} GiB that are free on {device}; lower batch_size, "
-            "or the model's receptive field (model.K, model.H) and size (model.d)"
+            f"memory_budget: found {budget / GIB:.2f} GiB for a piece of a step; with the "
+            f"parameters, their gradients and Adam's moments "
+            f"({COPIES_OF_PARAMETERS * parameters / GIB:.2f} GiB) training needs about "
+            f"{needed / GIB:.2f} GiB, expected at most the {free / GIB:.2f} GiB that are free on "
+            f"{device}; lower memory_budget, batch_size, or the model's receptive field (model.K, "
+            "model.H) and size (model.d)"
         )
+    return math.ceil(whole / budget)
 
 
-def evaluation_batch_size(recommender: Recommender, items: Tensor, budget: int = GIB) -> int:
+def evaluation_batch_size(recommender: Recommender, items: Tensor, budget: float = GIB) -> int:
     """How many rows to score at once so that ``budget`` bytes are enough."""
-    return int(max(64, min(65_536, budget / max(1.0, _mean(recommender, items)))))
+    return int(max(64, min(65_536, budget / max(1.0, _mean(recommender.bytes_per_row(items))))))
 
 
-def _mean(recommender: Recommender, items: Tensor) -> float:
-    return float(recommender.bytes_per_row(items).double().mean())
+def _mean(values: Tensor) -> float:
+    return float(values.double().mean())

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from kgrec.data.batches import PointwiseBatch
 from kgrec.data.draws import generator
 from kgrec.errors import CheckpointError
 from kgrec.models.recommender import Recommender, rebuild
+from kgrec.training.memory import RowBudget
 from kgrec.training.metrics import CTRMetrics
+from kgrec.training.sparse_gradients import ask_for_sparse_gradients, average_sparse_gradients
 
 # Evaluation loaders, in the order in which the data module gives them.
 LOADERS = ("", "matched/")
@@ -24,7 +30,8 @@ LOADERS = ("", "matched/")
 class RecommenderModule(pl.LightningModule):
     """Wraps a recommender for a Trainer.
 
-    Optimisation is manual, so that one Lightning batch may later hold several steps.
+    Optimisation is manual, so that one Lightning batch may hold several steps, and a step several
+    pieces.
 
     Args:
         recommender: the model.
@@ -32,6 +39,8 @@ class RecommenderModule(pl.LightningModule):
         seed: of the run.
         dataset: plain facts on the data set, among them its fingerprint; kept in checkpoints.
         settings: how it is trained, plain; kept in checkpoints, because a run goes on as it began.
+        memory_budget: bytes that a step may need beside the parameters; a step that would need
+            more is taken in pieces.
     """
 
     def __init__(
@@ -41,6 +50,7 @@ class RecommenderModule(pl.LightningModule):
         seed: int,
         dataset: dict[str, Any],
         settings: dict[str, Any] | None = None,
+        memory_budget: float = math.inf,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -50,8 +60,13 @@ class RecommenderModule(pl.LightningModule):
         self.settings = settings or {}
         self.threshold = float("nan")  # best for F1 on the last validation
         self._optimizer = optimizer
+        self._budget = RowBudget(recommender, memory_budget)
+        self._tables: list[Tensor] = []
+        if getattr(getattr(optimizer, "func", None), "sparse_gradients", False):
+            self._tables = ask_for_sparse_gradients(self)
         self._encoded: Any = None
         self._loss_sum: Tensor | None = None
+        self._num_steps = 0
         self.metrics = nn.ModuleDict(
             {
                 _key(stage, loader): CTRMetrics(recommender.logits)
@@ -74,21 +89,46 @@ class RecommenderModule(pl.LightningModule):
     def on_train_epoch_start(self) -> None:
         """Lets the model draw anew what it samples."""
         self.recommender.resample(generator(self.seed, "neighbors", self.current_epoch))
-        self._loss_sum = torch.zeros((), device=self.device)
+        self._loss_sum, self._num_steps = torch.zeros((), device=self.device), 0
 
-    def training_step(self, batches: tuple[Any, ...], batch_idx: int) -> None:
-        """One step on one batch of each kind that the model's loss eats."""
-        optimizer = self.optimizers()
-        optimizer.zero_grad()  # type: ignore[union-attr]
-        loss = self.recommender.loss(*batches)
-        self.manual_backward(loss)
-        optimizer.step()  # type: ignore[union-attr]
+    def training_step(self, steps: list[tuple[Any, ...]], batch_idx: int) -> None:
+        """Optimiser steps, each on one batch of each kind that the model's loss eats.
+
+        Several of them share Lightning's cost of a call. On several devices there must be one, or
+        the replicas would drift apart between calls.
+        """
         assert self._loss_sum is not None
-        self._loss_sum += loss.detach()
+        for batches in steps:
+            self._loss_sum += self._step(batches)
         # Once an epoch: logging every step would cost more than the step.
         if self.trainer.is_last_batch:
-            mean = self._loss_sum / self.trainer.num_training_batches
-            self.log("train/loss", mean, on_step=False, on_epoch=True, batch_size=1)
+            loss = self._loss_sum / self._num_steps
+            self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=1)
+
+    def _step(self, batches: tuple[Any, ...]) -> Tensor:
+        """One step; returns its loss."""
+        optimizer = cast(LightningOptimizer, self.optimizers())
+        optimizer.zero_grad()
+        pieces = self._budget.cut(batches)
+        total = torch.zeros((), device=self.device)
+        for number, (piece, share) in enumerate(pieces):
+            loss = self.recommender.loss(*piece)
+            if share < 1:
+                loss = loss * share
+            with self._no_sync(number + 1 < len(pieces)):
+                self.manual_backward(loss)
+            total = loss.detach() if len(pieces) == 1 else total + loss.detach()
+        average_sparse_gradients(self._tables)
+        optimizer.step()
+        self._num_steps += 1
+        return total
+
+    def _no_sync(self, wanted: bool) -> AbstractContextManager[None]:
+        """Keeps replicas from averaging the gradients of a step that is not complete."""
+        model = self.trainer.strategy.model
+        if wanted and isinstance(model, DistributedDataParallel):
+            return model.no_sync()
+        return nullcontext()
 
     # -------------------------------------------------------------- evaluation
 

@@ -100,7 +100,7 @@ def test_a_user_who_rated_nearly_everything(protocol):
     undrawn = [e.count for e in dataset.account.entries if "could not be drawn" in e.what]
     assert sum(undrawn) > 0
     epochs = PointwiseEpochs(dataset.train, None, 1, 8, 0, lambda: 0)
-    assert sum(len(batch.users) for (batch,) in epochs) == epochs.num_rows
+    assert sum(len(batch.users) for [(batch,)] in epochs) == epochs.num_rows
 
 
 def test_too_few_rows_are_an_error():
@@ -156,7 +156,7 @@ class TestTrainingEpochs:
 
     def test_length_and_rows(self, dataset):
         epochs = self.epochs(dataset, ratio=2)
-        batches = [batch for (batch,) in epochs]
+        batches = [batch for [(batch,)] in epochs]
         assert len(batches) == len(epochs)
         assert sum(len(b.users) for b in batches) == epochs.num_rows == 3 * len(dataset.train)
         assert sum(int(b.labels.sum()) for b in batches) == len(dataset.train)
@@ -188,7 +188,7 @@ class TestTrainingEpochs:
         epochs = self.epochs(dataset)
         iterator = iter(epochs)
         epochs.epoch = lambda: 9
-        (batch,) = next(iterator)
+        [(batch,)] = next(iterator)
         assert torch.equal(batch.items, epochs.rows(9).items[:32])
 
     def test_a_user_with_every_item_gets_no_negative(self):

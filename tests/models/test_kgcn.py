@@ -208,8 +208,16 @@ def test_settings_that_cannot_work(settings, message):
 
 def test_bytes_per_row_counts_the_receptive_field():
     model = make("sum", 2, "all", "paper")
-    # Item 0 has neighbours 4, 5, 1 with 3, 3 and 2 neighbours; item 3 has none.
-    nodes = [1, 3, 8]
-    expected = 100 * sum(nodes) + 24 * D * (2 * nodes[0] + nodes[1])
+    # Item 0 has neighbours 4, 5, 1 of 2, 2 and 1 relations; item 3
+    # has none.
+    nodes, reads = [1, 3], 5
+    expected = 100 * (sum(nodes) + reads) + 24 * D * (2 * nodes[0] + nodes[1])
     found = model.bytes_per_row(torch.tensor([0, 3]))
     assert found.tolist() == [expected, 100 + 24 * D * 2]
+
+
+def test_bytes_per_row_counts_an_entity_once_a_level():
+    model = make("sum", 6, 4, "paper")  # walks of 4^5 on 7 entities
+    per_level = [24 * D * (6 - h) + 100 for h in range(6)]
+    most = sum(ENTITIES * level for level in per_level) + 100 * ENTITIES * 4
+    assert float(model.bytes_per_row(torch.tensor([0]))) <= most

@@ -1,13 +1,14 @@
 import pytest
 import torch
-from conftest import small
+from conftest import Train, small
 
+from kgrec.data.batches import PointwiseBatch
 from kgrec.data.protocols import paper
 from kgrec.data.splits import RandomSplit
 from kgrec.errors import ConfigError
 from kgrec.models.controls import Popularity
 from kgrec.models.kgcn import KGCN
-from kgrec.training.memory import check_memory, evaluation_batch_size, training_bytes
+from kgrec.training.memory import RowBudget, check_memory, evaluation_batch_size, parse_bytes
 
 
 @pytest.fixture
@@ -15,25 +16,90 @@ def dataset():
     return paper(small(), RandomSplit())
 
 
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [(1000, 1000), ("1000", 1000), ("4 GB", 4 * 10**9), ("1.5gib", 1.5 * 2**30), ("2MB", 2e6)],
+)
+def test_sizes_are_read(size, expected):
+    assert parse_bytes(size) == expected
+
+
+@pytest.mark.parametrize("size", ["many", "4 TBB", 0, "-1", True, None])
+def test_other_sizes_are_refused(size):
+    with pytest.raises(ConfigError, match=r"memory_budget: found .*, expected bytes, such as 4 GB"):
+        parse_bytes(size)
+
+
 def test_more_hops_and_neighbours_need_more(dataset):
     items = dataset.train.items
     needs = [
-        training_bytes(KGCN.from_dataset(dataset, K=K, H=H), items, 100)
+        float(KGCN.from_dataset(dataset, K=K, H=H).bytes_per_row(items).mean())
         for K, H in ((2, 1), (4, 1), (4, 2), (8, 3))
     ]
     assert needs == sorted(needs)
     assert needs[-1] > 10 * needs[0]
 
 
-def test_a_batch_that_cannot_fit_says_what_to_lower(dataset, monkeypatch):
-    model = KGCN.from_dataset(dataset, K=8, H=2)
+def test_what_cannot_fit_even_in_pieces_says_what_to_lower(dataset, monkeypatch):
+    model, items = KGCN.from_dataset(dataset, K=8, H=2), dataset.train.items
     device = torch.device("cpu")
-    check_memory(model, dataset.train.items, 100, device)
+    check_memory(model, items, 100, 1e9, device)
     monkeypatch.setattr("kgrec.training.memory.available_bytes", lambda _: 2**20)
+    check_memory(model, items, 100, 2**16, device)  # in pieces it does
     with pytest.raises(
-        ConfigError, match=r"batch_size: found 100, .* lower batch_size, or .*model\.K"
+        ConfigError, match=r"memory_budget: found .* lower memory_budget, batch_size, or .*model\.K"
     ):
-        check_memory(model, dataset.train.items, 100, device)
+        check_memory(model, items, 100, 1e9, device)
+
+
+def batch(dataset, rows: int = 100) -> PointwiseBatch:
+    draw = torch.Generator().manual_seed(0)
+    users = torch.randint(dataset.num_users, (rows,), generator=draw)
+    items = torch.randint(dataset.num_items, (rows,), generator=draw)
+    return PointwiseBatch(users, items, torch.rand(rows, generator=draw).round())
+
+
+@pytest.mark.parametrize("K", [3, "all"])
+def test_pieces_are_within_the_budget_and_add_up(dataset, K):
+    model = KGCN.from_dataset(dataset, K=K, H=2).double()
+    whole = batch(dataset)
+    needed = model.bytes_per_row(whole.items)
+    budget = float(needed.sum()) / 7
+    pieces = RowBudget(model, budget).cut((whole,))
+    assert 7 <= len(pieces) <= 9
+    assert sum(share for _, share in pieces) == pytest.approx(1)
+    rows = [piece for (piece,), _ in pieces]
+    for name in PointwiseBatch._fields:
+        assert torch.equal(torch.cat([getattr(p, name) for p in rows]), getattr(whole, name))
+    for piece in rows:
+        assert model.bytes_per_row(piece.items).sum() <= budget + needed.max()
+    model.loss(whole).backward()
+    expected = [p.grad for p in model.parameters()]
+    model.zero_grad()
+    for piece, share in pieces:
+        (model.loss(*piece) * share).backward()
+    for found, wanted in zip(model.parameters(), expected, strict=True):
+        torch.testing.assert_close(found.grad, wanted)
+
+
+def test_a_step_within_the_budget_is_left_whole(dataset):
+    whole = (batch(dataset),)
+    assert RowBudget(KGCN.from_dataset(dataset), 1e12).cut(whole) == [(whole, 1.0)]
+
+
+def test_a_budget_of_nothing_takes_rows_one_by_one(dataset):
+    pieces = RowBudget(KGCN.from_dataset(dataset), 1.0).cut((batch(dataset),))
+    assert [len(piece.items) for (piece,), _ in pieces] == [1] * 100
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "lazy_adam"])
+def test_training_in_pieces_is_training(optimizer, train: Train):
+    whole = train(f"optimizer={optimizer}", folder="whole")
+    pieces = train(f"optimizer={optimizer}", "memory_budget=200KB", folder="pieces")
+    assert (whole.code, pieces.code) == (0, 0), pieces.out
+    assert "pieces" in pieces.out
+    assert pieces.metrics["test/auc"] == pytest.approx(whole.metrics["test/auc"], abs=2e-3)
+    assert pieces.metrics["test/auc"] != 0.5
 
 
 def test_evaluation_takes_as_many_rows_as_fit(dataset):

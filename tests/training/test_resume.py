@@ -12,6 +12,7 @@ def state(run) -> dict[str, torch.Tensor]:
 SETTINGS = {
     "resampled": ["epochs=6"],
     "static": ["epochs=6", "negatives=static", "model.K=2"],
+    "lazy": ["epochs=6", "optimizer=lazy_adam"],
     "neighbours anew": ["epochs=6", "model.K=2", "model.neighbors=resampled"],
 }
 
@@ -102,3 +103,19 @@ def test_after_ctrl_c_it_says_how_to_go_on(train: Train, monkeypatch):
     resumed, whole = train("epochs=4", f"ckpt_path={last}"), train("epochs=4", folder="whole")
     assert resumed.code == 0, resumed.out + resumed.err
     assert resumed.metrics["test/auc"] == whole.metrics["test/auc"]
+
+
+def test_how_many_steps_share_a_call_does_not_matter(train: Train):
+    settings = ["batch_size=64", "epochs=3"]
+    one = train(*settings, "steps_per_call=1", folder="one")
+    five = train(*settings, "steps_per_call=5", folder="five")
+    chosen = train(*settings, folder="chosen")
+    for other in (five, chosen):
+        assert {k for k in state(one) if not torch.equal(state(one)[k], state(other)[k])} == set()
+    steps = [torch.load(r.folder / "checkpoints" / "last.ckpt")["global_step"] for r in (one, five)]
+    assert steps[0] == steps[1] > 3  # optimiser steps, however they are served
+
+
+def test_limits_of_the_trainer_count_steps(train: Train):
+    run = train("batch_size=64", "epochs=1", "+trainer.limit_train_batches=3")
+    assert torch.load(run.folder / "checkpoints" / "last.ckpt")["global_step"] == 3

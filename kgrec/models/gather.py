@@ -1,0 +1,142 @@
+"""Reading rows of a table, one by one and in weighted sums, with gradients at the same price.
+
+PyTorch's own backward of ``embedding_bag`` adds one row at a time into a gradient of the whole
+table. Here the backward is a weighted sum as well: sort the reads by the row they read, and every
+row's gradient is the sum over one segment. Where asked for, the gradient is a sparse tensor of
+the rows that were read, each once.
+
+Shapes: N rows of the table, n bags, m reads in all bags, d numbers a row.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+
+class Bags(NamedTuple):
+    """Which rows are summed, and how much each weighs.
+
+    Attributes:
+        rows: (n, L) int64, L reads a bag; or (m,) with ``offsets``.
+        offsets: (n + 1,) int64, where each bag begins in ``rows``; or None.
+        weights: float of the shape of ``rows``; None: all weigh 1.
+    """
+
+    rows: Tensor
+    offsets: Tensor | None = None
+    weights: Tensor | None = None
+
+    def spread(self, values: Tensor) -> Tensor:
+        """What belongs to each bag (n,), for every read of it: the shape of ``rows``."""
+        if self.offsets is None:
+            return values[:, None].expand(self.rows.shape)
+        return values.repeat_interleave(self.offsets.diff())
+
+    def sums(self, table: Tensor) -> Tensor:
+        """(n, d) Σ weight · row over each bag, by PyTorch's own kernel; table (N, d)."""
+        return F.embedding_bag(
+            self.rows,
+            table,
+            self.offsets,
+            mode="sum",
+            per_sample_weights=self.weights,
+            include_last_offset=self.offsets is not None,
+        )
+
+
+def weighted_sums(table: Tensor, bags: Bags) -> Tensor:
+    """(n, d) Σ weight · table[row] over each bag; differentiable in table and weights.
+
+    Args:
+        table: (N, d).
+        bags: what to read.
+    """
+    return read(table, None, bags)[1]
+
+
+def read(
+    table: Tensor, rows: Tensor | None, bags: Bags, sparse: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Single rows and weighted sums of one table, with one gradient for both.
+
+    Args:
+        table: (N, d).
+        rows: (k,) int64, rows to read as they are; None: none.
+        bags: rows to read in sums.
+        sparse: whether the table's gradient is a coalesced sparse tensor of the rows read.
+
+    Returns:
+        (k, d) rows and (n, d) sums; differentiable in the table and in the bags' weights.
+    """
+    if sparse and table.requires_grad and torch.is_grad_enabled():
+        summed = bags.rows.flatten()
+        reads = summed if rows is None else torch.cat([rows, summed])
+        touched, reads = torch.unique(reads, return_inverse=True)
+        table = cast(Tensor, _Rows.apply(table, touched))  # type: ignore[no-untyped-call]
+        rows = None if rows is None else reads[: len(rows)]
+        bags = bags._replace(rows=reads[len(reads) - len(summed) :].view(bags.rows.shape))
+    fixed = table.detach()
+    single = fixed.new_empty(0, table.shape[1]) if rows is None else F.embedding(rows, fixed)
+    sums = bags.sums(fixed)  # autograd sees the weights here, and the table below
+    if not (table.requires_grad and torch.is_grad_enabled()):
+        return single, sums
+    weights = None if bags.weights is None else bags.weights.detach()
+    args = (single, sums, table, rows, bags._replace(weights=weights))
+    return cast(tuple[Tensor, Tensor], _Read.apply(*args))  # type: ignore[no-untyped-call]
+
+
+class _Rows(torch.autograd.Function):
+    """Distinct rows of a table, whose gradient is a coalesced sparse tensor."""
+
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, rows: Tensor) -> Tensor:
+        ctx.rows, ctx.shape = rows, table.shape
+        return table.index_select(0, rows)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        rows = ctx.rows[None]
+        return torch.sparse_coo_tensor(
+            rows, grad, ctx.shape, is_coalesced=True, check_invariants=False
+        ), None
+
+
+class _Read(torch.autograd.Function):
+    """Hands its first two arguments through, and the table its gradient."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, single: Tensor, sums: Tensor, table: Tensor, rows: Tensor | None, bags: Bags
+    ) -> tuple[Tensor, Tensor]:
+        ctx.rows, ctx.bags, ctx.shape = rows, bags, table.shape
+        return single.view_as(single), sums.view_as(sums)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, single: Tensor, sums: Tensor) -> tuple[Tensor | None, ...]:
+        rows, bags, (num_rows, d) = ctx.rows, ctx.bags, ctx.shape
+        reads = bags.rows.flatten()
+        narrow = reads.int() if num_rows < 2**31 else reads  # half the bytes to sort
+        found, order = narrow.sort(stable=True)
+        bag = bags.spread(torch.arange(len(sums), device=order.device)).flatten()[order]
+        weights = None if bags.weights is None else bags.weights.flatten()[order]
+        if len(reads) >= num_rows:
+            counts = torch.bincount(reads, minlength=num_rows)
+            grad = Bags(bag, _offsets(counts), weights).sums(sums)
+        else:  # bags without a read cost time too
+            touched, counts = torch.unique_consecutive(found, return_counts=True)
+            grad = sums.new_zeros(num_rows, d)
+            grad.index_copy_(0, touched.long(), Bags(bag, _offsets(counts), weights).sums(sums))
+        if rows is not None:
+            grad.index_add_(0, rows, single)
+        return None, sums, grad, None, None
+
+
+def _offsets(counts: Tensor) -> Tensor:
+    return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
