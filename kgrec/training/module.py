@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 
 from kgrec.data.batches import PointwiseBatch
 from kgrec.data.draws import generator
-from kgrec.errors import CheckpointError
+from kgrec.errors import CheckpointError, ConfigError
 from kgrec.models.recommender import Recommender, rebuild
 from kgrec.training.memory import RowBudget
 from kgrec.training.metrics import CTRMetrics
@@ -98,6 +98,8 @@ class RecommenderModule(pl.LightningModule):
         the replicas would drift apart between calls.
         """
         assert self._loss_sum is not None
+        if len(steps) > 1 and self.trainer.world_size > 1:
+            raise ConfigError(f"steps_per_call: found {len(steps)}, expected 1 on several devices")
         for batches in steps:
             self._loss_sum += self._step(batches)
         # Once an epoch: logging every step would cost more than the step.
