@@ -41,7 +41,6 @@ WHOLE_NUMBERS = {
     "batch_size": (1, False),
     "eval_batch_size": (1, True),
     "steps_per_call": (1, True),
-    "threads": (1, True),
 }
 
 
@@ -69,6 +68,9 @@ def check(cfg: DictConfig) -> None:
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             expected = f"an integer >= {least}" + (", or null" if nullable else "")
             raise ConfigError(f"{key}: found {value!r}, expected {expected}")
+    threads = cfg.threads
+    if threads not in (None, "auto") and (type(threads) is not int or threads < 1):
+        raise ConfigError(f"threads: found {threads!r}, expected an integer >= 1, auto, or null")
     _check_values(cfg)
     for group, keys in KEYS.items():
         unknown = sorted(set(map(str, cfg[group])) - set(keys))

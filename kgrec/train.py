@@ -32,7 +32,12 @@ from kgrec.models.controls import AllPositive, Popularity, PopularityBalance, Un
 from kgrec.models.recommender import Recommender
 from kgrec.training.callbacks import EpochLog
 from kgrec.training.console import dataset_tables, results_table
-from kgrec.training.memory import check_memory, evaluation_batch_size, parse_bytes
+from kgrec.training.memory import (
+    check_memory,
+    evaluation_batch_size,
+    parse_bytes,
+    threads_for,
+)
 from kgrec.training.module import (
     RecommenderModule,
     check_checkpoint,
@@ -92,7 +97,7 @@ def run(cfg: DictConfig) -> float:
     folder, choices = Path(cfg.paths.run), HydraConfig.get().runtime.choices
     if (folder / "metrics.json").exists():
         raise ConfigError(f"hydra.run.dir: found a finished run in {folder}, expected a new folder")
-    if cfg.threads is not None:
+    if isinstance(cfg.threads, int):
         torch.set_num_threads(cfg.threads)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
 
@@ -143,9 +148,11 @@ def check_before_training(cfg: DictConfig, module: RecommenderModule, dataset: R
     """
     recommender = module.recommender
     if recommender.trainable:
+        items, budget = dataset.train.items, parse_bytes(cfg.memory_budget)
+        if cfg.threads == "auto":
+            torch.set_num_threads(threads_for(recommender, items, cfg.batch_size))
         device = make_trainer(cfg, []).strategy.root_device
-        budget = parse_bytes(cfg.memory_budget)
-        pieces = check_memory(recommender, dataset.train.items, cfg.batch_size, budget, device)
+        pieces = check_memory(recommender, items, cfg.batch_size, budget, device)
         if pieces > 1:
             log.info("memory_budget: a step is taken in about %d pieces", pieces)
     if cfg.ckpt_path is not None:

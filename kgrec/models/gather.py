@@ -17,6 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+# Numbers in a table that is sooner zeroed for PyTorch's own backward than its reads are sorted.
+SMALL_TABLE = 2**18
+
 
 class Bags(NamedTuple):
     """Which rows are summed, and how much each weighs.
@@ -80,6 +83,9 @@ def read(
         table = cast(Tensor, _Rows.apply(table, touched))  # type: ignore[no-untyped-call]
         rows = None if rows is None else reads[: len(rows)]
         bags = bags._replace(rows=reads[len(reads) - len(summed) :].view(bags.rows.shape))
+    elif table.numel() <= SMALL_TABLE and bags.rows.numel() <= table.shape[0]:
+        single = table[:0] if rows is None else F.embedding(rows, table)
+        return single, bags.sums(table)
     fixed = table.detach()
     single = fixed.new_empty(0, table.shape[1]) if rows is None else F.embedding(rows, fixed)
     sums = bags.sums(fixed)  # autograd sees the weights here, and the table below

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from typing import Any
 
@@ -17,6 +18,9 @@ from kgrec.models.recommender import Recommender
 GIB = 2**30
 # Parameter, gradient and Adam's two moments.
 COPIES_OF_PARAMETERS = 4
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+# Bytes of a step that a second thread speeds up by more than it disturbs (docs/performance.md).
+WORTH_SHARING = 2**23
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
@@ -31,6 +35,18 @@ def parse_bytes(size: int | str) -> int:
     if isinstance(size, bool) or match is None or float(match[1]) == 0:
         raise ConfigError(f"memory_budget: found {size!r}, expected bytes, such as 4 GB or 500 MiB")
     return int(float(match[1]) * _UNITS[match[2] or ""])
+
+
+def threads_for(recommender: Recommender, items: Tensor, batch_size: int) -> int:
+    """One CPU thread for steps too small to share, every core for others.
+
+    Args:
+        recommender: the model.
+        items: (n,) items as training meets them.
+        batch_size: rows a step.
+    """
+    whole, _ = RowBudget(recommender, math.inf).step_bytes(items, batch_size)
+    return CORES if whole >= WORTH_SHARING else 1
 
 
 def available_bytes(device: torch.device) -> int:

@@ -47,7 +47,11 @@ def by_hand(table: torch.Tensor, found: Bags) -> torch.Tensor:
 @pytest.mark.parametrize("ragged", [False, True])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("singles", [False, True])
-def test_values_and_gradients_equal_a_loop(sparse, num_rows, ragged, weighted, singles):
+@pytest.mark.parametrize("small", [0, 2**18])
+def test_values_and_gradients_equal_a_loop(
+    sparse, num_rows, ragged, weighted, singles, small, monkeypatch
+):
+    monkeypatch.setattr("kgrec.models.gather.SMALL_TABLE", small)
     torch.manual_seed(0)
     table = torch.randn(num_rows, D, dtype=torch.float64, requires_grad=True)
     found = bags(ragged, weighted)
@@ -79,7 +83,9 @@ def test_values_and_gradients_equal_a_loop(sparse, num_rows, ragged, weighted, s
         torch.testing.assert_close(a.to_dense(), b)
 
 
-def test_a_part_that_the_loss_leaves_out_gets_no_gradient():
+@pytest.mark.parametrize("small", [0, 2**18])
+def test_a_part_that_the_loss_leaves_out_gets_no_gradient(small, monkeypatch):
+    monkeypatch.setattr("kgrec.models.gather.SMALL_TABLE", small)
     table = torch.randn(N, D, requires_grad=True)
     single, _ = read(table, torch.tensor([1]), bags(False, False))
     single.sum().backward()

@@ -8,7 +8,13 @@ from kgrec.data.splits import RandomSplit
 from kgrec.errors import ConfigError
 from kgrec.models.controls import Popularity
 from kgrec.models.kgcn import KGCN
-from kgrec.training.memory import RowBudget, check_memory, evaluation_batch_size, parse_bytes
+from kgrec.training.memory import (
+    RowBudget,
+    check_memory,
+    evaluation_batch_size,
+    parse_bytes,
+    threads_for,
+)
 
 
 @pytest.fixture
@@ -100,6 +106,14 @@ def test_training_in_pieces_is_training(optimizer, train: Train):
     assert "pieces" in pieces.out
     assert pieces.metrics["test/auc"] == pytest.approx(whole.metrics["test/auc"], abs=2e-3)
     assert pieces.metrics["test/auc"] != 0.5
+
+
+def test_small_steps_run_on_one_thread_and_large_ones_on_all(dataset, monkeypatch):
+    monkeypatch.setattr("kgrec.training.memory.CORES", 6)
+    model = KGCN.from_dataset(dataset, K=8, H=2)
+    items = dataset.train.items.repeat(50)
+    assert threads_for(model, items, 100) == 1
+    assert threads_for(model, items, 10_000) == 6
 
 
 def test_evaluation_takes_as_many_rows_as_fit(dataset):

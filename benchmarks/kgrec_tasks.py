@@ -1,0 +1,105 @@
+"""What benchmarks/speed.py times of kgrec; one task a process, JSON in and out."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+import warnings
+from typing import Any
+
+import torch
+from common import compose, load_dataset
+
+
+def epochs(task: dict[str, Any]) -> dict[str, Any]:
+    """Seconds of training epochs through ``trainer.fit``."""
+    import pytorch_lightning as pl
+    from hydra.utils import instantiate
+
+    from kgrec.data.datamodule import KGDataModule
+    from kgrec.training.callbacks import EpochLog
+    from kgrec.training.module import RecommenderModule
+
+    dataset, cfg = load_dataset(task["overrides"]), compose(task["overrides"])
+    pl.seed_everything(0, verbose=False)
+    model, clock = instantiate(cfg.model, dataset), EpochLog()
+    data = KGDataModule(dataset, cfg.batch_size, 65_536, seed=0, steps_per_call=None)
+    trainer = pl.Trainer(
+        accelerator="cpu", devices=1, max_epochs=task["count"], logger=False, callbacks=[clock],
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )  # fmt: skip
+    trainer.fit(RecommenderModule(model, instantiate(cfg.optimizer), 0, {}), datamodule=data)
+    return {"seconds": clock.seconds, "rows": data.train_batches.num_rows}
+
+
+def steps(task: dict[str, Any]) -> dict[str, Any]:
+    """Seconds of training steps in a bare loop, and the peak memory of the process."""
+    import resource
+
+    from hydra.utils import instantiate
+
+    from kgrec.data.batches import PointwiseEpochs
+    from kgrec.training.memory import RowBudget
+
+    dataset, cfg = load_dataset(task["overrides"]), compose(task["overrides"])
+    torch.manual_seed(0)
+    model = instantiate(cfg.model, dataset)
+    if "port" in task:
+        from port import GatherEverything
+
+        model = GatherEverything(model)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
+    budget = (
+        RowBudget(model, task.get("memory_budget", float("inf"))) if "port" not in task else None
+    )
+    found: list[float] = []
+    for [(batch,)] in PointwiseEpochs(dataset.train, None, 1, cfg.batch_size, 0, lambda: 0):
+        begin = time.perf_counter()
+        optimizer.zero_grad()
+        pieces = [((batch,), 1.0)] if budget is None else budget.cut((batch,))
+        for piece, share in pieces:
+            (model.loss(*piece) * share).backward()
+        optimizer.step()
+        found.append(time.perf_counter() - begin)
+        if len(found) > task["count"]:
+            break
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    return {"seconds": found[1:], "peak_gb": peak, "pieces": len(pieces)}
+
+
+def rank(task: dict[str, Any]) -> dict[str, Any]:
+    """Seconds in which the best 20 of all items are found, for the first ``count`` users."""
+    from hydra.utils import instantiate
+
+    from kgrec.evaluation.topk import top_k
+
+    dataset, cfg = load_dataset(task["overrides"]), compose(task["overrides"])
+    model = instantiate(cfg.model, dataset)
+    users = torch.arange(min(task["count"], dataset.num_users))
+    port = None
+    if "port" in task:
+        from port import GatherEverything
+
+        port = GatherEverything(model)
+    with torch.no_grad():
+        begin = time.perf_counter()
+        if port is not None:
+            items = torch.arange(dataset.num_items)
+            for user in users:
+                port.score(user.expand(dataset.num_items), items).topk(20)
+        else:
+            encoded = model.encode()
+            top_k(lambda some: model.score_all(some, encoded), users, 20, dataset.num_items)
+        seconds = time.perf_counter() - begin
+    return {"seconds": [seconds], "users": len(users), "items": dataset.num_items}
+
+
+if __name__ == "__main__":
+    warnings.filterwarnings("ignore")
+    logging.disable(logging.INFO)
+    torch.set_num_threads(1)
+    asked = json.loads(sys.argv[1])
+    print(json.dumps({"epochs": epochs, "steps": steps, "rank": rank}[asked["task"]](asked)))
