@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
+KILO = 1 if sys.platform == "darwin" else 1024  # what ru_maxrss counts in
 CORE = min(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
 
 
@@ -41,6 +42,13 @@ def run_alone(script: str, task: dict[str, Any], python: str = sys.executable) -
         raise SystemExit(f"{script} {task}: {done.stderr[-2000:]}")
     found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return found
+
+
+def peak_gigabytes() -> float:
+    """Most memory that this process ever held."""
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KILO / 1e9
 
 
 def compose(overrides: Sequence[str]) -> Any:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import resource
 import shutil
 import sys
 import time
@@ -18,7 +17,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from common import compose, load_dataset, machine, markdown, run_alone, write
+from common import compose, load_dataset, machine, markdown, peak_gigabytes, run_alone, write
 
 STAGES = {
     "prepare": "raw files to ready",
@@ -83,8 +82,8 @@ def stage(task: dict[str, Any]) -> dict[str, Any]:
 
 
 def _found(begin: float, factor: float = 1.0, **more: Any) -> dict[str, Any]:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    return {"seconds": factor * (time.perf_counter() - begin), "gigabytes": peak, **more}
+    seconds = factor * (time.perf_counter() - begin)
+    return {"seconds": seconds, "gigabytes": peak_gigabytes(), **more}
 
 
 def draw(found: dict[str, dict[str, Any]], path: Path) -> None:

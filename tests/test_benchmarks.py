@@ -19,6 +19,7 @@ BENCHMARKS = {
     "roofline": ["--toy"],
     "scale": ["--scales", "0.03"],
     "start": ["--toy", "--rounds", "1"],
+    "choices": ["--toy", "--rounds", "1"],
 }
 
 

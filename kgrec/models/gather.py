@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 # Numbers in a table that is sooner zeroed for PyTorch's own backward than its reads are sorted.
-SMALL_TABLE = 2**18
+SMALL_TABLE = 3 * 2**16
 
 
 class Bags(NamedTuple):

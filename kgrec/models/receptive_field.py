@@ -22,7 +22,7 @@ from torch import Tensor
 from kgrec.data.knowledge_graph import Neighborhood
 from kgrec.models.gather import Bags
 
-# From so many sampled neighbours on, grouping them pays (benchmarks/step.py).
+# From so many sampled neighbours on, grouping them pays (benchmarks/choices.py).
 GROUP_FROM_K = 24
 
 

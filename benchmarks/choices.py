@@ -1,0 +1,136 @@
+"""What the constants in the code rest on: each alternative timed on both sides of its threshold.
+
+``python benchmarks/choices.py`` times training steps of KGCN on movie-100k, on one core unless it
+says otherwise:
+
+- ``GROUP_FROM_K``: neighbours in a table, or those of one relation together;
+- ``SMALL_TABLE``: PyTorch's dense gradient of a table, or ours from sorted reads;
+- ``WORTH_SHARING``: one thread, or every core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from common import CORE, load_dataset, machine, markdown, write
+
+from kgrec.data.batches import PointwiseBatch, PointwiseEpochs
+from kgrec.models import gather, receptive_field
+from kgrec.models.kgcn import KGCN
+from kgrec.training import memory
+
+
+def batches(dataset: Any, size: int, count: int) -> list[PointwiseBatch]:
+    """The first batches of training."""
+    epochs = PointwiseEpochs(dataset.train, None, 1, size, 0, lambda: 0)
+    return [batch for [(batch,)] in epochs][:count]
+
+
+def milliseconds(model: KGCN, data: list[PointwiseBatch], rounds: int) -> float:
+    """The median forward and backward pass."""
+    seconds = []
+    for batch in data * rounds:
+        begin = time.perf_counter()
+        model.zero_grad()
+        model.loss(batch).backward()
+        seconds.append(time.perf_counter() - begin)
+    return 1e3 * statistics.median(seconds[1:])
+
+
+def views(dataset: Any, rounds: int) -> list[list[str]]:
+    """Both views of K sampled neighbours."""
+    rows, data = [], batches(dataset, 1024, 3)
+    for H in (1, 2):
+        for K in (8, 16, 24, 32, 64):
+            found = []
+            for threshold in (10**9, 0):  # a table, grouped
+                receptive_field.GROUP_FROM_K = threshold
+                torch.manual_seed(0)
+                found.append(milliseconds(KGCN.from_dataset(dataset, K=K, H=H), data, rounds))
+            rows.append([f"H={H}, K={K}", *(f"{x:.1f}" for x in found)])
+    return rows
+
+
+def tables(dataset: Any, rounds: int) -> list[list[str]]:
+    """Both gradients of an embedding table."""
+    rows = []
+    for entities in (2**10, 2**12, 2**13, 10_000, 2**14, 2**16, 2**18):
+        found = []
+        reads = torch.randint(entities, (128, 8))
+        items = torch.randint(entities, (128,))
+        weights = torch.rand(128, 8, requires_grad=True)
+        for threshold in (10**12, 0):  # PyTorch's, ours
+            gather.SMALL_TABLE = threshold
+            table = torch.rand(entities, 16, requires_grad=True)
+            seconds = []
+            for _ in range(20 * rounds):
+                begin = time.perf_counter()
+                table.grad = None
+                single, sums = gather.read(table, items, gather.Bags(reads, None, weights))
+                (single.sum() + sums.sum()).backward()
+                seconds.append(time.perf_counter() - begin)
+            found.append(1e3 * statistics.median(seconds[1:]))
+        rows.append([f"{entities * 16:,}", *(f"{x:.2f}" for x in found)])
+    return rows
+
+
+def threads(dataset: Any, rounds: int) -> list[list[str]]:
+    """One thread, and every core."""
+    rows = []
+    for size in (64, 256, 1024, 4096, 16384):
+        torch.manual_seed(0)
+        model, found = KGCN.from_dataset(dataset, K=8, H=2), []
+        needed, _ = memory.RowBudget(model, float("inf")).step_bytes(dataset.train.items, size)
+        data = batches(dataset, size, 3)
+        for number in (1, memory.CORES):
+            torch.set_num_threads(number)
+            found.append(milliseconds(model, data, rounds))
+        rows.append([f"{needed / 2**20:.1f}", *(f"{x:.1f}" for x in found)])
+    return rows
+
+
+def main() -> None:
+    """Reads the arguments, measures, prints."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--toy", action="store_true", help="small synthetic data")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--out", type=Path, default=Path("logs/benchmarks"))
+    args = parser.parse_args()
+    group, small, sharing = (
+        receptive_field.GROUP_FROM_K, gather.SMALL_TABLE, memory.WORTH_SHARING
+    )  # fmt: skip
+    name = "synthetic" if args.toy else "movie-100k"
+    dataset = load_dataset([f"dataset={name}", f"paths.data={Path('data').resolve()}"])
+    cores = os.sched_getaffinity(0) if CORE is not None else None
+    if CORE is not None:
+        os.sched_setaffinity(0, {CORE})
+    torch.set_num_threads(1)
+    found = {
+        f"ms a step, by K (GROUP_FROM_K = {group})": (
+            ["", "a table of K", "grouped by relation"], views(dataset, args.rounds)
+        ),
+        f"ms a read of 128 rows and sums of 8, by numbers in the table (SMALL_TABLE = {small:,})": (
+            ["", "PyTorch's gradient", "ours"], tables(dataset, args.rounds)
+        ),
+    }  # fmt: skip
+    if cores is not None:
+        os.sched_setaffinity(0, cores)
+    receptive_field.GROUP_FROM_K, gather.SMALL_TABLE = group, small
+    found[f"ms a step, by MiB that it needs (WORTH_SHARING = {sharing / 2**20:g} MiB)"] = (
+        ["", "one thread", f"{memory.CORES} threads"], threads(dataset, args.rounds)
+    )  # fmt: skip
+    table = "\n\n".join(
+        markdown([title, *header[1:]], rows) for title, (header, rows) in found.items()
+    )
+    print(f"\n{table}")
+    write(args.out, "choices", {"machine": machine(), "tables": found}, table)
+
+
+if __name__ == "__main__":
+    main()
