@@ -5,13 +5,15 @@ says otherwise:
 
 - ``GROUP_FROM_K``: neighbours in a table, or those of one relation together;
 - ``SMALL_TABLE``: PyTorch's dense gradient of a table, or ours from sorted reads;
-- ``WORTH_SHARING``: one thread, or every core.
+- ``WORTH_SHARING``: one thread, or every core;
+- what is not done: ``torch.compile`` of the step, bf16 in the ranking.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import statistics
 import time
 from pathlib import Path
@@ -21,6 +23,7 @@ import torch
 from common import CORE, load_dataset, machine, markdown, write
 
 from kgrec.data.batches import PointwiseBatch, PointwiseEpochs
+from kgrec.evaluation.topk import top_k
 from kgrec.models import gather, receptive_field
 from kgrec.models.kgcn import KGCN
 from kgrec.training import memory
@@ -95,6 +98,49 @@ def threads(dataset: Any, rounds: int) -> list[list[str]]:
     return rows
 
 
+def compiled(dataset: Any, rounds: int) -> list[list[str]]:
+    """The step as it is, and through torch.compile; its shapes change from batch to batch."""
+    rows = []
+    if shutil.which(os.environ.get("CXX", "g++")) is None:
+        return [["not measured: no C++ compiler", "", "", ""]]
+    for H, size in ((1, 128), (1, 1024), (2, 1024)):
+        torch.manual_seed(0)
+        model, data = KGCN.from_dataset(dataset, K=8, H=H, d=16), batches(dataset, size, 10)
+        eager = milliseconds(model, data, rounds)
+        model.loss = torch.compile(model.loss, dynamic=True)  # type: ignore[method-assign]
+        begin = time.perf_counter()
+        milliseconds(model, data, 1)  # compiles
+        first = time.perf_counter() - begin
+        steady = milliseconds(model, data, rounds)
+        rows.append([f"H={H}, batch {size}", f"{eager:.1f}", f"{steady:.1f}", f"{first:.0f}"])
+    return rows
+
+
+def bf16(dataset: Any, rounds: int) -> list[list[str]]:
+    """Ranking all items for all users in float32 and under autocast to bf16."""
+    rows = []
+    for H in (1, 2):
+        torch.manual_seed(0)
+        model, users = KGCN.from_dataset(dataset, K=8, H=H), torch.arange(dataset.num_users)
+        seconds: dict[bool, float] = {}
+        found: dict[bool, torch.Tensor] = {}
+        for enabled in (False, True):
+            begin = time.perf_counter()
+            with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+                encoded = model.encode()
+                found[enabled] = top_k(
+                    lambda some, e=encoded, m=model: m.score_all(some, e).float(),
+                    users, 20, dataset.num_items,
+                )[1]  # fmt: skip
+            seconds[enabled] = time.perf_counter() - begin
+        same = [
+            len(set(a) & set(b)) for a, b in zip(*(x.tolist() for x in found.values()), strict=True)
+        ]
+        overlap = sum(same) / (20 * len(same))
+        rows.append([f"H={H}", *(f"{1e3 * s:.0f}" for s in seconds.values()), f"{overlap:.2f}"])
+    return rows
+
+
 def main() -> None:
     """Reads the arguments, measures, prints."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -117,6 +163,13 @@ def main() -> None:
         ),
         f"ms a read of 128 rows and sums of 8, by numbers in the table (SMALL_TABLE = {small:,})": (
             ["", "PyTorch's gradient", "ours"], tables(dataset, args.rounds)
+        ),
+        "ms a step, compiled or not": (
+            ["", "as it is", "torch.compile", "s to compile"], compiled(dataset, args.rounds)
+        ),
+        "ms to rank all items for all users": (
+            ["", "float32", "bf16", "share of the top 20 that is the same"],
+            bf16(dataset, args.rounds),
         ),
     }  # fmt: skip
     if cores is not None:
