@@ -34,6 +34,8 @@ USERS = {"cpu": 256, "cuda": 4096}
 BLOCK_FLOATS = {"cpu": 2**20, "cuda": 2**26}
 # What all layers may hold for a block of users, in bytes.
 LAYER_BYTES = {"cpu": 2**25, "cuda": 2**31}
+# Multiplications that an edge costs as much as, which is read at random and weighted for each user.
+EDGE_COST = 128
 # The product's right-hand side is kept up to so many bytes; a larger one is made block by block.
 LARGEST_PRODUCT = 2**30
 
@@ -57,7 +59,9 @@ class Layerwise:
         self.layers = [Layer(model, entities) for entities in reached[::-1]]
         for below, layer in zip(self.layers, self.layers[1:], strict=False):
             layer.stand_on(below)
-        self.first = FirstLayer(model, self.layers[0])
+        layer, R = self.layers[0], len(model.relation_embedding)
+        by_edge = model.H > 1 and EDGE_COST * layer.m < model.d * R * len(layer.entities)
+        self.first = (EdgeFirstLayer if by_edge else FirstLayer)(model, layer)
 
     def scores(self, users: Tensor) -> Tensor:
         """(B, num_items) ŷ(u, v) of every item, from users (B,)."""
@@ -67,7 +71,8 @@ class Layerwise:
         block = USERS.get(users.device.type, USERS["cpu"])
         if len(self.layers) > 1:
             held = LAYER_BYTES.get(users.device.type, LAYER_BYTES["cpu"])
-            block = max(1, min(block, held // per_user))
+            fewest = min(self.first.FEWEST_USERS, 8 * held // per_user)
+            block = max(1, min(block, max(held // per_user, fewest)))
         for start in range(0, len(users), block):
             some = users[start : start + block]
             self._score(some, out[start : start + block])
@@ -163,6 +168,35 @@ class Layer:
         ).view(B, n, d)
 
 
+class EdgeFirstLayer:
+    """The first layer where entities have few of the R relations: edge by edge, as the others.
+
+    Args:
+        model: the model.
+        layer: its entities and edges.
+    """
+
+    FEWEST_USERS = 1
+
+    def __init__(self, model: KGCN, layer: Layer) -> None:
+        self.layer, self.aggregator = layer, model.layers[0]
+        table = model.entity_embedding.weight.detach()
+        own, self.parts = table[layer.entities], linear_parts(self.aggregator)
+        if self.parts is not None:  # W acts before the sums, so no user pays for it
+            own_part, pooled_part = self.parts
+            bias = self.aggregator.linear.bias.detach()
+            own = bias.expand_as(own) if own_part is None else own @ own_part.detach() + bias
+            table = table @ pooled_part.detach()
+        self.own, self.table = own, table
+
+    def vectors(self, powers: Tensor) -> Tensor:
+        """(B, n, d) representations after this layer, from e_r (B, R)."""
+        pooled = self.layer.pooled(powers, self.table[None])
+        if self.parts is None:
+            return self.aggregator(self.own.expand_as(pooled), pooled)
+        return _activated(pooled.add_(self.own), self.aggregator)
+
+
 class FirstLayer:
     """The layer whose neighbours are the same vectors for every user.
 
@@ -170,6 +204,8 @@ class FirstLayer:
         model: the model.
         layer: its entities and edges.
     """
+
+    FEWEST_USERS = 16  # for fewer the right-hand side is read too often; they may hold more memory
 
     def __init__(self, model: KGCN, layer: Layer) -> None:
         self.layer, self.aggregator = layer, model.layers[0]
@@ -206,7 +242,7 @@ class FirstLayer:
         """(B, n, d) representations after this layer, from e_r (B, R)."""
         x = powers.new_empty(len(powers), self.n, self.d)
         for block, z in self._blocks(powers):
-            x[:, block] = z if self.parts is None else self.aggregator.activation(z)
+            x[:, block] = z if self.parts is None else _activated(z, self.aggregator)
         return x
 
     def scores(self, powers: Tensor, u: Tensor, out: Tensor) -> None:
@@ -256,6 +292,11 @@ def _last_scores(u: Tensor, own: Tensor, pooled: Tensor, aggregator: Aggregator)
         z = F.linear(pooled, pooled_part.T, aggregator.linear.bias)
         z = z if own_part is None else z.add_(own @ own_part)
     return _dot_activated(u, z.transpose(1, 2), aggregator)
+
+
+def _activated(z: Tensor, aggregator: Aggregator) -> Tensor:
+    """σ(z); z may be overwritten."""
+    return z.relu_() if aggregator.activation is torch.relu else aggregator.activation(z)
 
 
 def _dot_activated(u: Tensor, z: Tensor, aggregator: Aggregator) -> Tensor:

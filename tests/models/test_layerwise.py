@@ -22,7 +22,9 @@ def pairwise(model: KGCN, users: Tensor) -> Tensor:
 @pytest.mark.parametrize("K", [1, 4, "all"])
 @pytest.mark.parametrize("H", [1, 2, 3])
 @pytest.mark.parametrize("aggregator", AGGREGATORS)
-def test_it_equals_scoring_pairs(aggregator, H, K, scaling):
+@pytest.mark.parametrize("edge_cost", [0, 10**9])  # the first layer edge by edge; as a product
+def test_it_equals_scoring_pairs(aggregator, H, K, scaling, edge_cost, monkeypatch):
+    monkeypatch.setattr(layerwise, "EDGE_COST", edge_cost)
     model = make(aggregator, H, K, scaling)
     users = torch.tensor([2, 0, 1, 0])
     with torch.no_grad():
@@ -51,7 +53,9 @@ class Bent(Aggregator):
 
 @pytest.mark.parametrize("H", [1, 2])
 @pytest.mark.parametrize("own", [Twice, Bent])
-def test_aggregators_of_one_s_own(own, H):
+@pytest.mark.parametrize("edge_cost", [0, 10**9])
+def test_aggregators_of_one_s_own(own, H, edge_cost, monkeypatch):
+    monkeypatch.setattr(layerwise, "EDGE_COST", edge_cost)
     model = make(f"{__name__}.{own.__name__}", H, "all", "paper")
     users = torch.arange(USERS)
     with torch.no_grad():
@@ -72,12 +76,14 @@ def test_users_whose_relation_scores_lie_far_apart_are_exact(H):
 
 @pytest.mark.parametrize("H", [1, 2, 3])
 @pytest.mark.parametrize("kept", [0, 2**30])
-def test_blocks_of_any_size_give_the_same(H, kept, monkeypatch):
+@pytest.mark.parametrize("edge_cost", [0, 10**9])
+def test_blocks_of_any_size_give_the_same(H, kept, edge_cost, monkeypatch):
     dataset = paper(small(), RandomSplit())
     torch.manual_seed(0)
     model = KGCN.from_dataset(dataset, K=3, H=H, d=8)
     users = torch.arange(dataset.num_users)
-    whole = model.score_all(users)
+    whole = pairwise(model, users)
+    monkeypatch.setattr(layerwise, "EDGE_COST", edge_cost)
     monkeypatch.setattr(layerwise, "LARGEST_PRODUCT", kept)
     monkeypatch.setattr(layerwise, "USERS", {"cpu": 7})
     monkeypatch.setattr(layerwise, "BLOCK_FLOATS", {"cpu": 7 * 8 * 5})
