@@ -89,16 +89,22 @@ def _found(begin: float, factor: float = 1.0, **more: Any) -> dict[str, Any]:
 def draw(found: dict[str, dict[str, Any]], path: Path) -> None:
     """Time and memory against size, both axes logarithmic."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
 
+    sizes = [run["prepare"]["counts"]["positives"] for run in found.values()]
     figure = Figure(figsize=(9, 3.8), layout="constrained")
     for axes, key, title in zip(
         figure.subplots(1, 2), ("seconds", "gigabytes"), ("seconds", "peak memory, GB"), strict=True
     ):
         for name, label in STAGES.items():
-            sizes = [run["prepare"]["counts"]["positives"] for run in found.values()]
             axes.loglog(sizes, [run[name][key] for run in found.values()], "o-", label=label)
         axes.set_title(title)
         axes.set_xlabel("positives")
+        axes.set_xticks(sizes, [f"{size / 1e6:.1f} M" for size in sizes])
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_minor_formatter(NullFormatter())
         axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
     figure.savefig(path)
