@@ -16,6 +16,7 @@ import os
 import shutil
 import statistics
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,10 @@ def compiled(dataset: Any, rounds: int) -> list[list[str]]:
     return rows
 
 
+def _scores(model: KGCN, encoded: Any, users: torch.Tensor) -> torch.Tensor:
+    return model.score_all(users, encoded).float()
+
+
 def bf16(dataset: Any, rounds: int) -> list[list[str]]:
     """Ranking all items for all users in float32 and under autocast to bf16."""
     rows = []
@@ -127,11 +132,8 @@ def bf16(dataset: Any, rounds: int) -> list[list[str]]:
         for enabled in (False, True):
             begin = time.perf_counter()
             with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=enabled):
-                encoded = model.encode()
-                found[enabled] = top_k(
-                    lambda some, e=encoded, m=model: m.score_all(some, e).float(),
-                    users, 20, dataset.num_items,
-                )[1]  # fmt: skip
+                score_all = partial(_scores, model, model.encode())
+                found[enabled] = top_k(score_all, users, 20, dataset.num_items)[1]
             seconds[enabled] = time.perf_counter() - begin
         same = [
             len(set(a) & set(b)) for a, b in zip(*(x.tolist() for x in found.values()), strict=True)

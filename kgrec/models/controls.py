@@ -23,6 +23,8 @@ class AllPositive(Recommender):
         num_items: items.
     """
 
+    ranks: ClassVar[bool] = False
+
     def __init__(self, num_items: int) -> None:
         super().__init__()
         self.num_items = num_items
@@ -65,6 +67,10 @@ class Popularity(Recommender):
         """(B,) counts, from users (B,) and items (B,)."""
         return self.counts[items]
 
+    def score_all(self, users: Tensor, encoded: Any = None) -> Tensor:
+        """(B, num_items) counts, from users (B,)."""
+        return self.counts.repeat(len(users), 1)
+
 
 class PopularityBalance(Recommender):
     """Popularity, and what a balanced split gives away about the user.
@@ -80,6 +86,7 @@ class PopularityBalance(Recommender):
     """
 
     logits: ClassVar[bool] = False
+    ranks: ClassVar[bool] = False  # within a user it is popularity
     GRID: ClassVar[tuple[float, ...]] = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
     def __init__(self, num_users: int, num_items: int) -> None:
@@ -121,6 +128,12 @@ class UnseenItem(Popularity):
     The one thing of popularity that popularity-matched negatives can still give away.
     """
 
+    ranks: ClassVar[bool] = False
+
     def score(self, users: Tensor, items: Tensor, encoded: Any = None) -> Tensor:
         """(B,) 1 for a seen item and 0 for an unseen one, from users (B,) and items (B,)."""
         return (self.counts[items] > 0).float()
+
+    def score_all(self, users: Tensor, encoded: Any = None) -> Tensor:
+        """(B, num_items) scores, from users (B,)."""
+        return (self.counts > 0).float().repeat(len(users), 1)

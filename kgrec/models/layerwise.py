@@ -61,7 +61,8 @@ class Layerwise:
             layer.stand_on(below)
         layer, R = self.layers[0], len(model.relation_embedding)
         by_edge = model.H > 1 and EDGE_COST * layer.m < model.d * R * len(layer.entities)
-        self.first = (EdgeFirstLayer if by_edge else FirstLayer)(model, layer)
+        self.first: FirstLayer | EdgeFirstLayer
+        self.first = EdgeFirstLayer(model, layer) if by_edge else FirstLayer(model, layer)
 
     def scores(self, users: Tensor) -> Tensor:
         """(B, num_items) ŷ(u, v) of every item, from users (B,)."""
@@ -86,7 +87,7 @@ class Layerwise:
             s = s.new_zeros(1, s.shape[1])  # one user stands for all
         far = s.amax(dim=1) - s.amin(dim=1) > WIDEST_SPREAD
         powers = (s - s.amax(dim=1, keepdim=True)).exp()  # (B, R) e_r
-        if len(self.layers) == 1:
+        if isinstance(self.first, FirstLayer) and len(self.layers) == 1:
             self.first.scores(powers, u, out)
         else:
             x = self.first.vectors(powers)  # (B, n, d)
@@ -193,7 +194,8 @@ class EdgeFirstLayer:
         """(B, n, d) representations after this layer, from e_r (B, R)."""
         pooled = self.layer.pooled(powers, self.table[None])
         if self.parts is None:
-            return self.aggregator(self.own.expand_as(pooled), pooled)
+            made: Tensor = self.aggregator(self.own.expand_as(pooled), pooled)
+            return made
         return _activated(pooled.add_(self.own), self.aggregator)
 
 

@@ -29,11 +29,13 @@ class Recommender(nn.Module):
     Attributes:
         batches: the kinds of batch that :meth:`loss` eats; the first defines the epoch.
         logits: whether scores are logits, so that 0 is the point of indifference.
+        ranks: whether its order of a user's items is worth looking at.
         arguments: what the constructor was called with.
     """
 
     batches: ClassVar[tuple[type[NamedTuple], ...]] = (PointwiseBatch,)
     logits: ClassVar[bool] = True
+    ranks: ClassVar[bool] = True
     arguments: dict[str, Any]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
