@@ -28,6 +28,56 @@ def parser() -> argparse.ArgumentParser:
         add_help=False,
         help="train and test a recommender (takes Hydra overrides, e.g. dataset=music model.K=4)",
     )
+    reproduce = commands.add_parser(
+        "reproduce",
+        help="all runs of an experiment of conf/experiment; goes on where it stopped",
+        description="Runs experiments of conf/experiment with all their values and seeds. What "
+        "has finished before is not run again.",
+        epilog="examples: kgrec reproduce table3 table4 --dataset music --jobs 2; "
+        "kgrec reproduce table3 --dataset book model.K=2,8,32",
+    )
+    reproduce.add_argument(
+        "words", nargs="+", metavar="EXPERIMENT", help="and overrides, such as model.K=2,8,32"
+    )
+    reproduce.add_argument(
+        "--dataset", nargs="+", default=["music"], metavar="NAME", help="default: music"
+    )
+    reproduce.add_argument(
+        "--jobs", type=int, default=1, help="processes at a time (default: %(default)s)"
+    )
+    reproduce.add_argument(
+        "--out", default="logs/reproduce", metavar="FOLDER", help="default: %(default)s"
+    )
+    reproduce.add_argument("--list", action="store_true", help="say what would be run, and stop")
+    report = commands.add_parser(
+        "report",
+        help="tables and plots of finished runs, as a page, Markdown and CSV",
+        description="Tables and plots of finished runs, the KGCN paper's figures beside them.",
+        epilog="example: kgrec report logs/runs logs/sweeps --out my-report",
+    )
+    report.add_argument("places", nargs="+", metavar="FOLDER", help="with runs in it or under it")
+    report.add_argument(
+        "--out", default="logs/report", metavar="FOLDER", help="default: %(default)s"
+    )
+    compare = commands.add_parser(
+        "compare",
+        help="are systems different? tests on the same rows and users",
+        description="Tests every system against the first, runs that differ by seed alone being "
+        "one system. A single system is compared with popularity.",
+        epilog="example: kgrec compare logs/sweeps/A logs/sweeps/B --metric auc recall@20",
+    )
+    compare.add_argument("places", nargs="+", metavar="FOLDER", help="with runs in it or under it")
+    compare.add_argument(
+        "--against", metavar="CONTROL", help="a control to compare with, such as popularity"
+    )
+    compare.add_argument(
+        "--metric", nargs="+", metavar="NAME",
+        help="default: auc f1_val_threshold recall@20 ndcg@20",
+    )  # fmt: skip
+    compare.add_argument(
+        "--samples", type=int, default=2000, help="of the bootstrap (default: %(default)s)"
+    )
+    compare.add_argument("--json", metavar="FILE", help="write everything as JSON; - prints it")
     data = commands.add_parser(
         "data", help="describe, convert, generate data; look after the cache"
     )
@@ -121,9 +171,13 @@ def main() -> None:
         return
     root = parser()
     arguments, rest = root.parse_known_args()
-    if rest and (arguments.command, arguments.data_command) == ("data", "describe"):
-        # argparse takes overrides before the options alone.
-        arguments.overrides += [word for word in rest if not word.startswith("-")]
+    # argparse takes positional words before the options alone.
+    late = [word for word in rest if not word.startswith("-")]
+    if arguments.command == "data" and arguments.data_command == "describe":
+        arguments.overrides += late
+        rest = [word for word in rest if word.startswith("-")]
+    elif arguments.command == "reproduce":
+        arguments.words += late
         rest = [word for word in rest if word.startswith("-")]
     if rest:
         root.error(f"unrecognized arguments: {' '.join(rest)}")
@@ -137,10 +191,19 @@ def main() -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from kgrec import data_commands
-
     try:
-        data_commands.run(arguments)
+        if arguments.command == "data":
+            from kgrec import data_commands
+
+            data_commands.run(arguments)
+        elif arguments.command == "reproduce":
+            from kgrec import reproduce
+
+            reproduce.run(arguments)
+        else:
+            from kgrec import report_commands
+
+            report_commands.run(arguments)
     except BrokenPipeError:
         raise
     except Exception as error:

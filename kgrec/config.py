@@ -13,13 +13,15 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from kgrec.errors import ConfigError, KgrecError
+from kgrec.evaluation.full_ranking import check_ks
+from kgrec.evaluation.ranking import METRICS
 from kgrec.models.recommender import import_object
 from kgrec.training.memory import parse_bytes
 
 TOP_LEVEL_KEYS = (
-    "seed", "epochs", "patience", "batch_size", "eval_batch_size", "memory_budget",
+    "seed", "monitor", "epochs", "patience", "batch_size", "eval_batch_size", "memory_budget",
     "steps_per_call", "threads", "ckpt_path", "dataset", "protocol", "split", "negatives",
-    "model", "settings", "optimizer", "trainer", "callbacks", "logger", "paths",
+    "ranking", "model", "settings", "optimizer", "trainer", "callbacks", "logger", "paths",
 )  # fmt: skip
 
 # Groups whose file names a callable, and the arguments that the run itself passes to it.
@@ -32,7 +34,13 @@ TARGETS = {
     "trainer": (),
 }
 # Groups that the run reads key by key.
-KEYS = {"negatives": ("name", "ratio"), "paths": ("data", "cache", "logs", "run")}
+KEYS = {
+    "negatives": ("name", "ratio"),
+    "ranking": ("name", "ks", "validation"),
+    "paths": ("data", "cache", "logs", "run"),
+}
+
+RANKINGS = ("full", "released", "none")
 
 # Whole numbers, the least they may be, and whether null is fine too.
 WHOLE_NUMBERS = {
@@ -78,6 +86,7 @@ def check(cfg: DictConfig) -> None:
             raise ConfigError(
                 f"{group}.{unknown[0]}: found an unknown key, expected one of {_listed(keys)}"
             )
+    _check_ranking(cfg)
     for group, passed in TARGETS.items():
         _check_arguments(group, OmegaConf.to_container(cfg[group], resolve=True), passed)
 
@@ -112,6 +121,30 @@ def _check_values(cfg: DictConfig) -> None:
         raise ConfigError(
             f"trainer.check_val_every_n_epoch: found {every}, "
             f"expected at most epochs ({cfg.epochs})"
+        )
+
+
+def _check_ranking(cfg: DictConfig) -> None:
+    """What is ranked, and the figure by which the epoch is chosen."""
+    name, ks = cfg.ranking.name, cfg.ranking.ks
+    if name not in RANKINGS:
+        raise ConfigError(f"ranking.name: found {name!r}, expected one of {_listed(RANKINGS)}")
+    if not isinstance(cfg.ranking.validation, bool):
+        found = f"found {cfg.ranking.validation!r}, expected true or false"
+        raise ConfigError(f"ranking.validation: {found}")
+    if name == "none":
+        ks = []
+    else:
+        check_ks(list(ks) if OmegaConf.is_list(ks) else [ks])
+    expected = ["val/auc", "val/f1_val_threshold"]
+    if "clean" in cfg.protocol._target_:
+        expected.append("val/matched/auc")
+    expected += [f"val/{metric}@{k}" for metric in METRICS for k in ks]
+    if cfg.monitor not in expected:
+        few = ", ".join(expected if len(expected) < 8 else [*expected[:6], "…"])
+        raise ConfigError(
+            f"monitor: found {cfg.monitor!r}, expected a figure of the validation where higher is "
+            f"better ({few}); an epoch is never chosen on the test"
         )
 
 

@@ -31,15 +31,18 @@ from kgrec.files import write_json, write_text
 from kgrec.models.controls import AllPositive, Popularity, PopularityBalance, UnseenItem
 from kgrec.models.recommender import Recommender
 from kgrec.training.callbacks import EpochLog
-from kgrec.training.console import dataset_tables, results_table
+from kgrec.training.console import dataset_tables, results_table, slices_table
+from kgrec.training.evaluated import shown_k, write_evaluation
 from kgrec.training.memory import (
     check_memory,
     evaluation_batch_size,
     parse_bytes,
+    peak_memory_gb,
     threads_for,
 )
 from kgrec.training.module import (
     RecommenderModule,
+    Tested,
     check_checkpoint,
     load_recommender,
     read_checkpoint,
@@ -88,7 +91,7 @@ def _job(cfg: DictConfig) -> float:
 
 
 def run(cfg: DictConfig) -> float:
-    """Runs one configuration and returns its best validation AUC.
+    """Runs one configuration and returns the validation figure by which the epoch was chosen.
 
     Raises:
         KgrecError: a mistake in data, configuration or checkpoint.
@@ -109,34 +112,53 @@ def run(cfg: DictConfig) -> float:
     recommender: Recommender = instantiate(cfg.model, dataset)
     recommender.precompute(dataset)
     facts = {"name": dataset.name, "protocol": dataset.protocol, "fingerprint": dataset.fingerprint}
-    kept = ("seed", "batch_size", "memory_budget", "negatives", "optimizer")
+    kept = ("seed", "monitor", "batch_size", "memory_budget", "negatives", "optimizer")
     resolved: Any = OmegaConf.to_container(cfg, resolve=True)
     settings = {key: resolved[key] for key in kept}
     optimizer, budget = instantiate(cfg.optimizer), parse_bytes(cfg.memory_budget)
-    module = RecommenderModule(recommender, optimizer, cfg.seed, facts, settings, budget)
+    ks = cutoffs(cfg, dataset)
+    ranked = cfg.ranking.validation or "@" in cfg.monitor
+    module = RecommenderModule(
+        recommender, optimizer, cfg.seed, facts, settings, budget, ks, ranked
+    )
     datamodule = make_datamodule(cfg, dataset, recommender)
     check_before_training(cfg, module, dataset)
 
     write_text(folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
-    write_json(folder / "environment.json", environment())
+    how = {"overrides": list(HydraConfig.get().overrides.task), "choices": dict(choices)}
+    write_json(folder / "environment.json", environment() | how)
     write_json(folder / "dataset.json", dataset_facts(data, dataset))
     dataset.ids.save(folder / "ids")
     loggers = make_loggers(cfg)
     try:
         metrics = fit(cfg, module, datamodule, loggers)
-        figures = compare(cfg, str(choices["model"]), facts, datamodule)
+        figures, tested = compare(cfg, str(choices["model"]), facts, datamodule, ks)
         for name, found in figures.items():
             prefix = "" if name == choices["model"] else f"{name}/"
             metrics |= {f"{prefix}{key}": value for key, value in found.items()}
         for logger in loggers:
             logger.log_metrics({k: v for k, v in metrics.items() if "test/" in k})
+        slices = write_evaluation(folder, dataset, tested, ks)
     finally:
         finish(loggers)
     write_json(folder / "metrics.json", metrics)
     title = f"{choices['model']} on {dataset.name}, protocol={dataset.protocol}"
-    log.info(results_table(title, figures))
+    k = shown_k(ks, dataset.num_items)
+    log.info(results_table(title, figures, k))
+    log.info(slices_table(slices, k))
     log.info("everything was written to %s", folder)
-    return metrics["val/auc"]
+    return metrics[cfg.monitor]
+
+
+def cutoffs(cfg: DictConfig, dataset: RecDataset) -> list[int]:
+    """Cutoffs of the ranking metrics that the catalogue is large enough for."""
+    if cfg.ranking.name == "none":
+        return []
+    ks = [int(k) for k in cfg.ranking.ks]
+    if beyond := [k for k in ks if k > dataset.num_items]:
+        what = ", ".join(map(str, beyond))
+        log.info("ranking.ks: left out %s, as there are %d items", what, dataset.num_items)
+    return [k for k in ks if k <= dataset.num_items]
 
 
 def check_before_training(cfg: DictConfig, module: RecommenderModule, dataset: RecDataset) -> None:
@@ -172,6 +194,7 @@ def make_datamodule(cfg: DictConfig, dataset: RecDataset, recommender: Recommend
         ratio=cfg.negatives.ratio,
         seed=cfg.seed,
         steps_per_call=steps_per_call(cfg),
+        ranking=cfg.ranking.name,
     )
     if recommender.trainable and (missing := datamodule.train_batches.undrawable):
         log.info("%d training negatives cannot be drawn: their users have every item", missing)
@@ -232,8 +255,9 @@ def fit(
         )
         raise
     kept = read_checkpoint(best)["epoch"] + 1
-    log.info("best validation AUC at epoch %d of %d", kept, trainer.current_epoch)
+    log.info("best %s at epoch %d of %d", cfg.monitor, kept, trainer.current_epoch)
     metrics = {
+        "train/peak_memory_gb": peak_memory_gb(trainer.strategy.root_device),
         "train/epochs": float(trainer.current_epoch),
         "train/best_epoch": float(kept),
         "train/seconds": time.perf_counter() - start,
@@ -251,22 +275,29 @@ def checkpoint_path(cfg: DictConfig, name: str) -> Path:
 
 
 def compare(
-    cfg: DictConfig, model: str, facts: dict[str, Any], datamodule: KGDataModule
-) -> dict[str, dict[str, float]]:
+    cfg: DictConfig, model: str, facts: dict[str, Any], datamodule: KGDataModule, ks: list[int]
+) -> tuple[dict[str, dict[str, float]], dict[str, Tested]]:
     """Tests the model, from the checkpoint it left, and the controls in the same way.
 
     Returns:
-        Name to figures, the model first.
+        Name to figures, and to what the test found row by row; the model first.
     """
     rows = {model: load_recommender(checkpoint_path(cfg, "best"))}
     for name, control in controls(datamodule.dataset, cfg.negatives.name).items():
         if name not in rows:
             control.precompute(datamodule.dataset)
             rows[name] = control
-    return {
-        name: evaluate(RecommenderModule(row, None, cfg.seed, facts), datamodule, cfg)
-        for name, row in rows.items()
-    }
+    figures, tested = {}, {}
+    for name, row in rows.items():
+        ranked = row.ranks or name == model
+        module = RecommenderModule(
+            row, None, cfg.seed, facts, ks=ks if ranked else (),
+            rank_validation=bool(cfg.ranking.validation or "@" in cfg.monitor) and ranked,
+        )  # fmt: skip
+        figures[name] = evaluate(module, datamodule, cfg)
+        assert module.tested is not None
+        tested[name] = module.tested
+    return figures, tested
 
 
 def controls(dataset: RecDataset, negatives: str) -> dict[str, Recommender]:

@@ -69,7 +69,8 @@ def test_top_level_keys_are_the_ones_that_are_checked():
 def test_every_experiment_composes_and_tells_its_command(experiment):
     config.check(composed(f"experiment={experiment}", "paths.run=x"))
     text = (CONF / "experiment" / f"{experiment}.yaml").read_text()
-    assert f"python train.py experiment={experiment}" in text
+    asked = "-m " if "sweeper:" in text else ""
+    assert f"python train.py {asked}experiment={experiment}" in text
 
 
 @pytest.mark.parametrize("settings", options("settings"))

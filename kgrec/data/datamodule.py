@@ -10,6 +10,7 @@ import torch
 from kgrec.data.batches import PointwiseEpochs, RowBatches
 from kgrec.data.dataset import RecDataset
 from kgrec.errors import ConfigError
+from kgrec.evaluation.full_ranking import Candidates, candidates, released_candidates
 
 CALLS_PER_EPOCH = 20
 
@@ -30,6 +31,8 @@ class KGDataModule(pl.LightningDataModule):
         seed: of the run.
         steps_per_call: optimiser steps served at once; None: about twenty helpings an epoch, so
             that progress shows while a trainer's own work between them costs little.
+        ranking: "full", all items for all users; "released", for 100 random users as the KGCN
+            authors' code does; or "none".
 
     Raises:
         ConfigError: a value that cannot work.
@@ -44,6 +47,7 @@ class KGDataModule(pl.LightningDataModule):
         ratio: int = 1,
         seed: int = 0,
         steps_per_call: int | None = 1,
+        ranking: str = "full",
     ) -> None:
         super().__init__()
         if negatives not in ("resampled", "static"):
@@ -53,7 +57,11 @@ class KGDataModule(pl.LightningDataModule):
             raise ConfigError(f"negatives.ratio: found {ratio}, expected {expected}")
         if not isinstance(batch_size, int) or batch_size < 1:
             raise ConfigError(f"batch_size: found {batch_size}, expected an integer >= 1")
+        if ranking not in ("full", "released", "none"):
+            raise ConfigError(f"ranking.name: found {ranking!r}, expected full, released or none")
         self.dataset = dataset
+        self.ranking = ranking
+        self.seed = seed
         self.eval_batch_size = eval_batch_size
         self.train_batches = PointwiseEpochs(
             dataset.train,
@@ -78,6 +86,14 @@ class KGDataModule(pl.LightningDataModule):
     def test_dataloader(self) -> list[RowBatches]:
         """Test rows; under clean, the popularity-matched ones second."""
         return self._held_out("test")
+
+    def candidates(self, stage: str) -> Candidates | None:
+        """Whom to rank for when "val" or "test" is evaluated, and what not to rank."""
+        if self.ranking == "none":
+            return None
+        if self.ranking == "released" and stage == "test":
+            return released_candidates(self.dataset, self.seed)
+        return candidates(self.dataset, stage)
 
     def _held_out(self, name: str) -> list[RowBatches]:
         parts = [self.dataset.val if name == "val" else self.dataset.test]

@@ -15,6 +15,7 @@ from kgrec.data.account import Account
 from kgrec.data.interactions import Interactions, LabelledRows
 from kgrec.data.knowledge_graph import KnowledgeGraph
 from kgrec.errors import DataError
+from kgrec.files import write_parquet
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,8 @@ class IdMaps:
 
     def save(self, folder: Path) -> None:
         """Writes one parquet file a kind of id."""
-        folder.mkdir(parents=True, exist_ok=True)
         for name in self._FILES:
-            temporary = folder / f".{name}.parquet"
-            getattr(self, name).write_parquet(temporary)
-            temporary.rename(folder / f"{name}.parquet")
+            write_parquet(folder / f"{name}.parquet", getattr(self, name))
 
     @classmethod
     def load(cls, folder: Path) -> IdMaps:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -49,6 +50,37 @@ def f1(scores: Tensor, labels: Tensor, threshold: float) -> float:
     hits = int((called & positive).sum())
     denominator = int(called.sum()) + int(positive.sum())
     return 2 * hits / denominator if denominator else 0.0
+
+
+def accuracy(scores: Tensor, labels: Tensor, threshold: float) -> float:
+    """Share of rows whose score is at least ``threshold`` just where they are positive.
+
+    Args:
+        scores: (n,) float.
+        labels: (n,) 0 or 1.
+        threshold: on the scale of the scores.
+
+    Returns:
+        In [0, 1]; nan where there is no row.
+    """
+    return float(((scores >= threshold) == (labels > 0.5)).double().mean())
+
+
+def log_loss(logits: Tensor, labels: Tensor) -> float:
+    """Mean cross-entropy of Bernoulli labels, in nats.
+
+    ``-(1/n) Σ y·log σ(z) + (1 - y)·log(1 - σ(z))``, computed as ``softplus(z) - y·z``, which
+    neither overflows nor takes the logarithm of a rounded 0.
+
+    Args:
+        logits: (n,) float, before the sigmoid.
+        labels: (n,) 0 or 1.
+
+    Returns:
+        At least 0; nan where there is no row.
+    """
+    z = logits.double()
+    return float((F.softplus(z) - z * labels.double()).mean())
 
 
 def best_f1_threshold(scores: Tensor, labels: Tensor) -> float:

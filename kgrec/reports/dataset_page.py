@@ -2,57 +2,35 @@
 
 from __future__ import annotations
 
-import io
-import warnings
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup, escape
 from torch import Tensor
 
 from kgrec import __version__
 from kgrec.data.describe import Description
 from kgrec.reports.dataset_tables import figure, label, moment, share
+from kgrec.reports.drawing import (
+    BLUE,
+    GREEN,
+    INK,
+    ORANGE,
+    Plot,
+    logarithmic,
+    percent,
+    svg_element,
+    thousands,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Readable on white and on black.
-_BLUE, _ORANGE, _GREEN = "#3b82c4", "#e0822e", "#4c9f70"
-# Stands for the page's own colour of text, light or dark.
-_INK = "#808080"
-
 _SHOWN = 20  # relations in the plot, and in the table before it is opened
 _LONGEST = 44  # letters of a relation's name beside its bar
 _DATES = (-62_135_596_800, 253_402_300_799)  # the years 1 to 9999, in seconds since 1970
-
-_SETTINGS: Any = {
-    # Text stays text: small, searchable, and in a font that the reader's machine has.
-    "svg.fonttype": "none", "svg.hashsalt": "kgrec", "text.parse_math": False,
-    "font.size": 10, "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"],
-    "axes.edgecolor": _INK, "axes.labelcolor": _INK, "xtick.color": _INK, "ytick.color": _INK,
-    "text.color": _INK, "axes.spines.top": False, "axes.spines.right": False,
-    "axes.grid": True, "axes.axisbelow": True, "grid.color": _INK, "grid.alpha": 0.2,
-    "legend.frameon": False,
-}  # fmt: skip
-
-
-class Plot(NamedTuple):
-    """A drawing and what it shows.
-
-    Attributes:
-        title: above it.
-        caption: below it, how to read it.
-        svg: the drawing, with a text in its place for those who do not see it.
-    """
-
-    title: str
-    caption: str
-    svg: Markup
 
 
 def render(found: Description) -> str:
@@ -77,16 +55,16 @@ def plots(found: Description) -> list[Plot]:
     users, items = samples["positives_per_user"], samples["positives_per_item"]
     people, things = told["positives_per_user"], told["positives_per_item"]
     near = told["neighbors_per_item"]
-    of_both = [("users", users, _BLUE), ("items", items, _ORANGE)]
+    of_both = [("users", users, BLUE), ("items", items, ORANGE)]
     around = [
-        ("items", samples["neighbors_per_item"], _ORANGE),
-        ("all entities", samples["neighbors_per_entity"], _GREEN),
+        ("items", samples["neighbors_per_item"], ORANGE),
+        ("all entities", samples["neighbors_per_entity"], GREEN),
     ]
     made = [
         Plot(
             "Positives of users and items",
             "How many of the users, and of the items, have at least so many positives.",
-            _svg(
+            svg_element(
                 lambda figure: _survival(figure.add_subplot(), of_both, "positives"),
                 f"Half of the users have at most {people.median:,.0f} positives, the most active "
                 f"one {people.max:,.0f}; half of the items at most {things.median:,.0f}, the most "
@@ -97,7 +75,7 @@ def plots(found: Description) -> list[Plot]:
             "Who has the positives",
             "What the most active users, and the most popular items, have of all positives; "
             "on the broken line all would have the same.",
-            _svg(
+            svg_element(
                 lambda figure: _concentration(figure.add_subplot(), of_both),
                 f"The top 10 % of the users have {people.top10:.0%} of the positives, the top 10 % "
                 f"of the items {things.top10:.0%}.",
@@ -106,7 +84,7 @@ def plots(found: Description) -> list[Plot]:
         Plot(
             "Neighbours in the graph",
             "How many of the items, and of all entities, have at least so many neighbours.",
-            _svg(
+            svg_element(
                 lambda figure: _survival(figure.add_subplot(), around, "neighbours"),
                 f"Half of the items have at most {near.median:,.0f} neighbours, the one with the "
                 f"most {near.max:,.0f}.",
@@ -120,7 +98,7 @@ def plots(found: Description) -> list[Plot]:
             Plot(
                 "Positives over time",
                 "Positives by the time at which they came, in 60 equal spans.",
-                _svg(
+                svg_element(
                     lambda figure: _history(figure.add_subplot(), times),
                     f"{len(times):,} positives from {first} to {last}.",
                 ),
@@ -136,59 +114,12 @@ def relation_plot(found: Description) -> Plot:
     return Plot(
         "Relations",
         f"{of}: their triples, and the share of the items that have them.",
-        _svg(
+        svg_element(
             lambda figure: _bars(figure, rows),
             f"{of}; {rows[0]['relation']} has the most triples, {rows[0]['triples']:,}.",
             (9.4, 0.27 * len(rows) + 0.9),
         ),
     )
-
-
-def _svg(
-    paint: Callable[[Figure], None], told: str, size: tuple[float, float] = (4.9, 3.4)
-) -> Markup:
-    """Draws, and turns the drawing into an element of a page.
-
-    Args:
-        paint: draws on an empty figure.
-        told: what there is to see, in words.
-        size: in inches.
-    """
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    out = io.StringIO()
-    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    with rc_context(_SETTINGS), warnings.catch_warnings():
-        # Text is set by the browser, whose fonts have what this one may lack.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        drawing = Figure(figsize=size, layout="constrained")
-        paint(drawing)
-        drawing.savefig(out, format="svg", metadata=nothing, transparent=True)
-    svg = out.getvalue()
-    svg = svg[svg.index("<svg") :].replace(_INK, "currentColor")
-    # Escaped, because relations have whatever names they have.
-    return Markup(svg.replace("<svg", f'<svg role="img" aria-label="{escape(told)}"', 1))
-
-
-def _thousands(value: float, _: float) -> str:
-    return f"{value:,.0f}"
-
-
-def _percent(value: float, _: float) -> str:
-    return f"{100 * value:g} %"
-
-
-def _logarithmic(axis: Any, low: float, high: float) -> None:
-    """A logarithmic axis where values span more than a power of ten, else a plain one."""
-    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
-
-    if high <= 10 * low:
-        axis.set_major_locator(MaxNLocator(5, integer=low >= 1))
-        return
-    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high <= 100 * low else (1,)))
-    axis.set_minor_formatter(NullFormatter())
 
 
 def _survival(axes: Axes, lines: list[tuple[str, Tensor, str]], what: str) -> None:
@@ -206,12 +137,12 @@ def _survival(axes: Axes, lines: list[tuple[str, Tensor, str]], what: str) -> No
         left, right, bottom, top = (np.array(end) for end in zip(*ends, strict=True))
         if left.min() == right.max():  # all have as many
             axes.set_xlim(left.min() - 1, right.max() + 1)
-        _logarithmic(axes.xaxis, left.min(), right.max())
-        _logarithmic(axes.yaxis, bottom.min(), top.max())
+        logarithmic(axes.xaxis, left.min(), right.max())
+        logarithmic(axes.yaxis, bottom.min(), top.max())
         axes.legend()
     axes.set(xlabel=what, ylabel="share that has at least so many")
-    axes.xaxis.set_major_formatter(_thousands)
-    axes.yaxis.set_major_formatter(_percent)
+    axes.xaxis.set_major_formatter(thousands)
+    axes.yaxis.set_major_formatter(percent)
 
 
 def _concentration(axes: Axes, lines: list[tuple[str, Tensor, str]]) -> None:
@@ -222,10 +153,10 @@ def _concentration(axes: Axes, lines: list[tuple[str, Tensor, str]]) -> None:
         # More points than that would only be a larger file.
         keep = np.unique(np.linspace(0, len(owned) - 1, 500).astype(int))
         axes.plot(owners[keep].numpy(), owned[keep].numpy(), label=name, color=colour, lw=2)
-    axes.plot([0, 1], [0, 1], color=_INK, lw=1, ls="--")
+    axes.plot([0, 1], [0, 1], color=INK, lw=1, ls="--")
     axes.set(xlabel="share of the users or items, top ones first", ylabel="share of the positives")
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(_percent)
+        axis.set_major_formatter(percent)
     axes.legend(loc="lower right")
 
 
@@ -233,8 +164,8 @@ def _bars(drawing: Figure, rows: list[dict[str, Any]]) -> None:
     left, right = drawing.subplots(1, 2, sharey=True, width_ratios=(3, 2))
     places = range(len(rows))
     for axes, key, colour, written in (
-        (left, "triples", _GREEN, lambda value: f"{value:,}"),
-        (right, "coverage", _ORANGE, _roughly),
+        (left, "triples", GREEN, lambda value: f"{value:,}"),
+        (right, "coverage", ORANGE, _roughly),
     ):
         bars = axes.barh(places, [row[key] for row in rows], color=colour, height=0.7)
         axes.bar_label(bars, [written(row[key]) for row in rows], padding=3, fontsize=8)
@@ -244,10 +175,10 @@ def _bars(drawing: Figure, rows: list[dict[str, Any]]) -> None:
     left.invert_yaxis()
     left.set_xlabel("triples")
     left.locator_params(axis="x", nbins=5, integer=True)
-    left.xaxis.set_major_formatter(_thousands)
+    left.xaxis.set_major_formatter(thousands)
     right.set(xlabel="share of the items that have it", xlim=(0, 1.18))
     right.set_xticks([0, 0.25, 0.5, 0.75, 1])
-    right.xaxis.set_major_formatter(_percent)
+    right.xaxis.set_major_formatter(percent)
     right.tick_params(axis="y", left=False)
 
 
@@ -266,13 +197,13 @@ def _history(axes: Axes, times: Tensor) -> None:
     counts, edges = torch.histogram(times.double(), bins=60)
     dated = _DATES[0] <= float(edges[0]) and float(edges[-1]) <= _DATES[1]
     places = (edges / 86_400 if dated else edges).numpy()  # matplotlib's dates are days since 1970
-    axes.bar(places[:-1], counts.numpy(), width=np.diff(places), align="edge", color=_BLUE)
+    axes.bar(places[:-1], counts.numpy(), width=np.diff(places), align="edge", color=BLUE)
     if dated:
         locator = dates.AutoDateLocator(maxticks=7)  # type: ignore[no-untyped-call]
         axes.xaxis.set_major_locator(locator)
         axes.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
     else:
         axes.locator_params(axis="x", nbins=3)
-        axes.xaxis.set_major_formatter(_thousands)
+        axes.xaxis.set_major_formatter(thousands)
     axes.set(xlabel="time (UTC)" if dated else "time, as in the files", ylabel="positives")
-    axes.yaxis.set_major_formatter(_thousands)
+    axes.yaxis.set_major_formatter(thousands)

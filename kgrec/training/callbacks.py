@@ -21,22 +21,25 @@ MONITOR = "val/auc"
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Keeps ``best.ckpt``, the epoch with the best validation AUC.
+    """Keeps ``best.ckpt``, the epoch with the highest validation figure.
 
     A run that goes on in another folder takes the best checkpoint so far with it, so that it
     ends as an uninterrupted run would.
 
     Args:
         dirpath: where checkpoints go.
+        monitor: the figure.
         resume_from: the checkpoint that the run goes on from, or None.
     """
 
-    def __init__(self, dirpath: str, resume_from: str | None = None) -> None:
+    def __init__(
+        self, dirpath: str, monitor: str = MONITOR, resume_from: str | None = None
+    ) -> None:
         self._beside = Path(resume_from).parent if resume_from is not None else None
         super().__init__(
             dirpath=dirpath,
             filename="best",
-            monitor=MONITOR,
+            monitor=monitor,
             mode="max",
             auto_insert_metric_name=False,
             enable_version_counter=False,
@@ -102,8 +105,8 @@ class Patience(EarlyStopping):
             )
 
 
-def early_stopping(patience: int | None) -> Callback | None:
-    """Stops after ``patience`` epochs without a better validation AUC; None: never.
+def early_stopping(patience: int | None, monitor: str = MONITOR) -> Callback | None:
+    """Stops after ``patience`` epochs without a higher validation figure; None: never.
 
     Raises:
         ConfigError: patience is no positive integer.
@@ -112,7 +115,7 @@ def early_stopping(patience: int | None) -> Callback | None:
         return None
     if isinstance(patience, bool) or not isinstance(patience, int) or patience < 1:
         raise ConfigError(f"patience: found {patience!r}, expected an integer >= 1, or null")
-    return Patience(monitor=MONITOR, mode="max", patience=patience)
+    return Patience(monitor=monitor, mode="max", patience=patience)
 
 
 def progress_bar() -> Callback | None:
@@ -123,11 +126,15 @@ def progress_bar() -> Callback | None:
 class EpochLog(Callback):
     """One line an epoch, and the time that training takes without validation.
 
+    Args:
+        monitor: the validation figure that it tells.
+
     Attributes:
         seconds: training seconds of every epoch.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, monitor: str = MONITOR) -> None:
+        self.monitor = monitor
         self.seconds: list[float] = []
         self._start = 0.0
 
@@ -149,6 +156,6 @@ class EpochLog(Callback):
             trainer.current_epoch + 1,
             seconds,
             float(figures.get("train/loss", float("nan"))),
-            MONITOR,
-            float(figures.get(MONITOR, float("nan"))),
+            self.monitor,
+            float(figures.get(self.monitor, float("nan"))),
         )

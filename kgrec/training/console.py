@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from kgrec.data.dataset import PreparedData, RecDataset
 
-# Column of a results table to the metric it shows.
-COLUMNS = {
-    "AUC": "auc",
-    "F1 at 0.5": "f1",
-    "F1 at val threshold": "f1_val_threshold",
-    "AUC, matched negatives": "matched/auc",
-}
-
 
 def as_text(table: Table) -> str:
     """A table as plain lines."""
     out = io.StringIO()
     # Names are of the user's choosing: what looks like markup is none.
-    Console(file=out, width=100, color_system=None, markup=False, emoji=False).print(table)
+    Console(file=out, width=120, color_system=None, markup=False, emoji=False).print(table)
     return out.getvalue().rstrip()
 
 
@@ -47,14 +40,64 @@ def dataset_tables(data: PreparedData, dataset: RecDataset) -> str:
     return as_text(sizes) + "\n" + as_text(account)
 
 
-def results_table(title: str, rows: Mapping[str, Mapping[str, float]]) -> str:
+def columns(k: int | None) -> dict[str, str]:
+    """Columns of a results table, and the metric that each shows; top-K at cutoff k, if any."""
+    found = {
+        "AUC": "auc",
+        "F1 at 0.5": "f1",
+        "F1 at val threshold": "f1_val_threshold",
+        "AUC, matched negatives": "matched/auc",
+    }
+    return found if k is None else found | {f"Recall@{k}": f"recall@{k}", f"NDCG@{k}": f"ndcg@{k}"}
+
+
+def results_table(title: str, rows: Mapping[str, Mapping[str, float]], k: int | None) -> str:
     """Test figures of a model and its controls on the same rows."""
-    columns = {c: m for c, m in COLUMNS.items() if any(f"test/{m}" in row for row in rows.values())}
+    shown = {c: m for c, m in columns(k).items() if any(f"test/{m}" in r for r in rows.values())}
     table = Table(title=title, min_width=len(title) + 2)
     table.add_column("test")
-    for column in columns:
+    for column in shown:
         table.add_column(column, justify="right")
     for name, figures in rows.items():
-        cells = (figures.get(f"test/{metric}") for metric in columns.values())
-        table.add_row(name, *("" if value is None else f"{value:.4f}" for value in cells))
+        cells = (figures.get(f"test/{metric}") for metric in shown.values())
+        table.add_row(name, *map(_figure, cells))
     return as_text(table)
+
+
+def slices_table(records: Sequence[Mapping[str, Any]], k: int | None) -> str:
+    """The model and popularity by training positives of the user, and of the item.
+
+    Args:
+        records: what :func:`kgrec.evaluation.slices.slices` returned for each model, with its
+            name under ``model``; the first one is the model that was trained.
+        k: cutoff of the recall, or None.
+    """
+    models = list(dict.fromkeys(record["model"] for record in records))
+    models = [name for name in models if name in (models[0], "popularity")]
+    table = Table(title="By training positives")
+    for column in ("", "test rows"):
+        table.add_column(column, justify="right" if column else "left")
+    metrics = {"AUC": "auc"} | ({} if k is None else {f"Recall@{k}": f"recall@{k}"})
+    for label in metrics:
+        for name in models:
+            table.add_column(f"{label}\n{name}", justify="right")
+    found = {(r["model"], r["by"], r["positives"]): r for r in records}
+    last = None
+    for record in records:
+        if record["model"] != models[0]:
+            continue
+        if last not in (None, record["by"]):
+            table.add_section()
+        last = record["by"]
+        cells = [
+            _figure(found[name, record["by"], record["positives"]].get(metric))
+            for metric in metrics.values()
+            for name in models
+        ]
+        first = f"{record['by']}s with {record['positives']}"
+        table.add_row(first, f"{record['rows']:,}", *cells)
+    return as_text(table)
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"

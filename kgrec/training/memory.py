@@ -56,6 +56,17 @@ def available_bytes(device: torch.device) -> int:
     return int(psutil.virtual_memory().available)
 
 
+def peak_memory_gb(device: torch.device) -> float:
+    """Most memory that this process has held so far: of the GPU it trains on, or of its own."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    import resource
+    import sys
+
+    unit = 1 if sys.platform == "darwin" else 1024  # what the system counts in
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+
+
 class RowBudget:
     """Cuts a batch into pieces that need no more than a budget, as far as rows can be estimated.
 

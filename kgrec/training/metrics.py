@@ -8,17 +8,18 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from kgrec.errors import KgrecError
-from kgrec.evaluation.ctr import auc, best_f1_threshold, f1
+from kgrec.evaluation.ctr import accuracy, auc, best_f1_threshold, f1, log_loss
 
 
 class CTRMetrics(Metric):
-    """AUC and F1 over a whole split; torchmetrics gathers, our own functions compute.
+    """Click-through figures of a whole split; torchmetrics gathers, our own functions compute.
 
     torchmetrics' own AUC passes scores outside [0, 1] through a float32 sigmoid, which
     saturates and makes ties.
 
     Args:
-        logits: whether 0 is the point of indifference; without it there is no F1 at 0.5.
+        logits: whether 0 is the point of indifference; without it there is no F1 or accuracy at
+            0.5, and no log loss.
     """
 
     full_state_update = False
@@ -37,7 +38,7 @@ class CTRMetrics(Metric):
         self.labels.append(labels)
 
     def compute(self) -> dict[str, float]:
-        """``auc``; ``f1`` at 0.5 where scores are logits; ``threshold`` with the best F1.
+        """``auc``; ``threshold`` with the best F1; of logits ``f1``, ``accuracy``, ``log_loss``.
 
         Raises:
             KgrecError: a score is not finite.
@@ -52,7 +53,13 @@ class CTRMetrics(Metric):
         figures = {"auc": auc(scores, labels), "threshold": best_f1_threshold(scores, labels)}
         if self.logits:
             figures["f1"] = f1(scores, labels, threshold=0.0)
+            figures["accuracy"] = accuracy(scores, labels, threshold=0.0)
+            figures["log_loss"] = log_loss(scores, labels)
         return figures
+
+    def all_scores(self) -> Tensor:
+        """(n,) what was taken in."""
+        return dim_zero_cat(self.scores)
 
     def f1_at(self, threshold: float) -> float:
         """F1 of what was taken in, at a threshold chosen elsewhere."""

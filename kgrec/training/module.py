@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import pytorch_lightning as pl
 import torch
@@ -16,8 +16,10 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from kgrec.data.batches import PointwiseBatch
+from kgrec.data.datamodule import KGDataModule
 from kgrec.data.draws import generator
 from kgrec.errors import CheckpointError, ConfigError
+from kgrec.evaluation.full_ranking import Ranking, overall, per_user, rank
 from kgrec.models.recommender import Recommender, rebuild
 from kgrec.training.memory import RowBudget
 from kgrec.training.metrics import CTRMetrics
@@ -25,6 +27,18 @@ from kgrec.training.sparse_gradients import ask_for_sparse_gradients, average_sp
 
 # Evaluation loaders, in the order in which the data module gives them.
 LOADERS = ("", "matched/")
+
+
+class Tested(NamedTuple):
+    """What a test leaves beside its means.
+
+    Attributes:
+        scores: (n,) of the test rows, in their order.
+        ranking: the best items of each user, or None where nothing was ranked.
+    """
+
+    scores: Tensor
+    ranking: Ranking | None
 
 
 class RecommenderModule(pl.LightningModule):
@@ -41,6 +55,12 @@ class RecommenderModule(pl.LightningModule):
         settings: how it is trained, plain; kept in checkpoints, because a run goes on as it began.
         memory_budget: bytes that a step may need beside the parameters; a step that would need
             more is taken in pieces.
+        ks: cutoffs of the ranking metrics.
+        rank_validation: whether validation ranks too, not only the test.
+
+    Attributes:
+        threshold: the score with the best F1 on the last validation.
+        tested: what the last test found, row by row and user by user.
     """
 
     def __init__(
@@ -51,6 +71,8 @@ class RecommenderModule(pl.LightningModule):
         dataset: dict[str, Any],
         settings: dict[str, Any] | None = None,
         memory_budget: float = math.inf,
+        ks: Sequence[int] = (),
+        rank_validation: bool = False,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -58,7 +80,10 @@ class RecommenderModule(pl.LightningModule):
         self.seed = seed
         self.dataset = dataset
         self.settings = settings or {}
-        self.threshold = float("nan")  # best for F1 on the last validation
+        self.threshold = float("nan")
+        self.tested: Tested | None = None
+        self._ks = tuple(ks)
+        self._rank_validation = rank_validation
         self._optimizer = optimizer
         self._budget = RowBudget(recommender, memory_budget)
         self._tables: list[Tensor] = []
@@ -151,9 +176,12 @@ class RecommenderModule(pl.LightningModule):
             figures = metric.compute()
             threshold = figures.pop("threshold")
             if not loader:
-                self.threshold = threshold
+                self.threshold = figures["threshold"] = threshold
                 figures["f1_val_threshold"] = metric.f1_at(threshold)
             self._report(f"val/{loader}", metric, figures)
+        if self._rank_validation:
+            self._rank("val")
+        self._encoded = None
 
     def on_test_epoch_start(self) -> None:
         """Computes once what depends on parameters alone."""
@@ -165,6 +193,7 @@ class RecommenderModule(pl.LightningModule):
 
     def on_test_epoch_end(self) -> None:
         """Logs the figures of the whole split, F1 also at the validation's threshold."""
+        scores = self._metric("test", "").all_scores().cpu()
         for loader in self._used("test"):
             metric = self._metric("test", loader)
             figures = metric.compute()
@@ -172,6 +201,27 @@ class RecommenderModule(pl.LightningModule):
             if not loader:
                 figures["f1_val_threshold"] = metric.f1_at(self.threshold)
             self._report(f"test/{loader}", metric, figures)
+        self.tested = Tested(scores, self._rank("test"))
+        self._encoded = None
+
+    def _rank(self, stage: str) -> Ranking | None:
+        """Ranks all items for whom the data module names, and logs the means over users."""
+        data = getattr(self.trainer, "datamodule", None)
+        if not self._ks or not isinstance(data, KGDataModule):
+            return None
+        found = data.candidates(stage)
+        if found is None:
+            return None
+        ranking = rank(
+            lambda users: self.recommender.score_all(users, self._encoded),
+            found,
+            max(self._ks),
+            self.device,
+        )
+        figures = {k: float(v.mean()) for k, v in per_user(ranking, self._ks).items()}
+        figures |= overall(ranking, data.dataset.train.item_degrees(), self._ks)
+        self._log(f"{stage}/", figures)
+        return ranking
 
     def _take_in(self, stage: str, batch: PointwiseBatch, loader: int) -> None:
         scores = self.recommender.score(batch.users, batch.items, self._encoded)
@@ -184,8 +234,10 @@ class RecommenderModule(pl.LightningModule):
         return cast(CTRMetrics, self.metrics[_key(stage, loader)])
 
     def _report(self, prefix: str, metric: CTRMetrics, figures: dict[str, float]) -> None:
-        self._encoded = None
         metric.reset()
+        self._log(prefix, figures)
+
+    def _log(self, prefix: str, figures: dict[str, float]) -> None:
         values = {f"{prefix}{k}": torch.tensor(v, dtype=torch.float64) for k, v in figures.items()}
         self.log_dict(values)
 

@@ -18,6 +18,7 @@ from kgrec.data.prepare import prepare
 from kgrec.data.protocols import clean
 from kgrec.data.splits import RandomSplit
 from kgrec.reports import dataset_page, dataset_tables
+from kgrec.reports.drawing import svg_element
 
 
 def graph(triples: list[tuple[int, int, int]], num_entities: int) -> KnowledgeGraph:
@@ -277,7 +278,7 @@ def test_a_page_is_the_same_every_time():
 def test_curves_of_any_span_have_numbers_on_their_axes(counts):
     counts = torch.tensor(counts)
     lines = [("users", counts, "#3b82c4")]
-    svg = dataset_page._svg(
+    svg = svg_element(
         lambda figure: dataset_page._survival(figure.add_subplot(), lines, "positives"), "told"
     )
     words = [text.strip() for text in ElementTree.fromstring(svg).itertext()]

@@ -4,9 +4,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn import metrics as sklearn_metrics
 from sklearn.metrics import f1_score, roc_auc_score
 
-from kgrec.evaluation.ctr import auc, best_f1_threshold, f1
+from kgrec.evaluation.ctr import accuracy, auc, best_f1_threshold, f1, log_loss
 
 rows = st.lists(
     st.tuples(st.integers(-5, 5), st.integers(0, 1)), min_size=2, max_size=60
@@ -62,3 +63,25 @@ def test_no_threshold_beats_the_best_one(pairs):
 
 def test_f1_of_nothing():
     assert f1(torch.tensor([0.0]), torch.tensor([0.0]), threshold=1.0) == 0.0
+
+
+def test_accuracy_and_log_loss_equal_scikit_learn():
+    draw = torch.Generator().manual_seed(3)
+    logits = torch.randn(500, generator=draw, dtype=torch.float64) * 3
+    labels = (torch.rand(500, generator=draw) < 0.3).float()
+    probs = logits.sigmoid().numpy()
+    assert log_loss(logits, labels) == pytest.approx(
+        sklearn_metrics.log_loss(labels, probs), abs=1e-9
+    )
+    assert accuracy(logits, labels, 0.0) == pytest.approx(
+        sklearn_metrics.accuracy_score(labels, probs >= 0.5), abs=1e-12
+    )
+
+
+def test_log_loss_of_hopeless_scores_is_finite():
+    assert log_loss(torch.tensor([200.0, -200.0]), torch.tensor([0.0, 1.0])) == pytest.approx(200)
+
+
+def test_log_loss_by_hand():
+    logits, labels = torch.tensor([0.0, math.log(3)]), torch.tensor([1.0, 0.0])
+    assert log_loss(logits, labels) == pytest.approx((math.log(2) + math.log(4)) / 2)

@@ -7,6 +7,7 @@ import yaml
 from conftest import Train
 
 from kgrec.errors import DataError
+from kgrec.evaluation.ranking import METRICS
 from kgrec.training.run_folder import FinishedRun
 
 
@@ -17,22 +18,32 @@ def test_what_a_run_leaves(train: Train):
     assert found == {
         "config.yaml", "dataset.json", "environment.json", "metrics.json", "train.log",
         "checkpoints/best.ckpt", "checkpoints/last.ckpt", "curves/version_0/metrics.csv",
+        "evaluation/slices.json", "evaluation/kgcn/rows.parquet", "evaluation/kgcn/users.parquet",
+        "evaluation/popularity/rows.parquet", "evaluation/popularity/users.parquet",
+        "evaluation/popularity_balance/rows.parquet", "evaluation/all_positive/rows.parquet",
         "ids/users.parquet", "ids/items.parquet", "ids/entities.parquet", "ids/relations.parquet",
     }  # fmt: skip
     assert set(run.metrics) == {
         "train/epochs", "train/best_epoch", "train/seconds", "train/seconds_per_epoch",
-        "train/rows_per_epoch",
+        "train/rows_per_epoch", "train/peak_memory_gb",
         *(
             f"{prefix}{stage}/{name}"
             for prefix in ("", "all_positive/")
             for stage in ("val", "test")
-            for name in ("auc", "f1", "f1_val_threshold")
+            for name in ("auc", "f1", "f1_val_threshold", "accuracy", "log_loss")
         ),
         *(
             f"{prefix}{stage}/{name}"
             for prefix in ("popularity/", "popularity_balance/")
             for stage in ("val", "test")
             for name in ("auc", "f1_val_threshold")
+        ),
+        *(f"{m}val/threshold" for m in ("", "all_positive/", "popularity/", "popularity_balance/")),
+        *(
+            f"{prefix}test/{name}@{k}"
+            for prefix in ("", "popularity/")
+            for name in (*METRICS, "coverage", "popularity", "gini")
+            for k in (1, 2, 5, 10, 20)  # there are 40 items
         ),
     }  # fmt: skip
     config = yaml.safe_load((run.folder / "config.yaml").read_text())

@@ -1,0 +1,163 @@
+"""Top-K evaluation: which of the best items of each user are test positives.
+
+All items are ranked for every user with a positive in the split that is tested; positives of
+earlier splits are not ranked. :func:`released_candidates` is the other way that the KGCN authors'
+code has it.
+
+Shapes: n users, L ranked items each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from kgrec.data.dataset import RecDataset
+from kgrec.data.draws import generator
+from kgrec.data.interactions import Interactions, LabelledRows
+from kgrec.errors import ConfigError
+from kgrec.evaluation import catalogue
+from kgrec.evaluation.ranking import METRICS
+from kgrec.evaluation.topk import top_k
+
+RELEASED_USERS = 100  # of which the authors' code takes the mean
+
+
+class Candidates(NamedTuple):
+    """Who is ranked for, and what is not ranked.
+
+    Attributes:
+        users: (n,) users with at least one relevant item, ascending.
+        relevant: the pairs that should be found.
+        exclude: pairs that are not ranked.
+    """
+
+    users: Tensor
+    relevant: Interactions
+    exclude: Interactions
+
+
+class Ranking(NamedTuple):
+    """The best items of each user.
+
+    Attributes:
+        users: (n,) int64.
+        items: (n, L) int64, best first; -1 where fewer are left.
+        hits: (n, L) bool, whether each is relevant.
+        relevant: (n,) int64, relevant items of each user, found or not.
+        num_items: items of the catalogue.
+    """
+
+    users: Tensor
+    items: Tensor
+    hits: Tensor
+    relevant: Tensor
+    num_items: int
+
+
+def candidates(dataset: RecDataset, stage: str) -> Candidates:
+    """All items for all users with a positive in the split.
+
+    Args:
+        dataset: split data.
+        stage: "val", which excludes training positives, or "test", which excludes validation
+            positives too.
+    """
+    relevant = _positives(dataset.test if stage == "test" else dataset.val, dataset)
+    exclude = dataset.train
+    if stage == "test":
+        exclude = exclude.union(_positives(dataset.val, dataset))
+    return Candidates(torch.unique(relevant.users), relevant, exclude)
+
+
+def released_candidates(dataset: RecDataset, seed: int) -> Candidates:
+    """The way of the authors' code: 100 random users, validation positives left in as misses.
+
+    Users are drawn among those with a training row and a test positive; training positives and
+    training negatives are not ranked.
+
+    Args:
+        dataset: split data.
+        seed: of the draw of users.
+    """
+    relevant = _positives(dataset.test, dataset)
+    negatives = Interactions.from_pairs(
+        *dataset.static_negatives, dataset.num_users, dataset.num_items
+    )
+    exclude = dataset.train.union(negatives)
+    users = torch.unique(relevant.users)
+    users = users[exclude.user_degrees()[users] > 0]
+    order = torch.randperm(len(users), generator=generator(seed, "users of the released ranking"))
+    return Candidates(users[order[:RELEASED_USERS]].sort().values, relevant, exclude)
+
+
+def _positives(rows: LabelledRows, dataset: RecDataset) -> Interactions:
+    liked = rows.labels > 0.5
+    return Interactions.from_pairs(
+        rows.users[liked], rows.items[liked], dataset.num_users, dataset.num_items
+    )
+
+
+def rank(
+    score_all: Callable[[Tensor], Tensor],
+    found: Candidates,
+    depth: int,
+    device: torch.device | str = "cpu",
+) -> Ranking:
+    """Ranks, and looks up which are relevant.
+
+    Args:
+        score_all: from users (B,) to (B, num_items) scores, on the device.
+        found: whom and what to rank.
+        depth: L, at most the number of items.
+        device: where scores are computed; the result comes back to the CPU.
+    """
+    num_items = found.relevant.num_items
+    users = found.users.to(device)
+    _, items = top_k(score_all, users, min(depth, num_items), num_items, found.exclude.to(device))
+    items = items.cpu()
+    rows = found.users[:, None].expand_as(items)
+    hits = found.relevant.contains(rows.flatten(), items.flatten().clamp(min=0)).view(items.shape)
+    relevant = found.relevant.user_degrees()[found.users]
+    return Ranking(found.users, items, hits & (items >= 0), relevant, num_items)
+
+
+def per_user(ranking: Ranking, ks: Sequence[int]) -> dict[str, Tensor]:
+    """Every metric at every cutoff: name, such as ``recall@20``, to (n,) figures."""
+    return {
+        f"{name}@{k}": metric(ranking.hits, ranking.relevant, k)
+        for name, metric in METRICS.items()
+        for k in _reachable(ranking, ks)
+    }
+
+
+def overall(ranking: Ranking, popularity: Tensor, ks: Sequence[int]) -> dict[str, float]:
+    """What is recommended to everybody: coverage, popularity and concentration at every cutoff.
+
+    Args:
+        ranking: the best items.
+        popularity: (num_items,) training positives of each item.
+        ks: cutoffs.
+    """
+    figures = {}
+    for k in _reachable(ranking, ks):
+        best = ranking.items[:, :k]
+        figures[f"coverage@{k}"] = catalogue.coverage(best, ranking.num_items)
+        figures[f"popularity@{k}"] = catalogue.mean_popularity(best, popularity)
+        figures[f"gini@{k}"] = catalogue.gini(best, ranking.num_items)
+    return figures
+
+
+def _reachable(ranking: Ranking, ks: Sequence[int]) -> list[int]:
+    """Cutoffs that the catalogue is large enough for."""
+    return [k for k in ks if k <= ranking.items.shape[1]]
+
+
+def check_ks(ks: Sequence[int]) -> None:
+    """Raises ConfigError unless the cutoffs are distinct positive integers."""
+    good = all(type(k) is int and k >= 1 for k in ks) and len(set(ks)) == len(ks) > 0
+    if not good:
+        raise ConfigError(f"ranking.ks: found {list(ks)!r}, expected distinct integers >= 1")

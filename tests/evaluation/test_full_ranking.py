@@ -1,0 +1,110 @@
+"""Whom top-K is measured on, what is not ranked, and the figures that come out."""
+
+import pytest
+import torch
+from conftest import small
+
+from kgrec.data.protocols import clean, paper
+from kgrec.data.splits import RandomSplit
+from kgrec.errors import ConfigError
+from kgrec.evaluation.full_ranking import (
+    candidates,
+    check_ks,
+    overall,
+    per_user,
+    rank,
+    released_candidates,
+)
+
+
+def pairs(rows, label=1):
+    return {
+        (u, i)
+        for u, i, y in zip(
+            rows.users.tolist(), rows.items.tolist(), rows.labels.tolist(), strict=True
+        )
+        if y == label
+    }
+
+
+def train_pairs(dataset):
+    return set(zip(dataset.train.users.tolist(), dataset.train.items.tolist(), strict=True))
+
+
+def literal(dataset, scores, stage, k, exclude):
+    """Recall@k of every user with a positive in the split, by sorting lists."""
+    relevant = pairs(getattr(dataset, stage))
+    found = {}
+    for user in sorted({u for u, _ in relevant}):
+        own = {i for u, i in relevant if u == user}
+        ranked = sorted(
+            (i for i in range(dataset.num_items) if (user, i) not in exclude),
+            key=lambda i: (-float(scores[user, i]), i),
+        )
+        found[user] = len(own & set(ranked[:k])) / len(own)
+    return found
+
+
+@pytest.mark.parametrize("stage", ["val", "test"])
+def test_recall_equals_a_loop_over_lists(dataset, stage):
+    scores = torch.randint(5, (dataset.num_users, dataset.num_items)).float()  # many ties
+    exclude = train_pairs(dataset) | (pairs(dataset.val) if stage == "test" else set())
+    found = rank(lambda users: scores[users].clone(), candidates(dataset, stage), 20)
+    recall = per_user(found, [5, 20])
+    for k in (5, 20):
+        expected = literal(dataset, scores, stage, k, exclude)
+        assert found.users.tolist() == list(expected)
+        assert recall[f"recall@{k}"].tolist() == pytest.approx(list(expected.values()), abs=1e-12)
+
+
+def test_nothing_excluded_is_recommended(dataset):
+    found = rank(lambda u: torch.rand(len(u), dataset.num_items), candidates(dataset, "test"), 40)
+    shown = {
+        (user, item)
+        for user, items in zip(found.users.tolist(), found.items.tolist(), strict=True)
+        for item in items
+        if item >= 0
+    }
+    assert not shown & (train_pairs(dataset) | pairs(dataset.val))
+    assert pairs(dataset.test) <= shown  # 40 of 40 items: everything that may be found
+    assert per_user(found, [40])["recall@40"].eq(1).all()
+
+
+def test_a_user_with_few_items_left_finds_no_more_than_there_are():
+    dataset = paper(small(), RandomSplit())
+    found = rank(lambda u: torch.rand(len(u), dataset.num_items), candidates(dataset, "test"), 40)
+    left = (found.items >= 0).sum(dim=1)
+    assert left.max() < 40
+    assert not bool(found.hits[found.items < 0].any())
+
+
+@pytest.mark.parametrize("protocol", [paper, clean])
+def test_the_released_way_leaves_validation_positives_in(protocol, monkeypatch):
+    dataset = protocol(small(), RandomSplit())
+    monkeypatch.setattr("kgrec.evaluation.full_ranking.RELEASED_USERS", 20)
+    found = released_candidates(dataset, seed=1)
+    assert len(found.users) == 20
+    assert found.users.tolist() == sorted(set(found.users.tolist()))
+    assert found.users.tolist() != released_candidates(dataset, seed=2).users.tolist()
+    excluded = set(zip(found.exclude.users.tolist(), found.exclude.items.tolist(), strict=True))
+    negatives = set(zip(*(x.tolist() for x in dataset.static_negatives), strict=True))
+    assert excluded == train_pairs(dataset) | negatives
+
+
+def test_what_is_recommended_to_everybody(dataset):
+    found = rank(
+        lambda u: torch.arange(dataset.num_items, 0, -1.0).repeat(len(u), 1),
+        candidates(dataset, "test"), 10,
+    )  # fmt: skip
+    figures = overall(found, dataset.train.item_degrees(), [1, 10])
+    best = found.items[:, 0]
+    assert figures["coverage@1"] == pytest.approx(len(set(best.tolist())) / dataset.num_items)
+    degrees = dataset.train.item_degrees()[best].double()
+    assert figures["popularity@1"] == pytest.approx(float(degrees.mean()))
+    assert figures["gini@10"] < figures["gini@1"]
+
+
+@pytest.mark.parametrize("ks", [[], [0], [1, 1], [2.0], ["20"]])
+def test_bad_cutoffs_are_named(ks):
+    with pytest.raises(ConfigError, match=r"ranking\.ks: found .*, expected distinct integers"):
+        check_ks(ks)
