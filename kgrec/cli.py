@@ -59,6 +59,11 @@ def parser() -> argparse.ArgumentParser:
     report.add_argument(
         "--out", default="logs/report", metavar="FOLDER", help="default: %(default)s"
     )
+    report.add_argument(
+        "--into", metavar="FILE",
+        help="instead put the tables into a Markdown file of your own, between the lines "
+        "<!-- kgrec report --> and <!-- end of kgrec report -->",
+    )  # fmt: skip
     compare = commands.add_parser(
         "compare",
         help="are systems different? tests on the same rows and users",

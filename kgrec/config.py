@@ -135,7 +135,7 @@ def _check_ranking(cfg: DictConfig) -> None:
     if name == "none":
         ks = []
     else:
-        check_ks(list(ks) if OmegaConf.is_list(ks) else [ks])
+        check_ks(ks := OmegaConf.to_container(ks) if OmegaConf.is_list(ks) else ks)
     expected = ["val/auc", "val/f1_val_threshold"]
     if "clean" in cfg.protocol._target_:
         expected.append("val/matched/auc")

@@ -32,8 +32,12 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _report(arguments: argparse.Namespace, runs: list[Run]) -> None:
-    from kgrec.reports.report import write_report
+    from kgrec.reports.report import write_into, write_report
 
+    if arguments.into is not None:
+        write_into(runs, Path(arguments.into))
+        print(arguments.into)  # noqa: T201
+        return
     for path in write_report(runs, Path(arguments.out)):
         print(path)  # noqa: T201
 

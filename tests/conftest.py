@@ -22,6 +22,8 @@ from kgrec.data.synthetic.small import PlantedData, generate
 
 ROOT = Path(__file__).parent.parent
 
+pytest_plugins = ["finished_runs"]
+
 os.environ["WANDB_MODE"] = "disabled"
 
 

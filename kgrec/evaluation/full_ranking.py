@@ -10,7 +10,7 @@ Shapes: n users, L ranked items each.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -156,8 +156,10 @@ def _reachable(ranking: Ranking, ks: Sequence[int]) -> list[int]:
     return [k for k in ks if k <= ranking.items.shape[1]]
 
 
-def check_ks(ks: Sequence[int]) -> None:
-    """Raises ConfigError unless the cutoffs are distinct positive integers."""
-    good = all(type(k) is int and k >= 1 for k in ks) and len(set(ks)) == len(ks) > 0
-    if not good:
-        raise ConfigError(f"ranking.ks: found {list(ks)!r}, expected distinct integers >= 1")
+def check_ks(ks: Any) -> None:
+    """Raises ConfigError unless the cutoffs are a list of distinct positive integers."""
+    listed = isinstance(ks, Sequence) and all(type(k) is int and k >= 1 for k in ks)
+    if not listed or not 0 < len(set(ks)) == len(ks):
+        raise ConfigError(
+            f"ranking.ks: found {ks!r}, expected distinct integers >= 1, such as [10,20]"
+        )

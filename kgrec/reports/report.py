@@ -36,6 +36,7 @@ from kgrec.reports.report_tables import (
 )
 from kgrec.reports.runs import Run, System, systems
 
+MARKS = ("<!-- kgrec report -->", "<!-- end of kgrec report -->")
 SWEPT = ("model.K", "model.H", "model.d")
 
 
@@ -104,6 +105,26 @@ def write_report(runs: Sequence[Run], out: Path) -> list[Path]:
     return [out / "report.html", out / "report.md", out / "runs.csv", plots]
 
 
+def write_into(runs: Sequence[Run], path: Path) -> None:
+    """Replaces what stands between two marks in a Markdown file by the report's tables.
+
+    Raises:
+        DataError: the marks are not there.
+    """
+    text = path.read_text(encoding="utf-8")
+    before, begin, rest = text.partition(MARKS[0])
+    _, end, after = rest.partition(MARKS[1])
+    if not begin or not end:
+        missing = MARKS[1] if begin else MARKS[0]
+        raise DataError(f"{path}: found no {missing}, expected {' and '.join(MARKS)}")
+    lines = [about(runs), ""]
+    for section in sections(systems(runs)):
+        lines += [f"## {section.title}", ""]
+        for table in section.tables:
+            lines += [table.markdown(heading=table.title != section.title), ""]
+    write_text(path, "\n".join([before + begin, "", *lines, end + after]))
+
+
 def _file_names(drawings: Sequence[Drawn]) -> dict[str, str]:
     """Names that any file system takes, each its own."""
     found: dict[str, str] = {}
@@ -133,7 +154,7 @@ def markdown(made: Sequence[Section], names: dict[str, str], runs: Sequence[Run]
     for section in made:
         lines += [f"## {section.title}", ""]
         for table in section.tables:
-            lines += [table.markdown(), ""]
+            lines += [table.markdown(heading=table.title != section.title), ""]
         for drawn in section.drawings:
             lines += [f"![{drawn.title}](plots/{names[drawn.name]}.svg)", "", drawn.caption, ""]
     return "\n".join(lines).rstrip() + "\n"

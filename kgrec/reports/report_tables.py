@@ -50,8 +50,12 @@ class Table:
         made = [cell if isinstance(cell, Cell) else Cell(cell, kind) for cell in cells]
         self.rows.append([Cell(name, kind or "name"), *made])
 
-    def markdown(self) -> str:
-        """As a Markdown table; the paper's figures in italics, the best in bold."""
+    def markdown(self, heading: bool = True) -> str:
+        """As a Markdown table; the paper's figures in italics, the best in bold.
+
+        Args:
+            heading: whether the title stands above it.
+        """
         marks = {"published": "*{}*", "best": "**{}**", "command": "`{}`"}
         lines = [
             "| " + " | ".join(self.header) + " |",
@@ -63,7 +67,8 @@ class Table:
                 for c in row
             ]
             lines.append("| " + " | ".join(texts) + " |")
-        return "\n".join([f"### {self.title}", "", *lines, "", self.note]).rstrip()
+        title = [f"### {self.title}", ""] if heading else []
+        return "\n".join([*title, *lines, "", self.note]).rstrip()
 
 
 def place(run: Run) -> str:

@@ -264,7 +264,7 @@ def systems(runs: Iterable[Run]) -> list[System]:
     """
     grouped: dict[str, dict[tuple[str, int], Run]] = {}
     for run in runs:
-        key = json.dumps(run.settings, sort_keys=True, default=str)
+        key = json.dumps([run.data, run.protocol, run.settings], sort_keys=True, default=str)
         same = grouped.setdefault(key, {})
         known = same.get(run.split_key)
         if known is None or run.environment["started"] >= known.environment["started"]:

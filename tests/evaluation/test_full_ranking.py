@@ -104,7 +104,7 @@ def test_what_is_recommended_to_everybody(dataset):
     assert figures["gini@10"] < figures["gini@1"]
 
 
-@pytest.mark.parametrize("ks", [[], [0], [1, 1], [2.0], ["20"]])
+@pytest.mark.parametrize("ks", [[], [0], [1, 1], [2.0], ["20"], 20, "20", None])
 def test_bad_cutoffs_are_named(ks):
     with pytest.raises(ConfigError, match=r"ranking\.ks: found .*, expected distinct integers"):
         check_ks(ks)

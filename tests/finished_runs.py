@@ -1,0 +1,90 @@
+"""Finished runs, made without training: folders as a run leaves them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import yaml
+
+MakeRun = Callable[..., Path]
+KS = (5, 20)
+USERS = 30
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> MakeRun:
+    """Writes a run folder whose model is as good as ``quality`` says."""
+
+    def make(
+        name: str, seed: int = 1, quality: float = 1.0, data: str = "music",
+        protocol: str = "paper", model: str = "kgcn", fingerprint: str | None = None,
+        **settings: object,
+    ) -> Path:  # fmt: skip
+        folder = tmp_path / "runs" / name
+        draw = np.random.default_rng(seed)
+        users = np.repeat(np.arange(USERS), 8)
+        labels = draw.integers(0, 2, len(users))
+        noise = np.random.default_rng([seed, 7]).normal(size=len(users))
+        rows = {"user": [f"u{u}" for u in users], "item": [str(i % 8) for i in range(len(users))]}
+        hits = draw.random(USERS)
+        metrics: dict[str, float] = {}
+        for who, skill in ((model, quality), ("popularity", 0.5)):
+            own = folder / "evaluation" / who
+            own.mkdir(parents=True)
+            score = skill * labels + noise
+            pl.DataFrame({**rows, "label": labels, "score": score}).write_parquet(
+                own / "rows.parquet"
+            )
+            figures = {f"{m}@{k}": np.clip(hits * skill * k / 20, 0, 1)
+                       for m in ("recall", "ndcg") for k in KS}  # fmt: skip
+            pl.DataFrame({
+                "user": [f"u{u}" for u in range(USERS)],
+                "train_positives": [3] * USERS, "test_positives": [2] * USERS, **figures,
+            }).write_parquet(own / "users.parquet")  # fmt: skip
+            prefix = "" if who == model else f"{who}/"
+            better = score[labels == 1][:, None] > score[labels == 0][None]
+            metrics |= {
+                f"{prefix}test/auc": float(better.mean()), f"{prefix}val/auc": float(better.mean()),
+                f"{prefix}test/f1_val_threshold": 0.7, f"{prefix}val/threshold": 0.2,
+                **{f"{prefix}test/{m}": float(v.mean()) for m, v in figures.items()},
+            }  # fmt: skip
+        metrics |= {"test/f1": 0.7, "test/log_loss": 0.6, "train/seconds": 2.0,
+                    "train/seconds_per_epoch": 0.5, "train/epochs": 3.0,
+                    "train/peak_memory_gb": 0.5}  # fmt: skip
+        slices = [
+            {"model": who, "by": by, "positives": p, "rows": 9, "auc": 0.6, "recall@20": 0.2}
+            for who in (model, "popularity") for by in ("user", "item") for p in ("0", "1-2")
+        ]  # fmt: skip
+        config = {
+            "seed": seed, "batch_size": 128, "negatives": {"name": "resampled", "ratio": 1},
+            "dataset": {"_target_": "x", "seed": seed, "root": "somewhere"},
+            "model": {"_target_": "kgrec.models.kgcn.KGCN.from_dataset", "aggregator": "sum",
+                      "K": 8, "H": 1, "d": 16, **settings},
+            "optimizer": {"lr": 1e-3}, "trainer": {"accelerator": "cpu", "devices": 1},
+            "ranking": {"name": "full", "ks": list(KS)}, "paths": {"run": str(folder)},
+        }  # fmt: skip
+        dataset = {"name": data, "protocol": protocol, "seed": seed,
+                   "fingerprint": fingerprint or f"{data}-{protocol}-{seed}"}  # fmt: skip
+        environment = {
+            "started": "2026-01-01", "command": ["train.py"], "overrides": [f"seed={seed}"],
+            "choices": {"model": model, "split": "random"}, "git_commit": "0123456789ab",
+        }  # fmt: skip
+        for file, content in (
+            ("metrics", metrics), ("dataset", dataset), ("environment", environment),
+            ("evaluation/slices", slices),
+        ):  # fmt: skip
+            (folder / f"{file}.json").write_text(json.dumps(content))
+        (folder / "config.yaml").write_text(yaml.safe_dump(config))
+        curves = folder / "curves" / "version_0"
+        curves.mkdir(parents=True)
+        (curves / "metrics.csv").write_text(
+            "epoch,step,train/loss,val/auc\n0,1,,0.6\n0,1,0.69,\n1,2,,0.7\n1,2,0.6,\n"
+        )
+        return folder
+
+    return make

@@ -1,0 +1,162 @@
+"""A report from local files alone: what is in it, and that it fetches nothing."""
+
+import re
+import time
+from html.parser import HTMLParser
+
+import polars as pl
+import pytest
+
+from kgrec.cli import main
+from kgrec.errors import DataError
+from kgrec.reports.published import SWEEPS, TABLE_2
+from kgrec.reports.report import sections, write_report
+from kgrec.reports.report_tables import (
+    by_place,
+    control,
+    overview,
+    representatives,
+    sweep_table,
+    sweeps,
+    table_2,
+)
+from kgrec.reports.runs import find_runs, systems
+
+
+@pytest.fixture
+def many(make_run, tmp_path):
+    """KGCN-sum with three K and three aggregators, two seeds each, on one split a seed."""
+    for seed in (1, 2):
+        for K in (2, 8, "all"):
+            make_run(f"K{K}-{seed}", seed, quality=1.0 + 0.1 * (K == 8), K=K)
+        for number, aggregator in enumerate(("concat", "neighbor")):
+            make_run(f"{aggregator}-{seed}", seed, quality=1.2 + number, aggregator=aggregator)
+    return systems(find_runs([tmp_path / "runs"]))
+
+
+def texts(table):
+    return {row[0].text: [cell.text for cell in row[1:]] for row in table.rows}
+
+
+def test_table_3_has_ours_the_paper_s_and_popularity(many):
+    [sweep] = sweeps(many, "model.K")
+    assert list(sweep.systems) == [2, 8, "all"]
+    table = sweep_table([sweep])
+    assert table.header == ["", "K=2", "K=8", "K=all"]
+    rows = texts(table)
+    ours = next(value for name, value in rows.items() if "kgcn" in name)
+    assert ours[1] == sweep.systems[8].summary("test/auc").text()
+    assert rows["KGCN paper"] == ["0.791", "0.795", ""]
+    assert rows["popularity"] == [control(many, "popularity", "test/auc").text()] * 3
+    best = next(row for row in table.rows if row[0].kind == "name")
+    assert [cell.kind for cell in best[1:]] == ["", "best", ""]
+    assert "*0.795*" in table.markdown()
+    assert sweeps(many, "model.H") == []
+
+
+def test_table_2_has_one_system_an_aggregator_and_stars(many):
+    chosen = representatives(many)
+    assert list(chosen) == ["kgcn sum", "kgcn concat", "kgcn neighbor"] or len(chosen) == 3
+    rows = texts(table_2("music", many))
+    assert rows["kgcn concat"][2:4] == ["0.796", "0.721"]
+    assert rows["kgcn neighbor"][0].endswith("*")  # the best, far above popularity
+    assert not rows["kgcn concat"][0].endswith("*")
+    assert list(rows)[-1] == "popularity"
+
+
+def test_the_overview_has_the_best_on_validation_first(many):
+    [(where, group)] = by_place(many).items()
+    table = overview(where, group)
+    assert table.rows[0][0].text == "kgcn K=8 aggregator=neighbor"
+    assert [row[0].text for row in table.rows if row[0].kind == "control"] == ["popularity"]
+    assert all(len(row) == len(table.header) for row in table.rows)
+
+
+class Links(HTMLParser):
+    found: list[str]
+
+    def handle_starttag(self, tag, attrs):
+        self.found += [v or "" for k, v in attrs if k in ("src", "href", "xlink:href")]
+        assert tag not in ("script", "link", "iframe")
+
+
+def test_the_page_fetches_nothing_and_has_everything(many, make_run, tmp_path):
+    out = tmp_path / "out"
+    found = find_runs([tmp_path / "runs"])
+    html, markdown, table, plots = write_report(found, out)
+    page = html.read_text()
+    links = Links()
+    links.found = []
+    links.feed(page)
+    assert all(link.startswith("#") for link in links.found)
+    assert not re.search(r"url\((?!#)|@import", page)
+    for part in ("Table 3 of the paper", "Table 2 of the paper", "music, protocol=paper", "0.795",
+                 "Recall@K", "Calibration", "Training", "By training positives", "popularity",
+                 "python train.py seed=1"):  # fmt: skip
+        assert part in page, part
+    drawn = [plot for section in sections(many) for plot in section.drawings]
+    assert {p.suffix for p in plots.iterdir()} == {".svg", ".png"}
+    assert len(list(plots.iterdir())) == 2 * len(drawn)
+    for name in re.findall(r"\(plots/([^)]+)\)", markdown.read_text()):
+        assert (plots / name).is_file()
+    runs = pl.read_csv(table)
+    assert runs.height == len(found)
+    assert runs["test/auc"].to_list() == pytest.approx([r.metrics["test/auc"] for r in found])
+
+
+def test_a_report_replaces_a_report_and_nothing_else(many, tmp_path):
+    runs = find_runs([tmp_path / "runs"])
+    out = tmp_path / "out"
+    write_report(runs, out)
+    write_report(runs, out)
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis.tex").write_text("years of work")
+    with pytest.raises(DataError, match="found other files there"):
+        write_report(runs, mine)
+    assert (mine / "thesis.tex").is_file()
+
+
+def test_tables_go_into_a_file_of_one_s_own(many, tmp_path, monkeypatch, capsys):
+    page = tmp_path / "results.md"
+    page.write_text(
+        "# Mine\n\n<!-- kgrec report -->\nstale\n<!-- end of kgrec report -->\n\nwords\n"
+    )
+    monkeypatch.setattr(
+        "sys.argv", ["kgrec", "report", str(tmp_path / "runs"), "--into", str(page)]
+    )
+    main()
+    text = page.read_text()
+    assert text.startswith("# Mine\n\n<!-- kgrec report -->\n")
+    assert text.endswith("<!-- end of kgrec report -->\n\nwords\n")
+    assert "Table 3 of the paper" in text
+    assert "stale" not in text
+    page.write_text("no marks")
+    with pytest.raises(SystemExit):
+        main()
+    assert "found no <!-- kgrec report -->" in capsys.readouterr().err
+    assert page.read_text() == "no marks"
+
+
+def test_models_and_names_of_the_user_s_choosing(make_run, tmp_path):
+    make_run("odd", data="my <b>data</b> | set/1", model="own_model", aggregator=None)
+    html, markdown, *_ = write_report(find_runs([tmp_path / "runs"]), tmp_path / "out")
+    assert "<b>data</b>" not in html.read_text()
+    assert "own_model" in markdown.read_text()
+
+
+def test_the_paper_s_figures_are_whole():
+    assert set(TABLE_2) >= {"svd", "libfm", "ripplenet", "sum", "concat", "neighbor", "avg"}
+    for by_data in (*TABLE_2.values(), *SWEEPS.values()):
+        assert set(by_data) == {"movie", "book", "music"}
+
+
+@pytest.mark.slow
+def test_sixty_runs_take_less_than_a_minute(make_run, tmp_path):
+    for seed in (1, 2, 3):
+        for K in (2, 4, 8, 16, 32):
+            for H in (1, 2, 3, 4):
+                make_run(f"{K}-{H}-{seed}", seed, K=K, H=H)
+    begin = time.perf_counter()
+    write_report(find_runs([tmp_path / "runs"]), tmp_path / "out")
+    assert time.perf_counter() - begin < 60

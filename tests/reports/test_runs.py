@@ -1,0 +1,57 @@
+import json
+
+import pytest
+
+from kgrec.errors import DataError
+from kgrec.reports.runs import Run, Summary, find_runs, systems, unfinished
+
+
+def test_runs_that_differ_by_seed_are_one_system_and_others_are_not(make_run, tmp_path):
+    for seed in (1, 2, 3):
+        make_run(f"a{seed}", seed)
+        make_run(f"b{seed}", seed, K=4)
+    found = systems(find_runs([tmp_path / "runs"]))
+    assert sorted(system.label for system in found) == ["kgcn K=4", "kgcn K=8"]
+    assert [[run.seed for run in system.runs] for system in found] == [[1, 2, 3]] * 2
+    summary = found[0].summary("test/auc")
+    values = [run.metrics["test/auc"] for run in found[0].runs]
+    assert summary.mean == pytest.approx(sum(values) / 3)
+    assert summary.n == 3
+    assert found[0].summary("no/figure") is None
+
+
+def test_of_the_same_run_twice_the_later_counts(make_run, tmp_path):
+    make_run("first", quality=1)
+    later = make_run("later", quality=2)
+    environment = json.loads((later / "environment.json").read_text())
+    (later / "environment.json").write_text(json.dumps(environment | {"started": "2026-02-02"}))
+    [system] = systems(find_runs([tmp_path / "runs"]))
+    assert [run.folder.name for run in system.runs] == ["later"]
+
+
+def test_summaries_as_text():
+    assert Summary.of([0.8]).text() == "0.8000"
+    assert Summary.of([0.8, 0.9]).text(2) == "0.85 ± 0.07"
+    assert Summary.of([3, 3]).text(0) == "3"
+
+
+def test_a_run_tells_its_command_curves_and_controls(make_run):
+    run = Run.read(make_run("one"))
+    assert run.command == "python train.py seed=1"
+    assert run.curves["val/auc"].to_list() == [0.6, 0.7]
+    assert run.curves["train/loss"].to_list() == [0.69, 0.6]
+    assert run.controls() == ["popularity"]
+    assert run.figure("test/auc", "popularity") == run.metrics["popularity/test/auc"]
+
+
+def test_what_is_missing_or_damaged_is_named(make_run, tmp_path):
+    with pytest.raises(DataError, match="nothing: found no such folder"):
+        find_runs([tmp_path / "nothing"])
+    with pytest.raises(DataError, match="found no finished run"):
+        find_runs([tmp_path])
+    folder = make_run("one")
+    (folder / "dataset.json").write_text("{")
+    with pytest.raises(DataError, match=r"dataset\.json: found no readable file"):
+        find_runs([folder])
+    (folder / "metrics.json").unlink()
+    assert unfinished([tmp_path]) == [folder]
