@@ -92,10 +92,33 @@ def rank(task: dict[str, Any]) -> dict[str, Any]:
     return {"seconds": [seconds], "users": len(users), "items": dataset.num_items}
 
 
+def evaluate(task: dict[str, Any]) -> dict[str, Any]:
+    """Seconds of the whole top-K evaluation: all items for all users, every metric at every k."""
+    from hydra.utils import instantiate
+
+    from kgrec.evaluation.full_ranking import candidates, overall, per_user, rank
+
+    dataset, cfg = load_dataset(task["overrides"]), compose(task["overrides"])
+    model = instantiate(cfg.model, dataset)
+    users = torch.arange(min(task["count"], dataset.num_users))
+    with torch.no_grad():
+        begin = time.perf_counter()
+        encoded, found = model.encode(), candidates(dataset, "test")
+        ks = list(cfg.ranking.ks)
+        ranking = rank(
+            lambda some: model.score_all(some, encoded), found._replace(users=users), max(ks)
+        )
+        per_user(ranking, ks)
+        overall(ranking, dataset.train.item_degrees(), ks)
+        seconds = time.perf_counter() - begin
+    return {"seconds": [seconds], "users": len(users), "items": dataset.num_items}
+
+
 if __name__ == "__main__":
     warnings.filterwarnings("ignore")
     logging.disable(logging.INFO)
     torch.set_num_threads(1)
     asked = json.loads(sys.argv[1])
-    found = {"epochs": epochs, "steps": steps, "rank": rank}[asked["task"]](asked)
+    tasks = {"epochs": epochs, "steps": steps, "rank": rank, "evaluate": evaluate}
+    found = tasks[asked["task"]](asked)
     print(json.dumps(found | {"peak_gb": peak_gigabytes()}))
