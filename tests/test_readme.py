@@ -50,7 +50,7 @@ def test_every_command_composes(command):
     sorted({
         line.split("#")[0].strip()
         for page in PAGES
-        for line in re.findall(r"^(kgrec (?:data|compare|report|reproduce) [^`\n]*)", page, flags=re.MULTILINE)
+        for line in re.findall(r"(?m)^(kgrec (?:data|compare|report|reproduce) [^`\n]*)", page)
     }),
 )  # fmt: skip
 def test_every_kgrec_command_is_one(command):

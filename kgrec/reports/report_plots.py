@@ -119,7 +119,7 @@ def _curve(
 
 def sweep_plot(found: Sequence[Sweep]) -> Drawn:
     """AUC by one setting, the paper's figures and popularity beside."""
-    key, data = found[0].key, found[0].systems[next(iter(found[0].systems))].first.data
+    key, data = found[0].key, found[0].any.first.data
     symbol = SYMBOLS[key]
 
     def paint(figure: Figure) -> None:
@@ -130,8 +130,8 @@ def sweep_plot(found: Sequence[Sweep]) -> Drawn:
         place = {v: i for i, v in enumerate(values)}
         for sweep, colour in zip(found, COLOURS, strict=False):
             summaries = [s.summary("test/auc") for s in sweep.systems.values()]
-            label = sweep.label if len(found) > 1 else "kgrec"
-            _curve(axes, [place[v] for v in sweep.systems], summaries, label, colour)
+            name = sweep.label if len(found) > 1 else "kgrec"
+            _curve(axes, [place[v] for v in sweep.systems], summaries, name, colour)
         everyone = [s for sweep in found for s in sweep.systems.values()]
         level = control(everyone, "popularity", "test/auc")
         if level is not None:

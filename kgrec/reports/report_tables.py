@@ -10,7 +10,7 @@ from typing import Any
 
 from kgrec.evaluation.significance import t_test
 from kgrec.reports.published import SWEEPS, SYMBOLS, TABLE_2, TABLES
-from kgrec.reports.runs import Run, Summary, System
+from kgrec.reports.runs import Run, Summary, System, differing, label
 
 # At which the paper's Table 2 gives a star.
 STAR_LEVEL = 0.1
@@ -72,9 +72,12 @@ class Table:
 
 
 def place(run: Run) -> str:
-    """Where figures belong beside each other: data set, protocol, split."""
+    """Where figures belong beside each other: data set, protocol, negatives, split."""
+    told = f"{run.data}, protocol={run.protocol}"
+    if run.negatives != "resampled":
+        told += f", negatives={run.negatives}"
     split = str(run.choices.get("split", "random"))
-    return f"{run.data}, protocol={run.protocol}" + ("" if split == "random" else f", {split}")
+    return told if split == "random" else f"{told}, split={split}"
 
 
 def by_place(systems: Sequence[System]) -> dict[str, list[System]]:
@@ -121,8 +124,7 @@ def overview(where: str, systems: Sequence[System]) -> Table:
     )
     for system in sorted(systems, key=lambda s: -_mean(s.summary("val/auc"))):
         cells = [text(system.summary(metric), digits) for metric, digits in shown.values()]
-        seeds = ", ".join(str(run.seed) for run in system.runs)
-        table.add(system.label, [seeds, *cells])
+        table.add(system.label, [system.seeds, *cells])
     for name in controls(systems):
         cells = [text(control(systems, name, metric), d) for metric, d in shown.values()]
         table.add(name, ["", *cells], "control")
@@ -172,6 +174,11 @@ class Sweep:
     label: str
     systems: dict[Any, System]
 
+    @property
+    def any(self) -> System:
+        """One that stands for what all have in common."""
+        return next(iter(self.systems.values()))
+
 
 def sweeps(systems: Sequence[System], key: str) -> list[Sweep]:
     """Sets of systems that differ in one setting alone, with at least two values of it."""
@@ -188,11 +195,14 @@ def sweeps(systems: Sequence[System], key: str) -> list[Sweep]:
         if len(values) < 2:
             continue
         ordered = dict(sorted(values.items(), key=lambda pair: (pair[0] == "all", pair[0])))
-        first = group[0]
-        own = {k: v for k, v in first.differing.items() if k != key and v is not None}
-        shown = [f"{k.removeprefix('model.').removesuffix('.name')}={v}" for k, v in own.items()]
-        label = " ".join(["kgcn", *shown])
-        found.append(Sweep(key, place(first.first), label, ordered))
+        found.append(Sweep(key, place(group[0].first), "", ordered))
+    for sweep in found:
+        like = [
+            {k: v for k, v in one.any.first.settings.items() if k != key}
+            for one in found
+            if one.where == sweep.where
+        ]
+        sweep.label = label("kgcn", differing(sweep.any.first.settings, like))
     return sorted(found, key=lambda sweep: (sweep.where, sweep.label))
 
 
@@ -242,7 +252,7 @@ def representatives(systems: Sequence[System]) -> dict[str, System]:
         grouped.setdefault(model_name(system), []).append(system)
     found = {}
     for name, group in grouped.items():
-        asked = [s for s in group if s.first.choices.get("experiment") == "table2"]
+        asked = [s for s in group if "table2" in s.experiments]
         found[name] = max(asked or group, key=lambda s: _mean(s.summary("val/auc")))
     return found
 

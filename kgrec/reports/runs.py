@@ -182,12 +182,23 @@ class System:
 
     Attributes:
         runs: by seed.
+        experiments: of conf/experiment that any of its runs were made for.
         label: what tells it from the other systems at hand.
+        differing: the settings behind the label.
     """
 
     runs: list[Run]
+    experiments: set[str] = field(default_factory=set)
     label: str = ""
     differing: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def seeds(self) -> str:
+        """``2019-2021``, or ``1, 2, 7``."""
+        found = [run.seed for run in self.runs]
+        if len(found) > 2 and found == list(range(found[0], found[-1] + 1)):
+            return f"{found[0]}-{found[-1]}"
+        return ", ".join(map(str, found))
 
     @property
     def first(self) -> Run:
@@ -263,13 +274,18 @@ def systems(runs: Iterable[Run]) -> list[System]:
     counts.
     """
     grouped: dict[str, dict[tuple[str, int], Run]] = {}
+    experiments: dict[str, set[str]] = {}
     for run in runs:
         key = json.dumps([run.data, run.protocol, run.settings], sort_keys=True, default=str)
         same = grouped.setdefault(key, {})
+        experiments.setdefault(key, set()).add(str(run.choices.get("experiment")))
         known = same.get(run.split_key)
         if known is None or run.environment["started"] >= known.environment["started"]:
             same[run.split_key] = run
-    found = [System(sorted(g.values(), key=lambda run: run.seed)) for g in grouped.values()]
+    found = [
+        System(sorted(group.values(), key=lambda run: run.seed), experiments[key])
+        for key, group in grouped.items()
+    ]
     _label(found)
     return found
 
@@ -283,15 +299,21 @@ def _label(found: Sequence[System]) -> None:
             for other in found
             if (other.first.model, other.first.data) == (run.model, run.data)
         ]
-        keys = sorted({k for settings in like for k in settings})
-        keys = [k for k in keys if len({str(settings.get(k)) for settings in like}) > 1]
-        system.differing = {k: run.settings.get(k) for k in keys if not k.startswith("protocol")}
-        shown = [f"{_short(k)}={v}" for k, v in system.differing.items() if v is not None]
-        system.label = " ".join([run.model, *shown])
+        system.differing = differing(run.settings, like)
+        system.label = label(run.model, system.differing)
 
 
-def _short(key: str) -> str:
-    return key.removeprefix("model.").removesuffix(".name")
+def differing(settings: Mapping[str, Any], like: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Those of the settings in which their like differ; the protocol is told elsewhere."""
+    keys = sorted({k for other in like for k in other if not k.startswith("protocol")})
+    keys = [k for k in keys if len({str(other.get(k)) for other in like}) > 1]
+    return {k: settings.get(k) for k in keys}
+
+
+def label(model: str, settings: Mapping[str, Any]) -> str:
+    """``kgcn K=8 negatives=static``."""
+    short = {k.removeprefix("model.").removesuffix(".name"): v for k, v in settings.items()}
+    return " ".join([model, *(f"{k}={v}" for k, v in short.items() if v is not None)])
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
