@@ -96,7 +96,8 @@ def evaluate(task: dict[str, Any]) -> dict[str, Any]:
     """Seconds of the whole top-K evaluation: all items for all users, every metric at every k."""
     from hydra.utils import instantiate
 
-    from kgrec.evaluation.full_ranking import candidates, overall, per_user, rank
+    from kgrec.data.candidates import candidates
+    from kgrec.evaluation.full_ranking import overall, per_user, rank
 
     dataset, cfg = load_dataset(task["overrides"]), compose(task["overrides"])
     model = instantiate(cfg.model, dataset)

@@ -28,7 +28,6 @@ from kgrec.data.datamodule import KGDataModule
 from kgrec.data.dataset import RecDataset
 from kgrec.errors import ConfigError
 from kgrec.files import write_json, write_text
-from kgrec.models.controls import AllPositive, Popularity, PopularityBalance, UnseenItem
 from kgrec.models.recommender import Recommender
 from kgrec.training.callbacks import EpochLog
 from kgrec.training.console import dataset_tables, results_table, slices_table
@@ -42,12 +41,12 @@ from kgrec.training.memory import (
 )
 from kgrec.training.module import (
     RecommenderModule,
-    Tested,
     check_checkpoint,
     load_recommender,
     read_checkpoint,
 )
 from kgrec.training.run_folder import dataset_facts, environment
+from kgrec.training.testing import evaluate, with_controls
 
 log = logging.getLogger(__name__)
 
@@ -132,19 +131,22 @@ def run(cfg: DictConfig) -> float:
     loggers = make_loggers(cfg)
     try:
         metrics = fit(cfg, module, datamodule, loggers)
-        figures, tested = compare(cfg, str(choices["model"]), facts, datamodule, ks)
-        for name, found in figures.items():
-            prefix = "" if name == choices["model"] else f"{name}/"
-            metrics |= {f"{prefix}{key}": value for key, value in found.items()}
+        model = str(choices["model"])
+        best = load_recommender(checkpoint_path(cfg, "best"))
+        rows = with_controls(model, best, dataset, cfg.negatives.name)
+        found = evaluate(rows, datamodule, facts, ks, ranked, cfg.trainer.accelerator)
+        for name, evaluated in found.items():
+            prefix = "" if name == model else f"{name}/"
+            metrics |= {f"{prefix}{key}": value for key, value in evaluated.figures.items()}
         for logger in loggers:
             logger.log_metrics({k: v for k, v in metrics.items() if "test/" in k})
-        slices = write_evaluation(folder, dataset, tested, ks)
+        slices = write_evaluation(folder, dataset, found, ks)
     finally:
         finish(loggers)
     write_json(folder / "metrics.json", metrics)
-    title = f"{choices['model']} on {dataset.name}, protocol={dataset.protocol}"
+    title = f"{model} on {dataset.name}, protocol={dataset.protocol}"
     k = shown_k(ks, dataset.num_items)
-    log.info(results_table(title, figures, k))
+    log.info(results_table(title, {n: e.figures for n, e in found.items()}, k))
     log.info(slices_table(slices, k))
     log.info("everything was written to %s", folder)
     return metrics[cfg.monitor]
@@ -272,62 +274,6 @@ def fit(
 def checkpoint_path(cfg: DictConfig, name: str) -> Path:
     """Where the run keeps its "best" and its "last" checkpoint."""
     return Path(cfg.paths.run) / "checkpoints" / f"{name}.ckpt"
-
-
-def compare(
-    cfg: DictConfig, model: str, facts: dict[str, Any], datamodule: KGDataModule, ks: list[int]
-) -> tuple[dict[str, dict[str, float]], dict[str, Tested]]:
-    """Tests the model, from the checkpoint it left, and the controls in the same way.
-
-    Returns:
-        Name to figures, and to what the test found row by row; the model first.
-    """
-    rows = {model: load_recommender(checkpoint_path(cfg, "best"))}
-    for name, control in controls(datamodule.dataset, cfg.negatives.name).items():
-        if name not in rows:
-            control.precompute(datamodule.dataset)
-            rows[name] = control
-    figures, tested = {}, {}
-    for name, row in rows.items():
-        ranked = row.ranks or name == model
-        module = RecommenderModule(
-            row, None, cfg.seed, facts, ks=ks if ranked else (),
-            rank_validation=bool(cfg.ranking.validation or "@" in cfg.monitor) and ranked,
-        )  # fmt: skip
-        figures[name] = evaluate(module, datamodule, cfg)
-        assert module.tested is not None
-        tested[name] = module.tested
-    return figures, tested
-
-
-def controls(dataset: RecDataset, negatives: str) -> dict[str, Recommender]:
-    """The models that stand beside every other one under this protocol."""
-    found: dict[str, Recommender] = {"popularity": Popularity.from_dataset(dataset)}
-    if dataset.protocol == "clean":
-        found["unseen_item"] = UnseenItem.from_dataset(dataset)
-    elif negatives == "static":
-        found["popularity_balance"] = PopularityBalance.from_dataset(dataset)
-    found["all_positive"] = AllPositive.from_dataset(dataset)
-    return found
-
-
-def evaluate(
-    module: RecommenderModule, datamodule: KGDataModule, cfg: DictConfig
-) -> dict[str, float]:
-    """Validation, then test with the F1 threshold that validation chose."""
-    trainer = pl.Trainer(
-        accelerator=cfg.trainer.accelerator,
-        devices=1,  # several would pad the rows
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    figures: dict[str, float] = {}
-    for step in (trainer.validate, trainer.test):
-        for loader in step(module, datamodule=datamodule, verbose=False):
-            figures |= loader
-    return figures
 
 
 def finish(loggers: list[Any]) -> None:

@@ -8,9 +8,9 @@ import pytorch_lightning as pl
 import torch
 
 from kgrec.data.batches import PointwiseEpochs, RowBatches
+from kgrec.data.candidates import Candidates, candidates, released_candidates
 from kgrec.data.dataset import RecDataset
 from kgrec.errors import ConfigError
-from kgrec.evaluation.full_ranking import Candidates, candidates, released_candidates
 
 CALLS_PER_EPOCH = 20
 

@@ -18,7 +18,7 @@ from kgrec.data.dataset import RecDataset
 from kgrec.evaluation.full_ranking import Ranking, per_user
 from kgrec.evaluation.slices import slices
 from kgrec.files import write_json, write_parquet
-from kgrec.training.module import Tested
+from kgrec.training.testing import Evaluated
 
 USUAL_K = 20
 
@@ -55,11 +55,11 @@ def users_frame(dataset: RecDataset, ranking: Ranking, ks: Sequence[int]) -> pl.
 
 
 def write_evaluation(
-    folder: Path, dataset: RecDataset, found: Mapping[str, Tested], ks: Sequence[int]
+    folder: Path, dataset: RecDataset, found: Mapping[str, Evaluated], ks: Sequence[int]
 ) -> list[dict[str, Any]]:
     """Writes everything above for each model, and returns the slices of all."""
     told, k = [], shown_k(ks, dataset.num_items)
-    for name, tested in found.items():
+    for name, (_, tested) in found.items():
         own = folder / "evaluation" / name
         write_parquet(own / "rows.parquet", rows_frame(dataset, tested.scores))
         if tested.ranking is not None:

@@ -4,17 +4,11 @@ import pytest
 import torch
 from conftest import small
 
+from kgrec.data.candidates import candidates, released_candidates
 from kgrec.data.protocols import clean, paper
 from kgrec.data.splits import RandomSplit
 from kgrec.errors import ConfigError
-from kgrec.evaluation.full_ranking import (
-    candidates,
-    check_ks,
-    overall,
-    per_user,
-    rank,
-    released_candidates,
-)
+from kgrec.evaluation.full_ranking import check_ks, overall, per_user, rank
 
 
 def pairs(rows, label=1):
@@ -81,7 +75,7 @@ def test_a_user_with_few_items_left_finds_no_more_than_there_are():
 @pytest.mark.parametrize("protocol", [paper, clean])
 def test_the_released_way_leaves_validation_positives_in(protocol, monkeypatch):
     dataset = protocol(small(), RandomSplit())
-    monkeypatch.setattr("kgrec.evaluation.full_ranking.RELEASED_USERS", 20)
+    monkeypatch.setattr("kgrec.data.candidates.RELEASED_USERS", 20)
     found = released_candidates(dataset, seed=1)
     assert len(found.users) == 20
     assert found.users.tolist() == sorted(set(found.users.tolist()))

@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 
+from kgrec.data.candidates import candidates
 from kgrec.evaluation.ctr import auc
-from kgrec.evaluation.full_ranking import candidates, rank
+from kgrec.evaluation.full_ranking import rank
 from kgrec.evaluation.slices import ITEM_EDGES, USER_EDGES, names, slices
 
 
