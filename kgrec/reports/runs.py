@@ -286,12 +286,12 @@ def systems(runs: Iterable[Run]) -> list[System]:
         System(sorted(group.values(), key=lambda run: run.seed), experiments[key])
         for key, group in grouped.items()
     ]
-    _label(found)
+    name_apart(found)
     return found
 
 
-def _label(found: Sequence[System]) -> None:
-    """Names a system by its model and by the settings in which it differs from its like."""
+def name_apart(found: Sequence[System]) -> None:
+    """Names each by its model and by the settings in which it differs from its like among these."""
     for system in found:
         run = system.first
         like = [
