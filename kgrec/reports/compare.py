@@ -13,6 +13,8 @@ from typing import Any
 
 import polars as pl
 import torch
+from rich.console import Console
+from rich.progress import track
 from torch import Tensor
 
 from kgrec.errors import DataError
@@ -173,8 +175,14 @@ def compare(
         seed: of the bootstrap.
     """
     found = []
+    pairs = [(metric, other) for metric in metrics for other in listed[1:]]
+    shown = Console(stderr=True)
+    made = [
+        _one(metric, listed[0], other, samples, seed)
+        for metric, other in track(pairs, "comparing", console=shown, disable=not shown.is_terminal)
+    ]
     for metric in metrics:
-        of_metric = [_one(metric, listed[0], other, samples, seed) for other in listed[1:]]
+        of_metric = [comparison for comparison in made if comparison.metric == metric]
         for name, ps in (
             ("bootstrap", [c.bootstrap.p for c in of_metric]),
             ("wilcoxon", [c.wilcoxon.p if c.wilcoxon else float("nan") for c in of_metric]),

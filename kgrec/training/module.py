@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -24,6 +25,8 @@ from kgrec.models.recommender import Recommender, rebuild
 from kgrec.training.memory import RowBudget
 from kgrec.training.metrics import CTRMetrics
 from kgrec.training.sparse_gradients import ask_for_sparse_gradients, average_sparse_gradients
+
+log = logging.getLogger(__name__)
 
 # Evaluation loaders, in the order in which the data module gives them.
 LOADERS = ("", "matched/")
@@ -211,6 +214,9 @@ class RecommenderModule(pl.LightningModule):
             return None
         found = data.candidates(stage)
         if found is None:
+            return None
+        if len(found.users) == 0:
+            log.info("ranking: found no user to rank for (%s)", data.ranking)
             return None
         ranking = rank(
             lambda users: self.recommender.score_all(users, self._encoded),

@@ -107,6 +107,13 @@ def test_mistakes_are_named(train: Train, overrides, message):
     assert message in run.out + run.err
 
 
+def test_nobody_to_rank_for_is_said(train: Train):
+    run = train("split=cold_users", "protocol=clean", "ranking=released")
+    assert run.code == 0, run.err
+    assert "ranking: found no user to rank for (released)" in run.out
+    assert not any("@" in key for key in run.metrics)
+
+
 def test_a_model_that_has_diverged_is_an_error(train: Train):
     run = train("optimizer.lr=1e30")
     assert run.code == 1
