@@ -307,13 +307,14 @@ def differing(settings: Mapping[str, Any], like: Sequence[Mapping[str, Any]]) ->
     """Those of the settings in which their like differ; the protocol is told elsewhere."""
     keys = sorted({k for other in like for k in other if not k.startswith("protocol")})
     keys = [k for k in keys if len({str(other.get(k)) for other in like}) > 1]
-    return {k: settings.get(k) for k in keys}
+    return {k: settings[k] for k in keys if k in settings}
 
 
 def label(model: str, settings: Mapping[str, Any]) -> str:
     """``kgcn K=8 negatives=static``."""
     short = {k.removeprefix("model.").removesuffix(".name"): v for k, v in settings.items()}
-    return " ".join([model, *(f"{k}={v}" for k, v in short.items() if v is not None)])
+    told = {k: "null" if v is None else v for k, v in short.items()}
+    return " ".join([model, *(f"{k}={v}" for k, v in told.items())])
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
