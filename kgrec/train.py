@@ -258,14 +258,14 @@ def fit(
         raise
     kept = read_checkpoint(best)["epoch"] + 1
     log.info("best %s at epoch %d of %d", cfg.monitor, kept, trainer.current_epoch)
+    clocks = [c for c in trainer.callbacks if isinstance(c, EpochLog)]  # type: ignore[attr-defined]
     metrics = {
         "train/peak_memory_gb": peak_memory_gb(trainer.strategy.root_device),
         "train/epochs": float(trainer.current_epoch),
         "train/best_epoch": float(kept),
-        "train/seconds": time.perf_counter() - start,
+        "train/seconds": clocks[0].elapsed if clocks else time.perf_counter() - start,
         "train/rows_per_epoch": float(datamodule.train_batches.num_rows),
     }
-    clocks = [c for c in trainer.callbacks if isinstance(c, EpochLog)]  # type: ignore[attr-defined]
     if clocks and clocks[0].seconds:
         metrics["train/seconds_per_epoch"] = statistics.median(clocks[0].seconds)
     return metrics

@@ -89,19 +89,24 @@ class LastCheckpoint(ModelCheckpoint):
 
 
 class Patience(EarlyStopping):
-    """Early stopping that keeps the patience it is given when a run goes on."""
+    """Early stopping that keeps the patience it is given when a run goes on.
+
+    A run whose patience is used up, as one that was cut short after its last epoch, has nothing
+    left to train and goes straight on to its test.
+    """
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores everything but the patience.
-
-        Raises:
-            ConfigError: the run has used up its patience already.
-        """
+        """Restores everything but the patience."""
         super().load_state_dict({**state_dict, "patience": self.patience})
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Ends the training before its first epoch if the patience is used up."""
         if self.wait_count >= self.patience:
-            raise ConfigError(
-                f"patience: found {self.patience}, expected more than {self.wait_count}, or null: "
-                "the run to go on with has seen so many epochs without a better one"
+            trainer.should_stop = True
+            log.info(
+                "patience=%d is used up, %d epochs were no better: nothing is left to train",
+                self.patience,
+                self.wait_count,
             )
 
 
@@ -126,6 +131,8 @@ def progress_bar() -> Callback | None:
 class EpochLog(Callback):
     """One line an epoch, and the time that training takes without validation.
 
+    The times of a run that was cut short stay with it when it goes on.
+
     Args:
         monitor: the validation figure that it tells.
 
@@ -136,7 +143,21 @@ class EpochLog(Callback):
     def __init__(self, monitor: str = MONITOR) -> None:
         self.monitor = monitor
         self.seconds: list[float] = []
-        self._start = 0.0
+        self._start = self._begun = time.perf_counter()
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the run began, those between its sittings left out."""
+        return time.perf_counter() - self._begun
+
+    def state_dict(self) -> dict[str, Any]:
+        """The times so far."""
+        return {"seconds": self.seconds, "elapsed": self.elapsed}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes over the times of the run that goes on."""
+        self.seconds = list(state_dict["seconds"])
+        self._begun = time.perf_counter() - state_dict["elapsed"]
 
     def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Starts the clock."""
