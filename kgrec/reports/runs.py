@@ -107,11 +107,12 @@ class Run:
 
     @property
     def command(self) -> str:
-        """What repeats the run."""
+        """What repeats the run, from its beginning; where it was logged to does not matter."""
         words = self.environment.get("overrides")
         if words is None:
             return shlex.join(self.environment["command"])
-        return shlex.join(["python", "train.py", *words])
+        kept = [word for word in words if not word.startswith(("ckpt_path=", "logger="))]
+        return shlex.join(["python", "train.py", *kept])
 
     @cached_property
     def settings(self) -> dict[str, Any]:

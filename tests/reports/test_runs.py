@@ -44,6 +44,14 @@ def test_a_run_tells_its_command_curves_and_controls(make_run):
     assert run.figure("test/auc", "popularity") == run.metrics["popularity/test/auc"]
 
 
+def test_the_command_of_a_resumed_run_is_that_of_the_whole(make_run):
+    folder = make_run("one")
+    environment = json.loads((folder / "environment.json").read_text())
+    words = ["seed=1", "logger=csv", "ckpt_path='/somewhere/last.ckpt'"]
+    (folder / "environment.json").write_text(json.dumps(environment | {"overrides": words}))
+    assert Run.read(folder).command == "python train.py seed=1"
+
+
 def test_what_is_missing_or_damaged_is_named(make_run, tmp_path):
     with pytest.raises(DataError, match="nothing: found no such folder"):
         find_runs([tmp_path / "nothing"])
