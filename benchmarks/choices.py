@@ -23,7 +23,8 @@ from typing import Any
 import torch
 from common import CORE, load_dataset, machine, markdown, write
 
-from kgrec.data.batches import PointwiseBatch, PointwiseEpochs
+from kgrec.data.batches import Epochs, PointwiseBatch
+from kgrec.data.training_rows import PointwiseRows
 from kgrec.evaluation.topk import top_k
 from kgrec.models import gather, receptive_field
 from kgrec.models.kgcn import KGCN
@@ -32,7 +33,7 @@ from kgrec.training import memory
 
 def batches(dataset: Any, size: int, count: int) -> list[PointwiseBatch]:
     """The first batches of training."""
-    epochs = PointwiseEpochs(dataset.train, None, 1, size, 0, lambda: 0)
+    epochs = Epochs([PointwiseRows(dataset.train)], size, lambda: 0)
     return [batch for [(batch,)] in epochs][:count]
 
 

@@ -39,7 +39,8 @@ def steps(task: dict[str, Any]) -> dict[str, Any]:
     """Seconds of training steps in a bare loop; a step over ``memory_budget`` is cut."""
     from hydra.utils import instantiate
 
-    from kgrec.data.batches import PointwiseEpochs
+    from kgrec.data.batches import Epochs
+    from kgrec.data.training_rows import PointwiseRows
     from kgrec.training.memory import RowBudget, parse_bytes
 
     dataset, cfg = load_dataset(task["overrides"]), compose(task["overrides"])
@@ -52,7 +53,7 @@ def steps(task: dict[str, Any]) -> dict[str, Any]:
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
     budget = None if "port" in task else RowBudget(model, parse_bytes(cfg.memory_budget))
     found: list[float] = []
-    for [(batch,)] in PointwiseEpochs(dataset.train, None, 1, cfg.batch_size, 0, lambda: 0):
+    for [(batch,)] in Epochs([PointwiseRows(dataset.train)], cfg.batch_size, lambda: 0):
         begin = time.perf_counter()
         optimizer.zero_grad()
         pieces = [((batch,), 1.0)] if budget is None else budget.cut((batch,))

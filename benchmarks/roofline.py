@@ -124,7 +124,8 @@ def step(overrides: tuple[str, ...], count: int) -> dict[str, Any]:
     """Measured and needed seconds of one configuration's step."""
     from hydra.utils import instantiate
 
-    from kgrec.data.batches import PointwiseEpochs
+    from kgrec.data.batches import Epochs
+    from kgrec.data.training_rows import PointwiseRows
     from kgrec.training.module import RecommenderModule
 
     overrides = (*overrides, f"paths.data={Path('data').resolve()}")
@@ -135,7 +136,7 @@ def step(overrides: tuple[str, ...], count: int) -> dict[str, Any]:
     optimizer = module.configure_optimizers()
     seconds: list[float] = []
     while len(seconds) <= count:
-        for [(batch,)] in PointwiseEpochs(dataset.train, None, 1, cfg.batch_size, 0, lambda: 0):
+        for [(batch,)] in Epochs([PointwiseRows(dataset.train)], cfg.batch_size, lambda: 0):
             begin = time.perf_counter()
             optimizer.zero_grad()
             model.loss(batch).backward()

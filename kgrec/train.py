@@ -109,7 +109,9 @@ def run(cfg: DictConfig) -> float:
     log.info(config.applied_hparams(choices))
 
     recommender: Recommender = instantiate(cfg.model, dataset)
+    begin = time.perf_counter()
     recommender.precompute(dataset)
+    precomputed = {"seconds": time.perf_counter() - begin, **recommender.found}
     facts = {"name": dataset.name, "protocol": dataset.protocol, "fingerprint": dataset.fingerprint}
     kept = ("seed", "monitor", "batch_size", "memory_budget", "negatives", "optimizer")
     resolved: Any = OmegaConf.to_container(cfg, resolve=True)
@@ -130,7 +132,8 @@ def run(cfg: DictConfig) -> float:
     dataset.ids.save(folder / "ids")
     loggers = make_loggers(cfg)
     try:
-        metrics = fit(cfg, module, datamodule, loggers)
+        metrics = {f"precompute/{key}": value for key, value in precomputed.items()}
+        metrics |= fit(cfg, module, datamodule, loggers)
         model = str(choices["model"])
         best = load_recommender(checkpoint_path(cfg, "best"))
         rows = with_controls(model, best, dataset, cfg.negatives.name)
@@ -197,8 +200,10 @@ def make_datamodule(cfg: DictConfig, dataset: RecDataset, recommender: Recommend
         seed=cfg.seed,
         steps_per_call=steps_per_call(cfg),
         ranking=cfg.ranking.name,
+        kinds=recommender.batches,
     )
-    if recommender.trainable and (missing := datamodule.train_batches.undrawable):
+    missing = datamodule.train_batches.sources[0].undrawable
+    if recommender.trainable and missing:
         log.info("%d training negatives cannot be drawn: their users have every item", missing)
     return datamodule
 

@@ -1,4 +1,4 @@
-"""Typed batches of index tensors, and the iterables that make an epoch of them.
+"""Typed batches of index tensors, and the iterables that serve them.
 
 Shapes: B rows of a batch.
 """
@@ -6,16 +6,17 @@ Shapes: B rows of a batch.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from kgrec.data.draws import generator
-from kgrec.data.interactions import Interactions, LabelledRows
-from kgrec.data.negatives import NegativeSampler
+from kgrec.data.interactions import LabelledRows
+
+if TYPE_CHECKING:
+    from kgrec.data.training_rows import TrainingRows
 
 
 class PointwiseBatch(NamedTuple):
@@ -32,7 +33,39 @@ class PointwiseBatch(NamedTuple):
     labels: Tensor
 
 
-class PointwiseEpochs:
+class PairwiseBatch(NamedTuple):
+    """Rows with one item that the user likes and one drawn for comparison.
+
+    Attributes:
+        users: (B,) int64.
+        positives: (B,) int64 items.
+        negatives: (B,) int64 items.
+    """
+
+    users: Tensor
+    positives: Tensor
+    negatives: Tensor
+
+
+class TripleBatch(NamedTuple):
+    """Triples of the graph, each with a corrupted one in which head or tail was replaced.
+
+    Attributes:
+        heads: (B,) int64 entities.
+        relations: (B,) int64.
+        tails: (B,) int64 entities.
+        corrupted_heads: (B,) int64; ``heads`` where the tail was replaced.
+        corrupted_tails: (B,) int64; ``tails`` where the head was replaced.
+    """
+
+    heads: Tensor
+    relations: Tensor
+    tails: Tensor
+    corrupted_heads: Tensor
+    corrupted_tails: Tensor
+
+
+class Epochs:
     """All training rows of an epoch, shuffled, in slices, several steps at a time.
 
     The epoch's number is read when the first batch is asked for, not when the iterator is made:
@@ -40,77 +73,49 @@ class PointwiseEpochs:
     replay the draw of another epoch.
 
     Args:
-        positives: training positives.
-        static_negatives: (users, items) to train on in every epoch, or None to draw anew.
-        ratio: negatives a positive, when drawn anew.
+        sources: of each kind of batch that a step eats; all have the same number of rows.
         batch_size: rows a step; the last may be smaller.
-        seed: of the run.
         epoch: tells the number of the epoch to come.
         steps_per_call: steps served at once.
 
     Attributes:
         num_rows: rows of an epoch.
         num_steps: steps of an epoch.
-        undrawable: negatives that no epoch can draw, their users having every item.
     """
 
     def __init__(
         self,
-        positives: Interactions,
-        static_negatives: tuple[Tensor, Tensor] | None,
-        ratio: int,
+        sources: Sequence[TrainingRows],
         batch_size: int,
-        seed: int,
         epoch: Callable[[], int],
         steps_per_call: int = 1,
     ) -> None:
-        self.static_negatives = static_negatives
-        self.ratio = ratio
+        self.sources = tuple(sources)
         self.batch_size = batch_size
-        self.seed = seed
         self.epoch = epoch
         self.steps_per_call = steps_per_call
-        self._place(positives)
-        drawable = int((self._sampler.free[self._asked] > 0).sum())
-        self.undrawable = 0 if static_negatives else len(self._asked) - drawable
-        self.num_rows = len(positives) + (
-            len(static_negatives[0]) if static_negatives else drawable
-        )
+        self.num_rows = self.sources[0].num_rows
         self.num_steps = math.ceil(self.num_rows / batch_size)
 
-    def _place(self, positives: Interactions) -> None:
-        self.positives = positives
-        self._sampler = NegativeSampler(positives)
-        self._asked = positives.users.repeat(self.ratio)  # one negative a row
-
-    def to(self, device: torch.device | str) -> PointwiseEpochs:
+    def to(self, device: torch.device | str) -> Epochs:
         """Moves itself: from then on rows are drawn, shuffled and cut on that device."""
-        if self.positives.users.device != torch.device(device):
-            self._place(self.positives.to(device))
-            if self.static_negatives is not None:
-                users, items = self.static_negatives
-                self.static_negatives = users.to(device), items.to(device)
+        for source in self.sources:
+            source.to(torch.device(device))
         return self
 
     def __len__(self) -> int:
         return math.ceil(self.num_steps / self.steps_per_call)
 
-    def rows(self, epoch: int) -> LabelledRows:
-        """All rows of one epoch, in the order in which they are served."""
-        device = self.positives.users.device
-        negatives = self.static_negatives
-        if negatives is None:
-            draw = generator(self.seed, "negatives", epoch, device)
-            negatives = self._sampler.draw(self._asked, draw)
-        rows = LabelledRows.from_parts((self.positives.users, self.positives.items), negatives)
-        order = generator(self.seed, "order", epoch, device)
-        return rows.take(torch.randperm(len(rows), generator=order, device=device))
-
-    def __iter__(self) -> Iterator[list[tuple[PointwiseBatch]]]:
+    def __iter__(self) -> Iterator[list[tuple[Any, ...]]]:
         """Lists of ``steps_per_call`` steps; a step is one batch of each kind."""
-        steps = ((batch,) for batch in RowBatches(self.rows(self.epoch()), self.batch_size))
+        epoch = self.epoch()
+        steps = zip(*(self._batches(source, epoch) for source in self.sources), strict=True)
         while group := list(islice(steps, self.steps_per_call)):
             yield group
+
+    def _batches(self, source: TrainingRows, epoch: int) -> Iterator[Any]:
+        columns = (torch.split(column, self.batch_size) for column in source.draw(epoch))
+        return (source.batch(*slices) for slices in zip(*columns, strict=True))
 
 
 class RowBatches:

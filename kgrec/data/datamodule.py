@@ -7,9 +7,10 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from kgrec.data.batches import PointwiseEpochs, RowBatches
+from kgrec.data.batches import Epochs, PointwiseBatch, RowBatches
 from kgrec.data.candidates import Candidates, candidates, released_candidates
 from kgrec.data.dataset import RecDataset
+from kgrec.data.training_rows import training_rows
 from kgrec.errors import ConfigError
 
 CALLS_PER_EPOCH = 20
@@ -33,6 +34,7 @@ class KGDataModule(pl.LightningDataModule):
             that progress shows while a trainer's own work between them costs little.
         ranking: "full", all items for all users; "released", for 100 random users as the KGCN
             authors' code does; or "none".
+        kinds: types of the batches that a training step eats, as in ``Recommender.batches``.
 
     Raises:
         ConfigError: a value that cannot work.
@@ -48,6 +50,7 @@ class KGDataModule(pl.LightningDataModule):
         seed: int = 0,
         steps_per_call: int | None = 1,
         ranking: str = "full",
+        kinds: tuple[Any, ...] = (PointwiseBatch,),
     ) -> None:
         super().__init__()
         if negatives not in ("resampled", "static"):
@@ -63,19 +66,17 @@ class KGDataModule(pl.LightningDataModule):
         self.ranking = ranking
         self.seed = seed
         self.eval_batch_size = eval_batch_size
-        self.train_batches = PointwiseEpochs(
-            dataset.train,
-            dataset.static_negatives if negatives == "static" else None,
-            ratio,
+        static = dataset.static_negatives if negatives == "static" else None
+        self.train_batches = Epochs(
+            training_rows(kinds, dataset.train, dataset.graph, static, ratio, seed),
             batch_size,
-            seed,
             epoch=lambda: self.trainer.current_epoch if self.trainer else 0,
         )
         if steps_per_call is None:
             steps_per_call = max(1, self.train_batches.num_steps // CALLS_PER_EPOCH)
         self.train_batches.steps_per_call = steps_per_call
 
-    def train_dataloader(self) -> PointwiseEpochs:
+    def train_dataloader(self) -> Epochs:
         """An epoch of training batches, drawn on the trainer's device."""
         return self.train_batches.to(self._device)
 

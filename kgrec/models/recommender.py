@@ -31,12 +31,14 @@ class Recommender(nn.Module):
         logits: whether scores are logits, so that 0 is the point of indifference.
         ranks: whether its order of a user's items is worth looking at.
         arguments: what the constructor was called with.
+        found: figures that :meth:`precompute` has to tell, by name; they go into metrics.json.
     """
 
     batches: ClassVar[tuple[type[NamedTuple], ...]] = (PointwiseBatch,)
     logits: ClassVar[bool] = True
     ranks: ClassVar[bool] = True
     arguments: dict[str, Any]
+    found: dict[str, float]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Notes the constructor's arguments, from which a checkpoint rebuilds the model."""
@@ -45,6 +47,7 @@ class Recommender(nn.Module):
         bound.apply_defaults()
         names = list(bound.arguments)[1:]
         object.__setattr__(self, "arguments", {name: bound.arguments[name] for name in names})
+        object.__setattr__(self, "found", {})
         return self
 
     def score(self, users: Tensor, items: Tensor, encoded: Any = None) -> Tensor:

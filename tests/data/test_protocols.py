@@ -2,12 +2,12 @@ import pytest
 import torch
 from conftest import prepared, small
 
-from kgrec.data.batches import PointwiseEpochs
+from kgrec.data.batches import Epochs
 from kgrec.data.dataset import RecDataset
-from kgrec.data.interactions import Interactions
 from kgrec.data.negatives import NegativeSampler
 from kgrec.data.protocols import clean, paper
 from kgrec.data.splits import TEST, TRAIN, VAL, RandomSplit
+from kgrec.data.training_rows import PointwiseRows
 from kgrec.errors import ConfigError, DataError
 
 
@@ -99,7 +99,7 @@ def test_a_user_who_rated_nearly_everything(protocol):
     assert all(item == 9 for user, item in disliked(dataset.test) if user == 0)
     undrawn = [e.count for e in dataset.account.entries if "could not be drawn" in e.what]
     assert sum(undrawn) > 0
-    epochs = PointwiseEpochs(dataset.train, None, 1, 8, 0, lambda: 0)
+    epochs = Epochs([PointwiseRows(dataset.train)], 8, lambda: 0)
     assert sum(len(batch.users) for [(batch,)] in epochs) == epochs.num_rows
 
 
@@ -146,52 +146,3 @@ def test_held_out_rows_need_both_labels(protocol):
 def test_one_seed_one_dataset():
     first, again, other = (paper(small(seed), RandomSplit()) for seed in (0, 0, 1))
     assert first.fingerprint == again.fingerprint != other.fingerprint
-
-
-class TestTrainingEpochs:
-    def epochs(self, dataset: RecDataset, static: bool = False, ratio: int = 1) -> PointwiseEpochs:
-        return PointwiseEpochs(
-            dataset.train, dataset.static_negatives if static else None, ratio, 32, 7, lambda: 3
-        )
-
-    def test_length_and_rows(self, dataset):
-        epochs = self.epochs(dataset, ratio=2)
-        batches = [batch for [(batch,)] in epochs]
-        assert len(batches) == len(epochs)
-        assert sum(len(b.users) for b in batches) == epochs.num_rows == 3 * len(dataset.train)
-        assert sum(int(b.labels.sum()) for b in batches) == len(dataset.train)
-
-    def test_negatives_avoid_training_positives_and_only_them(self, dataset):
-        epochs = self.epochs(dataset)
-        held_out = liked(dataset)["val"] | liked(dataset)["test"]
-        drawn: set[tuple[int, int]] = set()
-        for epoch in range(60):
-            drawn |= set(disliked(epochs.rows(epoch)))
-        assert not drawn & liked(dataset)["train"]
-        assert drawn & held_out  # training does not know them
-        assert max(item for _, item in drawn) < dataset.num_items
-
-    def test_epochs_differ_and_repeat(self, dataset):
-        epochs = self.epochs(dataset)
-        assert sorted(disliked(epochs.rows(1))) != sorted(disliked(epochs.rows(2)))
-        assert torch.equal(epochs.rows(1).items, self.epochs(dataset).rows(1).items)
-
-    def test_static_negatives_stay_and_only_the_order_changes(self, dataset):
-        epochs = self.epochs(dataset, static=True)
-        first, second = epochs.rows(1), epochs.rows(2)
-        assert sorted(disliked(first)) == sorted(disliked(second))
-        static = zip(*(t.tolist() for t in dataset.static_negatives), strict=True)
-        assert sorted(disliked(first)) == sorted(static)
-        assert not torch.equal(first.items, second.items)
-
-    def test_the_epoch_is_read_when_the_first_batch_is_asked_for(self, dataset):
-        epochs = self.epochs(dataset)
-        iterator = iter(epochs)
-        epochs.epoch = lambda: 9
-        [(batch,)] = next(iterator)
-        assert torch.equal(batch.items, epochs.rows(9).items[:32])
-
-    def test_a_user_with_every_item_gets_no_negative(self):
-        full = Interactions.from_pairs(torch.tensor([0, 0, 1]), torch.tensor([0, 1, 0]), 2, 2)
-        epochs = PointwiseEpochs(full, None, 1, 8, 0, lambda: 0)
-        assert (epochs.undrawable, epochs.num_rows) == (2, 4)

@@ -9,6 +9,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
 from kgrec.data.batches import PointwiseBatch
+from kgrec.data.training_rows import training_rows
 from kgrec.models.recommender import Recommender, rebuild
 from kgrec.training.module import load_recommender
 
@@ -32,6 +33,14 @@ def model(name, dataset) -> Recommender:
 
 def rows(dataset) -> PointwiseBatch:
     return PointwiseBatch(dataset.val.users, dataset.val.items, dataset.val.labels)
+
+
+def batches(model, dataset) -> tuple:
+    """One batch of each kind that the model eats, of 300 rows."""
+    kinds = type(model).batches
+    sources = training_rows(kinds, dataset.train, dataset.graph, None, 1, seed=0)
+    columns = [[column[:300] for column in source.draw(0)] for source in sources]
+    return tuple(kind(*part) for kind, part in zip(kinds, columns, strict=True))
 
 
 def test_there_are_models():
@@ -68,12 +77,12 @@ def test_scoring_everything_equals_scoring_pairs(model, dataset):
 def test_the_loss_reaches_every_parameter_and_falls(model, dataset):
     if not model.trainable:
         pytest.skip("nothing to train")
-    assert model.batches == (PointwiseBatch,)
+    eaten = batches(model, dataset)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     losses = []
     for _ in range(60):
         optimizer.zero_grad()
-        loss = model.loss(rows(dataset))
+        loss = model.loss(*eaten)
         loss.backward()
         optimizer.step()
         losses.append(float(loss.detach()))
@@ -86,9 +95,9 @@ def test_the_loss_reaches_every_parameter_and_falls(model, dataset):
 def test_the_loss_is_a_mean_over_rows(model, dataset):
     if not model.trainable:
         pytest.skip("nothing to train")
-    batch = rows(dataset)
-    twice = PointwiseBatch(*(torch.cat([part, part]) for part in batch))
-    torch.testing.assert_close(model.loss(batch), model.loss(twice))
+    eaten = batches(model, dataset)
+    twice = [type(batch)(*(torch.cat([part, part]) for part in batch)) for batch in eaten]
+    torch.testing.assert_close(model.loss(*eaten), model.loss(*twice))
 
 
 def test_a_recipe_and_the_state_rebuild_the_model(model, dataset):

@@ -59,7 +59,7 @@ def test_a_run_cut_short_after_its_training_goes_on_to_its_test(ended_by, train:
     again = train(*settings, f"ckpt_path={whole.folder}/checkpoints/last.ckpt", folder="again")
     assert again.code == 0, again.out
     assert ("patience=1 is used up" in again.out) == (ended_by == "patience")
-    timed = ("train/seconds", "test/seconds", "ranking/seconds")
+    timed = ("train/seconds", "precompute/seconds")
     same = [k for k in whole.metrics if k not in timed and "memory" not in k]
     assert "train/seconds_per_epoch" in same  # the times of its epochs are those of the first run
     assert {k: whole.metrics[k] for k in same} == {k: again.metrics[k] for k in same}

@@ -1,0 +1,236 @@
+"""What an epoch of training is made of: one class for each kind of batch.
+
+Every draw comes from (seed, purpose, epoch), so a resumed run draws what an uninterrupted one does.
+
+Shapes: n rows of an epoch.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Protocol
+
+import torch
+from torch import Tensor
+
+from kgrec.data.batches import PairwiseBatch, PointwiseBatch, TripleBatch
+from kgrec.data.draws import generator
+from kgrec.data.interactions import Interactions, LabelledRows
+from kgrec.data.knowledge_graph import KnowledgeGraph
+from kgrec.data.negatives import NegativeSampler
+
+
+class TrainingRows(Protocol):
+    """All rows of an epoch, of one kind.
+
+    Attributes:
+        batch: the type of batch that slices of the columns make.
+        num_rows: n, of every epoch.
+        undrawable: negatives that no epoch can draw; they are not among the rows.
+    """
+
+    batch: ClassVar[Any]
+    num_rows: int
+    undrawable: int
+
+    def to(self, device: torch.device) -> None:
+        """Moves itself; what it draws from then on is on that device."""
+
+    def draw(self, epoch: int) -> tuple[Tensor, ...]:
+        """The columns of a batch, (n,) each, shuffled."""
+
+
+class PointwiseRows:
+    """Training positives, and negatives beside them.
+
+    Args:
+        positives: training positives.
+        static_negatives: (users, items) to train on in every epoch, or None to draw anew among
+            the items that are no training positive of the user.
+        ratio: negatives a positive, when drawn anew.
+        seed: of the run.
+    """
+
+    batch: ClassVar[Any] = PointwiseBatch
+
+    def __init__(
+        self,
+        positives: Interactions,
+        static_negatives: tuple[Tensor, Tensor] | None = None,
+        ratio: int = 1,
+        seed: int = 0,
+    ) -> None:
+        self.static_negatives = static_negatives
+        self.ratio = ratio
+        self.seed = seed
+        self._place(positives)
+        drawable = int((self._sampler.free[self._asked] > 0).sum())
+        self.undrawable = 0 if static_negatives else len(self._asked) - drawable
+        self.num_rows = len(positives) + (
+            len(static_negatives[0]) if static_negatives else drawable
+        )
+
+    def _place(self, positives: Interactions) -> None:
+        self.positives = positives
+        self._sampler = NegativeSampler(positives)
+        self._asked = positives.users.repeat(self.ratio)  # one negative a row
+
+    def to(self, device: torch.device) -> None:
+        """Moves itself to a device."""
+        if self.positives.users.device != device:
+            self._place(self.positives.to(device))
+            if self.static_negatives is not None:
+                users, items = self.static_negatives
+                self.static_negatives = users.to(device), items.to(device)
+
+    def rows(self, epoch: int) -> LabelledRows:
+        """All rows of one epoch, in the order in which they are served."""
+        device = self.positives.users.device
+        negatives = self.static_negatives
+        if negatives is None:
+            draw = generator(self.seed, "negatives", epoch, device)
+            negatives = self._sampler.draw(self._asked, draw)
+        rows = LabelledRows.from_parts((self.positives.users, self.positives.items), negatives)
+        order = generator(self.seed, "order", epoch, device)
+        return rows.take(torch.randperm(len(rows), generator=order, device=device))
+
+    def draw(self, epoch: int) -> tuple[Tensor, ...]:
+        """Users, items and labels."""
+        rows = self.rows(epoch)
+        return rows.users, rows.items, rows.labels
+
+
+class PairwiseRows:
+    """Training positives, each beside a negative of the same user.
+
+    Args:
+        positives: training positives.
+        static_negatives: (users, items) among which each positive gets one of its user's, or None
+            to draw anew among the items that are no training positive of the user.
+        ratio: pairs a positive.
+        seed: of the run.
+    """
+
+    batch: ClassVar[Any] = PairwiseBatch
+
+    def __init__(
+        self,
+        positives: Interactions,
+        static_negatives: tuple[Tensor, Tensor] | None = None,
+        ratio: int = 1,
+        seed: int = 0,
+    ) -> None:
+        self.ratio = ratio
+        self.seed = seed
+        self._static = static_negatives is not None
+        if static_negatives is None:
+            pool = positives
+        else:
+            sizes = positives.num_users, positives.num_items
+            pool = Interactions.from_pairs(*static_negatives, *sizes)
+        self._place(positives, pool)
+        self.num_rows = len(self._users)
+        self.undrawable = len(positives) * ratio - self.num_rows
+
+    def _place(self, positives: Interactions, pool: Interactions) -> None:
+        self.positives, self._pool = positives, pool
+        self._sampler = NegativeSampler(positives)
+        self._counts = pool.user_degrees() if self._static else self._sampler.free
+        self._starts = self._counts.cumsum(0) - self._counts
+        drawable = self._counts[positives.users] > 0
+        self._users = positives.users[drawable].repeat(self.ratio)
+        self._items = positives.items[drawable].repeat(self.ratio)
+
+    def to(self, device: torch.device) -> None:
+        """Moves itself to a device."""
+        if self.positives.users.device != device:
+            self._place(self.positives.to(device), self._pool.to(device))
+
+    def draw(self, epoch: int) -> tuple[Tensor, ...]:
+        """Users, positives and negatives."""
+        device = self._users.device
+        draw = generator(self.seed, "negatives", epoch, device)
+        if self._static:
+            uniform = torch.rand(self.num_rows, generator=draw, dtype=torch.float64, device=device)
+            rank = (uniform * self._counts[self._users]).long()
+            negatives = self._pool.items[self._starts[self._users] + rank]
+        else:
+            _, negatives = self._sampler.draw(self._users, draw)
+        shuffle = generator(self.seed, "order", epoch, device)
+        order = torch.randperm(self.num_rows, generator=shuffle, device=device)
+        return self._users[order], self._items[order], negatives[order]
+
+
+class TripleRows:
+    """Triples of the graph beside corrupted ones, as many as another kind of batch has rows.
+
+    All triples come once, shuffled, before any comes again. Head or tail of each, with equal
+    chances, is replaced by an entity drawn uniformly (Bordes et al., NIPS 2013, section 2), which
+    may by chance make another true triple.
+
+    Args:
+        graph: the knowledge graph, with at least one triple.
+        num_rows: n.
+        seed: of the run.
+    """
+
+    batch: ClassVar[Any] = TripleBatch
+    undrawable = 0
+
+    def __init__(self, graph: KnowledgeGraph, num_rows: int, seed: int = 0) -> None:
+        self.num_rows = num_rows
+        self.seed = seed
+        self._num_entities = graph.num_entities
+        self._columns = (graph.heads, graph.relations, graph.tails)
+
+    def to(self, device: torch.device) -> None:
+        """Moves itself to a device."""
+        heads, relations, tails = self._columns
+        self._columns = heads.to(device), relations.to(device), tails.to(device)
+
+    def draw(self, epoch: int) -> tuple[Tensor, ...]:
+        """Heads, relations, tails, corrupted heads and corrupted tails."""
+        device, size = self._columns[0].device, len(self._columns[0])
+        draw = generator(self.seed, "triples", epoch, device)
+        rounds = -(-self.num_rows // size)
+        order = torch.cat(
+            [torch.randperm(size, generator=draw, device=device) for _ in range(rounds)]
+        )[: self.num_rows]
+        heads, relations, tails = (column[order] for column in self._columns)
+        drawn = torch.randint(self._num_entities, (self.num_rows,), generator=draw, device=device)
+        head = torch.rand(self.num_rows, generator=draw, device=device) < 0.5
+        corrupted = torch.where(head, drawn, heads), torch.where(head, tails, drawn)
+        return heads, relations, tails, *corrupted
+
+
+def training_rows(
+    kinds: tuple[Any, ...],
+    positives: Interactions,
+    graph: KnowledgeGraph,
+    static_negatives: tuple[Tensor, Tensor] | None,
+    ratio: int,
+    seed: int,
+) -> list[TrainingRows]:
+    """One source for each kind of batch; the first, of interactions, sets the number of rows.
+
+    Args:
+        kinds: types of batches.
+        positives: training positives.
+        graph: the knowledge graph.
+        static_negatives: see :class:`PointwiseRows`.
+        ratio: negatives a positive.
+        seed: of the run.
+
+    Raises:
+        TypeError: a kind that nothing is known to make, or triples first.
+    """
+    sources: list[TrainingRows] = []
+    for kind in kinds:
+        if kind is TripleBatch and sources:
+            sources.append(TripleRows(graph, sources[0].num_rows, seed))
+        elif kind is PointwiseBatch:
+            sources.append(PointwiseRows(positives, static_negatives, ratio, seed))
+        elif kind is PairwiseBatch:
+            sources.append(PairwiseRows(positives, static_negatives, ratio, seed))
+        else:
+            raise TypeError(f"found batches of {kind}, expected a kind of interaction first")
+    return sources
