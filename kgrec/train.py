@@ -25,7 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from kgrec import config
 from kgrec.data.datamodule import KGDataModule
-from kgrec.data.dataset import RecDataset
+from kgrec.data.dataset import PreparedData, RecDataset
 from kgrec.errors import ConfigError
 from kgrec.files import write_json, write_text
 from kgrec.models.recommender import Recommender
@@ -109,9 +109,6 @@ def run(cfg: DictConfig) -> float:
     log.info(config.applied_hparams(choices))
 
     recommender: Recommender = instantiate(cfg.model, dataset)
-    begin = time.perf_counter()
-    recommender.precompute(dataset)
-    precomputed = {"seconds": time.perf_counter() - begin, **recommender.found}
     facts = {"name": dataset.name, "protocol": dataset.protocol, "fingerprint": dataset.fingerprint}
     kept = ("seed", "monitor", "batch_size", "memory_budget", "negatives", "optimizer")
     resolved: Any = OmegaConf.to_container(cfg, resolve=True)
@@ -125,14 +122,10 @@ def run(cfg: DictConfig) -> float:
     datamodule = make_datamodule(cfg, dataset, recommender)
     check_before_training(cfg, module, dataset)
 
-    write_text(folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
-    how = {"overrides": list(HydraConfig.get().overrides.task), "choices": dict(choices)}
-    write_json(folder / "environment.json", environment() | how)
-    write_json(folder / "dataset.json", dataset_facts(data, dataset))
-    dataset.ids.save(folder / "ids")
+    write_account(cfg, data, dataset)
     loggers = make_loggers(cfg)
     try:
-        metrics = {f"precompute/{key}": value for key, value in precomputed.items()}
+        metrics = precompute(recommender, dataset)
         metrics |= fit(cfg, module, datamodule, loggers)
         model = str(choices["model"])
         best = load_recommender(checkpoint_path(cfg, "best"))
@@ -153,6 +146,24 @@ def run(cfg: DictConfig) -> float:
     log.info(slices_table(slices, k))
     log.info("everything was written to %s", folder)
     return metrics[cfg.monitor]
+
+
+def write_account(cfg: DictConfig, data: PreparedData, dataset: RecDataset) -> None:
+    """Leaves in the run folder what was asked for, on which machine, and on which data."""
+    folder, about = Path(cfg.paths.run), HydraConfig.get()
+    write_text(folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
+    how = {"overrides": list(about.overrides.task), "choices": dict(about.runtime.choices)}
+    write_json(folder / "environment.json", environment() | how)
+    write_json(folder / "dataset.json", dataset_facts(data, dataset))
+    dataset.ids.save(folder / "ids")
+
+
+def precompute(recommender: Recommender, dataset: RecDataset) -> dict[str, float]:
+    """Computes what is not trained, and says what the model found meanwhile and how long it took."""
+    begin = time.perf_counter()
+    recommender.precompute(dataset)
+    found = {"seconds": time.perf_counter() - begin, **recommender.found}
+    return {f"precompute/{key}": value for key, value in found.items()}
 
 
 def cutoffs(cfg: DictConfig, dataset: RecDataset) -> list[int]:

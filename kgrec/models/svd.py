@@ -48,7 +48,8 @@ class SVD(Recommender):
 
     def score(self, users: Tensor, items: Tensor, encoded: Any = None) -> Tensor:
         """(B,) logits ŷ(u, v), from users (B,) and items (B,)."""
-        return (self.user_embedding(users) * self.item_embedding(items)).sum(dim=-1)
+        scores: Tensor = (self.user_embedding(users) * self.item_embedding(items)).sum(dim=-1)
+        return scores
 
     def score_all(self, users: Tensor, encoded: Any = None) -> Tensor:
         """(B, num_items) logits, from users (B,)."""

@@ -24,7 +24,8 @@ def test_what_a_run_leaves(train: Train):
         "ids/users.parquet", "ids/items.parquet", "ids/entities.parquet", "ids/relations.parquet",
     }  # fmt: skip
     assert set(run.metrics) == {
-        "precompute/seconds", "train/epochs", "train/best_epoch", "train/seconds", "train/seconds_per_epoch",
+        "precompute/seconds",
+        "train/epochs", "train/best_epoch", "train/seconds", "train/seconds_per_epoch",
         "train/rows_per_epoch", "train/peak_memory_gb",
         *(
             f"{prefix}{stage}/{name}"
