@@ -159,7 +159,7 @@ def write_account(cfg: DictConfig, data: PreparedData, dataset: RecDataset) -> N
 
 
 def precompute(recommender: Recommender, dataset: RecDataset) -> dict[str, float]:
-    """Computes what is not trained, and says what the model found meanwhile and how long it took."""
+    """Computes what is not trained; returns what the model found meanwhile, and the seconds."""
     begin = time.perf_counter()
     recommender.precompute(dataset)
     found = {"seconds": time.perf_counter() - begin, **recommender.found}

@@ -1,0 +1,39 @@
+"""BPR-MF: matrix factorisation that learns a user's order of items.
+
+Rendle, Freudenthaler, Gantner, Schmidt-Thieme: "BPR: Bayesian Personalized Ranking from Implicit
+Feedback", UAI 2009, section 4.3.1. For a positive i and a drawn item j of user u:
+
+    x(u, i) = p_u · q_i
+    L       = -ln σ(x(u, i) - x(u, j))                        section 4.1, without its λ‖Θ‖²
+
+Shapes: B rows.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from kgrec.data.batches import PairwiseBatch
+from kgrec.models.svd import SVD
+
+
+class BPRMF(SVD):
+    """The model of :class:`SVD`, trained on pairs; its scores have an order, but no zero.
+
+    Args:
+        num_users: users.
+        num_items: items.
+        d: embedding size.
+    """
+
+    batches: ClassVar[tuple[Any, ...]] = (PairwiseBatch,)
+    logits: ClassVar[bool] = False
+
+    def loss(self, *batches: Any) -> Tensor:
+        """Mean of -ln σ(x(u, i) - x(u, j)); λ‖Θ‖² is the optimiser's."""
+        (batch,) = batches
+        better = self.score(batch.users, batch.positives)
+        return F.softplus(self.score(batch.users, batch.negatives) - better).mean()

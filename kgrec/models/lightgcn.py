@@ -1,0 +1,127 @@
+"""LightGCN: linear propagation over the graph of users and items.
+
+He, Deng, Wang, Li, Zhang, Wang: "LightGCN: Simplifying and Powering Graph Convolution Network for
+Recommendation", SIGIR 2020. With E⁽⁰⁾ a vector for every user and item, A their adjacency by
+training positives and D its degrees:
+
+    E⁽ᵏ⁺¹⁾  = (D^-½ A D^-½) E⁽ᵏ⁾                              Eq. 3, 7
+    e       = 1/(H + 1) Σ_{k=0..H} e⁽ᵏ⁾                       Eq. 4, α_k = 1/(H + 1)
+    ŷ(u, i) = e_u · e_i                                       Eq. 5
+    L       = -ln σ(ŷ(u, i) - ŷ(u, j))                        Eq. 15, without its λ‖E⁽⁰⁾‖²
+
+Shapes: B rows, d embedding size, N users and items, n training positives.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from kgrec.data.batches import PairwiseBatch
+from kgrec.data.dataset import RecDataset
+from kgrec.models.gather import Bags
+from kgrec.models.recommender import Recommender, check_at_least
+
+
+class LightGCN(Recommender):
+    """Averages of H linear propagations; a user or item without a positive keeps E⁽⁰⁾ / (H + 1).
+
+    Args:
+        num_users: users.
+        num_items: items.
+        users: (n,) int64, of the training positives.
+        items: (n,) int64, of the training positives.
+        d: embedding size.
+        H: layers of propagation.
+
+    Raises:
+        ConfigError: a setting that cannot work.
+    """
+
+    batches: ClassVar[tuple[Any, ...]] = (PairwiseBatch,)
+    logits: ClassVar[bool] = False
+
+    def __init__(
+        self, num_users: int, num_items: int, users: Tensor, items: Tensor, d: int = 64, H: int = 3
+    ) -> None:
+        super().__init__()
+        check_at_least("model.d", d, 1)
+        check_at_least("model.H", H, 1)
+        self.num_users, self.num_items, self.H = num_users, num_items, H
+        self.embedding = nn.Parameter(torch.empty(num_users + num_items, d))  # users first
+        nn.init.xavier_uniform_(self.embedding[:num_users])
+        nn.init.xavier_uniform_(self.embedding[num_users:])
+        self.users: Tensor
+        self.items: Tensor
+        self.register_buffer("users", users)
+        self.register_buffer("items", items)
+        self._adjacency: tuple[Any, Bags] | None = None
+
+    @classmethod
+    def from_dataset(cls, dataset: RecDataset, d: int = 64, H: int = 3) -> Self:
+        """Binds settings to a data set."""
+        train = dataset.train
+        return cls(dataset.num_users, dataset.num_items, train.users, train.items, d, H)
+
+    @property
+    def adjacency(self) -> Bags:
+        """D^-½ A D^-½ by rows, made anew where the buffers have changed."""
+        buffers = (self.users, self.items)
+        versions = [(b.data_ptr(), 0 if b.is_inference() else b._version) for b in buffers]
+        state = (versions, self.embedding.dtype)
+        if self._adjacency is None or self._adjacency[0] != state:
+            self._adjacency = state, self._normalized()
+        return self._adjacency[1]
+
+    def _normalized(self) -> Bags:
+        ends = torch.stack([self.users, self.items + self.num_users])  # (2, n)
+        owners, others = torch.cat([ends, ends.flip(0)], dim=1)  # an edge is seen from both ends
+        order = torch.argsort(owners, stable=True)
+        degrees = torch.bincount(owners, minlength=len(self.embedding))
+        weights = (degrees[owners] * degrees[others]).to(self.embedding.dtype).rsqrt()
+        offsets = torch.cat([degrees.new_zeros(1), degrees.cumsum(0)])
+        return Bags(others[order], offsets, weights[order])
+
+    def encode(self) -> Tensor:
+        """(N, d) e of every user and item, users first."""
+        vectors: Tensor = self.embedding
+        total = vectors
+        for _ in range(self.H):
+            vectors = _Propagate.apply(vectors, self.adjacency)  # type: ignore[no-untyped-call]
+            total = total + vectors
+        return total / (self.H + 1)
+
+    def score(self, users: Tensor, items: Tensor, encoded: Tensor | None = None) -> Tensor:
+        """(B,) scores ŷ(u, i), from users (B,) and items (B,)."""
+        e = self.encode() if encoded is None else encoded
+        return (F.embedding(users, e) * F.embedding(items + self.num_users, e)).sum(dim=-1)
+
+    def score_all(self, users: Tensor, encoded: Tensor | None = None) -> Tensor:
+        """(B, num_items) scores, from users (B,)."""
+        e = self.encode() if encoded is None else encoded
+        return e[users] @ e[self.num_users :].T
+
+    def loss(self, *batches: Any) -> Tensor:
+        """Mean of -ln σ(ŷ(u, i) - ŷ(u, j)), Eq. 15; its λ‖E⁽⁰⁾‖² is the optimiser's."""
+        (batch,) = batches
+        e = self.encode()
+        better = self.score(batch.users, batch.positives, e)
+        return F.softplus(self.score(batch.users, batch.negatives, e) - better).mean()
+
+
+class _Propagate(torch.autograd.Function):
+    """A symmetric sparse matrix times a dense one; the gradient is the same product."""
+
+    @staticmethod
+    def forward(ctx: Any, vectors: Tensor, adjacency: Bags) -> Tensor:
+        ctx.adjacency = adjacency
+        return adjacency.sums(vectors)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return ctx.adjacency.sums(grad.contiguous()), None
