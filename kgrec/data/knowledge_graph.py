@@ -47,24 +47,40 @@ class Neighborhood(NamedTuple):
 
         Without replacement where an entity has at least K neighbours, else with replacement.
         """
-        degrees = self.degrees
-        rows = torch.repeat_interleave(torch.arange(len(degrees)), degrees)  # (N,)
-        # Without replacement: shuffle within each entity, keep the first K. A random key per
-        # edge and two stable sorts shuffle all entities at once.
-        keys = torch.rand(len(rows), generator=generator, dtype=torch.float64)
-        shuffled = torch.argsort(keys)
-        shuffled = shuffled[torch.argsort(rows[shuffled], stable=True)]  # (N,) grouped by row
-        rank = torch.arange(len(rows)) - self.indptr[:-1].repeat_interleave(degrees)
-        taken = shuffled[(rank < K) & (degrees[rows] >= K)]
-        # With replacement for the rest.
-        few = torch.nonzero((degrees > 0) & (degrees < K)).squeeze(1)
-        draw = torch.rand(len(few), K, generator=generator, dtype=torch.float64)
-        offset = (draw * degrees[few, None]).long()  # (few, K)
-        drawn = (self.indptr[few, None] + offset).flatten()
-        picked = torch.cat([taken, drawn])
+        picked = draw_from_each(self.indptr, K, generator)
+        owners = torch.repeat_interleave(self.degrees)[picked]
         return Neighborhood.from_edges(
-            rows[picked], self.neighbors[picked], self.relations[picked], len(degrees)
+            owners, self.neighbors[picked], self.relations[picked], len(self.degrees)
         )
+
+
+def draw_from_each(indptr: Tensor, K: int, generator: torch.Generator) -> Tensor:
+    """Draws K positions of every row of a CSR table that has any.
+
+    Without replacement where a row has at least K, else with replacement.
+
+    Args:
+        indptr: (n + 1,) int64, where each row begins.
+        K: how many.
+        generator: CPU generator.
+
+    Returns:
+        (K · rows that have any,) positions, not grouped by row.
+    """
+    degrees = indptr.diff()
+    rows = torch.repeat_interleave(degrees)  # (N,)
+    # Without replacement: shuffle within each row, keep the first K. A random key per position
+    # and two stable sorts shuffle all rows at once.
+    keys = torch.rand(len(rows), generator=generator, dtype=torch.float64)
+    shuffled = torch.argsort(keys)
+    shuffled = shuffled[torch.argsort(rows[shuffled], stable=True)]  # (N,) grouped by row
+    rank = torch.arange(len(rows)) - indptr[:-1].repeat_interleave(degrees)
+    taken = shuffled[(rank < K) & (degrees[rows] >= K)]
+    # With replacement for the rest.
+    few = torch.nonzero((degrees > 0) & (degrees < K)).squeeze(1)
+    draw = torch.rand(len(few), K, generator=generator, dtype=torch.float64)
+    offset = (draw * degrees[few, None]).long()  # (few, K)
+    return torch.cat([taken, (indptr[few, None] + offset).flatten()])
 
 
 @dataclass(frozen=True)
