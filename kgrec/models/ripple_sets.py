@@ -1,0 +1,86 @@
+"""Ripple sets: the triples that a user's history reaches, hop by hop.
+
+Wang et al., "RippleNet", CIKM 2018, Definitions 1 and 2: with V_u the items that user u has
+engaged with,
+
+    E_u⁰ = V_u,    E_uᵏ = {t : (h, r, t) in G, h in E_uᵏ⁻¹}
+    S_uᵏ = {(h, r, t) in G : h in E_uᵏ⁻¹}
+
+Shapes: U users, T triples, H hops, M triples kept of every ripple set.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from kgrec.data.interactions import Interactions
+from kgrec.data.knowledge_graph import draw_from_each
+
+# Triples of ripple sets that are looked at together.
+BLOCK = 2**22
+
+
+def ripple_sets(
+    history: Interactions,
+    heads: Tensor,
+    tails: Tensor,
+    num_entities: int,
+    H: int,
+    M: int,
+    generator: torch.Generator,
+) -> Tensor:
+    """Draws M triples of each ripple set, without replacement where it has so many.
+
+    As in the authors' code, a hop starts from the triples that were drawn for the hop before (a
+    tail that was drawn twice counts twice), and a hop that reaches nothing repeats the one before.
+
+    Args:
+        history: training positives.
+        heads: (T,) int64.
+        tails: (T,) int64.
+        num_entities: entities.
+        H: hops.
+        M: triples of each.
+        generator: CPU generator.
+
+    Returns:
+        (U, H, M) int32 positions of triples; -1 for a user from whose items no triple starts.
+    """
+    order = torch.argsort(heads, stable=True)
+    counts = torch.bincount(heads, minlength=num_entities)
+    starts = counts.cumsum(0) - counts
+    found = torch.full((history.num_users, H, M), -1, dtype=torch.int32)
+    users, entities = history.users, history.items
+    for hop in range(H):
+        size = torch.bincount(users, counts[entities], history.num_users)  # of each ripple set
+        block = torch.div(size.cumsum(0) - size, BLOCK, rounding_mode="floor").long()[users]
+        if hop:
+            found[:, hop] = found[:, hop - 1]
+        for part in torch.split(
+            torch.arange(len(users)),
+            torch.unique_consecutive(block, return_counts=True)[1].tolist(),
+        ):
+            owners, reached = _candidates(users[part], entities[part], counts, starts)
+            has, sizes = torch.unique_consecutive(owners, return_counts=True)
+            indptr = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
+            drawn = draw_from_each(indptr, M, generator).sort().values  # grouped by user
+            found[has, hop] = order[reached[drawn]].int().view(-1, M)
+        users, entities = _ends(found[:, hop], tails)
+    return found
+
+
+def _candidates(
+    users: Tensor, entities: Tensor, counts: Tensor, starts: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The triples that start at the entities of each user: (n,) users and (n,) positions."""
+    degrees = counts[entities]
+    owners = users.repeat_interleave(degrees)
+    rank = torch.arange(len(owners)) - (degrees.cumsum(0) - degrees).repeat_interleave(degrees)
+    return owners, starts[entities].repeat_interleave(degrees) + rank
+
+
+def _ends(triples: Tensor, tails: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the triples (U, M) of one hop end: (n,) users and (n,) entities."""
+    users, _ = torch.nonzero(triples >= 0, as_tuple=True)
+    return users, tails[triples[triples >= 0].long()]

@@ -1,0 +1,240 @@
+"""RippleNet: what a user likes spreads from the user's history over the knowledge graph.
+
+Wang, Zhang, Wang, Zhao, Li, Xie, Guo: "RippleNet: Propagating User Preferences on the Knowledge
+Graph for Recommender Systems", CIKM 2018. For item v and the ripple sets S_u¹ … S_uᴴ of user u
+(:mod:`kgrec.models.ripple_sets`), with a matrix R_r for every relation:
+
+    p_i  = softmax over (h_i, r_i, t_i) in S_uᵏ of vᵀ R_{r_i} h_i        Eq. 4
+    o_k  = Σ_i p_i t_i                                                   Eq. 5
+    u    = o_1 + … + o_H                                                 Eq. 6
+    ŷ    = u · v                                                         Eq. 7
+
+After each hop the item is updated, by default v ← W (v + o_k), which the authors' code does and
+the paper does not print. The loss is cross-entropy - λ2 Σ_k mean of σ(hᵀ R_r t) over S_uᵏ: the
+authors' form of the paper's λ2 ‖I_r - Eᵀ R E‖² (Eq. 13), over triples that exist. λ1 is the
+optimiser's ``weight_decay``.
+
+Products of matrices and entities are computed once for every triple of a step, not for every user
+who has it in a ripple set.
+
+Shapes: B rows, d embedding size, H hops, M triples of a ripple set, T triples, n triples of a step.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kgrec.data.batches import PointwiseBatch
+from kgrec.data.dataset import RecDataset
+from kgrec.data.draws import generator
+from kgrec.errors import ConfigError
+from kgrec.models.gather import Bags, weighted_sums
+from kgrec.models.recommender import Recommender, check_at_least
+from kgrec.models.ripple_sets import ripple_sets
+
+UPDATES = ("replace", "plus", "replace_transform", "plus_transform")
+
+
+class Products(NamedTuple):
+    """The triples that a step needs, each once.
+
+    Attributes:
+        heads: (n,) int64, entities.
+        tails: (n,) int64, entities.
+        keys: (n, d) R_r h.
+        answers: (n, d) R_r t.
+    """
+
+    heads: Tensor
+    tails: Tensor
+    keys: Tensor
+    answers: Tensor
+
+
+class RippleNet(Recommender):
+    """Ripple sets with attention by item.
+
+    A user from whose items no triple starts has the score 0: nothing is known.
+
+    Args:
+        num_users: users.
+        num_items: items, the first of the entities.
+        num_entities: entities.
+        num_relations: relations.
+        num_triples: T.
+        d: embedding size.
+        H: hops.
+        memory: M, triples of each ripple set.
+        update: of the item after a hop: replace (v ← o), plus (v ← v + o), replace_transform
+            (v ← W o) or plus_transform (v ← W (v + o)).
+        kge_weight: λ2.
+        all_hops: whether u is the sum of all o_k, or o_H alone.
+
+    Raises:
+        ConfigError: a setting that cannot work.
+    """
+
+    def __init__(
+        self,
+        num_users: int,
+        num_items: int,
+        num_entities: int,
+        num_relations: int,
+        num_triples: int,
+        d: int = 16,
+        H: int = 2,
+        memory: int = 32,
+        update: str = "plus_transform",
+        kge_weight: float = 0.01,
+        all_hops: bool = True,
+    ) -> None:
+        super().__init__()
+        for name, value in (("d", d), ("H", H), ("memory", memory)):
+            check_at_least(f"model.{name}", value, 1)
+        if update not in UPDATES:
+            expected = ", ".join(UPDATES)
+            raise ConfigError(f"model.update: found {update!r}, expected one of {expected}")
+        if kge_weight < 0:
+            raise ConfigError(f"model.kge_weight: found {kge_weight!r}, expected at least 0")
+        self.num_items, self.H, self.update = num_items, H, update
+        self.kge_weight, self.all_hops = kge_weight, all_hops
+        self.entity_embedding = nn.Embedding(num_entities, d)
+        self.relation_matrices = nn.Parameter(torch.empty(num_relations, d, d))
+        nn.init.xavier_uniform_(self.entity_embedding.weight)
+        for matrix in self.relation_matrices:
+            nn.init.xavier_uniform_(matrix)
+        self.transform = nn.Linear(d, d, bias=False) if update.endswith("transform") else None
+        if self.transform is not None:
+            nn.init.xavier_uniform_(self.transform.weight)
+        # Triples sorted by relation, and the ripple sets as positions among them.
+        self.heads: Tensor
+        self.relations: Tensor
+        self.tails: Tensor
+        self.ripples: Tensor
+        for name in ("heads", "relations", "tails"):
+            self.register_buffer(name, torch.zeros(num_triples, dtype=torch.int64))
+        self.register_buffer("ripples", torch.full((num_users, H, memory), -1, dtype=torch.int32))
+
+    @classmethod
+    def from_dataset(
+        cls,
+        dataset: RecDataset,
+        d: int = 16,
+        H: int = 2,
+        memory: int = 32,
+        update: str = "plus_transform",
+        kge_weight: float = 0.01,
+        all_hops: bool = True,
+    ) -> Self:
+        """Binds settings to a data set; the ripple sets are drawn by :meth:`precompute`."""
+        return cls(
+            dataset.num_users,
+            dataset.num_items,
+            dataset.num_entities,
+            dataset.num_relations,
+            len(dataset.graph),
+            d=d,
+            H=H,
+            memory=memory,
+            update=update,
+            kge_weight=kge_weight,
+            all_hops=all_hops,
+        )
+
+    def precompute(self, dataset: RecDataset) -> None:
+        """Draws the ripple sets, from torch's initial seed."""
+        order = torch.argsort(dataset.graph.relations, stable=True)
+        for name in ("heads", "relations", "tails"):
+            getattr(self, name).copy_(getattr(dataset.graph, name)[order])
+        draw = generator(torch.initial_seed(), "ripples")
+        _, H, M = self.ripples.shape
+        ends = self.heads.cpu(), self.tails.cpu()
+        found = ripple_sets(dataset.train, *ends, dataset.num_entities, H, M, draw)
+        self.ripples.copy_(found)
+        self.found["users_without_ripple_set"] = float((found[:, 0, 0] < 0).sum())
+
+    def encode(self) -> Products:
+        """Products of every triple."""
+        return self._products(torch.arange(len(self.heads), device=self.heads.device))
+
+    def score(self, users: Tensor, items: Tensor, encoded: Products | None = None) -> Tensor:
+        """(B,) logits ŷ, from users (B,) and items (B,)."""
+        slots, products = self._ripples(users, encoded)
+        v = self.entity_embedding(items)[:, None]  # (B, 1, d)
+        return self._answer(v, slots, products, self._known(users)).squeeze(1)
+
+    def score_all(self, users: Tensor, encoded: Products | None = None) -> Tensor:
+        """(B, num_items) logits, from users (B,)."""
+        slots, products = self._ripples(users, encoded)
+        v = self.entity_embedding.weight[: self.num_items].expand(len(users), -1, -1)
+        return self._answer(v, slots, products, self._known(users))
+
+    def loss(self, *batches: PointwiseBatch) -> Tensor:
+        """Mean cross-entropy - λ2 Σ_k mean σ(hᵀ R_r t) over the rows' ripple sets."""
+        (batch,) = batches
+        slots, products = self._ripples(batch.users)
+        known = self._known(batch.users)
+        v = self.entity_embedding(batch.items)[:, None]
+        scores = self._answer(v, slots, products, known).squeeze(1)
+        loss = F.binary_cross_entropy_with_logits(scores, batch.labels)
+        if self.kge_weight == 0:
+            return loss
+        # A triple counts as often as it stands in the ripple sets of the rows.
+        counts = torch.bincount(slots[known].flatten(), minlength=len(products.heads))
+        truth = (self.entity_embedding(products.heads) * products.answers).sum(-1).sigmoid()
+        _, _, M = slots.shape
+        return loss - self.kge_weight * (counts * truth).sum() / (len(slots) * M)
+
+    def _answer(self, v: Tensor, slots: Tensor, products: Products, known: Tensor) -> Tensor:
+        """(B, I) logits of items v (B, I, d)."""
+        total = torch.zeros_like(v)
+        one = v.shape[1] == 1
+        for hop in range(self.H):
+            keys = F.embedding(slots[:, hop], products.keys)  # (B, M, d)
+            p = torch.softmax(v @ keys.transpose(1, 2), dim=-1)  # (B, I, M)
+            tails = products.tails[slots[:, hop]]  # (B, M)
+            if one:  # read and summed at once
+                o = weighted_sums(self.entity_embedding.weight, Bags(tails, None, p[:, 0]))[:, None]
+            else:
+                o = p @ self.entity_embedding(tails)  # (B, I, d)
+            total = total + o if self.all_hops else o
+            moved = v + o if self.update.startswith("plus") else o
+            v = moved if self.transform is None else self.transform(moved)
+        return torch.where(known[:, None], (total * v).sum(dim=-1), 0.0)
+
+    def _known(self, users: Tensor) -> Tensor:
+        """(B,) bool: whose history reaches a triple."""
+        return self.ripples[users, 0, 0] >= 0
+
+    def _ripples(self, users: Tensor, encoded: Products | None = None) -> tuple[Tensor, Products]:
+        """(B, H, M) positions among triples, and those; 0 for a user who has none."""
+        slots = self.ripples[users].long().clamp_(min=0)
+        if encoded is not None:
+            return slots, encoded
+        if slots.numel() >= len(self.heads):  # sooner all of them than to sort
+            return slots, self.encode()
+        triples, slots = torch.unique(slots, return_inverse=True)
+        return slots, self._products(triples)
+
+    def _products(self, triples: Tensor) -> Products:
+        """Products for triples (n,), ascending, hence sorted by relation."""
+        ends = torch.stack([self.heads[triples], self.tails[triples]])  # (2, n)
+        vectors = self.entity_embedding(ends)  # (2, n, d)
+        present, sizes = torch.unique_consecutive(self.relations[triples], return_counts=True)
+        parts = zip(
+            torch.split(vectors, sizes.tolist(), dim=1),
+            self.relation_matrices[present],
+            strict=True,
+        )
+        products = torch.cat([part @ matrix.T for part, matrix in parts], dim=1)
+        return Products(ends[0], ends[1], products[0], products[1])
+
+    def bytes_per_row(self, items: Tensor) -> Tensor:
+        """(B,) bytes at the peak: keys of every slot with gradients, weights, indices."""
+        _, H, M = self.ripples.shape
+        d = self.entity_embedding.embedding_dim
+        return torch.full((len(items),), float(H * M * (12 * d + 60)))
