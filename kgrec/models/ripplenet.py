@@ -185,7 +185,7 @@ class RippleNet(Recommender):
             return loss
         # A triple counts as often as it stands in the ripple sets of the rows.
         counts = torch.bincount(slots[known].flatten(), minlength=len(products.heads))
-        truth = (self.entity_embedding(products.heads) * products.answers).sum(-1).sigmoid()
+        truth: Tensor = (self.entity_embedding(products.heads) * products.answers).sum(-1).sigmoid()
         _, _, M = slots.shape
         return loss - self.kge_weight * (counts * truth).sum() / (len(slots) * M)
 
@@ -208,7 +208,8 @@ class RippleNet(Recommender):
 
     def _known(self, users: Tensor) -> Tensor:
         """(B,) bool: whose history reaches a triple."""
-        return self.ripples[users, 0, 0] >= 0
+        known: Tensor = self.ripples[users, 0, 0] >= 0
+        return known
 
     def _ripples(self, users: Tensor, encoded: Products | None = None) -> tuple[Tensor, Products]:
         """(B, H, M) positions among triples, and those; 0 for a user who has none."""

@@ -19,10 +19,9 @@ def model(H: int = 3, **settings) -> RippleNet:
     torch.manual_seed(0)
     made = RippleNet(3, 3, 6, 3, len(TRIPLES), d=4, H=H, memory=2, **settings).double()
     order = sorted(range(len(TRIPLES)), key=lambda k: TRIPLES[k][1])
-    for name, column in zip(
-        ("heads", "relations", "tails"), zip(*TRIPLES, strict=True), strict=True
-    ):
-        getattr(made, name).copy_(torch.tensor(column)[order])
+    columns = torch.tensor(TRIPLES)[order].T
+    for buffer, column in zip((made.heads, made.relations, made.tails), columns, strict=True):
+        buffer.copy_(column)
     place = {old: new for new, old in enumerate(order)} | {-1: -1}
     found = [[[place[k] for k in hop] for hop in user[:H]] for user in RIPPLES]
     made.ripples.copy_(torch.tensor(found))
