@@ -1,0 +1,186 @@
+"""LibFM: a factorisation machine of second order on user, item and, if wanted, its attributes.
+
+Rendle: "Factorization Machines with libFM", ACM TIST 2012, Eq. 1. With features x (one for the
+user, one for the item, one for every attribute of the item), and for each a weight w_f and a
+vector v_f:
+
+    ŷ = w_0 + Σ_f w_f x_f + Σ_{f < g} (v_f · v_g) x_f x_g
+
+An attribute is a (relation, neighbour) pair of the item in the knowledge graph; an item with n of
+them has 1/n of each. What depends on the item alone is summed first, so that a pair costs one
+inner product:
+
+    ŷ = w_0 + w_u + b_i + v_u · q_i
+    q_i = Σ_f v_f x_f,    b_i = Σ_f w_f x_f + ½ (‖q_i‖² - Σ_f x_f² ‖v_f‖²)    over i's features
+
+Shapes: B rows, d embedding size, I items, F attributes, n attributes of all items together.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kgrec.data.batches import PointwiseBatch
+from kgrec.data.dataset import RecDataset
+from kgrec.models.gather import Bags, weighted_sums
+from kgrec.models.recommender import Recommender, check_at_least
+
+
+class ItemSide(NamedTuple):
+    """What a pair needs of items.
+
+    Attributes:
+        biases: (I,) b_i.
+        vectors: (I, d) q_i.
+    """
+
+    biases: Tensor
+    vectors: Tensor
+
+
+class LibFM(Recommender):
+    """Second-order interactions of all features.
+
+    Args:
+        num_users: users.
+        num_items: items.
+        offsets: (I + 1,) int64, where each item's attributes begin; None: no attributes.
+        attributes: (n,) int64, attributes of each item in turn.
+        num_attributes: F.
+        d: embedding size.
+        bias: whether there is w_0.
+        linear: whether there are w_f.
+
+    Raises:
+        ConfigError: a setting that cannot work.
+    """
+
+    def __init__(
+        self,
+        num_users: int,
+        num_items: int,
+        offsets: Tensor | None = None,
+        attributes: Tensor | None = None,
+        num_attributes: int = 0,
+        d: int = 8,
+        bias: bool = True,
+        linear: bool = True,
+    ) -> None:
+        super().__init__()
+        check_at_least("model.d", d, 1)
+        self.num_items = num_items
+        self.bias = nn.Parameter(torch.zeros(())) if bias else None
+        self.user_embedding = _factors(num_users, d)
+        self.item_embedding = _factors(num_items, d)
+        self.user_weights = _weights(num_users) if linear else None
+        self.item_weights = _weights(num_items) if linear else None
+        self.offsets: Tensor | None
+        self.attributes: Tensor | None
+        self.register_buffer("offsets", offsets)
+        self.register_buffer("attributes", attributes)
+        if num_attributes:
+            self.attribute_embedding = _factors(num_attributes, d)
+            self.attribute_weights = _weights(num_attributes) if linear else None
+
+    @classmethod
+    def from_dataset(
+        cls,
+        dataset: RecDataset,
+        d: int = 8,
+        bias: bool = True,
+        linear: bool = True,
+        attributes: bool = False,
+    ) -> Self:
+        """Binds settings to a data set."""
+        sizes = dataset.num_users, dataset.num_items
+        if not attributes:
+            return cls(*sizes, d=d, bias=bias, linear=linear)
+        found = dataset.graph.neighborhood()
+        offsets = found.indptr[: dataset.num_items + 1].clone()
+        entries = slice(int(offsets[-1]))
+        pairs = found.relations[entries] * dataset.num_entities + found.neighbors[entries]
+        distinct, numbers = torch.unique(pairs, return_inverse=True)
+        return cls(*sizes, offsets, numbers, len(distinct), d=d, bias=bias, linear=linear)
+
+    def encode(self) -> ItemSide:
+        """Biases and vectors of all items."""
+        return self._item_side(None)
+
+    def score(self, users: Tensor, items: Tensor, encoded: ItemSide | None = None) -> Tensor:
+        """(B,) logits ŷ(u, i), from users (B,) and items (B,)."""
+        if encoded is None:
+            side = self._item_side(items)
+        else:
+            side = ItemSide(encoded.biases[items], F.embedding(items, encoded.vectors))
+        products: Tensor = self.user_embedding(users) * side.vectors  # (B, d)
+        return self._user_side(users) + side.biases + products.sum(dim=-1)
+
+    def score_all(self, users: Tensor, encoded: ItemSide | None = None) -> Tensor:
+        """(B, num_items) logits, from users (B,)."""
+        biases, vectors = self.encode() if encoded is None else encoded
+        products: Tensor = self.user_embedding(users) @ vectors.T
+        return products + biases + self._user_side(users)[:, None]
+
+    def loss(self, *batches: PointwiseBatch) -> Tensor:
+        """Mean cross-entropy over positives and negatives; λ‖·‖² is the optimiser's."""
+        (batch,) = batches
+        return F.binary_cross_entropy_with_logits(
+            self.score(batch.users, batch.items), batch.labels
+        )
+
+    def _user_side(self, users: Tensor) -> Tensor:
+        """(B,) w_0 + w_u."""
+        total = self.user_embedding.weight.new_zeros(len(users))
+        if self.bias is not None:
+            total = total + self.bias
+        if self.user_weights is not None:
+            total = total + self.user_weights(users).squeeze(-1)
+        return total
+
+    def _item_side(self, items: Tensor | None) -> ItemSide:
+        """Of some items (B,), or of all of them."""
+        every = slice(None) if items is None else items
+        vectors = self.item_embedding.weight if items is None else self.item_embedding(items)
+        biases = vectors.new_zeros(len(vectors))
+        if self.item_weights is not None:
+            weights = self.item_weights.weight if items is None else self.item_weights(items)
+            biases = biases + weights.squeeze(-1)
+        described = self._described()
+        if described is None:  # the item's number is its only feature: nothing to interact with
+            return ItemSide(biases, vectors)
+        linear, summed, squares = described
+        own = vectors.square().sum(dim=-1)
+        vectors = vectors + summed[every]
+        pairs = 0.5 * (vectors.square().sum(dim=-1) - own - squares[every])
+        return ItemSide(biases + linear[every] + pairs, vectors)
+
+    def _described(self) -> tuple[Tensor, Tensor, Tensor] | None:
+        """Σ w_f x_f (I,), Σ v_f x_f (I, d), Σ x_f² ‖v_f‖² (I,) over features beside the number."""
+        if self.offsets is None or self.attributes is None:
+            return None
+        sizes = self.offsets.diff()
+        table = self.attribute_embedding.weight
+        shares = sizes.to(table.dtype).reciprocal().repeat_interleave(sizes)
+        bags = Bags(self.attributes, self.offsets, shares)
+        squares = table.square().sum(dim=-1, keepdim=True)
+        squared = bags._replace(weights=shares.square())
+        linear = table.new_zeros(len(sizes))
+        if self.attribute_weights is not None:
+            linear = weighted_sums(self.attribute_weights.weight, bags).squeeze(-1)
+        return linear, weighted_sums(table, bags), weighted_sums(squares, squared).squeeze(-1)
+
+
+def _factors(count: int, d: int) -> nn.Embedding:
+    table = nn.Embedding(count, d)
+    nn.init.xavier_uniform_(table.weight)
+    return table
+
+
+def _weights(count: int) -> nn.Embedding:
+    table = nn.Embedding(count, 1)
+    nn.init.zeros_(table.weight)
+    return table
