@@ -1,0 +1,122 @@
+"""What ItemKNN and EASE share: scores from a user's training positives, and settings chosen.
+
+Shapes: B rows, n training positives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import Tensor
+
+from kgrec.data.candidates import candidates
+from kgrec.data.dataset import RecDataset
+from kgrec.data.interactions import Interactions
+from kgrec.errors import ConfigError
+from kgrec.evaluation.ctr import auc
+from kgrec.evaluation.full_ranking import rank
+from kgrec.evaluation.ranking import METRICS
+from kgrec.models.recommender import Recommender
+
+T = TypeVar("T")
+BLOCK = 1024  # users whose scores of all items are held at once
+
+
+class ItemBased(Recommender):
+    """Scores by the user's training positives; nothing is trained.
+
+    Args:
+        num_users: users.
+        num_items: items.
+        users: (n,) int64, of the training positives.
+        items: (n,) int64, of the training positives.
+        choose_by: the validation figure by which settings are chosen.
+    """
+
+    logits: ClassVar[bool] = False
+
+    def __init__(
+        self, num_users: int, num_items: int, users: Tensor, items: Tensor, choose_by: str
+    ) -> None:
+        super().__init__()
+        self.num_users, self.num_items = num_users, num_items
+        self.choose_by = choose_by
+        _parse(choose_by)
+        self.users: Tensor
+        self.items: Tensor
+        self.register_buffer("users", users)
+        self.register_buffer("items", items)
+
+    @property
+    def history(self) -> Interactions:
+        """Training positives."""
+        return Interactions(self.users, self.items, self.num_users, self.num_items)
+
+    def co_occurrences(self) -> sp.csr_array:
+        """(num_items, num_items) float64: users who like both."""
+        ones = np.ones(len(self.users))
+        ends = (self.users.cpu().numpy(), self.items.cpu().numpy())
+        liked = sp.csr_array((ones, ends), shape=(self.num_users, self.num_items))
+        return sp.csr_array(liked.T @ liked)
+
+    def score(self, users: Tensor, items: Tensor, encoded: Any = None) -> Tensor:
+        """(B,) scores, from users (B,) and items (B,); all items of each user are scored."""
+        distinct, rows = torch.unique(users, return_inverse=True)
+        scores = torch.empty(len(users), device=users.device)
+        for begin in range(0, len(distinct), BLOCK):
+            block = self.score_all(distinct[begin : begin + BLOCK], encoded)
+            here = torch.nonzero((rows >= begin) & (rows < begin + BLOCK)).squeeze(1)
+            scores[here] = block[rows[here] - begin, items[here]].to(scores.dtype)
+        return scores
+
+    def choose(self, dataset: RecDataset, settings: Iterable[T], take: Callable[[T], None]) -> T:
+        """Takes each setting in turn, then again the one that is best on validation.
+
+        Args:
+            dataset: split data.
+            settings: at least one; of equals the first wins.
+            take: makes the model what a setting says.
+        """
+        listed, figures = list(settings), []
+        if len(listed) > 1:
+            for setting in listed:
+                take(setting)
+                figures.append(self.figure(dataset))
+        best = listed[figures.index(max(figures))] if figures else listed[0]
+        take(best)
+        return best
+
+    def figure(self, dataset: RecDataset) -> float:
+        """The validation figure by which settings are chosen."""
+        encoded = self.encode()
+        metric, k = _parse(self.choose_by)
+        if metric == "auc":
+            val = dataset.val
+            return auc(self.score(val.users, val.items, encoded), val.labels)
+        ranked = rank(lambda u: self.score_all(u, encoded), candidates(dataset, "val"), k)
+        return float(METRICS[metric](ranked.hits, ranked.relevant, k).mean())
+
+
+def _parse(choose_by: str) -> tuple[str, int]:
+    """The metric, and its cutoff where it has one.
+
+    Raises:
+        ConfigError: it is no figure that higher is better of and that needs no logits.
+    """
+    metric, _, k = choose_by.removeprefix("val/").partition("@")
+    if choose_by == "val/auc" or (metric in METRICS and k.isdigit() and int(k) > 0):
+        return metric, int(k or 0)
+    raise ConfigError(
+        f"model.choose_by: found {choose_by!r}, expected val/auc or a ranking figure, such as "
+        "val/recall@20"
+    )
+
+
+def check_grid(name: str, values: Sequence[float], minimum: float) -> None:
+    """Raises ConfigError unless there are values to choose from, none below the minimum."""
+    if not values or any(isinstance(v, bool) or v < minimum for v in values):
+        raise ConfigError(f"{name}: found {list(values)}, expected numbers >= {minimum}")

@@ -1,0 +1,138 @@
+"""ItemKNN: the most similar items of each item, without a graph.
+
+Sarwar, Karypis, Konstan, Riedl: "Item-Based Collaborative Filtering Recommendation Algorithms",
+WWW 2001, with a shrunk cosine. With n_i the users who like i, n_ij those who like both:
+
+    s(i, j) = n_ij / (√(n_i n_j) + shrinkage)
+    ŷ(u, j) = Σ s(i, j) over the k items i ≠ j that are most similar to j and that u likes
+
+Shapes: B rows, I items, k neighbours of each, m pairs of an item and one that it is similar to.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import NamedTuple, Self
+
+import torch
+from torch import Tensor
+
+from kgrec.data.dataset import RecDataset
+from kgrec.models.item_based import BLOCK, ItemBased, check_grid
+
+
+class Similar(NamedTuple):
+    """Which items each item is a neighbour of.
+
+    Attributes:
+        offsets: (I + 1,) int64, where each begins.
+        items: (m,) int64.
+        similarities: (m,) float.
+    """
+
+    offsets: Tensor
+    items: Tensor
+    similarities: Tensor
+
+
+class ItemKNN(ItemBased):
+    """Sums of similarities; k and the shrinkage are chosen on validation.
+
+    Args:
+        num_users: users.
+        num_items: items.
+        users: (n,) int64, of the training positives.
+        items: (n,) int64, of the training positives.
+        k: numbers of neighbours to choose from.
+        shrinkage: shrinkages to choose from.
+        choose_by: the validation figure by which they are chosen.
+
+    Raises:
+        ConfigError: a setting that cannot work.
+    """
+
+    def __init__(
+        self,
+        num_users: int,
+        num_items: int,
+        users: Tensor,
+        items: Tensor,
+        k: Sequence[int] = (50,),
+        shrinkage: Sequence[float] = (0.0,),
+        choose_by: str = "val/auc",
+    ) -> None:
+        super().__init__(num_users, num_items, users, items, choose_by)
+        check_grid("model.k", k, minimum=1)
+        check_grid("model.shrinkage", shrinkage, minimum=0)
+        self.k, self.shrinkage = list(k), list(shrinkage)
+        most = min(max(self.k), num_items)
+        self.neighbors: Tensor
+        self.similarities: Tensor
+        self.register_buffer("neighbors", torch.zeros(num_items, most, dtype=torch.int32))
+        self.register_buffer("similarities", torch.zeros(num_items, most))
+
+    @classmethod
+    def from_dataset(
+        cls,
+        dataset: RecDataset,
+        k: Sequence[int] = (50,),
+        shrinkage: Sequence[float] = (0.0,),
+        choose_by: str = "val/auc",
+    ) -> Self:
+        """Binds settings to a data set; similarities are computed by :meth:`precompute`."""
+        sizes, train = (dataset.num_users, dataset.num_items), dataset.train
+        return cls(*sizes, train.users, train.items, list(k), list(shrinkage), choose_by)
+
+    def precompute(self, dataset: RecDataset) -> None:
+        """Finds the neighbours for every setting and keeps the best."""
+        both = self.co_occurrences()
+        norms = torch.from_numpy(both.diagonal()).sqrt()
+        tables: dict[float, tuple[Tensor, Tensor]] = {}
+
+        def take(setting: tuple[float, int]) -> None:
+            shrinkage, k = setting
+            if shrinkage not in tables:
+                tables.clear()  # settings come by shrinkage
+                tables[shrinkage] = self._nearest(both, norms, shrinkage)
+            neighbors, similarities = tables[shrinkage]
+            self.neighbors.copy_(neighbors)
+            self.similarities.copy_(similarities)
+            self.similarities[:, k:] = 0
+
+        best = self.choose(dataset, itertools.product(self.shrinkage, self.k), take)
+        self.found["shrinkage"], self.found["k"] = map(float, best)
+
+    def _nearest(self, both: object, norms: Tensor, shrinkage: float) -> tuple[Tensor, Tensor]:
+        """(I, k) items and similarities, the most similar first, for the greatest k."""
+        items, similarities = [], []
+        for begin in range(0, self.num_items, BLOCK):
+            end = min(begin + BLOCK, self.num_items)
+            block = torch.from_numpy(both[begin:end].toarray())  # type: ignore[index]
+            block.div_((norms[begin:end, None] * norms).add_(shrinkage)).nan_to_num_(0.0)  # 0 / 0
+            block[torch.arange(end - begin), torch.arange(begin, end)] = 0
+            top = block.topk(self.neighbors.shape[1])
+            items.append(top.indices)
+            similarities.append(top.values)
+        return torch.cat(items), torch.cat(similarities)
+
+    def encode(self) -> Similar:
+        """The table of neighbours, seen from the neighbour."""
+        targets, columns = torch.nonzero(self.similarities, as_tuple=True)
+        sources = self.neighbors[targets, columns].long()
+        order = torch.argsort(sources, stable=True)
+        counts = torch.bincount(sources, minlength=self.num_items)
+        offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        return Similar(offsets, targets[order], self.similarities[targets, columns][order])
+
+    def score_all(self, users: Tensor, encoded: Similar | None = None) -> Tensor:
+        """(B, num_items) scores, from users (B,)."""
+        similar = self.encode() if encoded is None else encoded
+        rows, items = self.history.of_users(users)
+        sizes = similar.offsets.diff()[items]
+        rank = torch.arange(int(sizes.sum()), device=users.device)
+        rank -= (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
+        entries = similar.offsets[items].repeat_interleave(sizes) + rank
+        cells = rows.repeat_interleave(sizes) * self.num_items + similar.items[entries]
+        scores = similar.similarities.new_zeros(len(users) * self.num_items)
+        return scores.index_add_(0, cells, similar.similarities[entries]).view(len(users), -1)

@@ -1,0 +1,113 @@
+import itertools
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from kgrec.data.interactions import Interactions
+from kgrec.errors import ConfigError
+from kgrec.models.ease import EASE
+from kgrec.models.itemknn import ItemKNN
+
+PAIRS = [(0, 0), (0, 1), (1, 0), (1, 1), (1, 2), (2, 2), (2, 3), (3, 0), (3, 2)]
+NUM_USERS, NUM_ITEMS = 6, 5  # users 4 and 5 and item 4 have no training positive
+
+
+@pytest.fixture
+def tiny(dataset):
+    """A data set of which only the training positives count."""
+    pairs = torch.tensor(PAIRS).T
+    return replace(dataset, train=Interactions.from_pairs(*pairs, NUM_USERS, NUM_ITEMS))
+
+
+def liked(user: int) -> list[int]:
+    return [item for u, item in PAIRS if u == user]
+
+
+def test_ease_solves_its_least_squares(tiny):
+    """Eq. 3 of the paper column by column: ridge regression on the other items."""
+    model = EASE.from_dataset(tiny, l2=[0.7]).double()
+    model.precompute(tiny)
+    X = np.zeros((NUM_USERS, NUM_ITEMS))
+    for user, item in PAIRS:
+        X[user, item] = 1
+    expected = np.zeros((NUM_ITEMS, NUM_ITEMS))
+    for j in range(NUM_ITEMS):
+        others = [i for i in range(NUM_ITEMS) if i != j]
+        A = X[:, others]
+        expected[others, j] = np.linalg.solve(A.T @ A + 0.7 * np.eye(len(others)), A.T @ X[:, j])
+    np.testing.assert_allclose(model.weights.numpy(), expected, rtol=1e-9, atol=1e-12)
+    scores = model.score_all(torch.arange(NUM_USERS)).numpy()
+    np.testing.assert_allclose(scores, X @ expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("k", [1, 2, 9])
+@pytest.mark.parametrize("shrinkage", [0, 3])
+def test_itemknn_is_a_loop_over_neighbours(tiny, k, shrinkage):
+    model = ItemKNN.from_dataset(tiny, k=[k], shrinkage=[shrinkage]).double()
+    model.precompute(tiny)
+    fans = [{u for u, i in PAIRS if i == item} for item in range(NUM_ITEMS)]
+
+    def similarity(i: int, j: int) -> float:
+        both = len(fans[i] & fans[j])
+        return both and both / (math.sqrt(len(fans[i]) * len(fans[j])) + shrinkage)
+
+    scores = model.score_all(torch.arange(NUM_USERS))
+    for j in range(NUM_ITEMS):
+        others = [(similarity(i, j), i) for i in range(NUM_ITEMS) if i != j]
+        nearest = [i for _, i in sorted(others, reverse=True)[:k]]
+        # Which of equally similar ones are kept is not said: then only what is beyond doubt.
+        cut = sorted((s for s, _ in others), reverse=True)[min(k, len(others)) - 1]
+        if sum(s == cut for s, _ in others) > 1 and cut > 0 and k < len(others):
+            continue
+        for user in range(NUM_USERS):
+            expected = sum(similarity(i, j) for i in nearest if i in liked(user))
+            assert float(scores[user, j]) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("cls", [EASE, ItemKNN])
+def test_pairs_are_scored_in_blocks(cls, dataset, monkeypatch):
+    model = cls.from_dataset(dataset)
+    model.precompute(dataset)
+    users, items = dataset.val.users, dataset.val.items
+    whole = model.score(users, items)
+    monkeypatch.setattr("kgrec.models.item_based.BLOCK", 7)
+    assert torch.equal(model.score(users, items), whole)
+    assert whole.unique().numel() > 10
+
+
+@pytest.mark.parametrize("by", ["val/auc", "val/recall@10"])
+@pytest.mark.parametrize(
+    ("cls", "grid"),
+    [(EASE, {"l2": [0.01, 1e5, 30.0]}), (ItemKNN, {"k": [1, 40], "shrinkage": [0, 50]})],
+)
+def test_validation_chooses(cls, grid, by, dataset):
+    model = cls.from_dataset(dataset, **grid, choose_by=by)
+    model.precompute(dataset)
+    figures = {}
+    for values in itertools.product(*grid.values()):
+        one = {key: [value] for key, value in zip(grid, values, strict=True)}
+        alone = cls.from_dataset(dataset, **one, choose_by=by)
+        alone.precompute(dataset)
+        figures[values] = alone.figure(dataset)
+    chosen = tuple(model.found[key] for key in grid)
+    assert figures[chosen] == max(figures.values()) > min(figures.values())
+    assert model.figure(dataset) == figures[chosen]
+
+
+@pytest.mark.parametrize(
+    ("cls", "settings", "message"),
+    [
+        (EASE, {"l2": []}, r"model.l2: found \[\], expected numbers >= 1e-06"),
+        (EASE, {"l2": [0]}, r"model.l2: found \[0\], expected numbers >= 1e-06"),
+        (ItemKNN, {"k": [0]}, r"model.k: found \[0\], expected numbers >= 1"),
+        (ItemKNN, {"shrinkage": [-1]}, r"model.shrinkage: found \[-1\], expected numbers >= 0"),
+        (EASE, {"choose_by": "val/f1"}, "model.choose_by: found 'val/f1', expected val/auc or"),
+        (ItemKNN, {"choose_by": "val/recall@x"}, "model.choose_by: found 'val/recall@x'"),
+    ],
+)
+def test_settings_that_cannot_work(cls, settings, message, dataset):
+    with pytest.raises(ConfigError, match=message):
+        cls.from_dataset(dataset, **settings)
