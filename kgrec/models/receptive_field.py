@@ -111,16 +111,31 @@ def receptive_field(
     view: View, attention: Attention, items: Tensor, H: int, num_entities: int
 ) -> ReceptiveField:
     """What H layers read for rows of items (B,)."""
-    row, nodes, hops = None, [items], []
-    for _ in range(H - 1):
+    rows, nodes, hops = levels(view, attention, items, H - 1, num_entities)
+    return ReceptiveField(nodes, hops, *view.last(attention, rows[-1], nodes[-1]))
+
+
+def levels(
+    view: View, attention: Attention, items: Tensor, num_hops: int, num_entities: int
+) -> tuple[list[Tensor | None], list[Tensor], list[Bags]]:
+    """What is reached from items (B,) in 0 … ``num_hops`` hops.
+
+    Returns:
+        The row (n_h,) of each node, None for level 0, where node i is of row i; the entity (n_h,)
+        of each; for all levels but the last the bags (n_h) over the nodes of the next.
+    """
+    row: Tensor | None = None
+    rows, nodes, hops = [row], [items], []
+    for _ in range(num_hops):
         bags = view.inner(attention, row, nodes[-1])
         row = torch.arange(len(items), device=items.device) if row is None else row
         keys = bags.spread(row) * num_entities + bags.rows
         keys, children = torch.unique(keys, return_inverse=True)
         row = torch.div(keys, num_entities, rounding_mode="floor")
+        rows.append(row)
         nodes.append(keys - row * num_entities)
         hops.append(bags._replace(rows=children))
-    return ReceptiveField(nodes, hops, *view.last(attention, row, nodes[-1]))
+    return rows, nodes, hops
 
 
 class Sampled:
