@@ -1,0 +1,131 @@
+"""NCF: neural collaborative filtering; a factorisation and a perceptron side by side (NeuMF).
+
+He, Liao, Zhang, Nie, Hu, Chua: "Neural Collaborative Filtering", WWW 2017. With vectors p, q of
+user and item for the factorisation, and others p', q' for the perceptron:
+
+    φ_GMF = p ∘ q                                             Eq. 9, before its last layer
+    φ_MLP = a(W_L(… a(W_1 [p'; q'] + b_1) …) + b_L)           Eq. 10
+    ŷ     = h · [φ_GMF; φ_MLP] + c                            Eq. 12, a logit
+
+with a = ReLU and layers that halve in size down to d, which φ_GMF has too; c is the bias that the
+authors' code has. All is trained at once, without the paper's pretraining of both parts.
+
+Shapes: B rows, I items, d predictive factors, L layers; [p'; q'] has 2^L d numbers, W_l gives
+2^(L - l) d.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kgrec.data.batches import PointwiseBatch
+from kgrec.data.dataset import RecDataset
+from kgrec.models.recommender import Recommender, check_at_least
+
+# Numbers of the perceptron's first layer that are held at once when all items are scored.
+BLOCK = 2**23
+
+
+class Items(NamedTuple):
+    """What a pair needs of items.
+
+    Attributes:
+        factors: (I, d) q ∘ h_GMF.
+        inputs: (I, 2^(L - 1) d) the item's half of W_1 [p'; q'] + b_1.
+    """
+
+    factors: Tensor
+    inputs: Tensor
+
+
+class NCF(Recommender):
+    """NeuMF: GMF and MLP, fused by one linear layer.
+
+    Args:
+        num_users: users.
+        num_items: items.
+        d: predictive factors of either part.
+        num_layers: L, of the perceptron.
+
+    Raises:
+        ConfigError: a setting that cannot work.
+    """
+
+    def __init__(self, num_users: int, num_items: int, d: int = 8, num_layers: int = 3) -> None:
+        super().__init__()
+        check_at_least("model.d", d, 1)
+        check_at_least("model.num_layers", num_layers, 1)
+        self.num_items = num_items
+        wide = d * 2 ** (num_layers - 1)  # of p' and of q'
+        self.user_factors = nn.Embedding(num_users, d)
+        self.item_factors = nn.Embedding(num_items, d)
+        self.user_inputs = nn.Embedding(num_users, wide)
+        self.item_inputs = nn.Embedding(num_items, wide)
+        widths = [wide // 2**layer for layer in range(num_layers)]
+        self.first = nn.Linear(2 * wide, wide)
+        self.further = nn.ModuleList(nn.Linear(2 * width, width) for width in widths[1:])
+        self.output = nn.Linear(2 * d, 1)
+        for module in self.modules():
+            if isinstance(module, nn.Embedding | nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+            if isinstance(module, nn.Linear):
+                nn.init.zeros_(module.bias)
+
+    @classmethod
+    def from_dataset(cls, dataset: RecDataset, d: int = 8, num_layers: int = 3) -> Self:
+        """Binds settings to a data set."""
+        return cls(dataset.num_users, dataset.num_items, d, num_layers)
+
+    def encode(self) -> Items:
+        """The items' half of everything."""
+        return self._of_items(self.item_factors.weight, self.item_inputs.weight)
+
+    def score(self, users: Tensor, items: Tensor, encoded: Items | None = None) -> Tensor:
+        """(B,) logits ŷ, from users (B,) and items (B,)."""
+        if encoded is None:
+            half = self._of_items(self.item_factors(items), self.item_inputs(items))
+        else:
+            half = Items(F.embedding(items, encoded.factors), F.embedding(items, encoded.inputs))
+        products: Tensor = self.user_factors(users) * half.factors
+        return products.sum(dim=-1) + self._perceive(self._of_users(users) + half.inputs)
+
+    def score_all(self, users: Tensor, encoded: Items | None = None) -> Tensor:
+        """(B, num_items) logits, from users (B,)."""
+        half = self.encode() if encoded is None else encoded
+        factorised: Tensor = self.user_factors(users) @ half.factors.T
+        rows = max(1, BLOCK // half.inputs.numel())
+        return factorised + torch.cat(
+            [
+                self._perceive(inputs[:, None] + half.inputs)  # (rows, I, ·)
+                for inputs in torch.split(self._of_users(users), rows)
+            ]
+        )
+
+    def loss(self, *batches: PointwiseBatch) -> Tensor:
+        """Mean cross-entropy over positives and negatives, Eq. 7."""
+        (batch,) = batches
+        return F.binary_cross_entropy_with_logits(
+            self.score(batch.users, batch.items), batch.labels
+        )
+
+    def _of_items(self, factors: Tensor, inputs: Tensor) -> Items:
+        weights = self.first.weight[:, inputs.shape[1] :]
+        inputs = F.linear(inputs, weights, self.first.bias)
+        return Items(factors * self.output.weight[0, : factors.shape[1]], inputs)
+
+    def _of_users(self, users: Tensor) -> Tensor:
+        """The users' half of W_1 [p'; q']."""
+        inputs: Tensor = self.user_inputs(users)
+        return F.linear(inputs, self.first.weight[:, : inputs.shape[1]])
+
+    def _perceive(self, hidden: Tensor) -> Tensor:
+        """From W_1 [p'; q'] + b_1, in the last dimension, to h_MLP · φ_MLP + c."""
+        for layer in self.further:
+            hidden = layer(hidden.relu())
+        weights = self.output.weight[0, self.item_factors.embedding_dim :]
+        perceived: Tensor = hidden.relu() @ weights + self.output.bias
+        return perceived
