@@ -1,0 +1,197 @@
+"""PER: what a user likes spreads along meta-paths, one for each kind of attribute.
+
+Yu, Ren, Sun, Gu, Sturt, Khandelwal, Norick, Han: "Personalized Entity Recommendation: A
+Heterogeneous Information Network Approach", WSDM 2014. Items are similar along a path item -
+attribute - item by PathSim (Sun et al., VLDB 2011); with A the (items, attributes) links of one
+path q, M = A Aᵀ, and R the (users, items) training positives:
+
+    S_ij = 2 M_ij / (M_ii + M_jj)
+    R̃    = R S ≈ W H,  W and H not negative               Eq. 2, 3: diffused, and factorised
+    ŷ    = c + Σ_q θ_q w_u⁽q⁾ · h_v⁽q⁾                     Eq. 4, a logit here
+
+R̃ is never formed: the factorisation (multiplicative updates of Lee and Seung, NIPS 2000) needs only
+products with R and S. The factors of a path are scaled so that training positives have the mean 1.
+Weights are the same for all users (the paper's global model) and learned by cross-entropy, as
+every model here that is asked for clicks; the paper ranks pairs.
+
+Shapes: B rows, U users, I items, Q paths, d latent features of each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from kgrec.data.batches import PointwiseBatch
+from kgrec.data.dataset import RecDataset
+from kgrec.data.draws import generator
+from kgrec.errors import ConfigError
+from kgrec.models.recommender import Recommender, check_at_least
+
+Path = str | Sequence[str]  # relations that make one kind of attribute
+
+
+class PER(Recommender):
+    """A learned weighting of latent features by meta-path.
+
+    Args:
+        num_users: users.
+        num_items: items.
+        paths: Q lists of relation numbers.
+        d: latent features of each path.
+        iterations: of the factorisation.
+
+    Raises:
+        ConfigError: a setting that cannot work.
+    """
+
+    def __init__(
+        self,
+        num_users: int,
+        num_items: int,
+        paths: Sequence[Sequence[int]],
+        d: int = 8,
+        iterations: int = 50,
+    ) -> None:
+        super().__init__()
+        check_at_least("model.d", d, 1)
+        check_at_least("model.iterations", iterations, 1)
+        self.num_items, self.d, self.iterations = num_items, d, iterations
+        self.paths = [list(path) for path in paths]
+        self.weights = nn.Parameter(torch.ones(len(self.paths)))  # θ
+        self.bias = nn.Parameter(torch.zeros(()))
+        self.user_features: Tensor
+        self.item_features: Tensor
+        self.register_buffer("user_features", torch.zeros(num_users, len(self.paths) * d))
+        self.register_buffer("item_features", torch.zeros(num_items, len(self.paths) * d))
+
+    @classmethod
+    def from_dataset(
+        cls,
+        dataset: RecDataset,
+        paths: Sequence[Path] | None = None,
+        d: int = 8,
+        iterations: int = 50,
+    ) -> Self:
+        """Binds settings to a data set; the factorisation is made by :meth:`precompute`.
+
+        Args:
+            dataset: gives sizes, and relations by name.
+            paths: for each path a relation, or several that count as one; None: every relation
+                of an item by which it shares a neighbour with another.
+            d: see the class.
+            iterations: see the class.
+
+        Raises:
+            ConfigError: a setting that cannot work.
+        """
+        names: list[str] = dataset.ids.relations["relation"].to_list()
+        if paths is None:
+            found = [[r] for r in range(len(names)) if _shared(dataset, [r])]
+            if not found:
+                raise ConfigError("model.paths: found no relation by which items share a neighbour")
+        else:
+            found = [_numbers(path, names) for path in paths]
+            for path, numbers in zip(paths, found, strict=True):
+                if not _shared(dataset, numbers):
+                    raise ConfigError(
+                        f"model.paths: by {path!r} no two items share a neighbour, expected a path "
+                        "from item to item"
+                    )
+        return cls(dataset.num_users, dataset.num_items, found, d, iterations)
+
+    def precompute(self, dataset: RecDataset) -> None:
+        """Factorises the diffused preferences of every path."""
+        train = dataset.train
+        ends = train.users.numpy(), train.items.numpy()
+        R = sp.csr_array((np.ones(len(train)), ends), shape=(train.num_users, train.num_items))
+        draw = generator(torch.initial_seed(), "factors")
+        for q, path in enumerate(tqdm(self.paths, "meta-paths", leave=False, disable=None)):
+            S = path_similarity(_links(dataset, path))
+            W, H = factorise(R, S, self.d, self.iterations, draw)
+            mean = float((W[ends[0]] * H[ends[1]]).sum(axis=1).mean()) if len(train) else 0.0
+            columns = slice(q * self.d, (q + 1) * self.d)
+            self.user_features[:, columns] = torch.from_numpy(W)
+            self.item_features[:, columns] = torch.from_numpy(H / mean if mean else H)
+        self.found["paths"] = float(len(self.paths))
+
+    def score(self, users: Tensor, items: Tensor, encoded: Any = None) -> Tensor:
+        """(B,) logits ŷ, from users (B,) and items (B,)."""
+        products = self.user_features[users] * self.item_features[items]
+        return products.view(len(users), -1, self.d).sum(dim=-1) @ self.weights + self.bias
+
+    def score_all(self, users: Tensor, encoded: Any = None) -> Tensor:
+        """(B, num_items) logits, from users (B,)."""
+        weights = self.weights.repeat_interleave(self.d)
+        return (self.user_features[users] * weights) @ self.item_features.T + self.bias
+
+    def loss(self, *batches: PointwiseBatch) -> Tensor:
+        """Mean cross-entropy over positives and negatives."""
+        (batch,) = batches
+        return F.binary_cross_entropy_with_logits(
+            self.score(batch.users, batch.items), batch.labels
+        )
+
+
+def path_similarity(links: sp.csr_array) -> sp.csr_array:
+    """PathSim of all items, (I, I), from their links (I, attributes)."""
+    M = sp.coo_array(links @ links.T)
+    own = links.multiply(links).sum(axis=1)
+    return sp.csr_array((2 * M.data / (own[M.row] + own[M.col]), (M.row, M.col)), shape=M.shape)
+
+
+def factorise(
+    R: sp.csr_array, S: sp.csr_array, d: int, iterations: int, draw: torch.Generator
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """W (U, d) and H (I, d), not negative, with W Hᵀ near R S in least squares; S is symmetric."""
+    num_users, num_items = R.shape
+    # Random factors whose products have the mean of R S.
+    mean = float(R.sum(axis=0) @ S.sum(axis=1)) / max(num_users * num_items, 1)
+    drawn = torch.rand(num_users + num_items, d, generator=draw, dtype=torch.float64).numpy()
+    W, H = np.split(2 * np.sqrt(mean / d) * drawn, [num_users])
+    tiny = np.finfo(np.float64).tiny
+    for _ in range(iterations):
+        W *= (R @ (S @ H)) / np.maximum(W @ (H.T @ H), tiny)
+        H *= (S @ (R.T @ W)) / np.maximum(H @ (W.T @ W), tiny)
+    return W, H
+
+
+def _links(dataset: RecDataset, relations: Sequence[int]) -> sp.csr_array:
+    """(I, E) 1 where an item has a neighbour by one of the relations."""
+    found = dataset.graph.neighborhood()
+    stop = int(found.indptr[dataset.num_items])
+    owners = torch.repeat_interleave(found.degrees[: dataset.num_items])
+    chosen = torch.isin(found.relations[:stop], torch.tensor(relations))
+    pairs = owners[chosen].numpy(), found.neighbors[:stop][chosen].numpy()
+    links = sp.csr_array(
+        (np.ones(len(pairs[0])), pairs), shape=(dataset.num_items, dataset.num_entities)
+    )
+    links.data[:] = 1  # by two relations is once
+    return links
+
+
+def _shared(dataset: RecDataset, relations: Sequence[int]) -> bool:
+    return bool((_links(dataset, relations).sum(axis=0) > 1).any())
+
+
+def _numbers(path: Path, names: list[str]) -> list[int]:
+    """The relations' numbers.
+
+    Raises:
+        ConfigError: the graph has no such relation.
+    """
+    wanted = [path] if isinstance(path, str) else [str(name) for name in path]
+    for name in wanted:
+        if name not in names:
+            some = ", ".join(names[:5])
+            raise ConfigError(
+                f"model.paths: found {name!r}, expected relations of the graph, such as {some}"
+            )
+    return [names.index(name) for name in wanted]
