@@ -114,6 +114,12 @@ class Run:
         kept = [word for word in words if not word.startswith(("ckpt_path=", "logger="))]
         return shlex.join(["python", "train.py", *kept])
 
+    @property
+    def asked(self) -> set[str]:
+        """Keys that the command set."""
+        words = self.environment.get("overrides") or []
+        return {word.lstrip("+~").partition("=")[0] for word in words}
+
     @cached_property
     def settings(self) -> dict[str, Any]:
         """The configuration without what may differ within a system, flat: ``model.K`` to 8."""
@@ -296,17 +302,38 @@ def name_apart(found: Sequence[System]) -> None:
     for system in found:
         run = system.first
         like = [
-            other.first.settings
+            other.first
             for other in found
             if (other.first.model, other.first.data) == (run.model, run.data)
         ]
-        system.differing = differing(run.settings, like)
-        system.label = label(run.model, system.differing)
+        system.differing = differing(run.settings, [other.settings for other in like])
+        system.label = label(run.model, told(system.differing, like))
+
+
+def told(settings: Mapping[str, Any], like: Sequence[Run]) -> dict[str, Any]:
+    """Those of differing settings that a label must say.
+
+    Where settings files differ, what they set goes without saying, unless it was asked for on a
+    command line or differs within one file too.
+    """
+    if "settings" not in settings:
+        return dict(settings)
+    files: dict[str, list[Mapping[str, Any]]] = {}
+    for run in like:
+        files.setdefault(str(run.settings["settings"]), []).append(run.settings)
+    within = {key for group in files.values() for key in differing(group[0], group)}
+    asked = {word for run in like for word in run.asked}
+
+    def said(key: str) -> bool:
+        return key in within or any(key == a or key.startswith(f"{a}.") for a in asked)
+
+    return {k: v for k, v in settings.items() if k == "settings" or said(k)}
 
 
 def differing(settings: Mapping[str, Any], like: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Those of the settings in which their like differ; the protocol is told elsewhere."""
-    keys = sorted({k for other in like for k in other if not k.startswith("protocol")})
+    elsewhere = ("protocol", "trainer.max_epochs")  # which repeats epochs
+    keys = sorted({k for other in like for k in other if not k.startswith(elsewhere)})
     keys = [k for k in keys if len({str(other.get(k)) for other in like}) > 1]
     return {k: settings[k] for k in keys if k in settings}
 

@@ -1,6 +1,7 @@
 import json
 
 import pytest
+import yaml
 
 from kgrec.errors import DataError
 from kgrec.reports.runs import Run, Summary, find_runs, systems, unfinished
@@ -63,3 +64,28 @@ def test_what_is_missing_or_damaged_is_named(make_run, tmp_path):
         find_runs([folder])
     (folder / "metrics.json").unlink()
     assert unfinished([tmp_path]) == [folder]
+
+
+def test_what_a_settings_file_sets_goes_without_saying(make_run, tmp_path):
+    def made(name: str, settings: str, K: int, lr: float, *asked: str) -> None:
+        folder = make_run(name, K=K)
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        config |= {"settings": settings, "optimizer": {"lr": lr}}
+        (folder / "config.yaml").write_text(yaml.safe_dump(config))
+        environment = json.loads((folder / "environment.json").read_text())
+        environment["overrides"] += asked
+        (folder / "environment.json").write_text(json.dumps(environment))
+
+    made("a", "published", 8, 0.1)
+    made("b", "tuned", 4, 0.2)
+    apart = systems(find_runs([tmp_path / "runs"]))
+    assert sorted(s.label for s in apart) == ["kgcn settings=published", "kgcn settings=tuned"]
+    made("c", "tuned", 4, 0.3, "optimizer.lr=0.3")  # said, and differs within tuned
+    made("d", "none", 16, 0.3, "model.K=16")  # said alone
+    found = sorted(s.label for s in systems(find_runs([tmp_path / "runs"])))
+    assert found == [
+        "kgcn K=16 optimizer.lr=0.3 settings=none",
+        "kgcn K=4 optimizer.lr=0.2 settings=tuned",
+        "kgcn K=4 optimizer.lr=0.3 settings=tuned",
+        "kgcn K=8 optimizer.lr=0.1 settings=published",
+    ]
