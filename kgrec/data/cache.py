@@ -3,7 +3,8 @@
 An entry is a folder, named after the data set and a key that changes with the content of the raw
 files, the settings and the code that prepares. It is written under another name and renamed when
 it is whole; a lock lets one process do the work while others wait for it. What does not fit
-(truncated, foreign, of an older layout) is made anew.
+(truncated, foreign, of an older layout) is made anew. :func:`kept` does so for whatever else is
+worth keeping.
 """
 
 from __future__ import annotations
@@ -19,17 +20,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
+from safetensors import SafetensorError
 
-from kgrec.data.account import Account
-from kgrec.data.dataset import IdMaps, PreparedData
-from kgrec.data.interactions import Interactions
-from kgrec.data.knowledge_graph import KnowledgeGraph
+from kgrec.data import prepared_files
+from kgrec.data.dataset import PreparedData
 from kgrec.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -37,15 +34,18 @@ log = logging.getLogger(__name__)
 LAYOUT = 1
 """Of the files below; entries of another layout are made anew."""
 
-_MANIFEST, _TENSORS = "manifest.json", "tensors.safetensors"
+_MANIFEST = "manifest.json"
+
+T = TypeVar("T")
 
 
 @cache
-def code_digest() -> str:
-    """Changes when the code that reads and prepares does."""
+def code_digest(*modules: str) -> str:
+    """Changes when the code that reads and prepares does, or further modules of kgrec do."""
     here = Path(__file__).parent
     names = ("raw_tables", "text_files", "csv_files", "prepare", "interactions", "knowledge_graph")
     files = [here / f"{name}.py" for name in names] + sorted((here / "formats").glob("*.py"))
+    files += [here.parent / module for module in modules]
     digest = hashlib.sha256()
     for file in files:
         digest.update(file.read_bytes())
@@ -53,8 +53,9 @@ def code_digest() -> str:
 
 
 def key_of(inputs: Mapping[str, Any]) -> str:
-    """64 hex digits for all that prepared data depend on."""
-    content = {"layout": LAYOUT, "code": code_digest(), **inputs}
+    """64 hex digits for all that prepared data depend on, "modules" in ``inputs`` among it."""
+    code = code_digest(*inputs.get("modules", ()))
+    content = {"layout": LAYOUT, "code": code, **inputs}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -69,11 +70,34 @@ def cached(
         inputs: plain facts on everything that the data depend on, hashes of the files among them.
         make: makes the data.
     """
+    return kept(folder, name, inputs, make, prepared_files.save, prepared_files.load)
+
+
+def kept(
+    folder: Path | None,
+    name: str,
+    inputs: Mapping[str, Any],
+    make: Callable[[], T],
+    save: Callable[[T, Path], Mapping[str, Any]],
+    load: Callable[[Path, Mapping[str, Any]], T],
+) -> T:
+    """Takes anything from the cache, or makes it and puts it there.
+
+    Args:
+        folder: of the cache; None: make it.
+        name: for people.
+        inputs: plain facts on everything that it depends on; "modules", if there, are the files
+            of kgrec's further code that makes it.
+        make: makes it.
+        save: writes its files into a folder; returns what the manifest should hold, "counts"
+            among it.
+        load: reads them, given the manifest; may raise what files that do not fit raise.
+    """
     if folder is None:
         return make()
     key = key_of(inputs)
     entry = folder / f"{re.sub('[^A-Za-z0-9_.-]', '_', name).lstrip('.')}-{key[:16]}"
-    found = _read(entry, key)
+    found = _read(entry, key, load)
     if found is not None:
         return found
     try:
@@ -88,58 +112,41 @@ def cached(
         log.warning("%s: %s; the prepared data are not kept", folder, error)
         return make()
     try:
-        found = _read(entry, key, log_problem=False)
+        found = _read(entry, key, load, log_problem=False)
         if found is None:
             # The lock is ours, so what stands half-written is of a process that has died.
             for stale in folder.glob(f".{entry.name}.*"):
                 shutil.rmtree(stale, ignore_errors=True)
             made = make()
             try:
-                _write(entry, key, name, inputs, made)
+                _write(entry, key, name, inputs, lambda incoming: save(made, incoming))
             except OSError as error:
                 log.warning("%s: %s; the prepared data are not kept", entry, error)
                 return made
-            found = _read(entry, key)
+            found = _read(entry, key, load)
         return found if found is not None else made
     finally:
         lock.release()
 
 
-def _tensors(data: PreparedData) -> dict[str, Tensor]:
-    found = {
-        "positives.users": data.positives.users,
-        "positives.items": data.positives.items,
-        "rated.users": data.rated.users,
-        "rated.items": data.rated.items,
-        "graph.heads": data.graph.heads,
-        "graph.relations": data.graph.relations,
-        "graph.tails": data.graph.tails,
-    }
-    if data.rated is data.positives:
-        del found["rated.users"], found["rated.items"]
-    if data.times is not None:
-        found["times"] = data.times
-    if data.given_parts is not None:
-        found["given_parts"] = data.given_parts
-    if data.given_negatives is not None:
-        found["negatives.users"], found["negatives.items"] = data.given_negatives
-    return {name: tensor.contiguous() for name, tensor in found.items()}
-
-
-def _write(entry: Path, key: str, name: str, inputs: Mapping[str, Any], data: PreparedData) -> None:
+def _write(
+    entry: Path,
+    key: str,
+    name: str,
+    inputs: Mapping[str, Any],
+    save: Callable[[Path], Mapping[str, Any]],
+) -> None:
     incoming = entry.with_name(f".{entry.name}.{os.getpid()}")
     incoming.mkdir()
     try:
-        save_file(_tensors(data), incoming / _TENSORS)
-        data.ids.save(incoming)
+        about = save(incoming)
         manifest = {
             "layout": LAYOUT,
             "key": key,
             "name": name,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "inputs": inputs,
-            "counts": data.counts(),
-            "account": data.account.as_list(),
+            **about,
             "bytes": {path.name: path.stat().st_size for path in sorted(incoming.iterdir())},
         }
         text = json.dumps(manifest, indent=2, ensure_ascii=False)
@@ -151,20 +158,26 @@ def _write(entry: Path, key: str, name: str, inputs: Mapping[str, Any], data: Pr
         shutil.rmtree(incoming, ignore_errors=True)
 
 
-def _read(entry: Path, key: str, log_problem: bool = True) -> PreparedData | None:
-    """The data of an entry, or None where it is missing or does not fit."""
+def _read(
+    entry: Path,
+    key: str,
+    load: Callable[[Path, Mapping[str, Any]], T],
+    log_problem: bool = True,
+) -> T | None:
+    """What an entry holds, or None where it is missing or does not fit."""
     if not entry.exists():
         return None
     try:
-        return _open(entry, key)
+        return load(entry, _manifest(entry, key))
     except (OSError, ValueError, KeyError, TypeError, SafetensorError, DataError) as error:
         if log_problem:
             log.warning("%s: %s; the data are prepared anew", entry, error)
         return None
 
 
-def _open(entry: Path, key: str) -> PreparedData:
-    manifest = json.loads((entry / _MANIFEST).read_text(encoding="utf-8"))
+def _manifest(entry: Path, key: str) -> dict[str, Any]:
+    """Of an entry whose files are whole."""
+    manifest: dict[str, Any] = json.loads((entry / _MANIFEST).read_text(encoding="utf-8"))
     for what, expected in (("layout", LAYOUT), ("key", key)):
         if manifest[what] != expected:
             raise ValueError(f"found {what} {manifest[what]!r}, expected {expected!r}")
@@ -172,40 +185,7 @@ def _open(entry: Path, key: str) -> PreparedData:
         size = (entry / name).stat().st_size
         if size != expected:
             raise ValueError(f"found {size} bytes in {name}, expected {expected}")
-    # Tensors are views of the mapped file: pages come in when they are looked at.
-    with safe_open(entry / _TENSORS, framework="pt") as file:
-        tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    counts = manifest["counts"]
-    account = Account()
-    for line in manifest["account"]:
-        account.add(line["step"], line["what"], line["count"])
-
-    def interactions(name: str) -> Interactions:
-        return Interactions(
-            tensors[f"{name}.users"], tensors[f"{name}.items"], counts["users"], counts["items"]
-        )
-
-    positives = interactions("positives")
-    negatives = None
-    if "negatives.users" in tensors:
-        negatives = (tensors["negatives.users"], tensors["negatives.items"])
-    return PreparedData(
-        name=manifest["name"],
-        positives=positives,
-        times=tensors.get("times"),
-        given_parts=tensors.get("given_parts"),
-        rated=interactions("rated") if "rated.users" in tensors else positives,
-        given_negatives=negatives,
-        graph=KnowledgeGraph(
-            tensors["graph.heads"],
-            tensors["graph.relations"],
-            tensors["graph.tails"],
-            counts["entities"],
-            counts["relations"],
-        ),
-        ids=IdMaps.load(entry),
-        account=account,
-    )
+    return manifest
 
 
 # ------------------------------------------------------------------ looking after it

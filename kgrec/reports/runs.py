@@ -127,6 +127,7 @@ class Run:
         kept["dataset"] = {
             k: v for k, v in self.config["dataset"].items() if k not in NOT_OF_THE_DATASET
         }
+        kept["model"] = {k: v for k, v in self.config["model"].items() if k != "cache"}
         kept["trainer"] = {
             k: v for k, v in self.config["trainer"].items() if k not in ("accelerator", "devices")
         }

@@ -114,7 +114,7 @@ def test_other_content_is_another_entry(root, tmp_path):
 
 def test_so_is_other_code(root, tmp_path, monkeypatch):
     loaded(root, tmp_path / "cache")
-    monkeypatch.setattr(cache, "code_digest", lambda: "other")
+    monkeypatch.setattr(cache, "code_digest", lambda *modules: "other")
     loaded(root, tmp_path / "cache")
     assert len(made(tmp_path / "cache")) == 2
 

@@ -22,10 +22,11 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def model(name, dataset) -> Recommender:
+def model(name, dataset, tmp_path) -> Recommender:
     torch.manual_seed(0)
+    overrides = [f"model={name}", f"paths.cache={tmp_path}"]
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        cfg = compose("train", overrides=[f"model={name}"], return_hydra_config=False)
+        cfg = compose("train", overrides=overrides, return_hydra_config=False)
     made = instantiate(cfg.model, dataset)
     made.precompute(dataset)
     return made

@@ -1,0 +1,88 @@
+"""Prepared data as files, mapped into memory when they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from kgrec.data.account import Account
+from kgrec.data.dataset import IdMaps, PreparedData
+from kgrec.data.interactions import Interactions
+from kgrec.data.knowledge_graph import KnowledgeGraph
+
+TENSORS = "tensors.safetensors"
+
+
+def _tensors(data: PreparedData) -> dict[str, Tensor]:
+    found = {
+        "positives.users": data.positives.users,
+        "positives.items": data.positives.items,
+        "rated.users": data.rated.users,
+        "rated.items": data.rated.items,
+        "graph.heads": data.graph.heads,
+        "graph.relations": data.graph.relations,
+        "graph.tails": data.graph.tails,
+    }
+    if data.rated is data.positives:
+        del found["rated.users"], found["rated.items"]
+    if data.times is not None:
+        found["times"] = data.times
+    if data.given_parts is not None:
+        found["given_parts"] = data.given_parts
+    if data.given_negatives is not None:
+        found["negatives.users"], found["negatives.items"] = data.given_negatives
+    return {name: tensor.contiguous() for name, tensor in found.items()}
+
+
+def save(data: PreparedData, folder: Path) -> dict[str, Any]:
+    """Writes the files into a folder; returns sizes and account for its manifest."""
+    save_file(_tensors(data), folder / TENSORS)
+    data.ids.save(folder)
+    return {"counts": data.counts(), "account": data.account.as_list()}
+
+
+def load(folder: Path, manifest: Mapping[str, Any]) -> PreparedData:
+    """Reads what :func:`save` wrote."""
+    tensors = load_tensors(folder / TENSORS)
+    counts = manifest["counts"]
+    account = Account()
+    for line in manifest["account"]:
+        account.add(line["step"], line["what"], line["count"])
+
+    def interactions(name: str) -> Interactions:
+        return Interactions(
+            tensors[f"{name}.users"], tensors[f"{name}.items"], counts["users"], counts["items"]
+        )
+
+    positives = interactions("positives")
+    negatives = None
+    if "negatives.users" in tensors:
+        negatives = (tensors["negatives.users"], tensors["negatives.items"])
+    return PreparedData(
+        name=manifest["name"],
+        positives=positives,
+        times=tensors.get("times"),
+        given_parts=tensors.get("given_parts"),
+        rated=interactions("rated") if "rated.users" in tensors else positives,
+        given_negatives=negatives,
+        graph=KnowledgeGraph(
+            tensors["graph.heads"],
+            tensors["graph.relations"],
+            tensors["graph.tails"],
+            counts["entities"],
+            counts["relations"],
+        ),
+        ids=IdMaps.load(folder),
+        account=account,
+    )
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """Tensors that are views of the mapped file: pages come in when they are looked at."""
+    with safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
