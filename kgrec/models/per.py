@@ -113,14 +113,16 @@ class PER(Recommender):
         ends = train.users.numpy(), train.items.numpy()
         R = sp.csr_array((np.ones(len(train)), ends), shape=(train.num_users, train.num_items))
         draw = generator(torch.initial_seed(), "factors")
+        reached = np.zeros(self.num_items, dtype=bool)
         for q, path in enumerate(tqdm(self.paths, "meta-paths", leave=False, disable=None)):
             S = path_similarity(_links(dataset, path))
+            reached |= S.diagonal() > 0
             W, H = factorise(R, S, self.d, self.iterations, draw)
             mean = float((W[ends[0]] * H[ends[1]]).sum(axis=1).mean()) if len(train) else 0.0
             columns = slice(q * self.d, (q + 1) * self.d)
             self.user_features[:, columns] = torch.from_numpy(W)
             self.item_features[:, columns] = torch.from_numpy(H / mean if mean else H)
-        self.found["paths"] = float(len(self.paths))
+        self.found |= {"paths": float(len(self.paths)), "items_on_paths": float(reached.sum())}
 
     def score(self, users: Tensor, items: Tensor, encoded: Any = None) -> Tensor:
         """(B,) logits ŷ, from users (B,) and items (B,)."""

@@ -58,7 +58,8 @@ def test_scores_are_weighted_products(dataset):
     torch.manual_seed(0)
     model = PER.from_dataset(dataset, d=3, iterations=5).double()
     model.precompute(dataset)
-    assert model.found["paths"] == len(model.paths) > 1
+    assert model.found == {"paths": len(model.paths), "items_on_paths": dataset.num_items}
+    assert len(model.paths) > 1
     with torch.no_grad():
         model.weights.copy_(torch.arange(1.0, len(model.paths) + 1))
         model.bias.fill_(0.25)
