@@ -115,7 +115,7 @@ def train(
         where = tmp_path / folder
         place = [] if "-m" in overrides else [f"hydra.run.dir={where}"]
         arguments = [*(SMALL if small else []), *overrides, *place]
-        arguments.sort(key=lambda argument: argument != "-m")  # flags first
+        arguments.sort(key=lambda argument: not argument.startswith("-"))  # flags first
         monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
         capsys.readouterr()
         code = 0

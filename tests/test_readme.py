@@ -2,12 +2,14 @@
 
 import re
 import shlex
+from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, Train
 from hydra import compose, initialize_config_dir
 
 from kgrec import cli, config
+from kgrec.training.module import load_recommender
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = [README, *(path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md"))]
@@ -56,6 +58,29 @@ def test_every_command_composes(command):
 def test_every_kgrec_command_is_one(command):
     _, rest = cli.parser().parse_known_args(shlex.split(command)[1:])
     assert rest == []
+
+
+def test_the_model_of_ones_own_runs(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = re.search(r"```python\n(class ItemBias.*?)```", README, flags=re.DOTALL)
+    conf = re.search(r"```yaml\n(.*?ItemBias.*?)```", README, flags=re.DOTALL)
+    assert code
+    assert conf
+    imports = (
+        "from torch import nn\n"
+        "from torch.nn.functional import binary_cross_entropy_with_logits\n"
+        "from kgrec.models.recommender import Recommender\n"
+    )
+    (tmp_path / "my_models.py").write_text(imports + code[1])
+    (tmp_path / "my" / "conf" / "model").mkdir(parents=True)
+    (tmp_path / "my" / "conf" / "model" / "item_bias.yaml").write_text(conf[1])
+    monkeypatch.syspath_prepend(str(tmp_path))
+    run = train(f"--config-dir={tmp_path / 'my' / 'conf'}", "model=item_bias", "epochs=30")
+    assert run.code == 0, run.err
+    assert run.metrics["test/auc"] > 0.55
+    model = load_recommender(run.folder / "checkpoints" / "best.ckpt")
+    assert type(model).__name__ == "ItemBias"
 
 
 @pytest.mark.parametrize(
