@@ -76,11 +76,12 @@ def test_the_model_of_ones_own_runs(
     (tmp_path / "my" / "conf" / "model").mkdir(parents=True)
     (tmp_path / "my" / "conf" / "model" / "item_bias.yaml").write_text(conf[1])
     monkeypatch.syspath_prepend(str(tmp_path))
-    run = train(f"--config-dir={tmp_path / 'my' / 'conf'}", "model=item_bias", "epochs=30")
+    run = train(f"--config-dir={tmp_path / 'my' / 'conf'}", "model=item_bias")
     assert run.code == 0, run.err
-    assert run.metrics["test/auc"] > 0.55
+    assert run.metrics["train/epochs"] == 2
     model = load_recommender(run.folder / "checkpoints" / "best.ckpt")
     assert type(model).__name__ == "ItemBias"
+    assert model.bias.weight.any()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,102 @@
+"""CKE: collaborative knowledge base embedding, its structural part.
+
+Zhang, Yuan, Lian, Xie, Ma: "Collaborative Knowledge Base Embedding for Recommender Systems", KDD
+2016; without the textual and visual parts, as in the KGCN paper (section 4.3). An item is what
+its users say of it and, as an entity, what the graph says; both are learned at once:
+
+    e_i     = η_i + v_i                                       section 5, without text and images
+    ŷ(u, i) = u · e_i
+    L       = -ln σ(ŷ(u, i) - ŷ(u, j)) - λ ln σ(f(h, r, t) - f(h', r, t'))
+
+with f of TransR (kge.py) on the entities' vectors v, which need no unit length here: the Gaussian
+priors, as weight decay, keep them short.
+
+Shapes: B rows, d embedding size.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kgrec.data.batches import PairwiseBatch, TripleBatch
+from kgrec.data.dataset import RecDataset
+from kgrec.errors import ConfigError
+from kgrec.models.kge import TransR
+from kgrec.models.recommender import Recommender, check_at_least
+
+
+class CKE(Recommender):
+    """Matrix factorisation on pairs, whose items share vectors with TransR.
+
+    Args:
+        num_users: users.
+        num_items: items, the first of the entities.
+        num_entities: entities.
+        num_relations: relations.
+        d: size of every vector.
+        kg_weight: λ, what the triples' part of the loss weighs.
+
+    Raises:
+        ConfigError: a setting that cannot work.
+    """
+
+    batches: ClassVar[tuple[Any, ...]] = (PairwiseBatch, TripleBatch)
+    logits: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        num_users: int,
+        num_items: int,
+        num_entities: int,
+        num_relations: int,
+        d: int = 64,
+        kg_weight: float = 0.1,
+    ) -> None:
+        super().__init__()
+        check_at_least("model.d", d, 1)
+        if type(kg_weight) not in (int, float) or kg_weight < 0:
+            raise ConfigError(f"model.kg_weight: found {kg_weight!r}, expected a number >= 0")
+        self.num_items, self.kg_weight = num_items, kg_weight
+        self.user_embedding = nn.Embedding(num_users, d)
+        self.item_embedding = nn.Embedding(num_items, d)
+        self.kge = TransR(num_entities, num_relations, d, d)
+        nn.init.xavier_uniform_(self.user_embedding.weight)
+        nn.init.xavier_uniform_(self.item_embedding.weight)
+
+    @classmethod
+    def from_dataset(cls, dataset: RecDataset, d: int = 64, kg_weight: float = 0.1) -> Self:
+        """Binds settings to a data set."""
+        users, items = dataset.num_users, dataset.num_items
+        return cls(users, items, dataset.num_entities, dataset.num_relations, d, kg_weight)
+
+    def represent(self, items: Tensor) -> Tensor:
+        """(B, d) e of items (B,)."""
+        vectors: Tensor = self.item_embedding(items) + self.kge.entity_embedding(items)
+        return vectors
+
+    def encode(self) -> Tensor:
+        """(num_items, d) e of every item."""
+        return self.item_embedding.weight + self.kge.entity_embedding.weight[: self.num_items]
+
+    def score(self, users: Tensor, items: Tensor, encoded: Tensor | None = None) -> Tensor:
+        """(B,) scores ŷ(u, i), from users (B,) and items (B,)."""
+        e = self.represent(items) if encoded is None else encoded[items]
+        scores: Tensor = (self.user_embedding(users) * e).sum(dim=-1)
+        return scores
+
+    def score_all(self, users: Tensor, encoded: Tensor | None = None) -> Tensor:
+        """(B, num_items) scores, from users (B,)."""
+        e = self.encode() if encoded is None else encoded
+        scores: Tensor = self.user_embedding(users) @ e.T
+        return scores
+
+    def loss(self, *batches: Any) -> Tensor:
+        """Mean over pairs, plus λ times the mean over triples; priors are the optimiser's."""
+        pairs, triples = batches
+        items = torch.cat([pairs.positives, pairs.negatives])
+        better, worse = self.score(pairs.users.repeat(2), items).chunk(2)
+        return F.softplus(worse - better).mean() + self.kg_weight * self.kge.loss(triples)
