@@ -244,25 +244,29 @@ def sweep_table(found: Sequence[Sweep]) -> Table:
 
 
 def representatives(systems: Sequence[System]) -> dict[str, System]:
-    """One system a model, and of KGCN one an aggregator: what Table 2 compares.
+    """One system a model and settings file, and of KGCN one an aggregator: what Table 2 compares.
 
-    Where there are several, those of ``experiment=table2`` go first; among the rest the best on
-    validation stands for the model.
+    Where there are several, those of an experiment for Table 2 or Figure 2 go first; among the rest
+    the best on validation stands for the model.
     """
     grouped: dict[str, list[System]] = {}
     for system in systems:
         grouped.setdefault(model_name(system), []).append(system)
     found = {}
     for name, group in grouped.items():
-        asked = [s for s in group if "table2" in s.experiments]
+        made_for = ("table2", "figure2")
+        asked = [s for s in group if any(e.startswith(made_for) for e in s.experiments)]
         found[name] = max(asked or group, key=lambda s: _mean(s.summary("val/auc")))
     return found
 
 
 def model_name(system: System) -> str:
-    """``kgcn sum``, or the model's name."""
-    aggregator = system.first.settings.get("model.aggregator")
-    return f"{system.first.model} {aggregator}" if aggregator else system.first.model
+    """The model's name, and what else sets it apart: ``kgcn sum``, ``svd, tuned``."""
+    name, settings = system.first.model, system.first.settings
+    if name == "kgcn":
+        name += f" {settings['model.aggregator']}"
+    file = settings.get("settings", "published")
+    return name if file == "published" else f"{name}, {file}"
 
 
 def table_2(where: str, systems: Sequence[System]) -> Table:
@@ -270,18 +274,18 @@ def table_2(where: str, systems: Sequence[System]) -> Table:
     run = systems[0].first
     chosen = representatives(systems)
     order = list(TABLE_2)
-    ranked = sorted(chosen, key=lambda n: (_paper_key(n) not in order, _index(order, n), n))
+    ranked = sorted(chosen, key=lambda n: (_index(order, n), n))
     stars = {metric: _stars(chosen, metric) for metric in ("test/auc", "test/f1")}
     several = [n for n, s in chosen.items() if sum(model_name(o) == n for o in systems) > 1]
     note = (
         f"A star: the best KGCN is above the best other model, popularity included, by the "
         f"unpaired t-test over seeds at p = {STAR_LEVEL}. F1 at 0.5. In italics, or grey: the KGCN "
-        "paper's figures."
+        "paper's figures; of tuned settings there are none."
     )
     if several:
         note += (
             f" Of {', '.join(several)} there are several settings: shown are those of "
-            "experiment=table2, or else the best on validation."
+            "the experiments for Table 2 and Figure 2, or else the best on validation."
         )
     table = Table(
         f"Table 2 of the paper: {where}",
@@ -299,7 +303,7 @@ def table_2(where: str, systems: Sequence[System]) -> Table:
     )
     for name in ranked:
         system = chosen[name]
-        paper = TABLE_2.get(_paper_key(name), {}).get(run.data)
+        paper = TABLE_2.get(name.removeprefix("kgcn "), {}).get(run.data)
         cells: list[str | Cell] = [
             text(system.summary(metric)) + ("*" if name in stars[metric] else "")
             for metric in ("test/auc", "test/f1")
@@ -315,12 +319,8 @@ def table_2(where: str, systems: Sequence[System]) -> Table:
     return table
 
 
-def _paper_key(name: str) -> str:
-    return name.removeprefix("kgcn ")
-
-
 def _index(order: Sequence[str], name: str) -> int:
-    key = _paper_key(name)
+    key = name.removeprefix("kgcn ").partition(",")[0]
     return order.index(key) if key in order else len(order)
 
 

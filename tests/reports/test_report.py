@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 
 import polars as pl
 import pytest
+import yaml
 
 from kgrec.cli import main
 from kgrec.errors import DataError
@@ -62,6 +63,18 @@ def test_table_2_has_one_system_an_aggregator_and_stars(many):
     assert rows["kgcn neighbor"][0].endswith("*")  # the best, far above popularity
     assert not rows["kgcn concat"][0].endswith("*")
     assert list(rows)[-1] == "popularity"
+
+
+def test_table_2_has_published_and_tuned_settings_side_by_side(make_run, tmp_path):
+    for name, settings, d in (("a", "published", 8), ("b", "tuned", 64), ("c", "none", 16)):
+        folder = make_run(name, model="svd", d=d, aggregator=None)
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        (folder / "config.yaml").write_text(yaml.safe_dump(config | {"settings": settings}))
+    make_run("k", model="kgcn")
+    table = table_2("music", systems(find_runs([tmp_path / "runs"])))
+    rows = texts(table)
+    assert list(rows) == ["svd", "svd, none", "svd, tuned", "kgcn sum", "popularity"]
+    assert [row[2] for row in rows.values()] == ["0.769", "", "", "0.794", ""]
 
 
 def test_the_overview_has_the_best_on_validation_first(many):
