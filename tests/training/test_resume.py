@@ -1,6 +1,6 @@
 import pytest
 import torch
-from conftest import Train
+from conftest import ROOT, Train
 from pytorch_lightning import Trainer
 
 
@@ -27,6 +27,21 @@ def test_resuming_gives_the_same_weights_bit_for_bit(settings, train: Train):
     assert any(not torch.equal(state(whole)[k], state(half)[k]) for k in state(whole))
     same = [k for k in whole.metrics if "seconds" not in k and "memory" not in k]
     assert {k: whole.metrics[k] for k in same} == {k: resumed.metrics[k] for k in same}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", sorted(p.stem for p in (ROOT / "conf" / "model").glob("*.yaml")))
+def test_every_trained_model_resumes_bit_for_bit(model, train: Train):
+    whole = train(f"model={model}", "epochs=3", folder="whole")
+    assert whole.code == 0, whole.err
+    if not whole.metrics["train/epochs"]:
+        pytest.skip("nothing to train")
+    half = train(f"model={model}", "epochs=1", folder="half")
+    last = f"ckpt_path={half.folder}/checkpoints/last.ckpt"
+    resumed = train(f"model={model}", "epochs=3", last, folder="resumed")
+    assert {k for k in state(whole) if not torch.equal(state(whole)[k], state(resumed)[k])} == set()
+    assert any(not torch.equal(state(whole)[k], state(half)[k]) for k in state(whole))
+    assert whole.metrics["test/auc"] == resumed.metrics["test/auc"]
 
 
 def test_the_best_epoch_before_the_interruption_is_not_forgotten(train: Train):
