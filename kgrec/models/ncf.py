@@ -18,16 +18,12 @@ from __future__ import annotations
 
 from typing import NamedTuple, Self
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kgrec.data.batches import PointwiseBatch
 from kgrec.data.dataset import RecDataset
-from kgrec.models.recommender import Recommender, check_at_least
-
-# Numbers of the perceptron's first layer that are held at once when all items are scored.
-BLOCK = 2**23
+from kgrec.models.recommender import Recommender, check_at_least, in_blocks
 
 
 class Items(NamedTuple):
@@ -97,13 +93,11 @@ class NCF(Recommender):
         """(B, num_items) logits, from users (B,)."""
         half = self.encode() if encoded is None else encoded
         factorised: Tensor = self.user_factors(users) @ half.factors.T
-        rows = max(1, BLOCK // half.inputs.numel())
-        return factorised + torch.cat(
-            [
-                self._perceive(inputs[:, None] + half.inputs)  # (rows, I, ·)
-                for inputs in torch.split(self._of_users(users), rows)
-            ]
-        )
+
+        def perceived(some: Tensor) -> Tensor:
+            return self._perceive(self._of_users(some)[:, None] + half.inputs)  # (b, I, ·)
+
+        return factorised + in_blocks(perceived, users, half.inputs.numel())
 
     def loss(self, *batches: PointwiseBatch) -> Tensor:
         """Mean cross-entropy over positives and negatives, Eq. 7."""

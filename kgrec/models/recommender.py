@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from kgrec.data.batches import PointwiseBatch
 from kgrec.data.dataset import RecDataset
 from kgrec.errors import CheckpointError, ConfigError
+
+BLOCK = 2**23  # numbers that :func:`in_blocks` holds at once
 
 
 class Recommender(nn.Module):
@@ -136,6 +138,20 @@ def import_object(path: str) -> Any:
         raise ConfigError(
             f"found the path {path!r}, expected an importable one: {error}"
         ) from error
+
+
+def in_blocks(score: Callable[[Tensor], Tensor], users: Tensor, numbers: int) -> Tensor:
+    """Scores users (B,), a few at a time, where a user needs many numbers on the way.
+
+    Args:
+        score: from users (b,) to (b, num_items).
+        users: (B,) int64.
+        numbers: that are held at once for a user.
+
+    Returns:
+        (B, num_items).
+    """
+    return torch.cat([score(some) for some in torch.split(users, max(1, BLOCK // numbers))])
 
 
 def check_at_least(name: str, value: Any, minimum: int) -> None:

@@ -33,7 +33,7 @@ from kgrec.data.dataset import RecDataset
 from kgrec.data.draws import generator
 from kgrec.errors import ConfigError
 from kgrec.models.gather import Bags, weighted_sums
-from kgrec.models.recommender import Recommender, check_at_least
+from kgrec.models.recommender import Recommender, check_at_least, in_blocks
 from kgrec.models.ripple_sets import ripple_sets
 
 UPDATES = ("replace", "plus", "replace_transform", "plus_transform")
@@ -169,9 +169,16 @@ class RippleNet(Recommender):
 
     def score_all(self, users: Tensor, encoded: Products | None = None) -> Tensor:
         """(B, num_items) logits, from users (B,)."""
-        slots, products = self._ripples(users, encoded)
-        v = self.entity_embedding.weight[: self.num_items].expand(len(users), -1, -1)
-        return self._answer(v, slots, products, self._known(users))
+        items = self.entity_embedding.weight[: self.num_items]
+        products = self.encode() if encoded is None else encoded
+
+        def answer(some: Tensor) -> Tensor:
+            slots, _ = self._ripples(some, products)
+            v = items.expand(len(some), -1, -1)
+            return self._answer(v, slots, products, self._known(some))
+
+        _, _, M = self.ripples.shape
+        return in_blocks(answer, users, self.num_items * (M + 3 * items.shape[1]))
 
     def loss(self, *batches: PointwiseBatch) -> Tensor:
         """Mean cross-entropy - λ2 Σ_k mean σ(hᵀ R_r t) over the rows' ripple sets."""

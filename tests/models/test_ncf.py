@@ -23,7 +23,7 @@ def literal(model: NCF, user: int, item: int) -> float:
 
 @pytest.mark.parametrize("num_layers", [1, 2, 3])
 def test_scores_and_loss_are_those_of_a_loop(num_layers, monkeypatch):
-    monkeypatch.setattr("kgrec.models.ncf.BLOCK", 50)  # several blocks of users
+    monkeypatch.setattr("kgrec.models.recommender.BLOCK", 50)  # several blocks of users
     torch.manual_seed(0)
     model = NCF(num_users=5, num_items=4, d=2, num_layers=num_layers).double()
     model.requires_grad_(False)
