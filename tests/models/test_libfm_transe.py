@@ -60,6 +60,9 @@ def test_the_vectors_are_those_of_transe_and_are_kept(dataset, tmp_path):
     assert torch.equal(made.transe, trained.entities[: dataset.num_items])
     assert made.found == {f"transe/{name}": value for name, value in trained.figures.items()}
     assert {"transe/hits@10", "transe/mean_rank", "transe/loss"} <= set(made.found)
+    scaled = LibFMTransE.from_dataset(dataset, **settings, transe_scale=0.1)
+    scaled.precompute(dataset)
+    torch.testing.assert_close(scaled.transe, 0.1 * made.transe)
     assert len([path for path in tmp_path.iterdir() if path.is_dir()]) == 1
     again = LibFMTransE.from_dataset(dataset, **settings)
     again.precompute(dataset)
@@ -72,6 +75,7 @@ def test_the_vectors_are_those_of_transe_and_are_kept(dataset, tmp_path):
     [
         ({"d": 0}, r"model.d: found 0, expected an integer >= 1"),
         ({"transe_d": 0}, r"model.transe_d: found 0, expected an integer >= 1"),
+        ({"transe_scale": 0}, r"model.transe_scale: found 0, expected more than 0"),
         ({"transe_epochs": 0}, r"model.transe_epochs: found 0, expected an integer >= 1"),
         ({"held_out": 1}, r"model.held_out: found 1, expected a share, 0 <= held_out < 1"),
         ({"held_out": "x"}, r"model.held_out: found 'x', expected a share"),
