@@ -47,11 +47,13 @@ class Section(NamedTuple):
         title: of the part.
         tables: of it.
         drawings: of it.
+        folded: long tables, which Markdown folds away.
     """
 
     title: str
     tables: list[Table]
     drawings: list[Drawn]
+    folded: Sequence[Table] = ()
 
 
 def sections(found: Sequence[System]) -> list[Section]:
@@ -64,12 +66,12 @@ def sections(found: Sequence[System]) -> list[Section]:
             table = sweep_table(swept)
             made.append(Section(table.title, [table], drawn))
     for where, group in by_place(found).items():
-        tables = [overview(where, group), costs(group)]
+        tables, folded = [overview(where, group), costs(group)], []
         if len(representatives(group)) > 1:
-            tables.insert(0, table_2(where, group))
+            tables, folded = [table_2(where, group)], tables
         painters = (recall_curves, slice_plot, training_curves, score_plots)
         drawn = [plot for paint in painters if (plot := paint(where, group)) is not None]
-        made.append(Section(where, tables, drawn))
+        made.append(Section(where, tables, drawn, folded))
     return made
 
 
@@ -119,9 +121,7 @@ def write_into(runs: Sequence[Run], path: Path) -> None:
         raise DataError(f"{path}: found no {missing}, expected {' and '.join(MARKS)}")
     lines = [about(runs), ""]
     for section in sections(systems(runs)):
-        lines += [f"## {section.title}", ""]
-        for table in section.tables:
-            lines += [table.markdown(heading=table.title != section.title), ""]
+        lines += tables_of(section)
     write_text(path, "\n".join([before + begin, "", *lines, end + after]))
 
 
@@ -152,12 +152,23 @@ def markdown(made: Sequence[Section], names: dict[str, str], runs: Sequence[Run]
     """The report as Markdown; plots are linked."""
     lines = ["# Report", "", about(runs), ""]
     for section in made:
-        lines += [f"## {section.title}", ""]
-        for table in section.tables:
-            lines += [table.markdown(heading=table.title != section.title), ""]
+        lines += tables_of(section)
         for drawn in section.drawings:
             lines += [f"![{drawn.title}](plots/{names[drawn.name]}.svg)", "", drawn.caption, ""]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def tables_of(section: Section) -> list[str]:
+    """A section's heading and tables as Markdown."""
+    lines = [f"## {section.title}", ""]
+    for table in section.tables:
+        lines += [table.markdown(heading=table.title != section.title), ""]
+    if section.folded:
+        lines += ["<details><summary>All settings; time, memory, commands</summary>", ""]
+        for table in section.folded:
+            lines += [table.markdown(heading=table.title != section.title), ""]
+        lines += ["</details>", ""]
+    return lines
 
 
 def page(made: Sequence[Section], elements: Mapping[str, Markup], runs: Sequence[Run]) -> str:
@@ -165,7 +176,7 @@ def page(made: Sequence[Section], elements: Mapping[str, Markup], runs: Sequence
     shown = [
         {
             "title": section.title,
-            "tables": section.tables,
+            "tables": [*section.tables, *section.folded],
             "plots": [
                 (Plot(d.title, d.caption, elements[d.name]), d.size[0] > 6)
                 for d in section.drawings

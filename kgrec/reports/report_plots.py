@@ -44,24 +44,32 @@ class Drawn(NamedTuple):
     size: tuple[float, float] = (4.9, 3.4)
 
 
-def chosen(systems: Sequence[System]) -> tuple[dict[str, System], int]:
-    """At most as many representatives as there are colours, and how many are left out."""
+def chosen(systems: Sequence[System], most: int = MOST_LINES) -> tuple[dict[str, System], str]:
+    """The systems that one plot can show, and words on those that it leaves out.
+
+    Where there are more than it can show, every model has its best settings on validation, and
+    the best models stand first.
+    """
     found = representatives(systems)
-    best = sorted(found, key=lambda n: -_mean(found[n].summary("val/auc")))[:MOST_LINES]
-    return {name: found[name] for name in found if name in best}, len(found) - len(best)
+    if len(found) <= most:
+        return found, ""
+    best = sorted(found, key=lambda n: -_mean(found[n].summary("val/auc")))
+    of_each = {found[name].first.model: name for name in reversed(best)}
+    shown = [name for name in best if name in of_each.values()][:most]
+    missing = len(of_each) - len(shown)
+    words = " Of each model the settings best on validation are shown."
+    if missing:
+        words += f" The {missing} models lowest on it are left out."
+    return {name: found[name] for name in shown}, words
 
 
 def _mean(summary: Summary | None) -> float:
     return -math.inf if summary is None or math.isnan(summary.mean) else summary.mean
 
 
-def _left_out(count: int) -> str:
-    return f" The {count} systems lowest on validation are left out." if count else ""
-
-
 def recall_curves(where: str, systems: Sequence[System]) -> Drawn | None:
     """The paper's Figure 2: Recall@K."""
-    lines, missing = chosen(systems)
+    lines, missing = chosen(systems, 2 * MOST_LINES)
     ks = _cutoffs(systems)
     if len(ks) < 2:
         return None
@@ -71,23 +79,26 @@ def recall_curves(where: str, systems: Sequence[System]) -> Drawn | None:
         for axes, metric, label in zip(
             panels, ("recall", "ndcg"), ("Recall@K", "NDCG@K"), strict=True
         ):
-            for (name, system), colour in zip(lines.items(), COLOURS, strict=False):
+            for number, (name, system) in enumerate(lines.items()):
                 found = [system.summary(f"test/{metric}@{k}") for k in ks]
-                _curve(axes, ks, found, name, colour)
+                style = "-" if number < MOST_LINES else ":"
+                _curve(axes, ks, found, name, COLOURS[number % MOST_LINES], style)
             if "popularity" not in lines:
                 found = [control(systems, "popularity", f"test/{metric}@{k}") for k in ks]
                 _curve(axes, ks, found, "popularity", INK, "--")
             axes.set(xscale="log", xlabel="K", ylabel=label, ylim=(0, None))
             axes.set_xticks(ks, [str(k) for k in ks])
             axes.minorticks_off()
-        panels[0].legend(fontsize=8)
+        figure.legend(
+            *panels[0].get_legend_handles_labels(), loc="outside right center", fontsize=8
+        )
 
     caption = (
         "All items are ranked for all test users; bands are one standard deviation over seeds."
     )
     return Drawn(
         f"recall-{where}", f"Recall@K (Figure 2 of the paper): {where}",
-        caption + _left_out(missing), paint, (9.4, 3.4),
+        caption + missing, paint, (10.6, 3.4),
     )  # fmt: skip
 
 
@@ -145,10 +156,11 @@ def sweep_plot(found: Sequence[Sweep]) -> Drawn:
         axes.set(xlabel=symbol, ylabel="test AUC")
         axes.legend(fontsize=8)
 
-    beyond = max(0, len(found) - MOST_LINES)
+    beyond = len(found) - MOST_LINES
+    words = f" {beyond} more are left out." if beyond > 0 else ""
     return Drawn(
         f"{symbol}-{found[0].where}", f"AUC by {symbol}: {found[0].where}",
-        "Bands are one standard deviation over seeds." + _left_out(beyond), paint,
+        "Bands are one standard deviation over seeds." + words, paint,
     )  # fmt: skip
 
 
@@ -174,18 +186,16 @@ def training_curves(where: str, systems: Sequence[System]) -> Drawn | None:
         right.legend(fontsize=8)
 
     return Drawn(
-        f"training-{where}", f"Training: {where}", "A line a seed." + _left_out(missing), paint,
+        f"training-{where}", f"Training: {where}", "A line a seed." + missing, paint,
         (9.4, 3.4),
     )  # fmt: skip
 
 
 def score_plots(where: str, systems: Sequence[System]) -> Drawn | None:
     """Calibration and the scores of positives and negatives, a row a system."""
-    lines, missing = chosen([s for s in systems if _has_logits(s.first)])
-    lines = dict(list(lines.items())[:4])
+    lines, missing = chosen([s for s in systems if _has_logits(s.first)], 4)
     if not lines:
         return None
-    missing = len(representatives([s for s in systems if _has_logits(s.first)])) - len(lines)
 
     def paint(figure: Figure) -> None:
         grid = figure.subplots(len(lines), 2, squeeze=False)
@@ -202,7 +212,7 @@ def score_plots(where: str, systems: Sequence[System]) -> Drawn | None:
         f"scores-{where}", f"Calibration and scores: {where}",
         "Left: the share of positives in ten equal groups of test rows by predicted probability; "
         "on the broken line predictions are right. Right: scores before the sigmoid. One seed each."
-        + _left_out(missing),
+        + missing,
         paint, (9.4, 0.4 + 2.7 * len(lines)),
     )  # fmt: skip
 
@@ -278,7 +288,7 @@ def slice_plot(where: str, systems: Sequence[System]) -> Drawn | None:
         f"slices-{where}", f"By training positives: {where}",
         "Above: users by how many training positives they have; below: items. Means over seeds. "
         "The AUC of items compares items of like popularity, so popularity does little there."
-        + _left_out(missing),
+        + missing,
         paint, (9.4, 6.2),
     )  # fmt: skip
 

@@ -299,6 +299,7 @@ def table_2(where: str, systems: Sequence[System]) -> Table:
             "F1 at val threshold",
             "Recall@20",
             "training, s",
+            "memory, GB",
         ],
     )
     for name in ranked:
@@ -311,9 +312,10 @@ def table_2(where: str, systems: Sequence[System]) -> Table:
         cells += [Cell("" if paper is None else f"{paper[i]:.3f}", "published") for i in (0, 1)]
         cells += [text(system.summary(f"test/{m}")) for m in ("f1_val_threshold", "recall@20")]
         cells.append(text(system.summary("train/seconds"), 1))
+        cells.append(text(system.summary("train/peak_memory_gb"), 2))
         table.add(name, cells)
     if "popularity" not in chosen:
-        shown = ("auc", "f1", "", "", "f1_val_threshold", "recall@20", "")
+        shown = ("auc", "f1", "", "", "f1_val_threshold", "recall@20", "", "")
         figures = [m and text(control(systems, "popularity", f"test/{m}")) for m in shown]
         table.add("popularity", figures, "control")
     return table

@@ -321,7 +321,7 @@ def told(settings: Mapping[str, Any], like: Sequence[Run]) -> dict[str, Any]:
         return dict(settings)
     files: dict[str, list[Mapping[str, Any]]] = {}
     for run in like:
-        files.setdefault(str(run.settings["settings"]), []).append(run.settings)
+        files.setdefault(str(run.settings.get("settings")), []).append(run.settings)
     within = {key for group in files.values() for key in differing(group[0], group)}
     asked = {word for run in like for word in run.asked}
 
