@@ -279,8 +279,9 @@ def table_2(where: str, systems: Sequence[System]) -> Table:
     several = [n for n, s in chosen.items() if sum(model_name(o) == n for o in systems) > 1]
     note = (
         f"A star: the best KGCN is above the best other model, popularity included, by the "
-        f"unpaired t-test over seeds at p = {STAR_LEVEL}. F1 at 0.5. In italics, or grey: the KGCN "
-        "paper's figures; of tuned settings there are none."
+        f"unpaired t-test over seeds at p = {STAR_LEVEL}. F1 at 0.5, of scores that are log-odds. "
+        "In italics, or grey: the KGCN paper's figures, under protocol=paper; of tuned settings "
+        "there are none. A model that the paper names no settings for has its own."
     )
     if several:
         note += (
