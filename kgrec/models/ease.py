@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -65,22 +66,53 @@ class EASE(ItemBased):
     def precompute(self, dataset: RecDataset) -> None:
         """Computes B for every λ and keeps the best."""
         # Items that nobody has liked have weights 0; they are left out of the inverse.
-        liked = torch.nonzero(dataset.train.item_degrees()).squeeze(1).numpy()
-        gram = torch.from_numpy(self.co_occurrences()[np.ix_(liked, liked)].toarray())
+        liked = torch.nonzero(dataset.train.item_degrees()).squeeze(1)
+        likes = self.likes()[:, liked.numpy()]
 
         def take(l2: float) -> None:
-            P = gram.clone()  # (items liked, items liked), float64
-            P.diagonal().add_(l2)
-            P = torch.cholesky_inverse(torch.linalg.cholesky(P))
+            P = inverse(likes, l2)  # (items liked, items liked)
             P.div_(-P.diagonal().clone())
             P.fill_diagonal_(0.0)
             self.weights.zero_()
-            self.weights[np.ix_(liked, liked)] = P.to(self.weights)
+            rows = self.weights.new_zeros(len(liked), self.num_items)
+            self.weights[liked] = rows.index_copy_(1, liked.to(rows.device), P.to(rows))
 
-        self.found["l2"] = float(self.choose(dataset, self.l2, take))
+        self.choose(dataset, {"l2": self.l2}, take)
 
     def score_all(self, users: Tensor, encoded: Any = None) -> Tensor:
         """(B, num_items) scores, from users (B,)."""
         rows, items = self.history.of_users(users)
         counts = torch.bincount(rows, minlength=len(users))
         return F.embedding_bag(items, self.weights, counts.cumsum(0) - counts, mode="sum")
+
+
+def inverse(likes: sp.csr_array, l2: float) -> Tensor:
+    """P = (XᵀX + λI)⁻¹, whichever of users and items are fewer.
+
+    A user with one positive adds to the diagonal of XᵀX alone. With D that diagonal and λ, and Y
+    the rows of the other users, Woodbury's identity has a matrix of users by users to invert:
+
+        (YᵀY + D)⁻¹ = D⁻¹ - D⁻¹Yᵀ (YD⁻¹Yᵀ + I)⁻¹ YD⁻¹
+
+    Args:
+        likes: X, (users, n) of 0 and 1.
+        l2: λ.
+
+    Returns:
+        (n, n) float64.
+    """
+    sizes = np.diff(likes.indptr)
+    several = likes[sizes > 1]  # Y
+    diagonal = torch.from_numpy(likes[sizes == 1].sum(axis=0)) + l2  # (n,), D
+    if several.shape[0] >= several.shape[1]:
+        gram = torch.from_numpy((several.T @ several).toarray())
+        gram.diagonal().add_(diagonal)
+        return torch.cholesky_inverse(torch.linalg.cholesky(gram))
+    scaled = sp.csr_array(several / diagonal.numpy())  # YD⁻¹
+    inner = torch.from_numpy((scaled @ several.T).toarray())
+    inner.diagonal().add_(1.0)
+    inner = torch.cholesky_inverse(torch.linalg.cholesky(inner))
+    half = scaled.T @ inner.numpy()  # (n, users)
+    P = torch.from_numpy(-(scaled.T @ half.T))
+    P.diagonal().add_(diagonal.reciprocal())
+    return P

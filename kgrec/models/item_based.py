@@ -5,8 +5,11 @@ Shapes: B rows, n training positives.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ClassVar, TypeVar
+import itertools
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import scipy.sparse as sp
@@ -22,7 +25,9 @@ from kgrec.evaluation.full_ranking import rank
 from kgrec.evaluation.ranking import METRICS
 from kgrec.models.recommender import Recommender
 
-T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+LINES = 8  # of progress
 BLOCK = 1024  # users whose scores of all items are held at once
 
 
@@ -56,12 +61,11 @@ class ItemBased(Recommender):
         """Training positives."""
         return Interactions(self.users, self.items, self.num_users, self.num_items)
 
-    def co_occurrences(self) -> sp.csr_array:
-        """(num_items, num_items) float64: users who like both."""
+    def likes(self) -> sp.csr_array:
+        """X, (num_users, num_items) float64: 1 for a training positive."""
         ones = np.ones(len(self.users))
         ends = (self.users.cpu().numpy(), self.items.cpu().numpy())
-        liked = sp.csr_array((ones, ends), shape=(self.num_users, self.num_items))
-        return sp.csr_array(liked.T @ liked)
+        return sp.csr_array((ones, ends), shape=(self.num_users, self.num_items))
 
     def score(self, users: Tensor, items: Tensor, encoded: Any = None) -> Tensor:
         """(B,) scores, from users (B,) and items (B,); all items of each user are scored."""
@@ -73,22 +77,30 @@ class ItemBased(Recommender):
             scores[here] = block[rows[here] - begin, items[here]].to(scores.dtype)
         return scores
 
-    def choose(self, dataset: RecDataset, settings: Iterable[T], take: Callable[[T], None]) -> T:
+    def choose(
+        self, dataset: RecDataset, grid: Mapping[str, Sequence[float]], take: Callable[..., None]
+    ) -> None:
         """Takes each setting in turn, then again the one that is best on validation.
 
         Args:
             dataset: split data.
-            settings: at least one; of equals the first wins.
-            take: makes the model what a setting says.
+            grid: values to choose from, by name, the slowest first; of equals the first wins.
+            take: makes the model what a setting, one value of each, says.
         """
-        listed, figures = list(settings), []
+        listed = list(itertools.product(*grid.values()))
+        figures, begin = [], time.perf_counter()
         if len(listed) > 1:
-            for setting in listed:
-                take(setting)
+            for number, setting in enumerate(listed, 1):
+                take(*setting)
                 figures.append(self.figure(dataset))
+                if number * LINES // len(listed) > (number - 1) * LINES // len(listed):
+                    told = " ".join(f"{n}={v:g}" for n, v in zip(grid, setting, strict=True))
+                    seconds = time.perf_counter() - begin
+                    args = number, len(listed), told, self.choose_by, figures[-1], seconds
+                    log.info("setting %d of %d, %s: %s %.4f, %.0f s", *args)
         best = listed[figures.index(max(figures))] if figures else listed[0]
-        take(best)
-        return best
+        take(*best)
+        self.found |= {name: float(value) for name, value in zip(grid, best, strict=True)}
 
     def figure(self, dataset: RecDataset) -> float:
         """The validation figure by which settings are chosen."""

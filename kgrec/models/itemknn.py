@@ -11,10 +11,10 @@ Shapes: B rows, I items, k neighbours of each, m pairs of an item and one that i
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from typing import NamedTuple, Self
 
+import scipy.sparse as sp
 import torch
 from torch import Tensor
 
@@ -86,12 +86,12 @@ class ItemKNN(ItemBased):
 
     def precompute(self, dataset: RecDataset) -> None:
         """Finds the neighbours for every setting and keeps the best."""
-        both = self.co_occurrences()
+        likes = self.likes()
+        both = sp.csr_array(likes.T @ likes)  # users who like both
         norms = torch.from_numpy(both.diagonal()).sqrt()
         tables: dict[float, tuple[Tensor, Tensor]] = {}
 
-        def take(setting: tuple[float, int]) -> None:
-            shrinkage, k = setting
+        def take(shrinkage: float, k: int) -> None:
             if shrinkage not in tables:
                 tables.clear()  # settings come by shrinkage
                 tables[shrinkage] = self._nearest(both, norms, shrinkage)
@@ -100,8 +100,7 @@ class ItemKNN(ItemBased):
             self.similarities.copy_(similarities)
             self.similarities[:, k:] = 0
 
-        best = self.choose(dataset, itertools.product(self.shrinkage, self.k), take)
-        self.found["shrinkage"], self.found["k"] = map(float, best)
+        self.choose(dataset, {"shrinkage": self.shrinkage, "k": self.k}, take)
 
     def _nearest(self, both: object, norms: Tensor, shrinkage: float) -> tuple[Tensor, Tensor]:
         """(I, k) items and similarities, the most similar first, for the greatest k."""

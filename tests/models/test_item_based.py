@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 import torch
 
 from kgrec.data.interactions import Interactions
 from kgrec.errors import ConfigError
-from kgrec.models.ease import EASE
+from kgrec.models.ease import EASE, inverse
 from kgrec.models.itemknn import ItemKNN
 
 PAIRS = [(0, 0), (0, 1), (1, 0), (1, 1), (1, 2), (2, 2), (2, 3), (3, 0), (3, 2)]
@@ -41,6 +42,15 @@ def test_ease_solves_its_least_squares(tiny):
     np.testing.assert_allclose(model.weights.numpy(), expected, rtol=1e-9, atol=1e-12)
     scores = model.score_all(torch.arange(NUM_USERS)).numpy()
     np.testing.assert_allclose(scores, X @ expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(("users", "items"), [(30, 8), (6, 40)])
+def test_the_inverse_is_the_same_by_users_and_by_items(users, items):
+    draw = np.random.default_rng(0)
+    X = (draw.random((users, items)) < 0.1).astype(float)
+    X[0], X[1], X[2] = 0, np.eye(items)[3], 1  # users with no, one and every item
+    expected = np.linalg.inv(X.T @ X + 0.7 * np.eye(items))
+    np.testing.assert_allclose(inverse(sp.csr_array(X), 0.7).numpy(), expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("k", [1, 2, 9])
