@@ -8,15 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from kgrec.data.interactions import LabelledRows
-
-if TYPE_CHECKING:
-    from kgrec.data.training_rows import TrainingRows
 
 
 class PointwiseBatch(NamedTuple):
@@ -63,6 +60,26 @@ class TripleBatch(NamedTuple):
     tails: Tensor
     corrupted_heads: Tensor
     corrupted_tails: Tensor
+
+
+class TrainingRows(Protocol):
+    """All rows of an epoch, of one kind.
+
+    Attributes:
+        batch: the type of batch that slices of the columns make.
+        num_rows: n, of every epoch.
+        undrawable: negatives that no epoch can draw; they are not among the rows.
+    """
+
+    batch: ClassVar[Any]
+    num_rows: int
+    undrawable: int
+
+    def to(self, device: torch.device) -> None:
+        """Moves itself; what it draws from then on is on that device."""
+
+    def draw(self, epoch: int) -> tuple[Tensor, ...]:
+        """The columns of a batch, (n,) each, shuffled."""
 
 
 class Epochs:

@@ -7,36 +7,16 @@ Shapes: n rows of an epoch.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from kgrec.data.batches import PairwiseBatch, PointwiseBatch, TripleBatch
+from kgrec.data.batches import PairwiseBatch, PointwiseBatch, TrainingRows, TripleBatch
 from kgrec.data.draws import generator
 from kgrec.data.interactions import Interactions, LabelledRows
 from kgrec.data.knowledge_graph import KnowledgeGraph
 from kgrec.data.negatives import NegativeSampler
-
-
-class TrainingRows(Protocol):
-    """All rows of an epoch, of one kind.
-
-    Attributes:
-        batch: the type of batch that slices of the columns make.
-        num_rows: n, of every epoch.
-        undrawable: negatives that no epoch can draw; they are not among the rows.
-    """
-
-    batch: ClassVar[Any]
-    num_rows: int
-    undrawable: int
-
-    def to(self, device: torch.device) -> None:
-        """Moves itself; what it draws from then on is on that device."""
-
-    def draw(self, epoch: int) -> tuple[Tensor, ...]:
-        """The columns of a batch, (n,) each, shuffled."""
 
 
 class PointwiseRows:
