@@ -20,7 +20,7 @@ from kgrec.training.memory import parse_bytes
 
 TOP_LEVEL_KEYS = (
     "seed", "monitor", "epochs", "patience", "batch_size", "eval_batch_size", "memory_budget",
-    "steps_per_call", "threads", "ckpt_path", "dataset", "protocol", "split", "negatives",
+    "steps_per_call", "threads", "cores", "ckpt_path", "sweep", "dataset", "protocol", "split", "negatives",
     "ranking", "model", "settings", "optimizer", "trainer", "callbacks", "logger", "paths",
 )  # fmt: skip
 
@@ -49,6 +49,7 @@ WHOLE_NUMBERS = {
     "batch_size": (1, False),
     "eval_batch_size": (1, True),
     "steps_per_call": (1, True),
+    "cores": (1, True),
 }
 
 

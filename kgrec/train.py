@@ -26,13 +26,20 @@ from omegaconf.errors import OmegaConfBaseException
 from kgrec import config
 from kgrec.data.datamodule import KGDataModule
 from kgrec.data.dataset import PreparedData, RecDataset
-from kgrec.errors import ConfigError
+from kgrec.errors import ConfigError, KgrecError
 from kgrec.files import write_json, write_text
 from kgrec.models.recommender import Recommender
+from kgrec.sweeps.job import in_a_sweep, run_in_sweep
 from kgrec.training.callbacks import EpochLog
-from kgrec.training.console import dataset_tables, results_table, slices_table
+from kgrec.training.console import (
+    dataset_tables,
+    leave_the_console,
+    results_table,
+    slices_table,
+)
 from kgrec.training.evaluated import shown_k, write_evaluation
 from kgrec.training.memory import (
+    CORES,
     check_memory,
     evaluation_batch_size,
     parse_bytes,
@@ -46,6 +53,7 @@ from kgrec.training.module import (
     read_checkpoint,
 )
 from kgrec.training.run_folder import dataset_facts, environment
+from kgrec.training.status import at_work, update
 from kgrec.training.testing import evaluate, with_controls
 
 log = logging.getLogger(__name__)
@@ -55,11 +63,6 @@ def main() -> None:
     """The command line: ``python train.py`` and ``kgrec train``."""
     # Hydra would print a stack trace for every error; with this it hands them over.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-    # Lightning 2.6 calls what torch has deprecated; and the loss is logged once an epoch.
-    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-    warnings.filterwarnings("ignore", message="The number of training batches")
-    # A run may go on in its own folder.
-    warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
     conf = str(config.conf_dir())
     try:
         hydra.main(version_base="1.3", config_path=conf, config_name="train")(_job)()
@@ -68,8 +71,8 @@ def main() -> None:
     except OSError as error:  # such as a run folder that cannot be written
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(1)
-    except (HydraException, OmegaConfBaseException) as error:
-        print(f"error: {config.explain(error)}", file=sys.stderr)  # noqa: T201
+    except (HydraException, OmegaConfBaseException, KgrecError) as error:
+        print(f"error: {config.any_user_error(error) or error}", file=sys.stderr)  # noqa: T201
         sys.exit(1)
 
 
@@ -78,14 +81,24 @@ class ReportedError(Exception):
 
 
 def _job(cfg: DictConfig) -> float:
+    # Lightning 2.6 calls what torch has deprecated; and the loss is logged once an epoch.
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    warnings.filterwarnings("ignore", message="The number of training batches")
+    # A run may go on in its own folder.
+    warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
     try:
-        return run(cfg)
+        if in_a_sweep():
+            leave_the_console()
+            return run_in_sweep(cfg, run)
+        with at_work(Path(cfg.paths.run)):
+            return run(cfg)
     except Exception as error:
         known = config.user_error(error)
         if known is None:
             log.exception("the run failed")
             raise
         log.error("error: %s", known)
+        update(Path(cfg.paths.run), error=known)
         raise ReportedError(known) from error
 
 
@@ -99,8 +112,7 @@ def run(cfg: DictConfig) -> float:
     folder, choices = Path(cfg.paths.run), HydraConfig.get().runtime.choices
     if (folder / "metrics.json").exists():
         raise ConfigError(f"hydra.run.dir: found a finished run in {folder}, expected a new folder")
-    if isinstance(cfg.threads, int):
-        torch.set_num_threads(cfg.threads)
+    torch.set_num_threads(cfg.threads if isinstance(cfg.threads, int) else cfg.cores or CORES)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
 
     data = instantiate(cfg.dataset)
@@ -188,7 +200,8 @@ def check_before_training(cfg: DictConfig, module: RecommenderModule, dataset: R
     if recommender.trainable:
         items, budget = dataset.train.items, parse_bytes(cfg.memory_budget)
         if cfg.threads == "auto":
-            torch.set_num_threads(threads_for(recommender, items, cfg.batch_size))
+            cores = cfg.cores or CORES
+            torch.set_num_threads(threads_for(recommender, items, cfg.batch_size, cores))
         device = make_trainer(cfg, []).strategy.root_device
         pieces = check_memory(recommender, items, cfg.batch_size, budget, device)
         if pieces > 1:

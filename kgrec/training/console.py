@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,11 +13,20 @@ from rich.table import Table
 from kgrec.data.dataset import PreparedData, RecDataset
 
 
-def as_text(table: Table) -> str:
-    """A table as plain lines."""
+def leave_the_console() -> None:
+    """Keeps what is logged, and warnings, to the log file: the console is for all jobs together."""
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        if type(handler) is logging.StreamHandler:
+            root.removeHandler(handler)
+    logging.captureWarnings(True)
+
+
+def as_text(table: Table, width: int = 120) -> str:
+    """A table as plain lines, at most so many characters wide."""
     out = io.StringIO()
     # Names are of the user's choosing: what looks like markup is none.
-    Console(file=out, width=120, color_system=None, markup=False, emoji=False).print(table)
+    Console(file=out, width=width, color_system=None, markup=False, emoji=False).print(table)
     return out.getvalue().rstrip()
 
 

@@ -37,16 +37,19 @@ def parse_bytes(size: int | str) -> int:
     return int(float(match[1]) * _UNITS[match[2] or ""])
 
 
-def threads_for(recommender: Recommender, items: Tensor, batch_size: int) -> int:
+def threads_for(
+    recommender: Recommender, items: Tensor, batch_size: int, cores: int = CORES
+) -> int:
     """One CPU thread for steps too small to share, every core for others.
 
     Args:
         recommender: the model.
         items: (n,) items as training meets them.
         batch_size: rows a step.
+        cores: that this process may use.
     """
     whole, _ = RowBudget(recommender, math.inf).step_bytes(items, batch_size)
-    return CORES if whole >= WORTH_SHARING else 1
+    return cores if whole >= WORTH_SHARING else 1
 
 
 def available_bytes(device: torch.device) -> int:

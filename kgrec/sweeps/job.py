@@ -1,0 +1,91 @@
+"""One job of a sweep: done before, gone on with, or begun; on a device of its own."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from kgrec.reports.runs import flat
+from kgrec.training.devices import free_device, jobs_at_once
+from kgrec.training.status import at_work, update
+
+log = logging.getLogger(__name__)
+
+# Where a run goes and how it is watched, not what it finds.
+NOT_THE_RUN = (
+    "paths", "logger", "ckpt_path", "threads", "cores", "sweep", "trainer.accelerator", "trainer.devices",
+    "trainer.strategy", "trainer.num_nodes", "dataset.root", "dataset.cache", "dataset.data_dir",
+)  # fmt: skip
+# Callbacks hold copies of the above.
+NOT_OF_A_CALLBACK = ("dirpath", "folder", "resume_from")
+
+
+def in_a_sweep() -> bool:
+    """Whether this process does a job of a multirun."""
+    known = HydraConfig.initialized()
+    return known and HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+def run_in_sweep(cfg: DictConfig, run: Callable[[DictConfig], float]) -> float:
+    """Runs a job, from its last checkpoint if it has one; a finished one is left as it is.
+
+    Args:
+        cfg: its configuration.
+        run: does it, and returns the validation figure by which the epoch was chosen.
+    """
+    folder = Path(cfg.paths.run)
+    with at_work(folder, wait=True):  # for one whose sweep has died, and which has not
+        finished = folder / "metrics.json"
+        if finished.is_file():
+            log.info("finished before; nothing is done again")
+            return float(json.loads(finished.read_text(encoding="utf-8"))[cfg.monitor])
+        last = folder / "checkpoints" / "last.ckpt"
+        with free_device(cfg.trainer.accelerator, side_by_side()) as device, open_dict(cfg):
+            update(folder, device=device.name)
+            cfg.trainer.devices = device.devices
+            cfg.cores = device.threads
+            if cfg.ckpt_path is None and last.is_file():
+                log.info("going on from %s", last)
+                cfg.ckpt_path = str(last)
+            return run(cfg)
+
+
+def side_by_side() -> int:
+    """How many jobs the launcher runs at a time on one machine."""
+    jobs = int(HydraConfig.get().launcher.get("n_jobs") or 1)
+    return jobs if jobs > 0 else jobs_at_once()
+
+
+def settings(cfg: DictConfig) -> dict[str, Any]:
+    """What a run's figures depend on, flat: ``model.K`` to 8."""
+    plain: Any = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
+    return {key: value for key, value in flat(plain).items() if _counts(key)}
+
+
+def _counts(key: str) -> bool:
+    if any(key == k or key.startswith(f"{k}.") for k in NOT_THE_RUN):
+        return False
+    return not (key.startswith("callbacks.") and key.rpartition(".")[2] in NOT_OF_A_CALLBACK)
+
+
+def difference(kept: Path, wanted: Mapping[str, Any]) -> str | None:
+    """The first setting in which a run folder's config.yaml differs, in words; None where none does.
+
+    Args:
+        kept: the file.
+        wanted: what :func:`settings` says of the job to be done.
+    """
+    if not kept.is_file():
+        return None
+    found = settings(OmegaConf.create(OmegaConf.load(kept)))  # type: ignore[arg-type]
+    for key in sorted(found.keys() | wanted.keys()):
+        if found.get(key) != wanted.get(key):
+            return f"found {key} {found.get(key)!r} in {kept}, expected {wanted.get(key)!r}"
+    return None

@@ -1,0 +1,258 @@
+"""What Hydra's sweepers have in common here: a folder of their own, jobs that go on, a table.
+
+Hydra would make the folder's name anew in every job. It is made once, before a launcher is, and given
+to every job as an override, with the name of the job's own folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from kgrec import config as configuration
+from kgrec.errors import ConfigError, KgrecError
+from kgrec.sweeps.folder import FILE, FINISHED, Job, State, SweepFolder, unfinished_like
+from kgrec.sweeps.job import difference, settings
+from kgrec.sweeps.progress import Watching, say
+from kgrec.sweeps.table import print_tables, write_table
+from kgrec.training.devices import jobs_at_once
+from kgrec.training.status import LOCK, update
+
+log = logging.getLogger(__name__)
+
+# After a launcher has broken down, as when a process of its pool was killed, a job that it took
+# along is begun once more.
+MOST_ATTEMPTS = 2
+
+
+class SweepError(KgrecError):
+    """Some jobs of a sweep have failed; the others are done."""
+
+
+class KgrecSweeper(Sweeper):
+    """Chooses the folder, launches what is unfinished, and tells how it went.
+
+    Args:
+        params: of the configuration: keys and the values that they sweep over.
+    """
+
+    def __init__(self, params: DictConfig | None = None) -> None:
+        self.params: dict[str, str] = (
+            {} if params is None else {str(k): v for k, v in params.items()}
+        )
+        self.config: DictConfig
+        self.hydra_context: HydraContext
+        self.launcher: Launcher
+        self.folder: Path
+        self._composed: dict[tuple[str, ...], DictConfig] = {}
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """As Hydra calls it, before :meth:`sweep`."""
+        self.hydra_context, self.config = hydra_context, config
+        overrides = config.hydra.overrides
+        of_sweeper = [
+            o for o in overrides.hydra if o.startswith(("hydra/sweeper", "hydra.sweeper"))
+        ]
+        task = [o for o in overrides.task if not o.startswith("sweep=")]
+        self.words = [*of_sweeper, *task]
+        self.folder = self._choose_folder()
+        with read_write(config), open_dict(config):
+            config.hydra.sweep.dir = str(self.folder)  # the launcher's own files go there too
+            if config.hydra.launcher.get("n_jobs") == -1:  # joblib would take a core each
+                config.hydra.launcher.n_jobs = jobs_at_once()
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def _choose_folder(self) -> Path:
+        """Of the sweep that is meant, or a new one."""
+        name = OmegaConf.select(self.config, "sweep")
+        given = any(o.startswith("hydra.sweep.dir=") for o in self.config.hydra.overrides.hydra)
+        parent = Path(self.config.paths.logs).resolve() / "sweeps"
+        if name is not None:
+            if not isinstance(name, str) or Path(name).name != name:
+                raise ConfigError(f"sweep: found {name!r}, expected a name, without folders")
+            return parent / name
+        if given:
+            return Path(self.config.hydra.sweep.dir).resolve()
+        if (found := unfinished_like(parent, self.words)) is not None:
+            say(f"an unfinished sweep of the same overrides is there and is gone on with: {found}")
+            return found
+        return parent / datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
+
+    def parsed(self, words: Sequence[str]) -> list[Override]:
+        """Overrides of the configuration's own sweep and of the command line, the latter last."""
+        listed = [f"{key}={value}" for key, value in self.params.items()]
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        found = parser.parse_overrides([*listed, *words])
+        refuse_lost_sweeps(found)
+        return [o for o in found if o.get_key_element() != "sweep"]
+
+    def composed(self, job: Job) -> DictConfig:
+        """The configuration that a job will have, with Hydra's own part."""
+        if job.overrides not in self._composed:
+            loader = self.hydra_context.config_loader
+            cfg = loader.load_sweep_config(self.config, self.given(job))
+            with read_write(cfg.hydra), open_dict(cfg.hydra):
+                cfg.hydra.job.id, cfg.hydra.job.num = job.name, 0
+                cfg.hydra.runtime.output_dir = str(self.folder / job.name)
+            self._composed[job.overrides] = cfg
+        return self._composed[job.overrides]
+
+    def given(self, job: Job) -> list[str]:
+        """All overrides that a launcher gets for a job."""
+        places = {"hydra.sweep.dir": self.folder, "hydra.sweep.subdir": job.name}
+        return [*job.overrides, *(f"{key}={quoted(str(at))}" for key, at in places.items())]
+
+    def begin(self, jobs: Sequence[Job], keys: Sequence[str]) -> SweepFolder:
+        """Checks the jobs before any of them runs, and writes down what is to be done.
+
+        Raises:
+            ConfigError: a configuration that cannot work, or other than the job's folder has.
+        """
+        for number, job in enumerate(jobs):
+            kept = self.folder / job.name / "config.yaml"
+            if number > 0 and not kept.is_file():
+                continue  # what only one job has wrong, that job will say
+            whole = self.composed(job)
+            before = HydraConfig.instance().cfg
+            HydraConfig.instance().set_config(whole)
+            try:
+                plain = OmegaConf.masked_copy(whole, [k for k in whole if k != "hydra"])
+                if number == 0:
+                    configuration.check(plain)
+                told = difference(kept, settings(plain))
+            finally:
+                HydraConfig.instance().cfg = before
+            if told is not None:
+                raise ConfigError(
+                    f"{self.folder}: {told}: a sweep goes on with the settings that it began "
+                    "with; give it another name (sweep=NAME)"
+                )
+        monitor = str(self.composed(jobs[0]).monitor)
+        return SweepFolder.open(self.folder, self.words, jobs, keys, monitor)
+
+    def launch(self, sweep: SweepFolder, jobs: Sequence[Job]) -> list[State]:
+        """Runs those of the jobs that are not finished, and says how each of all stands then."""
+        attempts: Counter[str] = Counter()
+
+        def states() -> list[State]:
+            return [State.read(job, sweep.folder(job)) for job in jobs]
+
+        todo = [state.job for state in states() if state.state != FINISHED]
+        for job in todo:  # what an earlier command left
+            if (sweep.folder(job) / "status.json").is_file():
+                update(sweep.folder(job), state="waiting", error=None)
+        while todo:
+            with Watching(sweep, todo):
+                try:
+                    self.launcher.launch([self.given(job) for job in todo], 0)
+                except Exception as error:
+                    log.debug("the launcher broke down", exc_info=True)
+                    broken = str(error).strip().splitlines() or [type(error).__name__]
+                    say(f"the launcher broke down ({broken[0]}); what it left is taken up again")
+            again = []
+            for state in states():
+                if state.job not in todo or state.ended:
+                    continue
+                attempts[state.job.name] += state.state != "waiting"
+                if attempts[state.job.name] < MOST_ATTEMPTS:
+                    again.append(state.job)
+                    continue
+                what = "its process was killed, twice (was there enough memory?)"
+                update(sweep.folder(state.job), state="failed", error=what)
+            if again == todo and not any(attempts.values()):
+                raise SweepError(f"{sweep.path}: no job could be begun")
+            todo = again
+        return states()
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """As Hydra calls it, with the overrides of the command line."""
+        lock = FileLock(self.folder / LOCK)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=2)
+        except Timeout as error:
+            raise ConfigError(
+                f"{self.folder}: found another process at work on this sweep, expected none"
+            ) from error
+        try:
+            return self._sweep(arguments)
+        finally:
+            lock.release()
+            if not (self.folder / FILE).is_file():  # refused before it began
+                (self.folder / LOCK).unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    self.folder.rmdir()
+
+    def _sweep(self, arguments: list[str]) -> Any:
+        raise NotImplementedError
+
+    def end(self, sweep: SweepFolder) -> None:
+        """Prints and keeps the table of all jobs.
+
+        Raises:
+            SweepError: some have failed.
+        """
+        states = sweep.states()
+        path = write_table(sweep, states)
+        print_tables(sweep, states)
+        say(f"{sweep.path}: the table is in {path.name}")
+        if all(state.state == FINISHED for state in states):
+            sweep.close()
+            return
+        bad = sum(state.state != FINISHED for state in states)
+        raise SweepError(
+            f"{bad} of {len(states)} jobs did not finish; the same command with "
+            f"{sweep_word(sweep)} tries them again"
+        )
+
+
+def sweep_word(sweep: SweepFolder) -> str:
+    """How a command names this sweep."""
+    return (
+        f"sweep={sweep.name}"
+        if sweep.path.parent.name == "sweeps"
+        else (f"hydra.sweep.dir={sweep.path}")
+    )
+
+
+def refuse_lost_sweeps(overrides: Sequence[Override]) -> None:
+    """Refuses to sweep over experiments that carry sweeps of their own, which would be lost.
+
+    Raises:
+        ConfigError: one does.
+    """
+    for override in overrides:
+        if override.get_key_element() != "experiment" or not override.is_sweep_override():
+            continue
+        for name in map(str, override.sweep_iterator()):
+            path = configuration.conf_dir() / "experiment" / f"{name}.yaml"
+            found = OmegaConf.load(path) if path.is_file() else OmegaConf.create()
+            if OmegaConf.select(found, "hydra.sweeper.params"):
+                raise ConfigError(
+                    f"experiment: found several, of which {name} carries a sweep of its own that "
+                    "would be lost, expected one; kgrec reproduce takes several, one after another"
+                )
+
+
+def quoted(text: str) -> str:
+    """Text as a value of Hydra's grammar, whose own signs it may hold."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -1,0 +1,149 @@
+"""What a run says of itself while it goes on, in its folder: ``status.json``, and a lock.
+
+Whoever watches a run reads these files alone, from the same machine or over a shared disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import platform
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from filelock import FileLock, Timeout
+from pytorch_lightning.callbacks import Callback
+
+from kgrec.errors import ConfigError
+from kgrec.files import write_json
+
+log = logging.getLogger(__name__)
+
+STATUS, LOCK = "status.json", ".lock"
+
+
+@contextlib.contextmanager
+def at_work(folder: Path, wait: bool = False) -> Iterator[None]:
+    """Holds the run folder for this process, and writes how the work in it ends.
+
+    The lock is the operating system's: it goes with its process, however that ends.
+
+    Args:
+        folder: the run folder.
+        wait: for another process that is at work there.
+
+    Raises:
+        ConfigError: another process is, and is not waited for.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=2)  # whoever only looks holds it for a moment
+    except Timeout as error:
+        if not wait:
+            raise ConfigError(
+                f"hydra.run.dir: found another process at work in {folder}, expected a folder "
+                "for this run alone"
+            ) from error
+        log.info("another process is at work in %s; waiting for it", folder)
+        lock.acquire()
+    told = read_status(folder)
+    before = float(told.get("seconds", 0.0))  # of earlier sittings
+    begin = time.perf_counter()
+
+    def seconds() -> float:
+        return round(before + time.perf_counter() - begin, 3)
+
+    process = {"host": platform.node(), "pid": os.getpid()}
+    update(folder, state="running", error=None, process=process, before=before)
+    try:
+        yield
+    except BaseException as error:
+        # Ctrl-C, and what Lightning makes of it, is no failure: the run can go on.
+        failed = isinstance(error, Exception)
+        words = str(error).strip() or type(error).__name__
+        state = "failed" if failed else "interrupted"
+        update(folder, state=state, error=words if failed else None, seconds=seconds())
+        raise
+    else:
+        update(folder, state="finished", seconds=seconds())
+    finally:
+        lock.release()
+
+
+def update(folder: Path, **facts: Any) -> None:
+    """Sets facts in status.json; what was told before and is not set anew stays."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    write_json(folder / STATUS, read_status(folder) | facts | {"updated": now})
+
+
+def read_status(folder: Path) -> dict[str, Any]:
+    """What status.json says; nothing where there is none yet."""
+    try:
+        found: dict[str, Any] = json.loads((folder / STATUS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found
+
+
+def held(folder: Path) -> bool:
+    """Whether a process is at work in a run folder."""
+    path = folder / LOCK
+    if not path.exists():
+        return False
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False
+
+
+class StatusFile(Callback):
+    """Writes after each epoch how far the training is.
+
+    Args:
+        folder: the run folder.
+        monitor: the validation figure by which the epoch is chosen.
+    """
+
+    def __init__(self, folder: str, monitor: str) -> None:
+        self.folder = Path(folder)
+        self.monitor = monitor
+        self.best: float | None = None
+        self._begin = time.perf_counter()
+        self._before = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best figure so far."""
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes over the best figure of the run that goes on."""
+        self.best = state_dict["best"]
+
+    def on_fit_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Says how many epochs there may be."""
+        self._before = float(read_status(self.folder).get("before", 0.0))
+        if trainer.is_global_zero:
+            update(self.folder, epochs=trainer.max_epochs, monitor=self.monitor)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Says which epoch is done, and its validation figure."""
+        value = trainer.callback_metrics.get(self.monitor)
+        now = None if value is None else float(value)
+        if now is not None:
+            self.best = now if self.best is None else max(self.best, now)
+        if trainer.is_global_zero:
+            seconds = round(self._before + time.perf_counter() - self._begin, 3)
+            update(
+                self.folder, epoch=trainer.current_epoch + 1, value=now, best=self.best,
+                seconds=seconds,
+            )  # fmt: skip
