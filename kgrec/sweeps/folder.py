@@ -123,8 +123,8 @@ class SweepFolder:
 
     Attributes:
         path: the folder.
-        about: sweep.json: ``words`` (as typed), ``keys`` (varied), ``jobs``, ``started``,
-            ``finished``, ``monitor``.
+        about: sweep.json: ``words`` (as typed), ``keys`` (varied), ``jobs``, ``planned``
+            (how many in all), ``started``, ``finished``, ``monitor``.
     """
 
     path: Path
@@ -148,7 +148,7 @@ class SweepFolder:
     @classmethod
     def open(
         cls, path: Path, words: Sequence[str], jobs: Sequence[Job], keys: Sequence[str],
-        monitor: str,
+        monitor: str, planned: int | None = None,
     ) -> SweepFolder:  # fmt: skip
         """Begins a sweep, or goes on with one; the jobs that it had before stay.
 
@@ -158,6 +158,7 @@ class SweepFolder:
             jobs: to be done.
             keys: settings that are varied.
             monitor: the validation figure by which jobs are compared.
+            planned: how many jobs there will be in all; None: these.
         """
         known = cls.read(path).about if (path / FILE).is_file() else {}
         listed = {job["name"]: job for job in known.get("jobs", [])}
@@ -171,6 +172,7 @@ class SweepFolder:
             "monitor": monitor,
             "started": known.get("started") or _now(),
             "finished": None,
+            "planned": max(planned or 0, len(listed)),
             "jobs": list(listed.values()),
         }
         path.mkdir(parents=True, exist_ok=True)
@@ -200,6 +202,11 @@ class SweepFolder:
     def monitor(self) -> str:
         """The validation figure by which jobs are compared."""
         return str(self.about["monitor"])
+
+    @property
+    def planned(self) -> int:
+        """How many jobs there will be in all."""
+        return int(self.about["planned"])
 
     @property
     def command(self) -> str:

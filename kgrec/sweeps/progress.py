@@ -35,8 +35,8 @@ class Watching:
     def __init__(self, sweep: SweepFolder, jobs: Sequence[Job]) -> None:
         self._sweep = sweep
         self._left = list(jobs)
-        self._total = len(sweep.jobs)
-        self._done = self._total - len(jobs)
+        self._total = sweep.planned
+        self._done = len(sweep.jobs) - len(jobs)
         self._console = Console(file=sys.stdout, markup=False, highlight=False)
         self._bars: dict[str, TaskID] = {}
         self._progress = Progress(

@@ -121,8 +121,15 @@ class KgrecSweeper(Sweeper):
         places = {"hydra.sweep.dir": self.folder, "hydra.sweep.subdir": job.name}
         return [*job.overrides, *(f"{key}={quoted(str(at))}" for key, at in places.items())]
 
-    def begin(self, jobs: Sequence[Job], keys: Sequence[str]) -> SweepFolder:
+    def begin(
+        self, jobs: Sequence[Job], keys: Sequence[str], planned: int | None = None
+    ) -> SweepFolder:
         """Checks the jobs before any of them runs, and writes down what is to be done.
+
+        Args:
+            jobs: that are known by now.
+            keys: settings that are varied.
+            planned: how many jobs there will be in all; None: these.
 
         Raises:
             ConfigError: a configuration that cannot work, or other than the job's folder has.
@@ -147,7 +154,7 @@ class KgrecSweeper(Sweeper):
                     "with; give it another name (sweep=NAME)"
                 )
         monitor = str(self.composed(jobs[0]).monitor)
-        return SweepFolder.open(self.folder, self.words, jobs, keys, monitor)
+        return SweepFolder.open(self.folder, self.words, jobs, keys, monitor, planned)
 
     def launch(self, sweep: SweepFolder, jobs: Sequence[Job]) -> list[State]:
         """Runs those of the jobs that are not finished, and says how each of all stands then."""
@@ -205,24 +212,27 @@ class KgrecSweeper(Sweeper):
     def _sweep(self, arguments: list[str]) -> Any:
         raise NotImplementedError
 
-    def end(self, sweep: SweepFolder) -> None:
+    def end(self, sweep: SweepFolder, failures_allowed: bool = False) -> None:
         """Prints and keeps the table of all jobs.
 
+        Args:
+            sweep: that has been run.
+            failures_allowed: whether it counts as finished although jobs have failed.
+
         Raises:
-            SweepError: some have failed.
+            SweepError: some have, and should not.
         """
         states = sweep.states()
         path = write_table(sweep, states)
         print_tables(sweep, states)
         say(f"{sweep.path}: the table is in {path.name}")
-        if all(state.state == FINISHED for state in states):
-            sweep.close()
-            return
         bad = sum(state.state != FINISHED for state in states)
-        raise SweepError(
-            f"{bad} of {len(states)} jobs did not finish; the same command with "
-            f"{sweep_word(sweep)} tries them again"
-        )
+        if bad and not failures_allowed:
+            raise SweepError(
+                f"{bad} of {len(states)} jobs did not finish; the same command with "
+                f"{sweep_word(sweep)} tries them again"
+            )
+        sweep.close()
 
 
 def sweep_word(sweep: SweepFolder) -> str:

@@ -1,0 +1,191 @@
+"""A search for settings with Optuna: ``-m hydra/sweeper=optuna model=kgcn dataset=music``.
+
+The objective is the validation figure that ``monitor`` names, higher being better; the budget is a
+number of trials. The study is kept in study.db in the sweep's folder, so a search goes on where it
+stopped; the best settings are left in best.yaml, ready for conf/hparams.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.override_parser.types import IntervalSweep, Override, Transformer
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from kgrec.errors import ConfigError
+from kgrec.files import write_text
+from kgrec.sweeps.folder import FINISHED, Job, State, SweepFolder, best
+from kgrec.sweeps.progress import say, words
+from kgrec.sweeps.sweeper import KgrecSweeper
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+    from optuna.study import Study
+
+STUDY = "study.db"
+# What best.yaml holds beside the model's own settings.
+SETTINGS = ("optimizer.lr", "optimizer.weight_decay", "batch_size", "epochs", "patience")
+
+
+class Search(KgrecSweeper):
+    """Trials, a few at a time, each chosen by what those before it have found.
+
+    Args:
+        n_trials: the budget; those of earlier sittings and failed ones count.
+        sampler: configuration of an Optuna sampler with a seed.
+        at_once: trials side by side; None: as many as the launcher runs.
+        params: key to the values or the interval that is searched.
+    """
+
+    def __init__(
+        self,
+        n_trials: int,
+        sampler: DictConfig,
+        at_once: int | None = None,
+        params: DictConfig | None = None,
+    ) -> None:
+        super().__init__(params)
+        self.n_trials, self.sampler, self.at_once = n_trials, sampler, at_once
+
+    def _sweep(self, arguments: list[str]) -> Any:
+        space, fixed = search_space(self.parsed(arguments))
+        study = self._study()
+        say(f"search of {', '.join(space)}: {len(study.trials)} of {self.n_trials} trials so far")
+        at_once = self.at_once or int(self.config.hydra.launcher.get("n_jobs") or 1)
+        sweep = None
+        while batch := self._next(study, space, at_once):
+            trials = {number: job_of(params, fixed, list(space)) for number, params in batch}
+            sweep = self.begin(list(trials.values()), list(space), planned=self.n_trials)
+            found = {s.job.name: s for s in self.launch(sweep, list(trials.values()))}
+            for number, job in trials.items():
+                _tell(study, number, found[job.name])
+        sweep = sweep or SweepFolder.read(self.folder)
+        states = sweep.states()
+        top = best(states)
+        if top is not None:
+            path = self._leave_best(sweep, top, states)
+            say(f"best {sweep.monitor} {top.validation:.4f}: {words(top.job)}; kept as {path}")
+        self.end(sweep, failures_allowed=top is not None)
+
+    def _study(self) -> Study:
+        try:
+            import optuna
+        except ImportError as error:
+            raise ConfigError(
+                "hydra/sweeper=optuna: found no optuna, expected pip install -e '.[search]'"
+            ) from error
+        if type(self.n_trials) is not int or self.n_trials < 1:
+            found = f"found {self.n_trials!r}, expected an integer >= 1"
+            raise ConfigError(f"hydra.sweeper.n_trials: {found}")
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        study = optuna.create_study(
+            study_name="kgrec",
+            storage=f"sqlite:///{self.folder / STUDY}",
+            direction="maximize",
+            load_if_exists=True,
+        )
+        # A search that goes on must not draw again what it drew when it began.
+        study.sampler = instantiate(self.sampler, seed=self.sampler.seed + len(study.trials))
+        return study
+
+    def _next(
+        self, study: Study, space: Mapping[str, BaseDistribution], most: int
+    ) -> list[tuple[int, dict[str, Any]]]:
+        """Numbers and parameters of the trials to come; those that were cut short go first."""
+        from optuna.trial import TrialState
+
+        open_ones = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        batch = [(trial.number, dict(trial.params)) for trial in open_ones][:most]
+        while len(batch) < most and len(study.trials) < self.n_trials:
+            trial = study.ask(dict(space))
+            batch.append((trial.number, dict(trial.params)))
+        return batch
+
+    def _leave_best(self, sweep: SweepFolder, top: State, states: Sequence[State]) -> Path:
+        """Writes the best job's settings as a file for conf/hparams, the search in its header."""
+        cfg, path = self.composed(top.job), sweep.path / "best.yaml"
+        choices = cfg.hydra.runtime.choices
+        values = sorted((s.validation for s in states if s.validation is not None), reverse=True)
+        kept, sampler = OmegaConf.create(), str(self.sampler._target_).rpartition(".")[2]
+        for key in [*(f"model.{k}" for k in cfg.model if not str(k).startswith("_")), *SETTINGS]:
+            value = OmegaConf.select(cfg, key)
+            if isinstance(value, bool | int | float | str) or (value is None and key == "patience"):
+                OmegaConf.update(kept, key, value)
+        head = [
+            "# @package _global_",
+            f"# {choices.model} on {choices.dataset}, chosen by {sweep.monitor} on the split of seed "
+            f"{cfg.seed} among {len(states)} trials of",
+            f"# {sweep.command}",
+            f"# ({sampler}). Best {sweep.monitor} {values[0]:.4f}, "
+            f"median {statistics.median(values):.4f}, least {values[-1]:.4f}.",
+        ]
+        write_text(path, "\n".join([*head, OmegaConf.to_yaml(kept)]))
+        return path
+
+
+def search_space(
+    overrides: Sequence[Override],
+) -> tuple[dict[str, BaseDistribution], list[str]]:
+    """What is searched, and the overrides that all trials share; of a key the last one counts.
+
+    Raises:
+        ConfigError: nothing is searched, or a group of the configuration is.
+    """
+    space: dict[str, BaseDistribution] = {}
+    fixed: dict[str, str] = {}
+    for override in overrides:
+        key = override.get_key_element()
+        space.pop(key, None)
+        fixed.pop(key, None)
+        if override.is_sweep_override():
+            space[key] = _distribution(override)
+        else:
+            fixed[key] = f"{key}={override.get_value_element_as_str()}"
+    if not space:
+        raise ConfigError(
+            "hydra.sweeper.params: found nothing to search, expected keys with choice(…) or "
+            "interval(…); conf/search has those of every trained model"
+        )
+    for key in ("seed", "dataset", "model", "experiment"):
+        if key in space:
+            raise ConfigError(f"{key}: found several, expected one: a search compares settings")
+    return space, list(fixed.values())
+
+
+def _distribution(override: Override) -> BaseDistribution:
+    from optuna.distributions import (
+        CategoricalDistribution,
+        FloatDistribution,
+        IntDistribution,
+    )
+
+    if not override.is_interval_sweep():
+        values: list[Any] = list(override.sweep_iterator(transformer=Transformer.encode))
+        return CategoricalDistribution(values)
+    value: Any = override.value()
+    assert isinstance(value, IntervalSweep)
+    low, high, log = value.start, value.end, "log" in value.tags
+    assert low is not None
+    assert high is not None
+    if isinstance(low, int) and isinstance(high, int):
+        return IntDistribution(low, high, log=log)
+    return FloatDistribution(float(low), float(high), log=log)
+
+
+def job_of(params: Mapping[str, Any], fixed: Sequence[str], keys: Sequence[str]) -> Job:
+    """A trial as a job; numbers have three digits that count, which is what can be told apart."""
+    values = {k: f"{v:.3g}" if isinstance(v, float) else v for k, v in params.items()}
+    return Job.of([*fixed, *(f"{k}={values[k]}" for k in keys)], keys)
+
+
+def _tell(study: Study, number: int, state: State) -> None:
+    from optuna.trial import TrialState
+
+    if state.state == FINISHED and state.validation is not None:
+        study.tell(number, state.validation)
+    else:
+        study.tell(number, state=TrialState.FAIL)
