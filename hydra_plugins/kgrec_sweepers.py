@@ -1,4 +1,4 @@
-"""Where Hydra looks for sweepers. It does so whenever a Hydra program starts: nothing heavy here."""
+"""Where Hydra looks for sweepers, whenever a Hydra program starts: nothing heavy is here."""
 
 from __future__ import annotations
 

@@ -20,8 +20,9 @@ from kgrec.training.memory import parse_bytes
 
 TOP_LEVEL_KEYS = (
     "seed", "monitor", "epochs", "patience", "batch_size", "eval_batch_size", "memory_budget",
-    "steps_per_call", "threads", "cores", "ckpt_path", "sweep", "dataset", "protocol", "split", "negatives",
-    "ranking", "model", "settings", "optimizer", "trainer", "callbacks", "logger", "paths",
+    "steps_per_call", "threads", "cores", "ckpt_path", "sweep", "dataset", "protocol", "split",
+    "negatives", "ranking", "model", "settings", "optimizer", "trainer", "callbacks", "logger",
+    "paths",
 )  # fmt: skip
 
 # Groups whose file names a callable, and the arguments that the run itself passes to it.

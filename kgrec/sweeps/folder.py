@@ -1,6 +1,7 @@
 """A sweep's folder: which jobs it has, and how each of them stands, from its files alone.
 
-``sweep.json`` says what was asked for; every job has a run folder, named by what it varies, under it.
+``sweep.json`` says what was asked for; every job has a run folder under it, named by what it
+varies.
 """
 
 from __future__ import annotations

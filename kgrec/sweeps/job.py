@@ -20,8 +20,9 @@ log = logging.getLogger(__name__)
 
 # Where a run goes and how it is watched, not what it finds.
 NOT_THE_RUN = (
-    "paths", "logger", "ckpt_path", "threads", "cores", "sweep", "trainer.accelerator", "trainer.devices",
-    "trainer.strategy", "trainer.num_nodes", "dataset.root", "dataset.cache", "dataset.data_dir",
+    "paths", "logger", "ckpt_path", "threads", "cores", "sweep", "trainer.accelerator",
+    "trainer.devices", "trainer.strategy", "trainer.num_nodes", "dataset.root", "dataset.cache",
+    "dataset.data_dir",
 )  # fmt: skip
 # Callbacks hold copies of the above.
 NOT_OF_A_CALLBACK = ("dirpath", "folder", "resume_from")
@@ -76,7 +77,7 @@ def _counts(key: str) -> bool:
 
 
 def difference(kept: Path, wanted: Mapping[str, Any]) -> str | None:
-    """The first setting in which a run folder's config.yaml differs, in words; None where none does.
+    """The first setting in which a run folder's config.yaml differs, in words; None: none does.
 
     Args:
         kept: the file.

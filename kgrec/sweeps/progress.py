@@ -41,9 +41,9 @@ class Watching:
         self._bars: dict[str, TaskID] = {}
         self._progress = Progress(
             TextColumn("{task.description}"), BarColumn(bar_width=24),
-            TextColumn("{task.completed:.0f} of {task.total:.0f}"), TextColumn("{task.fields[told]}"),
-            TimeElapsedColumn(), console=self._console, transient=True,
-            disable=not self._console.is_terminal,
+            TextColumn("{task.completed:.0f} of {task.total:.0f}"),
+            TextColumn("{task.fields[told]}"), TimeElapsedColumn(), console=self._console,
+            transient=True, disable=not self._console.is_terminal,
         )  # fmt: skip
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)

@@ -117,8 +117,8 @@ class Search(KgrecSweeper):
                 OmegaConf.update(kept, key, value)
         head = [
             "# @package _global_",
-            f"# {choices.model} on {choices.dataset}, chosen by {sweep.monitor} on the split of seed "
-            f"{cfg.seed} among {len(states)} trials of",
+            f"# {choices.model} on {choices.dataset}, chosen by {sweep.monitor} on the split of "
+            f"seed {cfg.seed} among {len(states)} trials of",
             f"# {sweep.command}",
             f"# ({sampler}). Best {sweep.monitor} {values[0]:.4f}, "
             f"median {statistics.median(values):.4f}, least {values[-1]:.4f}.",

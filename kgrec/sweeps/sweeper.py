@@ -1,7 +1,7 @@
 """What Hydra's sweepers have in common here: a folder of their own, jobs that go on, a table.
 
-Hydra would make the folder's name anew in every job. It is made once, before a launcher is, and given
-to every job as an override, with the name of the job's own folder.
+Hydra would make the folder's name anew in every job. It is made once, before a launcher is, and
+given to every job as an override, with the name of the job's own folder.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ class KgrecSweeper(Sweeper):
             before = HydraConfig.instance().cfg
             HydraConfig.instance().set_config(whole)
             try:
-                plain = OmegaConf.masked_copy(whole, [k for k in whole if k != "hydra"])
+                plain = OmegaConf.masked_copy(whole, [str(k) for k in whole if k != "hydra"])
                 if number == 0:
                     configuration.check(plain)
                 told = difference(kept, settings(plain))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -116,6 +117,6 @@ def _text(value: Any, column: str) -> str:
     digits = 0 if column in ("epochs", "seconds") else 4
     if isinstance(value, tuple):
         mean, sd = value
-        spread = "" if sd != sd else f" ± {sd:.{digits}f}"
+        spread = "" if math.isnan(sd) else f" ± {sd:.{digits}f}"
         return f"{mean:.{digits}f}{spread}"
     return f"{value:.{digits}f}"

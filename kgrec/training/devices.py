@@ -1,7 +1,7 @@
 """One free device for each job, whoever else is at work on this machine.
 
-A GPU, or a CPU core, is taken by locking a file. The lock is the operating system's, so that it goes
-with its process, however that ends: there is nothing to clean up after a job that was killed.
+A GPU, or a CPU core, is taken by locking a file. The lock is the operating system's, so that it
+goes with its process, however that ends: there is nothing to clean up after a job that was killed.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def jobs_at_once() -> int:
 
 
 def gpu_names() -> list[str]:
-    """The GPUs that this process sees, by the names that every process on the machine has for them."""
+    """The GPUs that this process sees, by names that all processes of the machine share."""
     count = torch.cuda.device_count()
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     names = [name.strip() for name in visible.split(",")] if visible else []
