@@ -29,7 +29,7 @@ from kgrec.data.dataset import PreparedData, RecDataset
 from kgrec.errors import ConfigError, KgrecError
 from kgrec.files import write_json, write_text
 from kgrec.models.recommender import Recommender
-from kgrec.sweeps.job import in_a_sweep, run_in_sweep
+from kgrec.sweeps.job import check_alone, in_a_sweep, run_in_sweep
 from kgrec.training.callbacks import EpochLog
 from kgrec.training.console import (
     dataset_tables,
@@ -91,6 +91,7 @@ def _job(cfg: DictConfig) -> float:
             leave_the_console()
             return run_in_sweep(cfg, run)
         with at_work(Path(cfg.paths.run)):
+            check_alone(cfg)
             return run(cfg)
     except Exception as error:
         known = config.user_error(error)

@@ -12,6 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from kgrec.errors import ConfigError
 from kgrec.reports.runs import flat
 from kgrec.training.devices import free_device, jobs_at_once
 from kgrec.training.status import at_work, update
@@ -56,6 +57,19 @@ def run_in_sweep(cfg: DictConfig, run: Callable[[DictConfig], float]) -> float:
                 log.info("going on from %s", last)
                 cfg.ckpt_path = str(last)
             return run(cfg)
+
+
+def check_alone(cfg: DictConfig) -> None:
+    """Says what a run that is no job of a sweep leaves undone.
+
+    Raises:
+        ConfigError: it is given the name of a sweep.
+    """
+    if cfg.sweep is not None:
+        raise ConfigError(f"sweep: found {cfg.sweep!r} in a single run, expected -m before it")
+    if params := HydraConfig.get().sweeper.get("params"):
+        told = ", ".join(map(str, params))
+        log.info("this is a single run; with -m before it there would be a sweep of %s", told)
 
 
 def side_by_side() -> int:

@@ -198,7 +198,8 @@ class KgrecSweeper(Sweeper):
             lock.acquire(timeout=2)
         except Timeout as error:
             raise ConfigError(
-                f"{self.folder}: found another process at work on this sweep, expected none"
+                f"{self.folder}: found another process at work on this sweep, expected none "
+                "(sweep=NAME begins another one)"
             ) from error
         try:
             return self._sweep(arguments)
