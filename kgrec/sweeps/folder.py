@@ -95,7 +95,9 @@ class State:
         if held(folder):
             return cls(job, folder, RUNNING, status)
         known = status.get("state", WAITING)
-        return cls(job, folder, INTERRUPTED if known == RUNNING else known, status)
+        # Without its process and its figures it was cut short, whatever it last said.
+        known = INTERRUPTED if known in (RUNNING, FINISHED) else known
+        return cls(job, folder, known, status)
 
     @property
     def ended(self) -> bool:

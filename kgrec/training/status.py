@@ -16,9 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 from filelock import FileLock, Timeout
-from pytorch_lightning.callbacks import Callback
 
 from kgrec.errors import ConfigError
 from kgrec.files import write_json
@@ -104,46 +102,3 @@ def held(folder: Path) -> bool:
         return True
     lock.release()
     return False
-
-
-class StatusFile(Callback):
-    """Writes after each epoch how far the training is.
-
-    Args:
-        folder: the run folder.
-        monitor: the validation figure by which the epoch is chosen.
-    """
-
-    def __init__(self, folder: str, monitor: str) -> None:
-        self.folder = Path(folder)
-        self.monitor = monitor
-        self.best: float | None = None
-        self._begin = time.perf_counter()
-        self._before = 0.0
-
-    def state_dict(self) -> dict[str, Any]:
-        """The best figure so far."""
-        return {"best": self.best}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes over the best figure of the run that goes on."""
-        self.best = state_dict["best"]
-
-    def on_fit_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Says how many epochs there may be."""
-        self._before = float(read_status(self.folder).get("before", 0.0))
-        if trainer.is_global_zero:
-            update(self.folder, epochs=trainer.max_epochs, monitor=self.monitor)
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Says which epoch is done, and its validation figure."""
-        value = trainer.callback_metrics.get(self.monitor)
-        now = None if value is None else float(value)
-        if now is not None:
-            self.best = now if self.best is None else max(self.best, now)
-        if trainer.is_global_zero:
-            seconds = round(self._before + time.perf_counter() - self._begin, 3)
-            update(
-                self.folder, epoch=trainer.current_epoch + 1, value=now, best=self.best,
-                seconds=seconds,
-            )  # fmt: skip

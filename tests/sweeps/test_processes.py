@@ -1,0 +1,99 @@
+"""Sweeps in processes of their own, killed in the middle and gone on with."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+from conftest import ROOT, SMALL
+
+from kgrec.sweeps.folder import FINISHED, SweepFolder
+
+pytestmark = pytest.mark.slow
+
+JOBS = ["-m", *SMALL, "epochs=40", "patience=null", "model.K=2,4", "seed=1,2", "ranking=none"]
+PATIENCE = 120  # seconds
+
+
+def start(folder: Path, *words: str) -> subprocess.Popen[str]:
+    command = [sys.executable, str(ROOT / "train.py"), *JOBS, *words]
+    return subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        start_new_session=True, env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    out, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, out
+    return out
+
+
+def wait_for(true: Callable[[], bool]) -> None:
+    begin = time.monotonic()
+    while not true():
+        assert time.monotonic() - begin < PATIENCE
+        time.sleep(0.05)
+
+
+def states(folder: Path, name: str) -> list[str]:
+    where = folder / "logs" / "sweeps" / name
+    if not (where / "sweep.json").is_file():
+        return []
+    return [state.state for state in SweepFolder.read(where).states()]
+
+
+def figures(folder: Path, name: str) -> dict[str, dict[str, float]]:
+    where = folder / "logs" / "sweeps" / name
+    found = {p.parent.name: json.loads(p.read_text()) for p in where.glob("*/metrics.json")}
+    return {
+        job: {k: v for k, v in m.items() if k.startswith(("val/", "test/", "train/epochs"))}
+        for job, m in found.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, float]]:
+    """The figures of a sweep that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("whole")
+    finish(start(folder, "sweep=s"))
+    return figures(folder, "s")
+
+
+def test_a_sweep_killed_half_way_goes_on_and_ends_as_if_nothing_had_been(tmp_path, whole):
+    words = ("sweep=s", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    process = start(tmp_path, *words)
+    wait_for(lambda: FINISHED in states(tmp_path, "s") and "running" in states(tmp_path, "s"))
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("metrics.json")}
+    assert 0 < len(before) < 4
+    assert "running" not in states(tmp_path, "s")  # the locks have gone with their processes
+    finish(start(tmp_path, *words))
+    assert states(tmp_path, "s") == [FINISHED] * 4
+    assert all(path.stat().st_mtime_ns == at for path, at in before.items())
+    assert figures(tmp_path, "s") == whole
+
+
+def test_a_killed_worker_takes_no_job_with_it(tmp_path, whole):
+    process = start(tmp_path, "sweep=s", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    wait_for(lambda: "running" in states(tmp_path, "s"))
+    status = next((tmp_path / "logs" / "sweeps" / "s").glob("*/status.json"))
+    psutil.Process(json.loads(status.read_text())["process"]["pid"]).kill()
+    out = finish(process)
+    assert "the launcher broke down" in out
+    assert states(tmp_path, "s") == [FINISHED] * 4
+    assert figures(tmp_path, "s") == whole
+
+
+def test_submitit_runs_the_same_jobs(tmp_path, whole):
+    finish(start(tmp_path, "sweep=s", "hydra/launcher=submitit_local"))
+    assert figures(tmp_path, "s") == whole

@@ -1,0 +1,208 @@
+"""Sweeps as they are typed: folders, tables, failures, what is gone on with and what is refused."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import Finished, Train
+
+from kgrec.sweeps.folder import SweepFolder
+from kgrec.training.status import at_work
+
+Sweep = Callable[..., tuple[Finished, Path]]
+
+
+@pytest.fixture
+def sweep(train: Train, tmp_path: Path) -> Sweep:
+    """Runs ``train.py -m`` on small synthetic data; returns what it left, and where."""
+
+    def run(*words: str, name: str | None = "s") -> tuple[Finished, Path]:
+        named = [] if name is None else [f"sweep={name}"]
+        done = train("-m", *words, *named)
+        folders = sorted((tmp_path / "logs" / "sweeps").glob(name or "*"))
+        return done, folders[-1] if folders else tmp_path / "none"
+
+    return run
+
+
+def table(folder: Path) -> list[dict[str, str]]:
+    with (folder / "sweep.csv").open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_job_has_a_folder_and_a_row_and_the_best_on_validation_is_marked(sweep):
+    done, folder = sweep("model.K=2,4", "seed=1,2")
+    assert done.code == 0, done.err
+    names = [f"model.K={k},seed={s}" for k in (2, 4) for s in (1, 2)]
+    assert [job.name for job in SweepFolder.read(folder).jobs] == names
+    rows = table(folder)
+    assert [row["folder"] for row in rows] == names
+    for row in rows:
+        metrics = json.loads((folder / row["folder"] / "metrics.json").read_text())
+        assert float(row["val/auc"]) == pytest.approx(metrics["val/auc"])
+        assert float(row["test AUC"]) == pytest.approx(metrics["test/auc"])
+        assert float(row["popularity AUC"]) == pytest.approx(metrics["popularity/test/auc"])
+        assert row["state"] == "finished"
+    (best,) = [row for row in rows if row["best"] == "true"]
+    assert float(best["val/auc"]) == max(float(row["val/auc"]) for row in rows)
+    assert "Means over seeds" in done.out
+    for number in range(1, 5):
+        assert f"{number} of 4  model.K=" in done.out  # a line a job
+    assert "epoch" not in done.out.split("jobs; ★")[0]  # the jobs' own words are in their logs
+    assert "epoch   1" in (folder / names[0] / "train.log").read_text()
+    assert SweepFolder.read(folder).finished
+
+
+def test_seeds_do_not_leak_from_one_job_to_the_next(sweep, train):
+    _, folder = sweep("seed=1,2")
+    alone = train("seed=2", folder="alone")
+    second = json.loads((folder / "seed=2" / "metrics.json").read_text())
+    for key, value in alone.metrics.items():
+        if key.startswith(("val/", "test/")):
+            assert second[key] == value, key
+
+
+def test_one_failing_job_stops_nothing_and_is_tried_again(sweep):
+    done, folder = sweep("model.K=0,2,4")
+    assert done.code == 1
+    assert "model.K=0: failed after" in done.out
+    assert "model.K: found 0, expected an integer >= 1" in done.out
+    assert "error: 1 of 3 jobs did not finish; the same command with sweep=s tries" in done.err
+    assert [row["state"] for row in table(folder)] == ["failed", "finished", "finished"]
+    assert not SweepFolder.read(folder).finished
+    kept = (folder / "model.K=2" / "metrics.json").stat().st_mtime_ns
+    done, _ = sweep("model.K=0,2,4")
+    assert "3 of 3  model.K=0: failed" in done.out
+    assert done.out.count("of 3  model.K=") == 1  # the others are not run again
+    assert (folder / "model.K=2" / "metrics.json").stat().st_mtime_ns == kept
+
+
+def test_without_a_name_an_unfinished_sweep_is_gone_on_with_and_a_finished_one_is_not(
+    sweep, tmp_path
+):
+    _, first = sweep("model.K=2,4", name=None)
+    _, second = sweep("model.K=2,4", name=None)
+    assert first != second
+    (second / "model.K=4" / "metrics.json").unlink()  # as if it had been killed before its end
+    about = json.loads((second / "sweep.json").read_text())
+    (second / "sweep.json").write_text(json.dumps(about | {"finished": None}))
+    done, third = sweep("model.K=2,4", name=None)
+    assert third == second
+    assert f"is gone on with: {second}" in done.out
+    assert "2 of 2  model.K=4:" in done.out
+    assert "going on from" in (second / "model.K=4" / "train.log").read_text()
+    assert SweepFolder.read(second).finished
+    assert len(list((tmp_path / "logs" / "sweeps").iterdir())) == 2
+
+
+def test_a_name_takes_more_jobs_but_no_other_settings(sweep):
+    _, folder = sweep("model.K=2")
+    done, _ = sweep("model.K=2,4")
+    assert done.code == 0
+    # K=2 alone was no sweep over K: its folder is another one.
+    assert [row["folder"] for row in table(folder)] == ["run", "model.K=2", "model.K=4"]
+    done, _ = sweep("model.K=2,4,8", "model.d=7")
+    assert done.code == 1
+    assert "found model.d 32 in" in done.err
+    assert "expected 7: a sweep goes on with the settings that it began with" in done.err
+    assert not (folder / "model.K=8").exists()
+
+
+def test_a_folder_may_be_given(train, tmp_path):
+    done = train("-m", "model.K=2,4", f"hydra.sweep.dir='{tmp_path}/my sweep'")
+    assert done.code == 0, done.err
+    assert (tmp_path / "my sweep" / "model.K=4" / "metrics.json").is_file()
+    assert not (tmp_path / "logs").exists()
+
+
+def test_an_experiment_s_own_sweep_runs(sweep):
+    done, folder = sweep("experiment=table4", "dataset=synthetic", "model.H=1,2", "seed=1")
+    assert done.code == 0, done.err
+    assert [row["folder"] for row in table(folder)] == ["model.H=1,seed=1", "model.H=2,seed=1"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["experiment=table3,table4"], "experiment: found several, of which table3 carries"),
+        (["model.Kk=1,2"], "model.Kk: found an unknown key, expected one of H, K"),
+        (["model.d=interval(1,2)"], "model.d: found interval(1,2), expected values"),
+        (["model.d=1,2", "sweep=a/b"], "sweep: found 'a/b', expected a name"),
+        (["model.d=1,2", "hydra.sweeper.n_trials=2"], "hydra.sweeper.n_trials: found an unknown"),
+        (["hydra/sweeper=optuna", "model=ease"], "found nothing to search"),
+        (["hydra/sweeper=optuna", "monitor=test/auc"], "monitor: found 'test/auc'"),
+        (["hydra/sweeper=optuna", "hydra.sweeper.n_trials=0"], "n_trials: found 0, expected"),
+    ],
+)
+def test_what_is_refused_leaves_nothing(sweep, tmp_path, words, message):
+    done, _ = sweep(*words, name=None)
+    assert done.code == 1
+    assert message in done.err
+    assert not list((tmp_path / "logs").rglob("sweep.json"))
+    assert not list((tmp_path / "logs").rglob("metrics.json"))
+
+
+def test_two_processes_do_not_share_a_sweep(sweep, tmp_path):
+    with at_work(tmp_path / "logs" / "sweeps" / "s"):
+        done, _ = sweep("model.K=2,4")
+    assert done.code == 1
+    assert "found another process at work on this sweep" in done.err
+
+
+def test_single_runs_say_what_a_sweep_would_do(train):
+    done = train("sweep=s")
+    assert done.code == 1
+    assert "sweep: found 's' in a single run, expected -m before it" in done.out + done.err
+    done = train("experiment=table4", "dataset=synthetic", folder="other")
+    assert done.code == 0, done.err
+    assert "with -m before it there would be a sweep of model.H, seed" in done.out
+
+
+def test_a_search_keeps_its_study_goes_on_and_leaves_its_best_settings(sweep, train, tmp_path):
+    import optuna
+
+    words = ["hydra/sweeper=optuna", "model=svd", "optimizer.lr=interval(1e-3,1e-1)"]
+    done, folder = sweep(*words, "hydra.sweeper.n_trials=2")
+    assert done.code == 0, done.err
+    done, folder = sweep(*words, "hydra.sweeper.n_trials=4")
+    assert done.code == 0, done.err
+    assert "2 of 4 trials so far" in done.out
+    study = optuna.load_study(study_name="kgrec", storage=f"sqlite:///{folder / 'study.db'}")
+    assert len(study.trials) == 4
+    assert len({str(trial.params) for trial in study.trials}) == 4  # none is drawn twice
+    rows = table(folder)
+    values = sorted(float(row["val/auc"]) for row in rows)
+    assert sorted(trial.value for trial in study.trials) == pytest.approx(values)
+    # The best settings are a settings file.
+    (tmp_path / "conf" / "hparams" / "mine").mkdir(parents=True)
+    text = (folder / "best.yaml").read_text()
+    assert f"Best val/auc {values[-1]:.4f}" in text
+    (tmp_path / "conf" / "hparams" / "mine" / "synthetic-svd.yaml").write_text(text)
+    again = train(f"--config-dir={tmp_path / 'conf'}", "model=svd", "settings=mine", folder="again")
+    assert again.code == 1  # a group's file must be there too
+    (tmp_path / "conf" / "settings").mkdir()
+    (tmp_path / "conf" / "settings" / "mine.yaml").write_text("# @package _global_\nsettings: mine")
+    again = train(f"--config-dir={tmp_path / 'conf'}", "model=svd", "settings=mine", folder="more")
+    assert again.code == 0, again.err
+    assert again.metrics["val/auc"] == pytest.approx(values[-1])
+
+
+def test_a_trial_that_was_cut_short_goes_first(sweep):
+    import optuna
+
+    words = ["hydra/sweeper=optuna", "model=svd", "hydra.sweeper.n_trials=2"]
+    _, folder = sweep(*words)
+    storage = f"sqlite:///{folder / 'study.db'}"
+    study = optuna.load_study(study_name="kgrec", storage=storage)
+    space = dict(study.trials[0].distributions)
+    open_one = study.ask(space)
+    done, _ = sweep(*words[:2], "hydra.sweeper.n_trials=3")
+    assert done.code == 0, done.err
+    study = optuna.load_study(study_name="kgrec", storage=storage)
+    assert len(study.trials) == 3
+    assert study.trials[2].params == open_one.params
+    assert study.trials[2].value is not None
