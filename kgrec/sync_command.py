@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kgrec.errors import DataError
-from kgrec.wandb_key import has_key
+from kgrec.wandb_access import answers, has_key, server
 
 # Runs in one call of wandb, which sends some side by side.
 BATCH = 100
@@ -76,9 +76,11 @@ def run(arguments: argparse.Namespace) -> None:
         os.environ.pop("WANDB_MODE", None)  # sending is what was asked for
         if not has_key():
             raise DataError(
-                f"W&B: found no key, expected one to send {len(todo)} runs with: log in with "
+                f"W&B: found no key, expected one to send {len(todo)} run(s): log in with "
                 "`wandb login`, or set WANDB_API_KEY"
             )
+        if not answers(address := server()):
+            raise DataError(f"W&B: found no answer from {address}, expected the server to send to")
         for first in range(0, len(todo), BATCH):
             send(todo[first : first + BATCH])
     states = [each.state for each in runs]
@@ -88,7 +90,7 @@ def run(arguments: argparse.Namespace) -> None:
         f"{states.count('unfinished')} left out because unfinished"
     )
     if missing:
-        raise DataError(f"{missing} runs could not be sent, such as {_first_unsent(runs)}")
+        raise DataError(f"{missing} run(s) could not be sent, such as {_first_unsent(runs)}")
 
 
 def send(runs: Sequence[OfflineRun]) -> None:

@@ -17,7 +17,7 @@ from pytorch_lightning.loggers import Logger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from kgrec.files import write_text
-from kgrec.wandb_key import has_key
+from kgrec.wandb_access import answers, has_key, server
 
 if TYPE_CHECKING:
     from wandb import Run
@@ -116,25 +116,28 @@ def _kept_id(own: Path) -> str:
 
 
 def _begin(**what: Any) -> Run:
-    """A W&B run, offline where the server does not answer."""
+    """A W&B run, offline where the server cannot be reached."""
     import wandb
 
-    mode = wandb_mode()
+    mode: Any = wandb_mode()
     settings = wandb.Settings()
     if "WANDB_INIT_TIMEOUT" not in os.environ:
         settings.init_timeout = INIT_TIMEOUT
     if "WANDB_FINISH_TIMEOUT" not in os.environ:
         settings.finish_timeout = FINISH_TIMEOUT
-    if mode == "online" and not has_key():
-        log.info("W&B: found no key, so the run is kept offline; kgrec sync sends it later")
-        mode = "offline"
-    try:
-        return wandb.init(mode=mode, settings=settings, **what)  # type: ignore[arg-type]
-    except wandb.errors.Error as error:
-        if mode != "online":
-            raise
-        reason = str(error).splitlines()[0]
-        log.info("W&B: %s; so the run is kept offline, kgrec sync sends it later", reason)
+    if mode != "online":
+        return wandb.init(mode=mode, settings=settings, **what)
+    if not has_key():
+        why = "found no key"
+    elif not answers(address := server()):
+        why = f"{address} does not answer"
+    else:
+        try:
+            return wandb.init(mode=mode, settings=settings, **what)
+        except wandb.errors.Error as error:
+            why = (str(error).splitlines() or ["no answer"])[0]
+            wandb.teardown()  # or the run's id would be in use
+    log.info("W&B: %s: the run is kept offline, and kgrec sync sends it later", why)
     return wandb.init(mode="offline", settings=settings, **what)
 
 
