@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger
 
@@ -46,7 +47,9 @@ class ControlLine(Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Logs the flat line."""
-        module.log_dict({f"{BESIDE}/{k}": v for k, v in self.figures.items()}, sync_dist=True)
+        figures = self.figures.items()
+        flat = {f"{BESIDE}/{k}": torch.tensor(v, dtype=torch.float64) for k, v in figures}
+        module.log_dict(flat, sync_dist=True)
 
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Draws both."""

@@ -164,8 +164,14 @@ def opened(
         finally:
             for logger in loggers:
                 logger.finalize("failed" if failed else "success")
-            if (wandb := sys.modules.get("wandb")) is not None:
-                wandb.teardown(exit_code=int(failed))
+            _end(int(failed))
+
+
+def _end(exit_code: int) -> None:
+    """Ends the W&B run, if there is one, and W&B's own process, which holds on to its folders."""
+    if (wandb := sys.modules.get("wandb")) is not None:
+        wandb.finish(exit_code=exit_code)
+        wandb.teardown(exit_code=exit_code)
 
 
 def wandb_loggers(loggers: Sequence[Logger]) -> list[WandbLogger]:
