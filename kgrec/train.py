@@ -127,9 +127,8 @@ def run(cfg: DictConfig) -> float:
 
     account, model = write_account(cfg, data, dataset), str(choices["model"])
     how = datamodule, facts, ks, ranked, cfg.trainer.accelerator
-    with opened(
-        lambda: make_loggers(cfg), folder, resolved | {"choices": dict(choices)}
-    ) as loggers:
+    told = resolved | {"choices": {k: v for k, v in choices.items() if "hydra" not in k}}
+    with opened(lambda: make_loggers(cfg), folder, told) as loggers:
         log_dataset(loggers, account)
         metrics = precompute(recommender, dataset)
         controls = evaluate_controls(model, cfg.negatives.name, *how)
@@ -140,8 +139,8 @@ def run(cfg: DictConfig) -> float:
             prefix = "" if name == model else f"{name}/"
             metrics |= {f"{prefix}{key}": value for key, value in evaluated.figures.items()}
         slices, samples = write_evaluation(folder, dataset, found, ks)
+        write_json(folder / "metrics.json", metrics)
         log_results(loggers, metrics, ks, samples, best)
-    write_json(folder / "metrics.json", metrics)
     title = f"{model} on {dataset.name}, protocol={dataset.protocol}"
     k = shown_k(ks, dataset.num_items)
     log.info(results_table(title, {n: e.figures for n, e in found.items()}, k))

@@ -9,9 +9,9 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
-from pytorch_lightning.loggers import Logger
+from pytorch_lightning.loggers import Logger, WandbLogger
 
-from kgrec.training.tracking import RunLogger, wandb_loggers
+from kgrec.training.tracking import RunLogger, tell, wandb_loggers
 
 BESIDE = "popularity"
 
@@ -57,9 +57,12 @@ class ControlLine(Callback):
             return
         lines = {"model": list(self.curve.values())}
         lines[BESIDE] = [self.figures[self.monitor]] * len(self.curve)
-        for logger in wandb_loggers(trainer.loggers):
+
+        def draw(logger: WandbLogger) -> None:
             chart = _lines(list(self.curve), lines, f"{self.monitor} and {BESIDE}", "epoch")
             logger.experiment.log({f"charts/{self.monitor}": chart})
+
+        tell(trainer.loggers, draw)
 
 
 def log_dataset(loggers: Sequence[Logger], facts: Mapping[str, Any]) -> None:
@@ -71,13 +74,15 @@ def log_dataset(loggers: Sequence[Logger], facts: Mapping[str, Any]) -> None:
     """
     counts = list(facts["counts"].items())
     account = [(e["step"], e["what"], e["count"]) for e in facts["account"]]
-    for logger in wandb_loggers(loggers):
-        logger.experiment.log(
-            {
-                "dataset/counts": _table(("what", "count"), counts),
-                "dataset/account": _table(("step", "what", "count"), account),
-            }
-        )
+
+    def draw(logger: WandbLogger) -> None:
+        tables = {
+            "dataset/counts": _table(("what", "count"), counts),
+            "dataset/account": _table(("step", "what", "count"), account),
+        }
+        logger.experiment.log(tables)
+
+    tell(loggers, draw)
 
 
 def log_results(
@@ -96,16 +101,19 @@ def log_results(
         samples: what :func:`kgrec.evaluation.samples.samples` returned.
         checkpoint: the best one.
     """
-    to_wandb = wandb_loggers(loggers)
     for logger in loggers:
-        if logger not in to_wandb:
+        if not isinstance(logger, WandbLogger):
             logger.log_metrics({k: v for k, v in metrics.items() if "test/" in k})
-    for logger in to_wandb:
+    for to_wandb in wandb_loggers(loggers):
+        to_wandb.experiment.summary.update(summary(metrics))
+
+    def finish(logger: WandbLogger) -> None:
         run = logger.experiment
         run.log({**topk_charts(metrics, ks), "samples": _table(*sample_rows(samples))})
-        run.summary.update(summary(metrics))
         if isinstance(logger, RunLogger) and logger.log_checkpoint:
             _log_checkpoint(run, checkpoint)
+
+    tell(loggers, finish)
 
 
 def summary(metrics: Mapping[str, float]) -> dict[str, float]:

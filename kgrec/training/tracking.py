@@ -76,7 +76,7 @@ def wandb_logger(
         run_dir: the run folder; every file lies in it.
         project: W&B project.
         group: W&B group; None: the name of the sweep's folder, for a job of a sweep.
-        tags: W&B tags.
+        tags: W&B tags, to which the names of model and protocol are added.
         log_checkpoint: whether the best checkpoint is kept as an artifact.
     """
     if not _first_process():
@@ -88,7 +88,7 @@ def wandb_logger(
         group=group or sweep,
         job_type="run" if sweep is None else "sweep",
         name=f"{folder.parent.name}/{folder.name}",
-        tags=[tag[:64] for tag in tags],  # longer ones are refused
+        tags=[tag[:64] for tag in (*tags, *_chosen())],  # longer ones are refused
         id=_kept_id(folder / "wandb"),
         resume="allow",
     )
@@ -104,6 +104,14 @@ def _sweep() -> str | None:
         return None
     hydra = HydraConfig.get()
     return Path(hydra.sweep.dir).name if hydra.mode == RunMode.MULTIRUN else None
+
+
+def _chosen() -> list[str]:
+    """Names of the model and the protocol, as on the command line."""
+    if not HydraConfig.initialized():
+        return []
+    choices = HydraConfig.get().runtime.choices
+    return [str(choices[group]) for group in ("model", "protocol")]
 
 
 def _kept_id(own: Path) -> str:
@@ -178,6 +186,18 @@ def wandb_loggers(loggers: Sequence[Logger]) -> list[WandbLogger]:
     """Those that log to W&B from this process."""
     found = [logger for logger in loggers if isinstance(logger, WandbLogger)]
     return found if _first_process() else []
+
+
+def tell(loggers: Sequence[Logger], say: Callable[[WandbLogger], None]) -> None:
+    """Tells W&B what needs its server, as tables do; what goes wrong is said, and harms no run."""
+    for logger in wandb_loggers(loggers):
+        run = logger.experiment
+        try:
+            if not (run.offline or run.disabled or answers(address := server())):
+                raise ConnectionError(f"{address} does not answer any more")
+            say(logger)
+        except Exception as error:  # of many kinds: the network's, the server's, W&B's own
+            log.warning("W&B: not everything could be logged: %s", error)
 
 
 def _first_process() -> bool:

@@ -133,6 +133,7 @@ def test_jobs_of_a_sweep_are_runs_of_one_group_with_all_that_is_promised(
     config = updates(good["config"])
     assert config["optimizer"]["lr"] == 0.01
     assert config["choices"]["model"] == "kgcn"
+    assert "hydra/launcher" not in config["choices"]
     assert config["ranking"]["ks"] == [5, 10]
     assert set(yaml.safe_load((run / "config.yaml").read_text())) <= set(config)
 
@@ -224,6 +225,24 @@ def test_a_server_that_refuses_leaves_the_run_offline(monkeypatch: pytest.Monkey
     monkeypatch.setattr(tracking, "has_key", lambda: False)
     tracking._begin()
     assert asked[2:] == ["offline"]  # W&B would ask for a key
+
+
+def test_what_goes_wrong_at_wandb_harms_no_run(monkeypatch, caplog):
+    class Run:
+        offline = disabled = False
+
+    def fail(_: object) -> None:
+        raise RuntimeError("the server is full")
+
+    logger = tracking.RunLogger(None, "folder", "project")
+    logger._experiment = Run()
+    monkeypatch.setattr(tracking, "server", lambda: "https://there")
+    monkeypatch.setattr(tracking, "answers", lambda _: True)
+    tracking.tell([logger], fail)
+    assert "not everything could be logged: the server is full" in caplog.text
+    monkeypatch.setattr(tracking, "answers", lambda _: False)
+    tracking.tell([logger], lambda _: pytest.fail("a server that is gone was waited for"))
+    assert "https://there does not answer any more" in caplog.text
 
 
 def test_validation_figures_of_the_kept_epoch_have_a_name_of_their_own():
