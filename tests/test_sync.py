@@ -30,6 +30,7 @@ def sync(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
         for part in map(Path, command[4:]):
             (part / "run-abc.wandb.synced").touch()
 
+    monkeypatch.setenv("WANDB_MODE", "offline")  # and is put back: the command sets it aside
     monkeypatch.setattr(subprocess, "run", wandb)
     monkeypatch.setattr(sync_command, "has_key", lambda: True)
     monkeypatch.setattr(sync_command, "server", lambda: "https://there")
