@@ -83,6 +83,14 @@ def parser() -> argparse.ArgumentParser:
         "--samples", type=int, default=2000, help="of the bootstrap (default: %(default)s)"
     )
     compare.add_argument("--json", metavar="FILE", help="write everything as JSON; - prints it")
+    sync = commands.add_parser(
+        "sync",
+        help="send runs that were logged offline to Weights & Biases",
+        description="Sends finished runs that were logged offline to Weights & Biases, each once.",
+        epilog="example: kgrec sync logs/runs logs/sweeps",
+    )
+    sync.add_argument("places", nargs="+", metavar="FOLDER", help="with runs in it or under it")
+    sync.add_argument("--list", action="store_true", help="say what would be sent, and stop")
     data = commands.add_parser(
         "data", help="describe, convert, generate data; look after the cache"
     )
@@ -205,6 +213,10 @@ def _run(arguments: argparse.Namespace) -> None:
             from kgrec import reproduce
 
             reproduce.run(arguments)
+        elif arguments.command == "sync":
+            from kgrec import sync_command
+
+            sync_command.run(arguments)
         else:
             from kgrec import report_commands
 

@@ -11,6 +11,7 @@ import statistics
 import sys
 import time
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,9 @@ from kgrec.training.module import (
 )
 from kgrec.training.run_folder import dataset_facts, environment
 from kgrec.training.status import at_work, update
-from kgrec.training.testing import evaluate, with_controls
+from kgrec.training.testing import Evaluated, evaluate, evaluate_controls
+from kgrec.training.tracked_results import BESIDE, ControlLine, log_dataset, log_results
+from kgrec.training.tracking import opened
 
 log = logging.getLogger(__name__)
 
@@ -135,24 +138,22 @@ def run(cfg: DictConfig) -> float:
     datamodule = make_datamodule(cfg, dataset, recommender)
     check_before_training(cfg, module, dataset)
 
-    write_account(cfg, data, dataset)
-    loggers = make_loggers(cfg)
-    try:
+    account, model = write_account(cfg, data, dataset), str(choices["model"])
+    how = datamodule, facts, ks, ranked, cfg.trainer.accelerator
+    told = resolved | {"choices": {k: v for k, v in choices.items() if "hydra" not in k}}
+    with opened(lambda: make_loggers(cfg), folder, told) as loggers:
+        log_dataset(loggers, account)
         metrics = precompute(recommender, dataset)
-        metrics |= fit(cfg, module, datamodule, loggers)
-        model = str(choices["model"])
-        best = load_recommender(checkpoint_path(cfg, "best"))
-        rows = with_controls(model, best, dataset, cfg.negatives.name)
-        found = evaluate(rows, datamodule, facts, ks, ranked, cfg.trainer.accelerator)
+        controls = evaluate_controls(model, cfg.negatives.name, *how)
+        metrics |= fit(cfg, module, datamodule, loggers, controls)
+        best = checkpoint_path(cfg, "best")
+        found = {model: evaluate(load_recommender(best), *how), **controls}
         for name, evaluated in found.items():
             prefix = "" if name == model else f"{name}/"
             metrics |= {f"{prefix}{key}": value for key, value in evaluated.figures.items()}
-        for logger in loggers:
-            logger.log_metrics({k: v for k, v in metrics.items() if "test/" in k})
-        slices = write_evaluation(folder, dataset, found, ks)
-    finally:
-        finish(loggers)
-    write_json(folder / "metrics.json", metrics)
+        slices, samples = write_evaluation(folder, dataset, found, ks)
+        write_json(folder / "metrics.json", metrics)
+        log_results(loggers, metrics, ks, samples, best)
     title = f"{model} on {dataset.name}, protocol={dataset.protocol}"
     k = shown_k(ks, dataset.num_items)
     log.info(results_table(title, {n: e.figures for n, e in found.items()}, k))
@@ -161,14 +162,16 @@ def run(cfg: DictConfig) -> float:
     return metrics[cfg.monitor]
 
 
-def write_account(cfg: DictConfig, data: PreparedData, dataset: RecDataset) -> None:
-    """Leaves in the run folder what was asked for, on which machine, and on which data."""
+def write_account(cfg: DictConfig, data: PreparedData, dataset: RecDataset) -> dict[str, Any]:
+    """Leaves in the run folder what was asked for, where, and on which data; returns the last."""
     folder, about = Path(cfg.paths.run), HydraConfig.get()
+    facts = dataset_facts(data, dataset)
     write_text(folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
     how = {"overrides": list(about.overrides.task), "choices": dict(about.runtime.choices)}
     write_json(folder / "environment.json", environment() | how)
-    write_json(folder / "dataset.json", dataset_facts(data, dataset))
+    write_json(folder / "dataset.json", facts)
     dataset.ids.save(folder / "ids")
+    return facts
 
 
 def precompute(recommender: Recommender, dataset: RecDataset) -> dict[str, float]:
@@ -242,10 +245,12 @@ def steps_per_call(cfg: DictConfig) -> int | None:
     return cfg.steps_per_call  # type: ignore[no-any-return]
 
 
-def make_trainer(cfg: DictConfig, loggers: list[Any]) -> pl.Trainer:
-    """A Lightning Trainer with the configured callbacks."""
+def make_trainer(
+    cfg: DictConfig, loggers: Sequence[Any], more: Sequence[pl.Callback] = ()
+) -> pl.Trainer:
+    """A Lightning Trainer with the configured callbacks, and more."""
     found = [instantiate(node) for node in cfg.callbacks.values() if node is not None]
-    callbacks = [callback for callback in found if callback is not None]
+    callbacks = [*more] + [callback for callback in found if callback is not None]
     trainer: pl.Trainer = instantiate(
         cfg.trainer,
         logger=loggers,
@@ -256,23 +261,24 @@ def make_trainer(cfg: DictConfig, loggers: list[Any]) -> pl.Trainer:
 
 
 def make_loggers(cfg: DictConfig) -> list[Any]:
-    """The configured loggers; W&B gets the resolved configuration."""
-    loggers = [instantiate(node) for node in cfg.logger.values() if node is not None]
-    for logger in loggers:
-        if isinstance(logger, pl.loggers.WandbLogger):
-            logger.experiment.config.update(OmegaConf.to_container(cfg, resolve=True))
-    return loggers
+    """The configured loggers."""
+    return [instantiate(node) for node in cfg.logger.values() if node is not None]
 
 
 def fit(
-    cfg: DictConfig, module: RecommenderModule, datamodule: KGDataModule, loggers: list[Any]
+    cfg: DictConfig,
+    module: RecommenderModule,
+    datamodule: KGDataModule,
+    loggers: Sequence[Any],
+    controls: Mapping[str, Evaluated],
 ) -> dict[str, float]:
     """Trains, leaving checkpoints/best.ckpt and last.ckpt, and says how long it took.
 
     A model with nothing to train leaves best.ckpt as it is.
     """
     start = time.perf_counter()
-    trainer, best = make_trainer(cfg, loggers), checkpoint_path(cfg, "best")
+    beside = [ControlLine(cfg.monitor, controls[BESIDE].figures)] if BESIDE in controls else []
+    trainer, best = make_trainer(cfg, loggers, beside), checkpoint_path(cfg, "best")
     if not module.recommender.trainable:
         trainer.strategy.connect(module)
         trainer.save_checkpoint(best, weights_only=True)
@@ -304,13 +310,3 @@ def fit(
 def checkpoint_path(cfg: DictConfig, name: str) -> Path:
     """Where the run keeps its "best" and its "last" checkpoint."""
     return Path(cfg.paths.run) / "checkpoints" / f"{name}.ckpt"
-
-
-def finish(loggers: list[Any]) -> None:
-    """Closes what is open, so that the next job of a multirun begins anew."""
-    for logger in loggers:
-        logger.finalize("success")
-        if isinstance(logger, pl.loggers.WandbLogger):
-            import wandb
-
-            wandb.finish()

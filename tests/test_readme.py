@@ -52,7 +52,7 @@ def test_every_command_composes(command):
     sorted({
         line.split("#")[0].strip()
         for page in PAGES
-        for line in re.findall(r"(?m)^(kgrec (?:data|compare|report|reproduce) [^`\n]*)", page)
+        for line in re.findall(r"(?m)^(kgrec (?:data|compare|report|reproduce|sync) [^`\n]*)", page)
     }),
 )  # fmt: skip
 def test_every_kgrec_command_is_one(command):
@@ -93,6 +93,7 @@ def test_the_model_of_ones_own_runs(
         "docs/results.md",
         "docs/protocols.md",
         "docs/performance.md",
+        "docs/dashboards.md",
     ],
 )
 def test_links_and_paths_lead_somewhere(page):

@@ -13,6 +13,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar
 from pytorch_lightning.trainer.states import TrainerFn
 
+from kgrec.data.datamodule import KGDataModule
 from kgrec.errors import ConfigError
 from kgrec.training.status import read_status, update
 
@@ -170,9 +171,14 @@ class EpochLog(Callback):
             self.seconds.append(time.perf_counter() - self._start)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Says how the epoch went."""
+        """Says how the epoch went, and logs how fast."""
         figures = trainer.callback_metrics
         seconds = self.seconds[-1] if self.seconds else time.perf_counter() - self._start
+        speed = {"speed/seconds_per_epoch": seconds}
+        data = getattr(trainer, "datamodule", None)
+        if isinstance(data, KGDataModule):
+            speed["speed/rows_per_second"] = data.train_batches.num_rows / seconds
+        module.log_dict(speed, sync_dist=True)
         log.info(
             "epoch %3d  %6.2f s  train/loss %.4f  %s %.4f",
             trainer.current_epoch + 1,

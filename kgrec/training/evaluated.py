@@ -2,7 +2,7 @@
 
 ``evaluation/<model>/rows.parquet`` has the test rows with their scores, ``users.parquet`` the
 ranking metrics of each user, both under the user's own ids; ``evaluation/slices.json`` has the
-figures by training positives.
+figures by training positives, ``evaluation/samples.json`` what the model recommends to a few users.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import torch
 
 from kgrec.data.dataset import RecDataset
 from kgrec.evaluation.full_ranking import Ranking, per_user
+from kgrec.evaluation.samples import samples
 from kgrec.evaluation.slices import slices
 from kgrec.files import write_json, write_parquet
 from kgrec.training.testing import Evaluated
@@ -56,8 +57,11 @@ def users_frame(dataset: RecDataset, ranking: Ranking, ks: Sequence[int]) -> pl.
 
 def write_evaluation(
     folder: Path, dataset: RecDataset, found: Mapping[str, Evaluated], ks: Sequence[int]
-) -> list[dict[str, Any]]:
-    """Writes everything above for each model, and returns the slices of all."""
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Writes everything above for each model; returns the slices of all, the first one's samples.
+
+    Where nothing is ranked there are no samples, and no file of them.
+    """
     told, k = [], shown_k(ks, dataset.num_items)
     for name, (_, tested) in found.items():
         own = folder / "evaluation" / name
@@ -67,4 +71,9 @@ def write_evaluation(
         records = slices(dataset, tested.scores, tested.ranking, k)
         told += [{"model": name, **record} for record in records]
     write_json(folder / "evaluation" / "slices.json", told)
-    return told
+    ranking = next(iter(found.values())).tested.ranking
+    if ranking is None:
+        return told, []
+    shown = samples(dataset, ranking)
+    write_json(folder / "evaluation" / "samples.json", shown)
+    return told, shown

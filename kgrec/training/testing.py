@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
+from pytorch_lightning.utilities.seed import isolate_rng
 
 from kgrec.data.datamodule import KGDataModule
 from kgrec.data.dataset import RecDataset
@@ -26,18 +27,6 @@ class Evaluated(NamedTuple):
     tested: Tested
 
 
-def with_controls(
-    name: str, recommender: Recommender, dataset: RecDataset, negatives: str
-) -> dict[str, Recommender]:
-    """The model, and the controls of :func:`controls` that it is not itself, ready to score."""
-    rows = {name: recommender}
-    for control_name, control in controls(dataset, negatives).items():
-        if control_name not in rows:
-            control.precompute(dataset)
-            rows[control_name] = control
-    return rows
-
-
 def controls(dataset: RecDataset, negatives: str) -> dict[str, Recommender]:
     """The models that stand beside every other one under this protocol."""
     found: dict[str, Recommender] = {"popularity": Popularity.from_dataset(dataset)}
@@ -50,32 +39,60 @@ def controls(dataset: RecDataset, negatives: str) -> dict[str, Recommender]:
 
 
 def evaluate(
-    rows: Mapping[str, Recommender],
+    recommender: Recommender,
+    datamodule: KGDataModule,
+    facts: dict[str, Any],
+    ks: Sequence[int],
+    rank_validation: bool,
+    accelerator: str,
+) -> Evaluated:
+    """Validates a model, then tests it with the F1 threshold that validation chose.
+
+    Args:
+        recommender: ready to score.
+        datamodule: the rows, and whom to rank for.
+        facts: on the data set.
+        ks: cutoffs of the ranking metrics; none: it is not ranked.
+        rank_validation: whether validation ranks too.
+        accelerator: as Lightning's Trainer names it.
+    """
+    module = RecommenderModule(
+        recommender, None, datamodule.seed, facts, ks=ks, rank_validation=rank_validation
+    )
+    figures = _figures(module, datamodule, accelerator)
+    assert module.tested is not None
+    return Evaluated(figures, module.tested)
+
+
+def evaluate_controls(
+    model: str,
+    negatives: str,
     datamodule: KGDataModule,
     facts: dict[str, Any],
     ks: Sequence[int],
     rank_validation: bool,
     accelerator: str,
 ) -> dict[str, Evaluated]:
-    """Validates each model, then tests it with the F1 threshold that validation chose.
+    """Evaluates the controls that a model is not itself, and leaves random numbers as they were.
 
     Args:
-        rows: name to model; controls whose order means nothing are not ranked.
-        datamodule: the rows, and whom to rank for.
+        model: name of the model.
+        negatives: how training negatives are drawn.
+        datamodule: as for :func:`evaluate`, like what follows.
         facts: on the data set.
-        ks: cutoffs of the ranking metrics.
+        ks: cutoffs; controls whose order means nothing are not ranked.
         rank_validation: whether validation ranks too.
         accelerator: as Lightning's Trainer names it.
     """
-    first, found = next(iter(rows)), {}
-    for name, row in rows.items():
-        cutoffs = ks if row.ranks or name == first else ()
-        module = RecommenderModule(
-            row, None, datamodule.seed, facts, ks=cutoffs, rank_validation=rank_validation
-        )
-        figures = _figures(module, datamodule, accelerator)
-        assert module.tested is not None
-        found[name] = Evaluated(figures, module.tested)
+    found, dataset = {}, datamodule.dataset
+    with isolate_rng():  # what is trained afterwards draws as if there were no controls
+        for name, control in controls(dataset, negatives).items():
+            if name != model:
+                control.precompute(dataset)
+                cutoffs = ks if control.ranks else ()
+                found[name] = evaluate(
+                    control, datamodule, facts, cutoffs, rank_validation, accelerator
+                )
     return found
 
 

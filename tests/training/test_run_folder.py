@@ -18,7 +18,8 @@ def test_what_a_run_leaves(train: Train):
     assert found == {
         "config.yaml", "dataset.json", "environment.json", "metrics.json", "train.log",
         "checkpoints/best.ckpt", "checkpoints/last.ckpt", "curves/version_0/metrics.csv",
-        "evaluation/slices.json", "evaluation/kgcn/rows.parquet", "evaluation/kgcn/users.parquet",
+        "evaluation/slices.json", "evaluation/samples.json",
+        "evaluation/kgcn/rows.parquet", "evaluation/kgcn/users.parquet",
         "evaluation/popularity/rows.parquet", "evaluation/popularity/users.parquet",
         "evaluation/popularity_balance/rows.parquet", "evaluation/all_positive/rows.parquet",
         "ids/users.parquet", "ids/items.parquet", "ids/entities.parquet", "ids/relations.parquet",
