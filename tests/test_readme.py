@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, Train
 from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from kgrec import cli, config
 from kgrec.training.module import load_recommender
@@ -40,9 +41,17 @@ def test_the_commands_that_were_promised_are_there():
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_composes(command):
-    words = shlex.split(command)[2:]
-    # Of a sweep, the first job.
-    overrides = [word.split(",")[0] for word in words if word != "-m"]
+    words = [word for word in shlex.split(command)[2:] if word != "-m"]
+    # Of a sweep, the first job; of a search, what all trials have in common.
+    parsed = OverridesParser.create().parse_overrides(words)
+    searched = [override.is_interval_sweep() for override in parsed]
+    overrides = [
+        f"{override.get_key_element()}={next(override.sweep_string_iterator())}"
+        if override.is_sweep_override()
+        else override.input_line
+        for override, interval in zip(parsed, searched, strict=True)
+        if not interval
+    ]
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         config.check(compose("train", overrides=[*overrides, "paths.run=x"]))
 
@@ -93,6 +102,7 @@ def test_the_model_of_ones_own_runs(
         "docs/results.md",
         "docs/protocols.md",
         "docs/performance.md",
+        "docs/sweeps.md",
         "docs/dashboards.md",
     ],
 )
