@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 NOT_THE_RUN = (
     "paths", "logger", "ckpt_path", "threads", "cores", "sweep", "trainer.accelerator",
     "trainer.devices", "trainer.strategy", "trainer.num_nodes", "dataset.root", "dataset.cache",
-    "dataset.data_dir",
+    "dataset.data_dir", "callbacks.progress",
 )  # fmt: skip
 # Callbacks hold copies of the above.
 NOT_OF_A_CALLBACK = ("dirpath", "folder", "resume_from")
@@ -53,6 +53,7 @@ def run_in_sweep(cfg: DictConfig, run: Callable[[DictConfig], float]) -> float:
             update(folder, device=device.name)
             cfg.trainer.devices = device.devices
             cfg.cores = device.threads
+            cfg.callbacks.progress = None  # the sweep has a bar for each job
             if cfg.ckpt_path is None and last.is_file():
                 log.info("going on from %s", last)
                 cfg.ckpt_path = str(last)

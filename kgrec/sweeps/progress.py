@@ -41,8 +41,7 @@ class Watching:
         self._bars: dict[str, TaskID] = {}
         self._progress = Progress(
             TextColumn("{task.description}"), BarColumn(bar_width=24),
-            TextColumn("{task.completed:.0f} of {task.total:.0f}"),
-            TextColumn("{task.fields[told]}"), TimeElapsedColumn(), console=self._console,
+            TextColumn("{task.fields[done]}"), TextColumn("{task.fields[told]}"), TimeElapsedColumn(), console=self._console,
             transient=True, disable=not self._console.is_terminal,
         )  # fmt: skip
         self._stop = threading.Event()
@@ -51,7 +50,7 @@ class Watching:
     def __enter__(self) -> Watching:
         self._progress.start()
         self._whole = self._progress.add_task(
-            "jobs", total=self._total, completed=self._done, told=""
+            "jobs", total=self._total, completed=self._done, done=self._of_all(), told=""
         )
         self._thread.start()
         return self
@@ -77,19 +76,23 @@ class Watching:
                 self._done += 1
                 if (bar := self._bars.pop(job.name, None)) is not None:
                     self._progress.remove_task(bar)
-                self._progress.update(self._whole, completed=self._done)
+                self._progress.update(self._whole, completed=self._done, done=self._of_all())
                 self._console.print(
                     f"{self._done:>4} of {self._total}  {line(state)}", soft_wrap=True
                 )
             elif state.state == RUNNING:
                 self._show(state)
 
+    def _of_all(self) -> str:
+        return f"{self._done} of {self._total}"
+
     def _show(self, state: State) -> None:
         status = state.status
-        best = status.get("best")
+        best, epoch, epochs = (status.get(key) for key in ("best", "epoch", "epochs"))
         figures = {
-            "completed": status.get("epoch", 0),
-            "total": status.get("epochs") or 1,
+            "completed": epoch or 0,
+            "total": epochs,
+            "done": "" if epochs is None else f"epoch {epoch or 0} of {epochs}",
             "told": "" if best is None else f"{state.monitor} {best:.4f}",
         }
         if state.job.name not in self._bars:
