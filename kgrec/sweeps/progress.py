@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -41,8 +42,9 @@ class Watching:
         self._bars: dict[str, TaskID] = {}
         self._progress = Progress(
             TextColumn("{task.description}"), BarColumn(bar_width=24),
-            TextColumn("{task.fields[done]}"), TextColumn("{task.fields[told]}"), TimeElapsedColumn(), console=self._console,
-            transient=True, disable=not self._console.is_terminal,
+            TextColumn("{task.fields[done]}"), TextColumn("{task.fields[told]}"),
+            TimeElapsedColumn(), console=self._console, transient=True,
+            disable=not self._console.is_terminal,
         )  # fmt: skip
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -89,7 +91,7 @@ class Watching:
     def _show(self, state: State) -> None:
         status = state.status
         best, epoch, epochs = (status.get(key) for key in ("best", "epoch", "epochs"))
-        figures = {
+        figures: dict[str, Any] = {
             "completed": epoch or 0,
             "total": epochs,
             "done": "" if epochs is None else f"epoch {epoch or 0} of {epochs}",
