@@ -236,6 +236,22 @@ def best(states: Sequence[State]) -> State | None:
     return max(known, key=lambda s: s.validation or 0.0, default=None)
 
 
+def rows_of(job: Job) -> tuple[str, ...]:
+    """What sets a job's rows apart, seeds left aside: figures on other rows are not compared."""
+    groups = ("dataset", "protocol", "split")
+    varied = job.varied.items()
+    return tuple(f"{k}={v}" for k, v in varied if k.partition(".")[0] in groups)
+
+
+def best_jobs(states: Sequence[State]) -> set[str]:
+    """Names of the best finished jobs, one for each data set, protocol and split."""
+    grouped: dict[tuple[str, ...], list[State]] = {}
+    for state in states:
+        grouped.setdefault(rows_of(state.job), []).append(state)
+    found = (best(group) for group in grouped.values())
+    return {state.job.name for state in found if state is not None}
+
+
 def unfinished_like(parent: Path, words: Sequence[str]) -> Path | None:
     """The latest sweep in a folder that was asked for with the same words and is not finished."""
     for path in sorted(parent.glob(f"*/{FILE}"), key=lambda p: p.stat().st_mtime, reverse=True):

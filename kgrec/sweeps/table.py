@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 from rich.table import Table
 
-from kgrec.sweeps.folder import State, SweepFolder, best
+from kgrec.sweeps.folder import Job, State, SweepFolder, best_jobs, rows_of
 from kgrec.sweeps.progress import say
 from kgrec.training.console import as_text
 
@@ -29,12 +29,12 @@ WIDTH = 180
 
 def records(sweep: SweepFolder, states: Sequence[State]) -> list[dict[str, Any]]:
     """A row a job: its parameters, ``state``, figures, ``seconds``, ``error``, ``folder``."""
-    top = best(states)
+    top = best_jobs(states)
     found = []
     for state in states:
         row: dict[str, Any] = {key: state.job.varied.get(key) for key in sweep.keys}
         row |= {"state": state.state, sweep.monitor: state.validation}
-        row["best"] = top is not None and state.job == top.job
+        row["best"] = state.job.name in top
         row |= {column: state.metrics.get(metric) for column, metric in FIGURES.items()}
         row |= {"seconds": state.seconds, "error": state.status.get("error")}
         found.append(row | {"folder": state.job.name})
@@ -80,9 +80,13 @@ def over_seeds(
             | {"state": f"{len(done)} of {len(group)}", "best": False}
             | {column: _summary(done, column) for column in (monitor, *FIGURES, "seconds")}
         )
-    means = [row[monitor][0] if row[monitor] is not None else float("-inf") for row in made]
-    if max(means) > float("-inf"):
-        made[means.index(max(means))]["best"] = True
+    top: dict[tuple[str, ...], dict[str, Any]] = {}
+    for row in made:
+        place = rows_of(Job("", (), {key: row[key] for key in keys}))
+        if row[monitor] and (place not in top or row[monitor][0] > top[place][monitor][0]):
+            top[place] = row
+    for row in top.values():
+        row["best"] = True
     return made
 
 

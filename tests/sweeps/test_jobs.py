@@ -4,9 +4,10 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from kgrec.errors import ConfigError
-from kgrec.sweeps.folder import LONGEST_NAME, Job, folder_name
+from kgrec.sweeps.folder import LONGEST_NAME, Job, State, best_jobs, folder_name
 from kgrec.sweeps.grid import jobs_of
 from kgrec.sweeps.search import job_of, search_space
+from kgrec.sweeps.table import over_seeds
 
 
 def parsed(*words: str):
@@ -79,3 +80,19 @@ def test_a_search_space_has_choices_and_intervals():
 def test_what_cannot_be_searched(words, message):
     with pytest.raises(ConfigError, match=message):
         search_space(parsed(*words))
+
+
+def test_the_best_is_of_one_data_set():
+    found = {("book", "2"): 0.7, ("book", "4"): 0.72, ("music", "2"): 0.84, ("music", "4"): 0.83}
+    states, rows = [], []
+    for (dataset, k), value in found.items():
+        job = Job.of([f"dataset={dataset}", f"model.K={k}"], ["dataset", "model.K"])
+        states.append(State(job, None, "finished", {}, {"val/auc": value}))
+        figures = {"test AUC": 0.5, "test F1": None, "test Recall@20": None, "popularity AUC": None,
+                   "epochs": 3, "seconds": 1.0}  # fmt: skip
+        rows.append({**job.varied, "state": "finished", "val/auc": value, **figures})
+    assert best_jobs(states) == {"dataset=book,model.K=4", "dataset=music,model.K=2"}
+    means = over_seeds(rows, ["dataset", "model.K"], "val/auc")
+    assert [row["best"] for row in means] == [False, True, True, False]
+    failed = State(states[0].job, None, "failed", {"best": 0.99})
+    assert best_jobs([failed]) == set()
