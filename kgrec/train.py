@@ -6,6 +6,7 @@ The only room where configuration meets code; below it there are plain arguments
 from __future__ import annotations
 
 import logging
+import math
 import os
 import statistics
 import sys
@@ -29,6 +30,7 @@ from kgrec.data.dataset import PreparedData, RecDataset
 from kgrec.errors import ConfigError
 from kgrec.files import write_json, write_text
 from kgrec.models.recommender import Recommender
+from kgrec.training import distributed
 from kgrec.training.callbacks import EpochLog
 from kgrec.training.console import dataset_tables, results_table, slices_table
 from kgrec.training.evaluated import shown_k, write_evaluation
@@ -61,6 +63,7 @@ def main() -> None:
     # A run may go on in its own folder.
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
     conf = str(config.conf_dir())
+    distributed.agree_on_start()
     try:
         hydra.main(version_base="1.3", config_path=conf, config_name="train")(_job)()
     except ReportedError:
@@ -95,7 +98,9 @@ def run(cfg: DictConfig) -> float:
     Raises:
         KgrecError: a mistake in data, configuration or checkpoint.
     """
+    first = distributed.begin(config.world_size(cfg))
     config.check(cfg)
+    config.check_start(cfg)
     folder, choices = Path(cfg.paths.run), HydraConfig.get().runtime.choices
     if (folder / "metrics.json").exists():
         raise ConfigError(f"hydra.run.dir: found a finished run in {folder}, expected a new folder")
@@ -122,11 +127,14 @@ def run(cfg: DictConfig) -> float:
     datamodule = make_datamodule(cfg, dataset, recommender)
     check_before_training(cfg, module, dataset)
 
-    write_account(cfg, data, dataset)
-    loggers = make_loggers(cfg)
+    if first:
+        write_account(cfg, data, dataset)
+    loggers = make_loggers(cfg) if first else []
     try:
         metrics = precompute(recommender, dataset)
         metrics |= fit(cfg, module, datamodule, loggers)
+        if not first:
+            return float("nan")
         model = str(choices["model"])
         best = load_recommender(checkpoint_path(cfg, "best"))
         rows = with_controls(model, best, dataset, cfg.negatives.name)
@@ -187,10 +195,12 @@ def check_before_training(cfg: DictConfig, module: RecommenderModule, dataset: R
     recommender = module.recommender
     if recommender.trainable:
         items, budget = dataset.train.items, parse_bytes(cfg.memory_budget)
+        rows = math.ceil(cfg.batch_size / config.world_size(cfg))
         if cfg.threads == "auto":
-            torch.set_num_threads(threads_for(recommender, items, cfg.batch_size))
+            devices = config.num_devices(cfg)
+            torch.set_num_threads(max(1, threads_for(recommender, items, rows) // devices))
         device = make_trainer(cfg, []).strategy.root_device
-        pieces = check_memory(recommender, items, cfg.batch_size, budget, device)
+        pieces = check_memory(recommender, items, rows, budget, device)
         if pieces > 1:
             log.info("memory_budget: a step is taken in about %d pieces", pieces)
     if cfg.ckpt_path is not None:
@@ -213,6 +223,7 @@ def make_datamodule(cfg: DictConfig, dataset: RecDataset, recommender: Recommend
         ranking=cfg.ranking.name,
         kinds=recommender.batches,
     )
+    datamodule.check_devices(config.world_size(cfg))
     missing = datamodule.train_batches.sources[0].undrawable
     if recommender.trainable and missing:
         log.info("%d training negatives cannot be drawn: their users have every item", missing)
@@ -223,7 +234,8 @@ def steps_per_call(cfg: DictConfig) -> int | None:
     """How many steps share one call of training_step; None: as the data module thinks best."""
     # These count calls, and are meant to count steps.
     counting = ("limit_train_batches", "val_check_interval", "max_steps", "overfit_batches")
-    if cfg.steps_per_call is None and any(cfg.trainer.get(key) is not None for key in counting):
+    counted = any(cfg.trainer.get(key) is not None for key in counting)
+    if cfg.steps_per_call is None and (counted or config.world_size(cfg) > 1):
         return 1
     return cfg.steps_per_call  # type: ignore[no-any-return]
 
@@ -272,6 +284,9 @@ def fit(
             f"go on with ckpt_path={last}" if last.exists() else "in the first epoch",
         )
         raise
+    distributed.close()
+    if not trainer.is_global_zero:
+        return {}
     kept = read_checkpoint(best)["epoch"] + 1
     log.info("best %s at epoch %d of %d", cfg.monitor, kept, trainer.current_epoch)
     clocks = [c for c in trainer.callbacks if isinstance(c, EpochLog)]  # type: ignore[attr-defined]

@@ -14,6 +14,7 @@ from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from pytorch_lightning.trainer.states import TrainerFn
 
 from kgrec.errors import ConfigError
+from kgrec.training.distributed import is_first
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ class BestCheckpoint(ModelCheckpoint):
                 f"ckpt_path: found no {best}, expected the best checkpoint of the run to resume"
             )
         target = here / best.name
-        if best.resolve() != target.resolve():
+        if best.resolve() != target.resolve() and is_first():
             here.mkdir(parents=True, exist_ok=True)
             temporary = target.with_suffix(".incoming")
             shutil.copyfile(best, temporary)

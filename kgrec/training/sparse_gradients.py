@@ -7,6 +7,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from kgrec.training.distributed import gather
+
 
 def ask_for_sparse_gradients(module: nn.Module) -> list[Tensor]:
     """Makes every embedding's gradient sparse, and keeps DistributedDataParallel off it.
@@ -40,21 +42,16 @@ def average_sparse_gradients(tables: list[Tensor]) -> None:
         if grad is None:  # its rank had no row; the others wait for it
             empty = table.new_empty(0, table.shape[1])
             rows = torch.empty(1, 0, dtype=torch.int64, device=table.device)
-            grad = torch.sparse_coo_tensor(rows, empty, table.shape)
+            grad = _sparse(rows, empty, table)
         grad = grad.coalesce()
-        rows = torch.cat(_gather(grad.indices()[0]))
-        values = torch.cat(_gather(grad.values())) / dist.get_world_size()
-        table.grad = torch.sparse_coo_tensor(rows[None], values, table.shape).coalesce()
+        rows = gather(grad.indices()[0])
+        values = gather(grad.values()) / dist.get_world_size()
+        if len(rows) == 0:  # a step that does not touch the table, as in one process
+            table.grad = None
+            continue
+        table.grad = _sparse(rows[None], values, table).coalesce()
 
 
-def _gather(part: Tensor) -> list[Tensor]:
-    """Tensors of different lengths from all processes, in the order of their ranks."""
-    length = torch.tensor([len(part)], device=part.device)
-    lengths = [torch.zeros_like(length) for _ in range(dist.get_world_size())]
-    dist.all_gather(lengths, length)
-    longest = max(int(n) for n in lengths)
-    padded = part.new_zeros(longest, *part.shape[1:])
-    padded[: len(part)] = part
-    found = [torch.empty_like(padded) for _ in lengths]
-    dist.all_gather(found, padded)
-    return [tensor[: int(n)] for tensor, n in zip(found, lengths, strict=True)]
+def _sparse(rows: Tensor, values: Tensor, table: Tensor) -> Tensor:
+    # Said outright, or torch would warn that it does not check.
+    return torch.sparse_coo_tensor(rows, values, table.shape, check_invariants=False)

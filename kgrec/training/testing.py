@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
 from kgrec.data.datamodule import KGDataModule
 from kgrec.data.dataset import RecDataset
@@ -84,7 +85,8 @@ def _figures(
 ) -> dict[str, float]:
     trainer = pl.Trainer(
         accelerator=accelerator,
-        devices=1,  # several would pad the rows
+        devices=1,
+        plugins=LightningEnvironment(),  # also where torchrun or SLURM started other processes
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,

@@ -1,0 +1,225 @@
+"""Two processes with their rows of every step end as one process with all of them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import pytorch_lightning as pl
+import torch
+import torch.multiprocessing as mp
+from conftest import ROOT, SMALL, Train, small
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from lightning_fabric.plugins.environments.lightning import (
+    LightningEnvironment,
+    find_free_network_port,
+)
+from omegaconf import OmegaConf
+
+from kgrec import config
+from kgrec.data.batches import Epochs, own_rows
+from kgrec.data.datamodule import KGDataModule
+from kgrec.data.dataset import RecDataset
+from kgrec.data.interactions import LabelledRows
+from kgrec.data.protocols import clean
+from kgrec.data.splits import RandomSplit
+from kgrec.data.training_rows import PointwiseRows
+from kgrec.errors import ConfigError
+from kgrec.training import distributed
+from kgrec.training.memory import RowBudget
+from kgrec.training.module import RecommenderModule
+
+MODELS = sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml"))
+QUICK = [
+    ("model=kgcn", "optimizer=lazy_adam"),
+    ("model=kgcn", "model.aggregator=avg"),  # reads no relation
+    ("model=cke", "optimizer=lazy_adam", "pieces"),
+    ("model=svd", "optimizer=lazy_adam"),  # tables alone
+]
+
+
+class Case(NamedTuple):
+    """A short training: 3 epochs of rows that leave one row to the last step."""
+
+    model: Any
+    optimizer: Any
+    dataset: RecDataset
+    batch_size: int
+    memory_budget: float
+
+
+def odd_dataset() -> RecDataset:
+    """Validation rows, and users to rank for, that two processes cannot share evenly."""
+    dataset = clean(small(), RandomSplit())
+    return replace(
+        dataset, val=dataset.val.take(slice(0, len(dataset.val) - 1 + len(dataset.val) % 2))
+    )
+
+
+def case(overrides: tuple[str, ...]) -> Case:
+    dataset = odd_dataset()
+    words = [word for word in overrides if "=" in word]
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        cfg = compose("train", [*SMALL, "protocol=clean", *words, "paths.run=x"])
+    kinds = instantiate(cfg.model, dataset).batches
+    rows = KGDataModule(dataset, 1, 1, kinds=kinds).train_batches.num_rows if kinds else 2
+    batch_size = next(n for n in range(min(50, rows), rows + 2) if rows % n == 1 or n >= rows - 1)
+    budget = 20_000.0 if "pieces" in overrides else float("inf")
+    return Case(cfg.model, cfg.optimizer, dataset, batch_size, budget)
+
+
+def fit(case: Case, strategy: Any, devices: int, folder: Path | None = None) -> dict[str, Any]:
+    """Weights and logged figures after training."""
+    pl.seed_everything(0, verbose=False)
+    recommender = instantiate(case.model, case.dataset)
+    recommender.precompute(case.dataset)
+    module = RecommenderModule(
+        recommender, instantiate(case.optimizer), 0, {}, memory_budget=case.memory_budget,
+        ks=[5, 10], rank_validation=True,
+    )  # fmt: skip
+    data = KGDataModule(case.dataset, case.batch_size, 64, kinds=recommender.batches)
+    trainer = pl.Trainer(
+        strategy=strategy, devices=devices, accelerator="cpu", max_epochs=3, logger=False,
+        plugins=LightningEnvironment(), enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, num_sanity_val_steps=0,
+    )  # fmt: skip
+    trainer.fit(module, data)
+    figures = {name: value.clone() for name, value in trainer.callback_metrics.items()}
+    return {"weights": module.state_dict(), "figures": figures, "threshold": module.threshold}
+
+
+def process(rank: int, port: int, cases: list[tuple[str, ...]], folder: str) -> None:
+    """One of two processes, as Lightning's launcher makes it."""
+    torch.set_num_threads(1)
+    os.environ |= {
+        "LOCAL_RANK": str(rank), "NODE_RANK": "0", "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1",
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+    }  # fmt: skip
+    for number, overrides in enumerate(cases):
+        os.environ["WORLD_SIZE"] = "2"  # which a trainer removes
+        found = fit(case(overrides), distributed.DDP(find_unused_parameters=True), 2)
+        torch.save(found, f"{folder}/{number}-{rank}.pt")
+    distributed.close()
+
+
+def check_parity(cases: list[tuple[str, ...]], folder: Path) -> None:
+    mp.spawn(process, args=(find_free_network_port(), cases, str(folder)), nprocs=2)
+    for number, overrides in enumerate(cases):
+        one = fit(case(overrides), "auto", 1)
+        first, second = (torch.load(folder / f"{number}-{r}.pt", weights_only=True) for r in (0, 1))
+        what = " ".join(overrides)
+        assert one["weights"], what
+        assert first["figures"].keys() == one["figures"].keys(), what
+        assert {"train/loss", "val/f1_val_threshold", "val/recall@10"} <= set(one["figures"]), what
+        for part in ("weights", "figures"):
+            for name, expected in one[part].items():
+                assert torch.equal(first[part][name], second[part][name]), (what, name)
+                torch.testing.assert_close(
+                    first[part][name], expected, rtol=1e-3, atol=1e-5,
+                    msg=lambda text, at=(what, name): f"{at}: {text}",
+                )  # fmt: skip
+        assert first["threshold"] == second["threshold"], what
+        assert abs(first["threshold"] - one["threshold"]) < 1e-4, what
+
+
+def test_two_processes_train_as_one(tmp_path: Path):
+    check_parity(QUICK, tmp_path)
+
+
+@pytest.mark.slow
+def test_two_processes_train_every_model_as_one(tmp_path: Path):
+    cases = [
+        (f"model={model}", f"optimizer={optimizer}")
+        for model in MODELS
+        for optimizer in ("adam", "lazy_adam")
+        if instantiate(case((f"model={model}",)).model, odd_dataset()).trainable
+    ]
+    assert len(cases) > 20
+    check_parity(cases, tmp_path)
+
+
+# ------------------------------------------------------------------ shares
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 7, 64])
+@pytest.mark.parametrize("world_size", [1, 2, 3, 5])
+def test_rows_are_shared_out_whole_and_evenly(n, world_size):
+    parts = [list(range(n)[own_rows(n, rank, world_size)]) for rank in range(world_size)]
+    assert sum(parts, []) == list(range(n))
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_processes_serve_one_epoch_between_them(dataset):
+    source = PointwiseRows(dataset.train)
+    size = source.num_rows // 3 - 1  # three whole steps, and a last one of few rows
+    whole = [step for [step] in Epochs([source], size, lambda: 3)]
+    parts = [
+        [step for [step] in Epochs([source], size, lambda: 3, place=lambda r=rank: (r, 8))]
+        for rank in range(8)
+    ]
+    assert {len(steps) for steps in parts} == {len(whole)}
+    assert len(whole[-1].batches[0].users) < 8
+    for number, (batches, _) in enumerate(whole):
+        steps = [steps[number] for steps in parts]
+        assert sum(step.weight for step in steps) == pytest.approx(8)
+        served = [step.batches[0] for step in steps if step.weight]
+        for column, expected in enumerate(batches[0]):
+            assert torch.equal(torch.cat([batch[column] for batch in served]), expected)
+        for step in steps:
+            if not step.weight:  # it waits with a row that the step reads anyway
+                assert len(step.batches[0].users) == 1
+                assert step.batches[0].items[0] in batches[0].items
+
+
+# ------------------------------------------------------------------ the command line
+
+DDP = ["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu"]
+
+
+def start(*words: str, cwd: Path, **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        list(words), cwd=cwd, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL, env=os.environ | environment,
+    )  # fmt: skip
+
+
+def command(*overrides: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    program = [sys.executable, str(ROOT / "train.py"), *SMALL, *DDP, *overrides]
+    process = start(*program, cwd=cwd, **environment)
+    out, err = process.communicate(timeout=300)
+    return subprocess.CompletedProcess(program, process.returncode, out, err)
+
+
+def files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def same_run(folder: Path, other: Path) -> None:
+    assert files(folder) == files(other)
+    lines, expected = ((f / "train.log").read_text().splitlines() for f in (folder, other))
+    assert len(lines) == len(expected)
+    found, wanted = (json.loads((f / "metrics.json").read_text()) for f in (folder, other))
+    for name, value in wanted.items():
+        if "seconds" not in name and "memory" not in name:
+            assert found[name] == pytest.approx(value, rel=1e-4), name
+
+
+def test_the_run_folder_is_that_of_one_device(train: Train, tmp_path: Path):
+    settings = ["batch_size=99", "monitor=val/recall@20"]
+    done = command(*settings, "hydra.run.dir=two", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
+    one = train(*settings, "trainer.accelerator=cpu", folder="one")
+    assert len(done.stdout.splitlines()) == len(one.out.splitlines())
+    same_run(tmp_path / "two", one.folder)
+    # Either goes on from the other.
+    last = f"ckpt_path={tmp_path}/two/checkpoints/last.ckpt"
+    assert train(*settings, "epochs=3", last, folder="three").code == 0
