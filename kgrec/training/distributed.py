@@ -91,9 +91,14 @@ def rank() -> int:
     return 0
 
 
+def joined() -> bool:
+    """Whether this process has met the others."""
+    return dist.is_available() and dist.is_initialized()
+
+
 def is_first() -> bool:
     """Whether no other process is there, or this is their rank 0."""
-    return not (dist.is_available() and dist.is_initialized()) or dist.get_rank() == 0
+    return not joined() or dist.get_rank() == 0
 
 
 def begin(world_size: int) -> bool:
@@ -175,7 +180,7 @@ def gather(part: Tensor, device: torch.device | None = None) -> Tensor:
         part: (n, …) rows of this process; n differs between processes.
         device: where processes exchange; None: where the part is.
     """
-    if not (dist.is_available() and dist.is_initialized()):
+    if not joined():
         return part
     home, part = part.device, part.to(device or part.device)
     length = torch.tensor([len(part)], device=part.device)
@@ -192,7 +197,7 @@ def gather(part: Tensor, device: torch.device | None = None) -> Tensor:
 
 def close() -> None:
     """Parts the processes, so that rank 0 goes on alone."""
-    if dist.is_available() and dist.is_initialized():
+    if joined():
         dist.barrier()
         dist.destroy_process_group()
 

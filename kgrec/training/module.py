@@ -22,7 +22,7 @@ from kgrec.data.draws import generator
 from kgrec.errors import CheckpointError, ConfigError
 from kgrec.evaluation.full_ranking import Ranking, overall, per_user, rank
 from kgrec.models.recommender import Recommender, rebuild
-from kgrec.training.distributed import gather
+from kgrec.training.distributed import gather, joined
 from kgrec.training.memory import RowBudget
 from kgrec.training.metrics import CTRMetrics
 from kgrec.training.sparse_gradients import ask_for_sparse_gradients, average_sparse_gradients
@@ -252,7 +252,11 @@ class RecommenderModule(pl.LightningModule):
         self._log(prefix, figures)
 
     def _log(self, prefix: str, figures: dict[str, float]) -> None:
-        values = {f"{prefix}{k}": torch.tensor(v, dtype=torch.float64) for k, v in figures.items()}
+        device = self.device if joined() else "cpu"  # NCCL exchanges nothing on the CPU
+        values = {
+            f"{prefix}{name}": torch.tensor(value, dtype=torch.float64, device=device)
+            for name, value in figures.items()
+        }
         # Alike on all processes: their maximum is that value, their mean may be rounded.
         self.log_dict(values, sync_dist=True, reduce_fx="max")
 

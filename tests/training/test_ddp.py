@@ -2,15 +2,13 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
-import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import psutil
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -22,19 +20,15 @@ from lightning_fabric.plugins.environments.lightning import (
     LightningEnvironment,
     find_free_network_port,
 )
-from omegaconf import OmegaConf
 
-from kgrec import config
 from kgrec.data.batches import Epochs, own_rows
 from kgrec.data.datamodule import KGDataModule
 from kgrec.data.dataset import RecDataset
-from kgrec.data.interactions import LabelledRows
 from kgrec.data.protocols import clean
 from kgrec.data.splits import RandomSplit
 from kgrec.data.training_rows import PointwiseRows
 from kgrec.errors import ConfigError
 from kgrec.training import distributed
-from kgrec.training.memory import RowBudget
 from kgrec.training.module import RecommenderModule
 
 MODELS = sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml"))
@@ -57,11 +51,16 @@ class Case(NamedTuple):
 
 
 def odd_dataset() -> RecDataset:
-    """Validation rows, and users to rank for, that two processes cannot share evenly."""
+    """Validation rows, and users to rank for, that two processes cannot share evenly.
+
+    Of 343 pairs, or 686 rows with their negatives, several sizes of a batch leave one row over.
+    """
     dataset = clean(small(), RandomSplit())
-    return replace(
-        dataset, val=dataset.val.take(slice(0, len(dataset.val) - 1 + len(dataset.val) % 2))
-    )
+    train = dataset.train.take(torch.arange(343))
+    odd = replace(dataset, train=train, val=dataset.val.take(slice(0, 229)))
+    assert len(odd.val) == 229
+    assert len(odd.val.users[odd.val.labels == 1].unique()) % 2
+    return odd
 
 
 def case(overrides: tuple[str, ...]) -> Case:
@@ -70,8 +69,8 @@ def case(overrides: tuple[str, ...]) -> Case:
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         cfg = compose("train", [*SMALL, "protocol=clean", *words, "paths.run=x"])
     kinds = instantiate(cfg.model, dataset).batches
-    rows = KGDataModule(dataset, 1, 1, kinds=kinds).train_batches.num_rows if kinds else 2
-    batch_size = next(n for n in range(min(50, rows), rows + 2) if rows % n == 1 or n >= rows - 1)
+    rows = KGDataModule(dataset, 1, 1, kinds=kinds).train_batches.num_rows
+    batch_size = next(n for n in range(50, rows) if rows % n == 1)
     budget = 20_000.0 if "pieces" in overrides else float("inf")
     return Case(cfg.model, cfg.optimizer, dataset, batch_size, budget)
 
@@ -153,7 +152,7 @@ def test_two_processes_train_every_model_as_one(tmp_path: Path):
 @pytest.mark.parametrize("world_size", [1, 2, 3, 5])
 def test_rows_are_shared_out_whole_and_evenly(n, world_size):
     parts = [list(range(n)[own_rows(n, rank, world_size)]) for rank in range(world_size)]
-    assert sum(parts, []) == list(range(n))
+    assert [row for part in parts for row in part] == list(range(n))
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
@@ -184,18 +183,12 @@ def test_processes_serve_one_epoch_between_them(dataset):
 DDP = ["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu"]
 
 
-def start(*words: str, cwd: Path, **environment: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        list(words), cwd=cwd, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        stdin=subprocess.DEVNULL, env=os.environ | environment,
-    )  # fmt: skip
-
-
 def command(*overrides: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     program = [sys.executable, str(ROOT / "train.py"), *SMALL, *DDP, *overrides]
-    process = start(*program, cwd=cwd, **environment)
-    out, err = process.communicate(timeout=300)
-    return subprocess.CompletedProcess(program, process.returncode, out, err)
+    return subprocess.run(
+        program, cwd=cwd, env=os.environ | environment, stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
 
 
 def files(folder: Path) -> set[str]:
@@ -220,6 +213,117 @@ def test_the_run_folder_is_that_of_one_device(train: Train, tmp_path: Path):
     one = train(*settings, "trainer.accelerator=cpu", folder="one")
     assert len(done.stdout.splitlines()) == len(one.out.splitlines())
     same_run(tmp_path / "two", one.folder)
-    # Either goes on from the other.
-    last = f"ckpt_path={tmp_path}/two/checkpoints/last.ckpt"
-    assert train(*settings, "epochs=3", last, folder="three").code == 0
+
+
+BROKEN = """
+import os
+import torch
+
+class Breaks(torch.optim.Adam):
+    def step(self, closure=None):
+        if os.environ.get("LOCAL_RANK") == os.environ["BREAKS"]:
+            raise RuntimeError("broken on purpose")
+        return super().step(closure)
+"""
+
+
+@pytest.mark.parametrize("rank", [pytest.param(0, marks=pytest.mark.slow), 1])
+def test_when_one_process_fails_all_end(rank, tmp_path: Path):
+    (tmp_path / "breaks.py").write_text(BROKEN)
+    path = f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', ROOT)}"
+    overrides = ["optimizer._target_=breaks.Breaks", "hydra.run.dir=run"]
+    done = command(*overrides, cwd=tmp_path, PYTHONPATH=path, BREAKS=str(rank))
+    assert done.returncode != 0
+    assert "broken on purpose" in done.stdout + done.stderr
+    assert not (tmp_path / "run" / "metrics.json").exists()
+    assert processes_in(tmp_path) == []
+
+
+def processes_in(folder: Path) -> list[int]:
+    """Processes that work in a folder."""
+    return [
+        process.pid
+        for process in psutil.process_iter(["cwd"])
+        if process.info["cwd"] == str(folder) and process.status() != psutil.STATUS_ZOMBIE
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("program", ["kgrec", "module", "torchrun"])
+def test_every_way_to_start(program, train: Train, tmp_path: Path):
+    scripts = Path(sys.executable).parent
+    words = {
+        "kgrec": [str(scripts / "kgrec"), "train"],
+        "module": [sys.executable, "-m", "kgrec.cli", "train"],
+        "torchrun": [str(scripts / "torchrun"), "--nproc-per-node=2", str(ROOT / "train.py")],
+    }[program]
+    done = subprocess.run(
+        [*words, *SMALL, *DDP], cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    (folder,) = (tmp_path / "logs" / "runs").glob("*/*")  # of all processes
+    same_run(folder, train("trainer.accelerator=cpu", folder="one").folder)
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_on_more_or_fewer_devices(train: Train, tmp_path: Path):
+    settings = ["batch_size=99", "trainer.accelerator=cpu"]
+    whole = train(*settings, "epochs=4", folder="whole")
+    train(*settings, folder="half")
+    last = f"ckpt_path={tmp_path}/half/checkpoints/last.ckpt"
+    more = command(*settings, "epochs=3", last, "hydra.run.dir=more", cwd=tmp_path)
+    assert more.returncode == 0, more.stdout + more.stderr
+    last = f"ckpt_path={tmp_path}/more/checkpoints/last.ckpt"
+    fewer = train(*settings, "epochs=4", last, folder="fewer")
+    for key in ("val/auc", "test/auc", "test/log_loss", "train/best_epoch"):
+        assert fewer.metrics[key] == pytest.approx(whole.metrics[key], rel=1e-4), key
+
+
+@pytest.mark.slow
+def test_a_model_without_training_needs_no_other_process(train: Train, tmp_path: Path):
+    done = command("model=popularity", "hydra.run.dir=two", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    same_run(tmp_path / "two", train("model=popularity", folder="one").folder)
+
+
+# ------------------------------------------------------------------ refusals
+
+
+def check_start(devices=2, nodes=1, accelerator="cpu", multirun=False, folder_given=False):
+    distributed.check_start(devices, nodes, accelerator, multirun, folder_given)
+
+
+def test_what_cannot_be_started_is_refused(monkeypatch: pytest.MonkeyPatch):
+    check_start()
+    with pytest.raises(ConfigError, match=r"found 2 devices in a multirun, expected 1"):
+        check_start(multirun=True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(ConfigError, match=r"trainer.devices: found 2, expected at most 1 \(GPUs"):
+        check_start(accelerator="gpu")
+    check_start(devices=1, multirun=True, accelerator="gpu")
+
+
+def test_processes_of_torchrun_are_those_that_were_asked_for(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    with pytest.raises(ConfigError, match=r"expected the 4 processes that torchrun has started"):
+        check_start(devices=1)
+    with pytest.raises(ConfigError, match=r"hydra.run.dir: found none, expected the run folder"):
+        check_start(nodes=2)
+    check_start(nodes=2, folder_given=True)
+    monkeypatch.setenv(distributed.STARTED, "2000-01-01")
+    check_start(nodes=2)
+
+
+def test_several_devices_in_a_multirun_are_refused(train: Train):
+    run = train("-m", *DDP, "seed=1,2")
+    assert run.code == 1
+    assert "trainer.devices: found 2 devices in a multirun, expected 1" in run.out + run.err
+
+
+def test_only_rank_0_speaks(monkeypatch: pytest.MonkeyPatch):
+    assert distributed.begin(2)
+    monkeypatch.setenv("SLURM_PROCID", "3")
+    assert distributed.begin(1)  # a task of its own
