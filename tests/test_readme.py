@@ -93,6 +93,7 @@ def test_the_model_of_ones_own_runs(
         "docs/results.md",
         "docs/protocols.md",
         "docs/performance.md",
+        "docs/distributed.md",
     ],
 )
 def test_links_and_paths_lead_somewhere(page):

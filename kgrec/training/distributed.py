@@ -16,7 +16,9 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 from torch import Tensor
@@ -60,6 +62,8 @@ class DDP(DDPStrategy):
             self.launcher.kill(signal.SIGKILL)
 
     def _configure_launcher(self) -> None:
+        if _slurm_tasks() == 1:  # a batch script without srun: Lightning starts the others
+            self.cluster_environment = LightningEnvironment()
         assert self.cluster_environment is not None
         self._launcher = _Launcher(self.cluster_environment, self.num_processes, self.num_nodes)
 
@@ -99,6 +103,13 @@ def joined() -> bool:
 def is_first() -> bool:
     """Whether no other process is there, or this is their rank 0."""
     return not joined() or dist.get_rank() == 0
+
+
+def _slurm_tasks() -> int:
+    """Processes that SLURM has started, unless torchrun has; 0 elsewhere."""
+    if TorchElasticEnvironment.detect() or not SLURMEnvironment.detect():
+        return 0
+    return int(os.environ["SLURM_NTASKS"])
 
 
 def begin(world_size: int) -> bool:
@@ -142,12 +153,16 @@ def check_start(
     Raises:
         ConfigError: they cannot, or have not.
     """
-    by_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
+    torchrun = TorchElasticEnvironment.detect()
+    started = int(os.environ["WORLD_SIZE"]) if torchrun else _slurm_tasks()
+    from_outside = torchrun or started > 1  # else Lightning starts them
     world_size = devices * nodes
-    if by_torchrun and int(os.environ["WORLD_SIZE"]) != world_size:
+    # SLURM's tasks of one device each may be runs that know nothing of each other.
+    if from_outside and started != world_size and (torchrun or world_size > 1):
         raise ConfigError(
-            f"trainer.devices: found {devices} on {nodes} nodes (trainer.num_nodes), expected the "
-            f"{os.environ['WORLD_SIZE']} processes that torchrun has started"
+            f"trainer.devices: found {devices} on each of {nodes} nodes (trainer.num_nodes), "
+            f"expected {started} in all, the processes that "
+            f"{'torchrun' if torchrun else 'SLURM'} has started"
         )
     if world_size == 1:
         return
@@ -156,13 +171,12 @@ def check_start(
             f"trainer.devices: found {world_size} devices in a multirun, expected 1: "
             "several train one model in a single run"
         )
-    by_slurm = not by_torchrun and SLURMEnvironment.detect()
-    if nodes > 1 and not (by_torchrun or by_slurm):
+    if nodes > 1 and not from_outside:
         raise ConfigError(
             f"trainer.num_nodes: found {nodes}, expected a start by torchrun or srun on each of "
             "them (docs/distributed.md)"
         )
-    if (by_torchrun or by_slurm) and not folder_given and STARTED not in os.environ:
+    if from_outside and not folder_given and STARTED not in os.environ:
         raise ConfigError(
             "hydra.run.dir: found none, expected the run folder that all processes share, such as "
             "hydra.run.dir=logs/runs/$SLURM_JOB_ID"

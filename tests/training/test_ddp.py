@@ -308,13 +308,28 @@ def test_what_cannot_be_started_is_refused(monkeypatch: pytest.MonkeyPatch):
 def test_processes_of_torchrun_are_those_that_were_asked_for(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
     monkeypatch.setenv("WORLD_SIZE", "4")
-    with pytest.raises(ConfigError, match=r"expected the 4 processes that torchrun has started"):
+    with pytest.raises(ConfigError, match=r"expected 4 in all, the processes that torchrun"):
         check_start(devices=1)
     with pytest.raises(ConfigError, match=r"hydra.run.dir: found none, expected the run folder"):
         check_start(nodes=2)
     check_start(nodes=2, folder_given=True)
     monkeypatch.setenv(distributed.STARTED, "2000-01-01")
     check_start(nodes=2)
+
+
+def test_tasks_of_slurm_are_those_that_were_asked_for(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("SLURM_NTASKS", "1")
+    monkeypatch.setenv("SLURM_JOB_NAME", "train")
+    check_start()  # which Lightning starts
+    with pytest.raises(ConfigError, match=r"trainer.num_nodes: found 2, expected a start by"):
+        check_start(nodes=2)
+    monkeypatch.setenv("SLURM_NTASKS", "4")
+    check_start(devices=1)  # tasks that know nothing of each other
+    with pytest.raises(ConfigError, match=r"expected 4 in all, the processes that SLURM"):
+        check_start()
+    with pytest.raises(ConfigError, match=r"hydra.run.dir: found none, expected the run folder"):
+        check_start(nodes=2)
+    check_start(nodes=2, folder_given=True)
 
 
 def test_several_devices_in_a_multirun_are_refused(train: Train):
