@@ -36,7 +36,8 @@ QUICK = [
     ("model=kgcn", "optimizer=lazy_adam"),
     ("model=kgcn", "model.aggregator=avg"),  # reads no relation
     ("model=cke", "optimizer=lazy_adam", "pieces"),
-    ("model=svd", "optimizer=lazy_adam"),  # tables alone
+    ("model=svd", "optimizer=lazy_adam"),  # tables alone, which DDP would not wrap
+    ("model=lightgcn", "optimizer=lazy_adam"),  # reads its tables whole
 ]
 
 
