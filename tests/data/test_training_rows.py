@@ -72,7 +72,7 @@ def test_the_epoch_is_read_when_the_first_batch_is_asked_for(dataset):
     epochs = Epochs([source], 32, lambda: 3)
     iterator = iter(epochs)
     epochs.epoch = lambda: 9
-    [(batch,)] = next(iterator)
+    [((batch,), _)] = next(iterator)
     assert torch.equal(batch.items, source.rows(9).items[:32])
 
 

@@ -21,6 +21,7 @@ from lightning_fabric.plugins.environments.lightning import (
     find_free_network_port,
 )
 
+from kgrec import config
 from kgrec.data.batches import Epochs, own_rows
 from kgrec.data.datamodule import KGDataModule
 from kgrec.data.dataset import RecDataset
@@ -286,6 +287,35 @@ def test_a_model_without_training_needs_no_other_process(train: Train, tmp_path:
     done = command("model=popularity", "hydra.run.dir=two", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     same_run(tmp_path / "two", train("model=popularity", folder="one").folder)
+
+
+def test_the_script_for_slurm_starts_what_composes(tmp_path: Path):
+    for name, line in {
+        "scontrol": "echo node1; echo node2",
+        "srun": 'shift; exec "$@"',  # on the second node
+        "torchrun": 'printf "%s\\n" "$@"',
+    }.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    done = subprocess.run(
+        ["bash", ROOT / "docs" / "slurm" / "ddp.sbatch", "dataset=movie", "seed=1"],
+        env=os.environ | {
+            "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "SLURM_JOB_ID": "123456",
+            "SLURM_JOB_NODELIST": "node[1-2]", "SLURM_NNODES": "2", "SLURM_NODEID": "1",
+            "SLURM_GPUS_ON_NODE": "4",
+        },
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    words = done.stdout.split()
+    at = words.index("train.py")
+    assert words[:at] == [
+        "--nnodes=2", "--node-rank=1", "--nproc-per-node=4", "--master-addr=node1",
+        "--master-port=23456",
+    ]  # fmt: skip
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        cfg = compose("train", [*words[at + 1 :], "paths.run=x"])
+    config.check(cfg)
+    assert (config.world_size(cfg), cfg.dataset.name, cfg.seed) == (8, "movie", 1)
 
 
 # ------------------------------------------------------------------ refusals
