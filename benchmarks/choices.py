@@ -34,7 +34,7 @@ from kgrec.training import memory
 def batches(dataset: Any, size: int, count: int) -> list[PointwiseBatch]:
     """The first batches of training."""
     epochs = Epochs([PointwiseRows(dataset.train)], size, lambda: 0)
-    return [batch for [(batch,)] in epochs][:count]
+    return [batch for [((batch,), _)] in epochs][:count]
 
 
 def milliseconds(model: KGCN, data: list[PointwiseBatch], rounds: int) -> float:

@@ -60,7 +60,7 @@ def steps(task: dict[str, Any]) -> dict[str, Any]:
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
     budget = None if "port" in task else RowBudget(model, parse_bytes(cfg.memory_budget))
     found: list[float] = []
-    for [(batch,)] in Epochs([PointwiseRows(dataset.train)], cfg.batch_size, lambda: 0):
+    for [((batch,), _)] in Epochs([PointwiseRows(dataset.train)], cfg.batch_size, lambda: 0):
         begin = time.perf_counter()
         optimizer.zero_grad()
         pieces = [((batch,), 1.0)] if budget is None else budget.cut((batch,))

@@ -136,7 +136,7 @@ def step(overrides: tuple[str, ...], count: int) -> dict[str, Any]:
     optimizer = module.configure_optimizers()
     seconds: list[float] = []
     while len(seconds) <= count:
-        for [(batch,)] in Epochs([PointwiseRows(dataset.train)], cfg.batch_size, lambda: 0):
+        for [((batch,), _)] in Epochs([PointwiseRows(dataset.train)], cfg.batch_size, lambda: 0):
             begin = time.perf_counter()
             optimizer.zero_grad()
             model.loss(batch).backward()

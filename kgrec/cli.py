@@ -178,6 +178,7 @@ def main() -> None:
     if sys.argv[1:2] == ["train"]:
         # Hydra reads sys.argv itself.
         sys.argv = [f"{sys.argv[0]} train", *sys.argv[2:]]
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # as in train.py
         from kgrec.train import main as train
 
         train()

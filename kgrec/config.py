@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException
+from hydra.types import RunMode
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
@@ -16,6 +18,7 @@ from kgrec.errors import ConfigError, KgrecError
 from kgrec.evaluation.full_ranking import check_ks
 from kgrec.evaluation.ranking import METRICS
 from kgrec.models.recommender import import_object
+from kgrec.training import distributed
 from kgrec.training.memory import parse_bytes
 
 TOP_LEVEL_KEYS = (
@@ -109,10 +112,8 @@ def _check_values(cfg: DictConfig) -> None:
             raise ConfigError(f"{key}: found {value!r}, expected a number")
         if value < 0 and key.startswith("optimizer"):
             raise ConfigError(f"{key}: found {value!r}, expected at least 0")
-    devices = cfg.trainer.get("devices")
-    one = devices in (1, "1") or (OmegaConf.is_list(devices) and len(devices) == 1)
-    if not one or cfg.trainer.get("num_nodes", 1) != 1:
-        raise ConfigError(f"trainer.devices: found {devices!r}, expected 1 device on one node")
+    if world_size(cfg) > 1:
+        _check_distributed(cfg)
     if cfg.trainer.get("fast_dev_run") or cfg.callbacks.get("best") is None:
         raise ConfigError(
             "trainer.fast_dev_run, callbacks.best: found settings that keep no checkpoint, "
@@ -123,6 +124,74 @@ def _check_values(cfg: DictConfig) -> None:
         raise ConfigError(
             f"trainer.check_val_every_n_epoch: found {every}, "
             f"expected at most epochs ({cfg.epochs})"
+        )
+
+
+def num_devices(cfg: DictConfig) -> int:
+    """Devices of a node.
+
+    Raises:
+        ConfigError: they are not counted or listed.
+    """
+    devices = cfg.trainer.get("devices")
+    if OmegaConf.is_list(devices) and len(devices):
+        return len(devices)
+    text = str(devices)
+    if isinstance(devices, bool) or not text.isdecimal() or int(text) < 1:
+        expected = "a number of devices, or a list such as [0,1]"
+        raise ConfigError(f"trainer.devices: found {devices!r}, expected {expected}")
+    return int(text)
+
+
+def num_nodes(cfg: DictConfig) -> int:
+    """Machines on which one model is trained.
+
+    Raises:
+        ConfigError: it is no number of machines.
+    """
+    nodes = cfg.trainer.get("num_nodes", 1)
+    if type(nodes) is not int or nodes < 1:
+        raise ConfigError(f"trainer.num_nodes: found {nodes!r}, expected an integer >= 1")
+    return nodes
+
+
+def world_size(cfg: DictConfig) -> int:
+    """Processes that train one model, each on a device of its own."""
+    return num_devices(cfg) * num_nodes(cfg)
+
+
+def check_start(cfg: DictConfig) -> None:
+    """Checks that the processes of this run have been, or can be, started.
+
+    Raises:
+        ConfigError: they have not, or cannot.
+    """
+    about = HydraConfig.get()
+    distributed.check_start(
+        num_devices(cfg),
+        num_nodes(cfg),
+        cfg.trainer.accelerator,
+        multirun=about.mode == RunMode.MULTIRUN,
+        folder_given=any(word.startswith("hydra.run.dir=") for word in about.overrides.hydra),
+    )
+
+
+def _check_distributed(cfg: DictConfig) -> None:
+    """Several devices train one model in one way alone."""
+    count = world_size(cfg)
+    strategy = cfg.trainer.get("strategy")
+    target = strategy.get("_target_") if OmegaConf.is_dict(strategy) else strategy
+    if target != "kgrec.training.distributed.DDP":
+        raise ConfigError(
+            f"trainer.devices: found {count} devices with trainer.strategy={target}, "
+            "expected 1 device, or trainer=ddp"
+        )
+    if cfg.steps_per_call not in (None, 1):
+        found = f"found {cfg.steps_per_call}"
+        raise ConfigError(f"steps_per_call: {found}, expected 1, or null, on several devices")
+    if cfg.batch_size < count:
+        raise ConfigError(
+            f"batch_size: found {cfg.batch_size}, expected at least {count}: a row a device"
         )
 
 

@@ -1,17 +1,19 @@
 """One run: data, model, training, test, and the folder that it leaves.
 
-The only room where configuration meets code; below it there are plain arguments.
+Here and in :mod:`kgrec.build` configuration meets code; below there are plain arguments.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import os
 import statistics
 import sys
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +27,22 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from kgrec import config
+from kgrec.build import (
+    check_before_training,
+    checkpoint_path,
+    cutoffs,
+    make_datamodule,
+    make_loggers,
+    make_trainer,
+    one_device,
+)
 from kgrec.data.datamodule import KGDataModule
 from kgrec.data.dataset import PreparedData, RecDataset
 from kgrec.errors import ConfigError, KgrecError
 from kgrec.files import write_json, write_text
 from kgrec.models.recommender import Recommender
 from kgrec.sweeps.job import check_alone, in_a_sweep, run_in_sweep
+from kgrec.training import distributed
 from kgrec.training.callbacks import EpochLog
 from kgrec.training.console import (
     dataset_tables,
@@ -41,15 +53,11 @@ from kgrec.training.console import (
 from kgrec.training.evaluated import shown_k, write_evaluation
 from kgrec.training.memory import (
     CORES,
-    check_memory,
-    evaluation_batch_size,
     parse_bytes,
     peak_memory_gb,
-    threads_for,
 )
 from kgrec.training.module import (
     RecommenderModule,
-    check_checkpoint,
     load_recommender,
     read_checkpoint,
 )
@@ -67,6 +75,7 @@ def main() -> None:
     # Hydra would print a stack trace for every error; with this it hands them over.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     conf = str(config.conf_dir())
+    distributed.agree_on_start()
     try:
         hydra.main(version_base="1.3", config_path=conf, config_name="train")(_job)()
     except ReportedError:
@@ -89,30 +98,39 @@ def _job(cfg: DictConfig) -> float:
     warnings.filterwarnings("ignore", message="The number of training batches")
     # A run may go on in its own folder.
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
+    first = True
     try:
         if in_a_sweep():
             leave_the_console()
             return run_in_sweep(cfg, run)
-        with at_work(Path(cfg.paths.run)):
+        first = distributed.begin(config.world_size(cfg))
+        with at_work(Path(cfg.paths.run)) if first else nullcontext():
             check_alone(cfg)
-            return run(cfg)
+            return run(cfg, first)
     except Exception as error:
         known = config.user_error(error)
         if known is None:
             log.exception("the run failed")
             raise
         log.error("error: %s", known)
-        update(Path(cfg.paths.run), error=known)
+        if first:
+            update(Path(cfg.paths.run), error=known)
         raise ReportedError(known) from error
 
 
-def run(cfg: DictConfig) -> float:
+def run(cfg: DictConfig, first: bool = True) -> float:
     """Runs one configuration and returns the validation figure by which the epoch was chosen.
+
+    Args:
+        cfg: the configuration.
+        first: whether this process is the one, of those that train the model, that speaks, writes
+            and tests; the others return nan.
 
     Raises:
         KgrecError: a mistake in data, configuration or checkpoint.
     """
     config.check(cfg)
+    config.check_start(cfg)
     folder, choices = Path(cfg.paths.run), HydraConfig.get().runtime.choices
     if (folder / "metrics.json").exists():
         raise ConfigError(f"hydra.run.dir: found a finished run in {folder}, expected a new folder")
@@ -138,14 +156,17 @@ def run(cfg: DictConfig) -> float:
     datamodule = make_datamodule(cfg, dataset, recommender)
     check_before_training(cfg, module, dataset)
 
-    account, model = write_account(cfg, data, dataset), str(choices["model"])
-    how = datamodule, facts, ks, ranked, cfg.trainer.accelerator
+    model, device = str(choices["model"]), one_device(cfg)
+    how = datamodule, facts, ks, ranked, device
     told = resolved | {"choices": {k: v for k, v in choices.items() if "hydra" not in k}}
-    with opened(lambda: make_loggers(cfg), folder, told) as loggers:
+    account = write_account(cfg, data, dataset) if first else {}
+    with opened(lambda: make_loggers(cfg) if first else [], folder, told) as loggers:
         log_dataset(loggers, account)
         metrics = precompute(recommender, dataset)
-        controls = evaluate_controls(model, cfg.negatives.name, *how)
+        controls = evaluate_controls(model, cfg.negatives.name, *how) if first else {}
         metrics |= fit(cfg, module, datamodule, loggers, controls)
+        if not first:
+            return math.nan
         best = checkpoint_path(cfg, "best")
         found = {model: evaluate(load_recommender(best), *how), **controls}
         for name, evaluated in found.items():
@@ -182,89 +203,6 @@ def precompute(recommender: Recommender, dataset: RecDataset) -> dict[str, float
     return {f"precompute/{key}": value for key, value in found.items()}
 
 
-def cutoffs(cfg: DictConfig, dataset: RecDataset) -> list[int]:
-    """Cutoffs of the ranking metrics that the catalogue is large enough for."""
-    if cfg.ranking.name == "none":
-        return []
-    ks = [int(k) for k in cfg.ranking.ks]
-    if beyond := [k for k in ks if k > dataset.num_items]:
-        what = ", ".join(map(str, beyond))
-        log.info("ranking.ks: left out %s, as there are %d items", what, dataset.num_items)
-    return [k for k in ks if k <= dataset.num_items]
-
-
-def check_before_training(cfg: DictConfig, module: RecommenderModule, dataset: RecDataset) -> None:
-    """Finds out now what would break in the middle of the run.
-
-    Raises:
-        ConfigError: the batch does not fit in memory, or there is nothing to resume.
-        CheckpointError: the checkpoint is of another model or data set.
-    """
-    recommender = module.recommender
-    if recommender.trainable:
-        items, budget = dataset.train.items, parse_bytes(cfg.memory_budget)
-        if cfg.threads == "auto":
-            cores = cfg.cores or CORES
-            torch.set_num_threads(threads_for(recommender, items, cfg.batch_size, cores))
-        device = make_trainer(cfg, []).strategy.root_device
-        pieces = check_memory(recommender, items, cfg.batch_size, budget, device)
-        if pieces > 1:
-            log.info("memory_budget: a step is taken in about %d pieces", pieces)
-    if cfg.ckpt_path is not None:
-        if not recommender.trainable:
-            raise ConfigError(f"ckpt_path: found {cfg.ckpt_path}, but there is nothing to train")
-        check_checkpoint(read_checkpoint(Path(cfg.ckpt_path)), module)
-
-
-def make_datamodule(cfg: DictConfig, dataset: RecDataset, recommender: Recommender) -> KGDataModule:
-    """Batches of the sizes that the configuration, or the memory at hand, asks for."""
-    datamodule = KGDataModule(
-        dataset,
-        batch_size=cfg.batch_size,
-        eval_batch_size=cfg.eval_batch_size
-        or evaluation_batch_size(recommender, dataset.train.items, parse_bytes(cfg.memory_budget)),
-        negatives=cfg.negatives.name,
-        ratio=cfg.negatives.ratio,
-        seed=cfg.seed,
-        steps_per_call=steps_per_call(cfg),
-        ranking=cfg.ranking.name,
-        kinds=recommender.batches,
-    )
-    missing = datamodule.train_batches.sources[0].undrawable
-    if recommender.trainable and missing:
-        log.info("%d training negatives cannot be drawn: their users have every item", missing)
-    return datamodule
-
-
-def steps_per_call(cfg: DictConfig) -> int | None:
-    """How many steps share one call of training_step; None: as the data module thinks best."""
-    # These count calls, and are meant to count steps.
-    counting = ("limit_train_batches", "val_check_interval", "max_steps", "overfit_batches")
-    if cfg.steps_per_call is None and any(cfg.trainer.get(key) is not None for key in counting):
-        return 1
-    return cfg.steps_per_call  # type: ignore[no-any-return]
-
-
-def make_trainer(
-    cfg: DictConfig, loggers: Sequence[Any], more: Sequence[pl.Callback] = ()
-) -> pl.Trainer:
-    """A Lightning Trainer with the configured callbacks, and more."""
-    found = [instantiate(node) for node in cfg.callbacks.values() if node is not None]
-    callbacks = [*more] + [callback for callback in found if callback is not None]
-    trainer: pl.Trainer = instantiate(
-        cfg.trainer,
-        logger=loggers,
-        callbacks=callbacks,
-        enable_progress_bar=any(isinstance(c, pl.callbacks.ProgressBar) for c in callbacks),
-    )
-    return trainer
-
-
-def make_loggers(cfg: DictConfig) -> list[Any]:
-    """The configured loggers."""
-    return [instantiate(node) for node in cfg.logger.values() if node is not None]
-
-
 def fit(
     cfg: DictConfig,
     module: RecommenderModule,
@@ -292,6 +230,9 @@ def fit(
             f"go on with ckpt_path={last}" if last.exists() else "in the first epoch",
         )
         raise
+    distributed.close()
+    if not trainer.is_global_zero:
+        return {}
     kept = read_checkpoint(best)["epoch"] + 1
     log.info("best %s at epoch %d of %d", cfg.monitor, kept, trainer.current_epoch)
     clocks = [c for c in trainer.callbacks if isinstance(c, EpochLog)]  # type: ignore[attr-defined]
@@ -305,8 +246,3 @@ def fit(
     if clocks and clocks[0].seconds:
         metrics["train/seconds_per_epoch"] = statistics.median(clocks[0].seconds)
     return metrics
-
-
-def checkpoint_path(cfg: DictConfig, name: str) -> Path:
-    """Where the run keeps its "best" and its "last" checkpoint."""
-    return Path(cfg.paths.run) / "checkpoints" / f"{name}.ckpt"

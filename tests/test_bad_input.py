@@ -35,7 +35,26 @@ MISTAKES = {
     "negatives key": (["+negatives.foo=1"], "negatives.foo: found an unknown key, expected one of"),
     "huge seed": (["seed=99999999999"], "seed: found 99999999999, expected an integer from 0"),
     "null seed": (["dataset.seed=null"], "dataset.seed: found None, expected an integer"),
-    "devices": (["trainer.devices=2"], "trainer.devices: found 2, expected 1 device"),
+    "devices": (["trainer.devices=2"], "expected 1 device, or trainer=ddp"),
+    "no number of devices": (["trainer.devices=auto"], "trainer.devices: found 'auto', expected a"),
+    "another strategy": (
+        ["trainer=ddp", "trainer.strategy=fsdp"],
+        "trainer.devices: found 2 devices with trainer.strategy=fsdp, expected 1 device, or",
+    ),
+    "nodes alone": (
+        ["trainer=ddp", "trainer.num_nodes=2"],
+        "trainer.num_nodes: found 2, expected a start by torchrun or srun",
+    ),
+    "nodes": (["trainer=ddp", "trainer.num_nodes=0"], "trainer.num_nodes: found 0, expected an"),
+    "steps on several devices": (
+        ["trainer=ddp", "steps_per_call=4"],
+        "steps_per_call: found 4, expected 1, or null, on several devices",
+    ),
+    "a batch of one row": (["trainer=ddp", "batch_size=1"], "batch_size: found 1, expected at le"),
+    "rows for few devices": (
+        ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=300"],
+        "trainer.devices: found 300 devices, expected at most 234",
+    ),
     "no validation": (
         ["trainer.check_val_every_n_epoch=5"], "found 5, expected at most epochs (2)"),
     "divergence": (["optimizer.lr=1e30"], "scores that are not finite, expected numbers"),

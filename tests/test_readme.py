@@ -104,6 +104,7 @@ def test_the_model_of_ones_own_runs(
         "docs/performance.md",
         "docs/sweeps.md",
         "docs/dashboards.md",
+        "docs/distributed.md",
     ],
 )
 def test_links_and_paths_lead_somewhere(page):

@@ -62,6 +62,24 @@ class TripleBatch(NamedTuple):
     corrupted_tails: Tensor
 
 
+class Step(NamedTuple):
+    """What one process does of one optimiser step.
+
+    Attributes:
+        batches: one batch of each kind, of this process's rows.
+        weight: what its loss is multiplied by, so that the mean over processes is the mean over
+            all rows of the step.
+    """
+
+    batches: tuple[Any, ...]
+    weight: float
+
+
+def own_rows(n: int, rank: int, world_size: int) -> slice:
+    """Of n rows those of one process: contiguous, in the order of ranks, as equal as can be."""
+    return slice(rank * n // world_size, (rank + 1) * n // world_size)
+
+
 class TrainingRows(Protocol):
     """All rows of an epoch, of one kind.
 
@@ -89,11 +107,15 @@ class Epochs:
     a trainer that prefetches before it has restored the epoch of a resumed run would otherwise
     replay the draw of another epoch.
 
+    Each of several processes draws the whole epoch, alike, and serves its rows of every step; so
+    all have the same number of steps, and together they take those of one process.
+
     Args:
         sources: of each kind of batch that a step eats; all have the same number of rows.
-        batch_size: rows a step; the last may be smaller.
+        batch_size: rows a step, over all processes; the last may be smaller.
         epoch: tells the number of the epoch to come.
         steps_per_call: steps served at once.
+        place: tells rank and number of the processes; read with the epoch's number.
 
     Attributes:
         num_rows: rows of an epoch.
@@ -106,11 +128,13 @@ class Epochs:
         batch_size: int,
         epoch: Callable[[], int],
         steps_per_call: int = 1,
+        place: Callable[[], tuple[int, int]] = lambda: (0, 1),
     ) -> None:
         self.sources = tuple(sources)
         self.batch_size = batch_size
         self.epoch = epoch
         self.steps_per_call = steps_per_call
+        self.place = place
         self.num_rows = self.sources[0].num_rows
         self.num_steps = math.ceil(self.num_rows / batch_size)
 
@@ -123,16 +147,31 @@ class Epochs:
     def __len__(self) -> int:
         return math.ceil(self.num_steps / self.steps_per_call)
 
-    def __iter__(self) -> Iterator[list[tuple[Any, ...]]]:
-        """Lists of ``steps_per_call`` steps; a step is one batch of each kind."""
-        epoch = self.epoch()
-        steps = zip(*(self._batches(source, epoch) for source in self.sources), strict=True)
+    def __iter__(self) -> Iterator[list[Step]]:
+        """Lists of ``steps_per_call`` steps."""
+        epoch, (rank, world_size) = self.epoch(), self.place()
+        whole = zip(*(self._batches(source, epoch) for source in self.sources), strict=True)
+        steps = (_own_part(batches, rank, world_size) for batches in whole)
         while group := list(islice(steps, self.steps_per_call)):
             yield group
 
     def _batches(self, source: TrainingRows, epoch: int) -> Iterator[Any]:
         columns = (torch.split(column, self.batch_size) for column in source.draw(epoch))
         return (source.batch(*slices) for slices in zip(*columns, strict=True))
+
+
+def _own_part(batches: tuple[Any, ...], rank: int, world_size: int) -> Step:
+    """One process's part of a step."""
+    if world_size == 1:
+        return Step(batches, 1.0)
+    n = len(batches[0][0])
+    rows = own_rows(n, rank, world_size)
+    weight = world_size * (rows.stop - rows.start) / n
+    if weight == 0:
+        # DistributedDataParallel waits for a backward pass on every process. A row of the step's
+        # own, so that a lazy optimiser touches no row that one process would not.
+        rows = slice(0, 1)
+    return Step(tuple(batch._make(column[rows] for column in batch) for batch in batches), weight)
 
 
 class RowBatches:

@@ -7,7 +7,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from kgrec.data.batches import Epochs, PointwiseBatch, RowBatches
+from kgrec.data.batches import Epochs, PointwiseBatch, RowBatches, own_rows
 from kgrec.data.candidates import Candidates, candidates, released_candidates
 from kgrec.data.dataset import RecDataset
 from kgrec.data.training_rows import training_rows
@@ -20,11 +20,11 @@ class KGDataModule(pl.LightningDataModule):
     """Serves training epochs with negatives, and the rows of validation and test.
 
     Under ``protocol=clean`` validation and test have a second loader: the same positives
-    against popularity-matched negatives.
+    against popularity-matched negatives. Of several processes each serves its own rows.
 
     Args:
         dataset: a split data set.
-        batch_size: training rows a batch.
+        batch_size: training rows a batch, over all processes.
         eval_batch_size: rows a batch when scoring.
         negatives: "resampled", anew each epoch among the items that are no training positive of
             the user, or "static".
@@ -71,10 +71,26 @@ class KGDataModule(pl.LightningDataModule):
             training_rows(kinds, dataset.train, dataset.graph, static, ratio, seed),
             batch_size,
             epoch=lambda: self.trainer.current_epoch if self.trainer else 0,
+            place=lambda: self._place,
         )
         if steps_per_call is None:
             steps_per_call = max(1, self.train_batches.num_steps // CALLS_PER_EPOCH)
         self.train_batches.steps_per_call = steps_per_call
+
+    def check_devices(self, count: int) -> None:
+        """Checks that there are rows for every device.
+
+        Raises:
+            ConfigError: there are fewer.
+        """
+        held_out = [self.dataset.val, *self.dataset.matched.values()]
+        rows = [self.train_batches.num_rows, *map(len, held_out)]
+        least = min((n for n in rows if n), default=count)
+        if least < count:
+            raise ConfigError(
+                f"trainer.devices: found {count} devices, expected at most {least}, as many as "
+                "there are rows to train on or to validate with"
+            )
 
     def train_dataloader(self) -> Epochs:
         """An epoch of training batches, drawn on the trainer's device."""
@@ -99,7 +115,12 @@ class KGDataModule(pl.LightningDataModule):
     def _held_out(self, name: str) -> list[RowBatches]:
         parts = [self.dataset.val if name == "val" else self.dataset.test]
         parts += [self.dataset.matched[name]] if name in self.dataset.matched else []
-        return [RowBatches(rows.to(self._device), self.eval_batch_size) for rows in parts]
+        own = [rows.take(own_rows(len(rows), *self._place)) for rows in parts]
+        return [RowBatches(rows.to(self._device), self.eval_batch_size) for rows in own]
+
+    @property
+    def _place(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     @property
     def _device(self) -> torch.device:

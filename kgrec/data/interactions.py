@@ -113,8 +113,8 @@ class LabelledRows:
         labels[: len(positives[0])] = 1
         return cls(users, torch.cat([positives[1], negatives[1]]), labels)
 
-    def take(self, index: Tensor) -> LabelledRows:
-        """The rows at ``index`` (positions, or a mask)."""
+    def take(self, index: Tensor | slice) -> LabelledRows:
+        """The rows at ``index`` (positions, a mask, or a slice)."""
         return LabelledRows(self.users[index], self.items[index], self.labels[index])
 
     def to(self, device: torch.device | str) -> LabelledRows:

@@ -15,6 +15,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 
 from kgrec.data.datamodule import KGDataModule
 from kgrec.errors import ConfigError
+from kgrec.training.distributed import is_first
 from kgrec.training.status import read_status, update
 
 log = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ class BestCheckpoint(ModelCheckpoint):
                 f"ckpt_path: found no {best}, expected the best checkpoint of the run to resume"
             )
         target = here / best.name
-        if best.resolve() != target.resolve():
+        if best.resolve() != target.resolve() and is_first():
             here.mkdir(parents=True, exist_ok=True)
             temporary = target.with_suffix(".incoming")
             shutil.copyfile(best, temporary)

@@ -58,9 +58,11 @@ class CTRMetrics(Metric):
         return figures
 
     def all_scores(self) -> Tensor:
-        """(n,) what was taken in."""
-        return dim_zero_cat(self.scores)
+        """(n,) what was taken in, on all processes."""
+        with self.sync_context():
+            return dim_zero_cat(self.scores)
 
     def f1_at(self, threshold: float) -> float:
         """F1 of what was taken in, at a threshold chosen elsewhere."""
-        return f1(dim_zero_cat(self.scores), dim_zero_cat(self.labels), threshold)
+        with self.sync_context():
+            return f1(dim_zero_cat(self.scores), dim_zero_cat(self.labels), threshold)

@@ -16,12 +16,13 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-from kgrec.data.batches import PointwiseBatch
+from kgrec.data.batches import PointwiseBatch, Step, own_rows
 from kgrec.data.datamodule import KGDataModule
 from kgrec.data.draws import generator
 from kgrec.errors import CheckpointError, ConfigError
 from kgrec.evaluation.full_ranking import Ranking, overall, per_user, rank
 from kgrec.models.recommender import Recommender, rebuild
+from kgrec.training.distributed import gather, joined
 from kgrec.training.memory import RowBudget
 from kgrec.training.metrics import CTRMetrics
 from kgrec.training.sparse_gradients import ask_for_sparse_gradients, average_sparse_gradients
@@ -119,7 +120,7 @@ class RecommenderModule(pl.LightningModule):
         self.recommender.resample(generator(self.seed, "neighbors", self.current_epoch))
         self._loss_sum, self._num_steps = torch.zeros((), device=self.device), 0
 
-    def training_step(self, steps: list[tuple[Any, ...]], batch_idx: int) -> None:
+    def training_step(self, steps: list[Step], batch_idx: int) -> None:
         """Optimiser steps, each on one batch of each kind that the model's loss eats.
 
         Several of them share Lightning's cost of a call. On several devices there must be one, or
@@ -128,23 +129,23 @@ class RecommenderModule(pl.LightningModule):
         assert self._loss_sum is not None
         if len(steps) > 1 and self.trainer.world_size > 1:
             raise ConfigError(f"steps_per_call: found {len(steps)}, expected 1 on several devices")
-        for batches in steps:
-            self._loss_sum += self._step(batches)
+        for step in steps:
+            self._loss_sum += self._step(step)
         # Once an epoch: logging every step would cost more than the step.
         if self.trainer.is_last_batch:
             loss = self._loss_sum / self._num_steps
-            self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=1)
+            self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=1, sync_dist=True)
 
-    def _step(self, batches: tuple[Any, ...]) -> Tensor:
-        """One step; returns its loss."""
+    def _step(self, step: Step) -> Tensor:
+        """One step; returns its loss, of which the mean over processes is that of all rows."""
         optimizer = cast(LightningOptimizer, self.optimizers())
         optimizer.zero_grad()
-        pieces = self._budget.cut(batches)
+        pieces = self._budget.cut(step.batches)
         total = torch.zeros((), device=self.device)
         for number, (piece, share) in enumerate(pieces):
             loss = self.recommender.loss(*piece)
-            if share < 1:
-                loss = loss * share
+            if share * step.weight != 1:
+                loss = loss * (share * step.weight)
             with self._no_sync(number + 1 < len(pieces)):
                 self.manual_backward(loss)
             total = loss.detach() if len(pieces) == 1 else total + loss.detach()
@@ -218,11 +219,18 @@ class RecommenderModule(pl.LightningModule):
         if len(found.users) == 0:
             log.info("ranking: found no user to rank for (%s)", data.ranking)
             return None
+        own = own_rows(len(found.users), self.global_rank, self.trainer.world_size)
         ranking = rank(
             lambda users: self.recommender.score_all(users, self._encoded),
-            found,
+            found._replace(users=found.users[own]),
             max(self._ks),
             self.device,
+        )
+        ranking = ranking._replace(
+            users=found.users,
+            items=gather(ranking.items, self.device),
+            hits=gather(ranking.hits, self.device),
+            relevant=gather(ranking.relevant, self.device),
         )
         figures = {k: float(v.mean()) for k, v in per_user(ranking, self._ks).items()}
         figures |= overall(ranking, data.dataset.train.item_degrees(), self._ks)
@@ -244,8 +252,13 @@ class RecommenderModule(pl.LightningModule):
         self._log(prefix, figures)
 
     def _log(self, prefix: str, figures: dict[str, float]) -> None:
-        values = {f"{prefix}{k}": torch.tensor(v, dtype=torch.float64) for k, v in figures.items()}
-        self.log_dict(values)
+        device = self.device if joined() else "cpu"  # NCCL exchanges nothing on the CPU
+        values = {
+            f"{prefix}{name}": torch.tensor(value, dtype=torch.float64, device=device)
+            for name, value in figures.items()
+        }
+        # Alike on all processes: their maximum is that value, their mean may be rounded.
+        self.log_dict(values, sync_dist=True, reduce_fx="max")
 
     # -------------------------------------------------------------- checkpoints
 

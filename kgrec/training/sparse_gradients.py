@@ -7,12 +7,13 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from kgrec.training.distributed import gather, joined
+
 
 def ask_for_sparse_gradients(module: nn.Module) -> list[Tensor]:
     """Makes every embedding's gradient sparse, and keeps DistributedDataParallel off it.
 
-    NCCL cannot reduce sparse tensors, so :func:`average_sparse_gradients` does. Replicas begin
-    alike because they are drawn from one seed.
+    NCCL cannot reduce sparse tensors, so :func:`average_sparse_gradients` does.
 
     Args:
         module: what DistributedDataParallel would wrap.
@@ -32,29 +33,40 @@ def ask_for_sparse_gradients(module: nn.Module) -> list[Tensor]:
 
 
 def average_sparse_gradients(tables: list[Tensor]) -> None:
-    """Averages the gradients of tables over all processes, if there are several."""
-    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+    """Averages the gradients of tables over all processes, if there are several.
+
+    A table that the model also reads whole has a dense gradient.
+    """
+    if not (tables and joined() and dist.get_world_size() > 1):
         return
-    for table in tables:
-        grad = table.grad
-        if grad is None:  # its rank had no row; the others wait for it
-            empty = table.new_empty(0, table.shape[1])
-            rows = torch.empty(1, 0, dtype=torch.int64, device=table.device)
-            grad = torch.sparse_coo_tensor(rows, empty, table.shape)
-        grad = grad.coalesce()
-        rows = torch.cat(_gather(grad.indices()[0]))
-        values = torch.cat(_gather(grad.values())) / dist.get_world_size()
-        table.grad = torch.sparse_coo_tensor(rows[None], values, table.shape).coalesce()
+    # Of each table the processes do alike: 0 no process has a gradient, 1 sparse, 2 dense.
+    kinds = [0 if t.grad is None else 1 if t.grad.is_sparse else 2 for t in tables]
+    agreed = torch.tensor(kinds, device=tables[0].device)
+    dist.all_reduce(agreed, dist.ReduceOp.MAX)
+    for table, kind in zip(tables, agreed.tolist(), strict=True):
+        if kind == 1:
+            table.grad = _average_rows(table)
+        elif kind == 2:
+            table.grad = _average_whole(table)
 
 
-def _gather(part: Tensor) -> list[Tensor]:
-    """Tensors of different lengths from all processes, in the order of their ranks."""
-    length = torch.tensor([len(part)], device=part.device)
-    lengths = [torch.zeros_like(length) for _ in range(dist.get_world_size())]
-    dist.all_gather(lengths, length)
-    longest = max(int(n) for n in lengths)
-    padded = part.new_zeros(longest, *part.shape[1:])
-    padded[: len(part)] = part
-    found = [torch.empty_like(padded) for _ in lengths]
-    dist.all_gather(found, padded)
-    return [tensor[: int(n)] for tensor, n in zip(found, lengths, strict=True)]
+def _average_rows(table: Tensor) -> Tensor:
+    grad = table.grad
+    if grad is None:  # its process had no row
+        rows = torch.empty(1, 0, dtype=torch.int64, device=table.device)
+        grad = _sparse(rows, table.new_empty(0, table.shape[1]), table)
+    grad = grad.coalesce()
+    rows, values = gather(grad.indices()[0]), gather(grad.values())
+    return _sparse(rows[None], values / dist.get_world_size(), table).coalesce()
+
+
+def _average_whole(table: Tensor) -> Tensor:
+    grad = torch.zeros_like(table) if table.grad is None else table.grad
+    grad = grad.to_dense().contiguous()
+    dist.all_reduce(grad)
+    return grad / dist.get_world_size()
+
+
+def _sparse(rows: Tensor, values: Tensor, table: Tensor) -> Tensor:
+    # Said outright, or torch would warn that it does not check.
+    return torch.sparse_coo_tensor(rows, values, table.shape, check_invariants=False)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from pytorch_lightning.utilities.seed import isolate_rng
 
 from kgrec.data.datamodule import KGDataModule
@@ -44,7 +45,7 @@ def evaluate(
     facts: dict[str, Any],
     ks: Sequence[int],
     rank_validation: bool,
-    accelerator: str,
+    device: Mapping[str, Any],
 ) -> Evaluated:
     """Validates a model, then tests it with the F1 threshold that validation chose.
 
@@ -54,12 +55,12 @@ def evaluate(
         facts: on the data set.
         ks: cutoffs of the ranking metrics; none: it is not ranked.
         rank_validation: whether validation ranks too.
-        accelerator: as Lightning's Trainer names it.
+        device: ``accelerator`` and ``devices``, one of them, as Lightning's Trainer takes them.
     """
     module = RecommenderModule(
         recommender, None, datamodule.seed, facts, ks=ks, rank_validation=rank_validation
     )
-    figures = _figures(module, datamodule, accelerator)
+    figures = _figures(module, datamodule, device)
     assert module.tested is not None
     return Evaluated(figures, module.tested)
 
@@ -71,7 +72,7 @@ def evaluate_controls(
     facts: dict[str, Any],
     ks: Sequence[int],
     rank_validation: bool,
-    accelerator: str,
+    device: Mapping[str, Any],
 ) -> dict[str, Evaluated]:
     """Evaluates the controls that a model is not itself, and leaves random numbers as they were.
 
@@ -82,7 +83,7 @@ def evaluate_controls(
         facts: on the data set.
         ks: cutoffs; controls whose order means nothing are not ranked.
         rank_validation: whether validation ranks too.
-        accelerator: as Lightning's Trainer names it.
+        device: ``accelerator`` and ``devices``, one of them, as Lightning's Trainer takes them.
     """
     found, dataset = {}, datamodule.dataset
     with isolate_rng():  # what is trained afterwards draws as if there were no controls
@@ -90,18 +91,16 @@ def evaluate_controls(
             if name != model:
                 control.precompute(dataset)
                 cutoffs = ks if control.ranks else ()
-                found[name] = evaluate(
-                    control, datamodule, facts, cutoffs, rank_validation, accelerator
-                )
+                found[name] = evaluate(control, datamodule, facts, cutoffs, rank_validation, device)
     return found
 
 
 def _figures(
-    module: RecommenderModule, datamodule: KGDataModule, accelerator: str
+    module: RecommenderModule, datamodule: KGDataModule, device: Mapping[str, Any]
 ) -> dict[str, float]:
     trainer = pl.Trainer(
-        accelerator=accelerator,
-        devices=1,  # several would pad the rows
+        **device,
+        plugins=LightningEnvironment(),  # also where torchrun or SLURM started other processes
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,

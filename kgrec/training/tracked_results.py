@@ -49,7 +49,7 @@ class ControlLine(Callback):
         """Logs the flat line."""
         figures = self.figures.items()
         flat = {f"{BESIDE}/{k}": torch.tensor(v, dtype=torch.float64) for k, v in figures}
-        module.log_dict(flat, sync_dist=True)
+        module.log_dict(flat, rank_zero_only=True)  # other processes do not know it
 
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Draws both."""

@@ -100,7 +100,7 @@ def test_a_user_who_rated_nearly_everything(protocol):
     undrawn = [e.count for e in dataset.account.entries if "could not be drawn" in e.what]
     assert sum(undrawn) > 0
     epochs = Epochs([PointwiseRows(dataset.train)], 8, lambda: 0)
-    assert sum(len(batch.users) for [(batch,)] in epochs) == epochs.num_rows
+    assert sum(len(batch.users) for [((batch,), _)] in epochs) == epochs.num_rows
 
 
 def test_too_few_rows_are_an_error():

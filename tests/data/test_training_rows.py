@@ -35,7 +35,7 @@ def disliked(rows: LabelledRows) -> list[tuple[int, int]]:
 
 def test_length_and_rows(dataset):
     epochs = Epochs([pointwise(dataset, ratio=2)], 32, lambda: 3)
-    batches = [batch for [(batch,)] in epochs]
+    batches = [batch for [((batch,), _)] in epochs]
     assert len(batches) == len(epochs)
     assert sum(len(b.users) for b in batches) == epochs.num_rows == 3 * len(dataset.train)
     assert sum(int(b.labels.sum()) for b in batches) == len(dataset.train)
@@ -72,7 +72,7 @@ def test_the_epoch_is_read_when_the_first_batch_is_asked_for(dataset):
     epochs = Epochs([source], 32, lambda: 3)
     iterator = iter(epochs)
     epochs.epoch = lambda: 9
-    [(batch,)] = next(iterator)
+    [((batch,), _)] = next(iterator)
     assert torch.equal(batch.items, source.rows(9).items[:32])
 
 
@@ -136,7 +136,8 @@ def test_a_step_eats_one_batch_of_each_kind(dataset):
     epochs = Epochs(sources, 32, lambda: 0, steps_per_call=3)
     steps = [step for call in epochs for step in call]
     assert len(steps) == epochs.num_steps
-    for first, second in steps:
+    for (first, second), weight in steps:
+        assert weight == 1
         assert (type(first), type(second)) == kinds
         assert len(first.users) == len(second.heads) <= 32
 

@@ -29,7 +29,7 @@ def trained(dataset, aggregator: str, epochs: int = 25) -> KGCN:
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2, weight_decay=1e-5)
     for epoch in range(epochs):
         batches.epoch = lambda epoch=epoch: epoch
-        for [(batch,)] in batches:
+        for [((batch,), _)] in batches:
             optimizer.zero_grad()
             model.loss(batch).backward()
             optimizer.step()

@@ -1,0 +1,227 @@
+"""One model on several devices: how its processes are started, agree and end (docs/distributed.md).
+
+Each process has the whole model and its rows of every step. Lightning starts the processes of one
+machine; torchrun or SLURM those of several.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import warnings
+from datetime import datetime
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from pytorch_lightning.strategies import DDPStrategy
+from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
+from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
+from torch.nn.parallel import DistributedDataParallel
+
+from kgrec.errors import ConfigError
+
+# The name of a run folder that is made of a time, where several processes must agree on it.
+STARTED = "KGREC_STARTED"
+
+
+class DDP(DDPStrategy):
+    """DistributedDataParallel for the parameters that it can average; the rest begins as on rank 0.
+
+    Tables with sparse gradients are averaged elsewhere, and buffers are alike by themselves:
+    neither is sent around in every step. A model that consists of such tables is not wrapped.
+    """
+
+    def configure_ddp(self) -> None:
+        """Makes all processes begin alike, and wraps the module."""
+        module = self.lightning_module
+        assert module is not None
+        _check_alike(self.root_device)
+        buffers = dict(module.named_buffers())
+        hidden = sorted({*getattr(module, "_ddp_params_and_buffers_to_ignore", ()), *buffers})
+        ignore = DistributedDataParallel._set_params_and_buffers_to_ignore_for_model
+        ignore(module, hidden)  # type: ignore[no-untyped-call]
+        parameters = dict(module.named_parameters())
+        for name in hidden:
+            tensor = parameters[name].data if name in parameters else buffers[name]
+            if tensor.numel():
+                dist.broadcast(tensor, src=0)
+        if any(p.requires_grad for name, p in parameters.items() if name not in hidden):
+            super().configure_ddp()
+
+    def on_exception(self, exception: BaseException) -> None:
+        """Ends the processes that this one has started: they may wait for it in a collective."""
+        super().on_exception(exception)
+        if isinstance(self.launcher, _SubprocessScriptLauncher):
+            self.launcher.kill(signal.SIGKILL)
+
+    def _configure_launcher(self) -> None:
+        if _slurm_tasks() == 1:  # a batch script without srun: Lightning starts the others
+            self.cluster_environment = LightningEnvironment()
+        assert self.cluster_environment is not None
+        self._launcher = _Launcher(self.cluster_environment, self.num_processes, self.num_nodes)
+
+
+class _Launcher(_SubprocessScriptLauncher):
+    """Starts the other processes of this machine as this one was started."""
+
+    def launch(self, function: Any, *args: Any, **kwargs: Any) -> Any:
+        # Otherwise Lightning would choose anew.
+        os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))
+        return super().launch(function, *args, **kwargs)
+
+    def _call_children_scripts(self) -> None:
+        words = sys.argv
+        program, _, command = words[0].rpartition(" ")
+        if command == "train":  # kgrec train, which is one word to Hydra
+            sys.argv = [program, command, *words[1:]]
+        try:
+            super()._call_children_scripts()
+        finally:
+            sys.argv = words
+
+
+def rank() -> int:
+    """Number of this process among those that train one model; 0 is the one that writes."""
+    for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"):
+        if name in os.environ:
+            return int(os.environ[name])
+    return 0
+
+
+def joined() -> bool:
+    """Whether this process has met the others."""
+    return dist.is_available() and dist.is_initialized()
+
+
+def is_first() -> bool:
+    """Whether no other process is there, or this is their rank 0."""
+    return not joined() or dist.get_rank() == 0
+
+
+def _slurm_tasks() -> int:
+    """Processes that SLURM has started, unless torchrun has; 0 elsewhere."""
+    if TorchElasticEnvironment.detect() or not SLURMEnvironment.detect():
+        return 0
+    return int(os.environ["SLURM_NTASKS"])
+
+
+def begin(world_size: int) -> bool:
+    """Tells whether this process is to speak and write; of the others only errors are heard.
+
+    Args:
+        world_size: processes that train one model.
+    """
+    if world_size == 1 or rank() == 0:
+        return True
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        if isinstance(handler, logging.FileHandler):
+            root.removeHandler(handler)
+    logging.disable(logging.WARNING)
+    warnings.filterwarnings("ignore")
+    return False
+
+
+def agree_on_start() -> None:
+    """Makes the processes of torchrun take one name for their run folder, that of rank 0."""
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        store, number, _ = next(rendezvous("env://"))
+        if number == 0:
+            store.set(STARTED, f"{datetime.now():%Y-%m-%d_%H-%M-%S-%f}")
+        os.environ[STARTED] = store.get(STARTED).decode()
+
+
+def check_start(
+    devices: int, nodes: int, accelerator: str, multirun: bool, folder_given: bool
+) -> None:
+    """Checks that as many processes as are asked for can be, or have been, started.
+
+    Args:
+        devices: of a node.
+        nodes: machines.
+        accelerator: as Lightning's Trainer names it.
+        multirun: whether this is one of several jobs.
+        folder_given: whether the command line names the run folder.
+
+    Raises:
+        ConfigError: they cannot, or have not.
+    """
+    torchrun = TorchElasticEnvironment.detect()
+    started = int(os.environ["WORLD_SIZE"]) if torchrun else _slurm_tasks()
+    from_outside = torchrun or started > 1  # else Lightning starts them
+    world_size = devices * nodes
+    # SLURM's tasks of one device each may be runs that know nothing of each other.
+    if from_outside and started != world_size and (torchrun or world_size > 1):
+        raise ConfigError(
+            f"trainer.devices: found {devices} on each of {nodes} nodes (trainer.num_nodes), "
+            f"expected {started} in all, the processes that "
+            f"{'torchrun' if torchrun else 'SLURM'} has started"
+        )
+    if world_size == 1:
+        return
+    if multirun:
+        raise ConfigError(
+            f"trainer.devices: found {world_size} devices in a multirun, expected 1: "
+            "several train one model in a single run"
+        )
+    if nodes > 1 and not from_outside:
+        raise ConfigError(
+            f"trainer.num_nodes: found {nodes}, expected a start by torchrun or srun on each of "
+            "them (docs/distributed.md)"
+        )
+    if from_outside and not folder_given and STARTED not in os.environ:
+        raise ConfigError(
+            "hydra.run.dir: found none, expected the run folder that all processes share, such as "
+            "hydra.run.dir=logs/runs/$SLURM_JOB_ID"
+        )
+    if accelerator in ("auto", "cuda", "gpu") and torch.cuda.is_available():
+        there = torch.cuda.device_count()
+        if devices > there:
+            raise ConfigError(f"trainer.devices: found {devices}, expected at most {there} (GPUs)")
+
+
+def gather(part: Tensor, device: torch.device | None = None) -> Tensor:
+    """The rows of all processes, in the order of ranks; of a lone process its own.
+
+    Args:
+        part: (n, …) rows of this process; n differs between processes.
+        device: where processes exchange; None: where the part is.
+    """
+    if not joined():
+        return part
+    home, part = part.device, part.to(device or part.device)
+    length = torch.tensor([len(part)], device=part.device)
+    lengths = [torch.zeros_like(length) for _ in range(dist.get_world_size())]
+    dist.all_gather(lengths, length)
+    longest = max(int(n) for n in lengths)
+    padded = part.new_zeros(longest, *part.shape[1:])
+    padded[: len(part)] = part
+    found = [torch.empty_like(padded) for _ in lengths]
+    dist.all_gather(found, padded)
+    rows = [tensor[: int(n)] for tensor, n in zip(found, lengths, strict=True)]
+    return torch.cat(rows).to(home)
+
+
+def close() -> None:
+    """Parts the processes, so that rank 0 goes on alone."""
+    if joined():
+        dist.barrier()
+        dist.destroy_process_group()
+
+
+def _check_alike(device: torch.device) -> None:
+    """Every process draws the whole epoch for itself, and GPUs of two models draw two epochs."""
+    if device.type != "cuda":
+        return
+    names: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(names, torch.cuda.get_device_name(device))
+    if len(set(names)) > 1:
+        found = " and ".join(sorted(set(names)))
+        raise ConfigError(f"trainer.devices: found {found}, expected GPUs of one model")

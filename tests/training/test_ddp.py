@@ -1,0 +1,375 @@
+"""Two processes with their rows of every step end as one process with all of them."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+import pytest
+import pytorch_lightning as pl
+import torch
+import torch.multiprocessing as mp
+from conftest import ROOT, SMALL, Train, small
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from lightning_fabric.plugins.environments.lightning import (
+    LightningEnvironment,
+    find_free_network_port,
+)
+
+from kgrec import config
+from kgrec.data.batches import Epochs, own_rows
+from kgrec.data.datamodule import KGDataModule
+from kgrec.data.dataset import RecDataset
+from kgrec.data.protocols import clean
+from kgrec.data.splits import RandomSplit
+from kgrec.data.training_rows import PointwiseRows
+from kgrec.errors import ConfigError
+from kgrec.training import distributed
+from kgrec.training.module import RecommenderModule
+
+MODELS = sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml"))
+QUICK = [
+    ("model=kgcn", "optimizer=lazy_adam"),
+    ("model=kgcn", "model.aggregator=avg"),  # reads no relation
+    ("model=cke", "optimizer=lazy_adam", "pieces"),
+    ("model=svd", "optimizer=lazy_adam"),  # tables alone, which DDP would not wrap
+    ("model=lightgcn", "optimizer=lazy_adam"),  # reads its tables whole
+]
+
+
+class Case(NamedTuple):
+    """A short training: 3 epochs of rows that leave one row to the last step."""
+
+    model: Any
+    optimizer: Any
+    dataset: RecDataset
+    batch_size: int
+    memory_budget: float
+
+
+def odd_dataset() -> RecDataset:
+    """Validation rows, and users to rank for, that two processes cannot share evenly.
+
+    Of 343 pairs, or 686 rows with their negatives, several sizes of a batch leave one row over.
+    """
+    dataset = clean(small(), RandomSplit())
+    train = dataset.train.take(torch.arange(343))
+    odd = replace(dataset, train=train, val=dataset.val.take(slice(0, 229)))
+    assert len(odd.val) == 229
+    assert len(odd.val.users[odd.val.labels == 1].unique()) % 2
+    return odd
+
+
+def case(overrides: tuple[str, ...]) -> Case:
+    dataset = odd_dataset()
+    words = [word for word in overrides if "=" in word]
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        cfg = compose("train", [*SMALL, "protocol=clean", *words, "paths.run=x"])
+    kinds = instantiate(cfg.model, dataset).batches
+    rows = KGDataModule(dataset, 1, 1, kinds=kinds).train_batches.num_rows
+    batch_size = next(n for n in range(50, rows) if rows % n == 1)
+    budget = 20_000.0 if "pieces" in overrides else float("inf")
+    return Case(cfg.model, cfg.optimizer, dataset, batch_size, budget)
+
+
+def fit(case: Case, strategy: Any, devices: int, folder: Path | None = None) -> dict[str, Any]:
+    """Weights and logged figures after training."""
+    pl.seed_everything(0, verbose=False)
+    recommender = instantiate(case.model, case.dataset)
+    recommender.precompute(case.dataset)
+    module = RecommenderModule(
+        recommender, instantiate(case.optimizer), 0, {}, memory_budget=case.memory_budget,
+        ks=[5, 10], rank_validation=True,
+    )  # fmt: skip
+    data = KGDataModule(case.dataset, case.batch_size, 64, kinds=recommender.batches)
+    trainer = pl.Trainer(
+        strategy=strategy, devices=devices, accelerator="cpu", max_epochs=3, logger=False,
+        plugins=LightningEnvironment(), enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, num_sanity_val_steps=0,
+    )  # fmt: skip
+    trainer.fit(module, data)
+    figures = {name: value.clone() for name, value in trainer.callback_metrics.items()}
+    return {"weights": module.state_dict(), "figures": figures, "threshold": module.threshold}
+
+
+def process(rank: int, port: int, cases: list[tuple[str, ...]], folder: str) -> None:
+    """One of two processes, as Lightning's launcher makes it."""
+    torch.set_num_threads(1)
+    os.environ |= {
+        "LOCAL_RANK": str(rank), "NODE_RANK": "0", "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1",
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+    }  # fmt: skip
+    for number, overrides in enumerate(cases):
+        os.environ["WORLD_SIZE"] = "2"  # which a trainer removes
+        found = fit(case(overrides), distributed.DDP(find_unused_parameters=True), 2)
+        torch.save(found, f"{folder}/{number}-{rank}.pt")
+    distributed.close()
+
+
+def check_parity(cases: list[tuple[str, ...]], folder: Path) -> None:
+    mp.spawn(process, args=(find_free_network_port(), cases, str(folder)), nprocs=2)
+    for number, overrides in enumerate(cases):
+        one = fit(case(overrides), "auto", 1)
+        first, second = (torch.load(folder / f"{number}-{r}.pt", weights_only=True) for r in (0, 1))
+        what = " ".join(overrides)
+        assert one["weights"], what
+        assert first["figures"].keys() == one["figures"].keys(), what
+        assert {"train/loss", "val/f1_val_threshold", "val/recall@10"} <= set(one["figures"]), what
+        for part in ("weights", "figures"):
+            for name, expected in one[part].items():
+                assert torch.equal(first[part][name], second[part][name]), (what, name)
+                torch.testing.assert_close(
+                    first[part][name], expected, rtol=1e-3, atol=1e-5,
+                    msg=lambda text, at=(what, name): f"{at}: {text}",
+                )  # fmt: skip
+        assert first["threshold"] == second["threshold"], what
+        assert abs(first["threshold"] - one["threshold"]) < 1e-4, what
+
+
+def test_two_processes_train_as_one(tmp_path: Path):
+    check_parity(QUICK, tmp_path)
+
+
+@pytest.mark.slow
+def test_two_processes_train_every_model_as_one(tmp_path: Path):
+    cases = [
+        (f"model={model}", f"optimizer={optimizer}")
+        for model in MODELS
+        for optimizer in ("adam", "lazy_adam")
+        if instantiate(case((f"model={model}",)).model, odd_dataset()).trainable
+    ]
+    assert len(cases) > 20
+    check_parity(cases, tmp_path)
+
+
+# ------------------------------------------------------------------ shares
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 7, 64])
+@pytest.mark.parametrize("world_size", [1, 2, 3, 5])
+def test_rows_are_shared_out_whole_and_evenly(n, world_size):
+    parts = [list(range(n)[own_rows(n, rank, world_size)]) for rank in range(world_size)]
+    assert [row for part in parts for row in part] == list(range(n))
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_processes_serve_one_epoch_between_them(dataset):
+    source = PointwiseRows(dataset.train)
+    size = source.num_rows // 3 - 1  # three whole steps, and a last one of few rows
+    whole = [step for [step] in Epochs([source], size, lambda: 3)]
+    parts = [
+        [step for [step] in Epochs([source], size, lambda: 3, place=lambda r=rank: (r, 8))]
+        for rank in range(8)
+    ]
+    assert {len(steps) for steps in parts} == {len(whole)}
+    assert len(whole[-1].batches[0].users) < 8
+    for number, (batches, _) in enumerate(whole):
+        steps = [steps[number] for steps in parts]
+        assert sum(step.weight for step in steps) == pytest.approx(8)
+        served = [step.batches[0] for step in steps if step.weight]
+        for column, expected in enumerate(batches[0]):
+            assert torch.equal(torch.cat([batch[column] for batch in served]), expected)
+        for step in steps:
+            if not step.weight:  # it waits with a row that the step reads anyway
+                assert len(step.batches[0].users) == 1
+                assert step.batches[0].items[0] in batches[0].items
+
+
+# ------------------------------------------------------------------ the command line
+
+DDP = ["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu"]
+
+
+def command(*overrides: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    program = [sys.executable, str(ROOT / "train.py"), *SMALL, *DDP, *overrides]
+    return subprocess.run(
+        program, cwd=cwd, env=os.environ | environment, stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+
+
+def files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def same_run(folder: Path, other: Path) -> None:
+    assert files(folder) == files(other)
+    lines, expected = ((f / "train.log").read_text().splitlines() for f in (folder, other))
+    assert len(lines) == len(expected)
+    found, wanted = (json.loads((f / "metrics.json").read_text()) for f in (folder, other))
+    for name, value in wanted.items():
+        if "seconds" not in name and "memory" not in name:
+            assert found[name] == pytest.approx(value, rel=1e-4), name
+
+
+def test_the_run_folder_is_that_of_one_device(train: Train, tmp_path: Path):
+    settings = ["batch_size=99", "monitor=val/recall@20"]
+    done = command(*settings, "hydra.run.dir=two", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
+    one = train(*settings, "trainer.accelerator=cpu", folder="one")
+    assert len(done.stdout.splitlines()) == len(one.out.splitlines())
+    same_run(tmp_path / "two", one.folder)
+
+
+BROKEN = """
+import os
+import torch
+
+class Breaks(torch.optim.Adam):
+    def step(self, closure=None):
+        if os.environ.get("LOCAL_RANK") == os.environ["BREAKS"]:
+            raise RuntimeError("broken on purpose")
+        return super().step(closure)
+"""
+
+
+@pytest.mark.parametrize("rank", [pytest.param(0, marks=pytest.mark.slow), 1])
+def test_when_one_process_fails_all_end(rank, tmp_path: Path):
+    (tmp_path / "breaks.py").write_text(BROKEN)
+    path = f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', ROOT)}"
+    overrides = ["optimizer._target_=breaks.Breaks", "hydra.run.dir=run"]
+    done = command(*overrides, cwd=tmp_path, PYTHONPATH=path, BREAKS=str(rank))
+    assert done.returncode != 0
+    assert "broken on purpose" in done.stdout + done.stderr
+    assert not (tmp_path / "run" / "metrics.json").exists()
+    assert processes_in(tmp_path) == []
+
+
+def processes_in(folder: Path) -> list[int]:
+    """Processes that work in a folder."""
+    return [
+        process.pid
+        for process in psutil.process_iter(["cwd"])
+        if process.info["cwd"] == str(folder) and process.status() != psutil.STATUS_ZOMBIE
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("program", ["kgrec", "module", "torchrun"])
+def test_every_way_to_start(program, train: Train, tmp_path: Path):
+    scripts = Path(sys.executable).parent
+    words = {
+        "kgrec": [str(scripts / "kgrec"), "train"],
+        "module": [sys.executable, "-m", "kgrec.cli", "train"],
+        "torchrun": [str(scripts / "torchrun"), "--nproc-per-node=2", str(ROOT / "train.py")],
+    }[program]
+    done = subprocess.run(
+        [*words, *SMALL, *DDP], cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    (folder,) = (tmp_path / "logs" / "runs").glob("*/*")  # of all processes
+    same_run(folder, train("trainer.accelerator=cpu", folder="one").folder)
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_on_more_or_fewer_devices(train: Train, tmp_path: Path):
+    settings = ["batch_size=99", "trainer.accelerator=cpu"]
+    whole = train(*settings, "epochs=4", folder="whole")
+    train(*settings, folder="half")
+    last = f"ckpt_path={tmp_path}/half/checkpoints/last.ckpt"
+    more = command(*settings, "epochs=3", last, "hydra.run.dir=more", cwd=tmp_path)
+    assert more.returncode == 0, more.stdout + more.stderr
+    last = f"ckpt_path={tmp_path}/more/checkpoints/last.ckpt"
+    fewer = train(*settings, "epochs=4", last, folder="fewer")
+    for key in ("val/auc", "test/auc", "test/log_loss", "train/best_epoch"):
+        assert fewer.metrics[key] == pytest.approx(whole.metrics[key], rel=1e-4), key
+
+
+@pytest.mark.slow
+def test_a_model_without_training_needs_no_other_process(train: Train, tmp_path: Path):
+    done = command("model=popularity", "hydra.run.dir=two", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    same_run(tmp_path / "two", train("model=popularity", folder="one").folder)
+
+
+def test_the_script_for_slurm_starts_what_composes(tmp_path: Path):
+    for name, line in {
+        "scontrol": "echo node1; echo node2",
+        "srun": 'shift; exec "$@"',  # on the second node
+        "torchrun": 'printf "%s\\n" "$@"',
+    }.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    done = subprocess.run(
+        ["bash", ROOT / "docs" / "slurm" / "ddp.sbatch", "dataset=movie", "seed=1"],
+        env=os.environ | {
+            "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "SLURM_JOB_ID": "123456",
+            "SLURM_JOB_NODELIST": "node[1-2]", "SLURM_NNODES": "2", "SLURM_NODEID": "1",
+            "SLURM_GPUS_ON_NODE": "4",
+        },
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    words = done.stdout.split()
+    at = words.index("train.py")
+    assert words[:at] == [
+        "--nnodes=2", "--node-rank=1", "--nproc-per-node=4", "--master-addr=node1",
+        "--master-port=23456",
+    ]  # fmt: skip
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        cfg = compose("train", [*words[at + 1 :], "paths.run=x"])
+    config.check(cfg)
+    assert (config.world_size(cfg), cfg.dataset.name, cfg.seed) == (8, "movie", 1)
+
+
+# ------------------------------------------------------------------ refusals
+
+
+def check_start(devices=2, nodes=1, accelerator="cpu", multirun=False, folder_given=False):
+    distributed.check_start(devices, nodes, accelerator, multirun, folder_given)
+
+
+def test_what_cannot_be_started_is_refused(monkeypatch: pytest.MonkeyPatch):
+    check_start()
+    with pytest.raises(ConfigError, match=r"found 2 devices in a multirun, expected 1"):
+        check_start(multirun=True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(ConfigError, match=r"trainer.devices: found 2, expected at most 1 \(GPUs"):
+        check_start(accelerator="gpu")
+    check_start(devices=1, multirun=True, accelerator="gpu")
+
+
+def test_processes_of_torchrun_are_those_that_were_asked_for(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    with pytest.raises(ConfigError, match=r"expected 4 in all, the processes that torchrun"):
+        check_start(devices=1)
+    with pytest.raises(ConfigError, match=r"hydra.run.dir: found none, expected the run folder"):
+        check_start(nodes=2)
+    check_start(nodes=2, folder_given=True)
+    monkeypatch.setenv(distributed.STARTED, "2000-01-01")
+    check_start(nodes=2)
+
+
+def test_tasks_of_slurm_are_those_that_were_asked_for(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("SLURM_NTASKS", "1")
+    monkeypatch.setenv("SLURM_JOB_NAME", "train")
+    check_start()  # which Lightning starts
+    with pytest.raises(ConfigError, match=r"trainer.num_nodes: found 2, expected a start by"):
+        check_start(nodes=2)
+    monkeypatch.setenv("SLURM_NTASKS", "4")
+    check_start(devices=1)  # tasks that know nothing of each other
+    with pytest.raises(ConfigError, match=r"expected 4 in all, the processes that SLURM"):
+        check_start()
+    with pytest.raises(ConfigError, match=r"hydra.run.dir: found none, expected the run folder"):
+        check_start(nodes=2)
+    check_start(nodes=2, folder_given=True)
+
+
+def test_several_devices_in_a_multirun_are_refused(train: Train):
+    run = train("-m", *DDP, "seed=1,2")
+    assert run.code == 1
+    assert "trainer.devices: found 2 devices in a multirun, expected 1" in run.out + run.err
+
+
+def test_only_rank_0_speaks(monkeypatch: pytest.MonkeyPatch):
+    assert distributed.begin(2)
+    monkeypatch.setenv("SLURM_PROCID", "3")
+    assert distributed.begin(1)  # a task of its own
