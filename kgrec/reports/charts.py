@@ -55,6 +55,7 @@ def chart(
     )  # fmt: skip
     axes: dict[str, Any] = {
         "gridcolor": GRID, "zeroline": False, "automargin": True, "linecolor": GRID,
+        "title": {"standoff": 8},
     }  # fmt: skip
     figure.update_xaxes(**axes)
     figure.update_yaxes(**axes)
@@ -110,8 +111,9 @@ class Axis:
         if len(ordered) <= MOST_TICKS:
             ticks, labels = spots, [f"{n:g}" for n in ordered]
         else:
-            ticks = [spots[0] + (spots[-1] - spots[0]) * i / 4 for i in range(5)]
-            labels = [f"{10**t if log else t:.2g}" for t in ticks]
+            marks = _round_numbers(ordered[0], ordered[-1], log)
+            ticks = [math.log10(n) if log else n for n in marks]
+            labels = [f"{n:g}" for n in marks]
         if "all" in words:
             places["all"] = spots[-1] + step
             ticks, labels = [*ticks, places["all"]], [*labels, "all"]
@@ -153,9 +155,33 @@ def _logarithmic(ordered: Sequence[float]) -> bool:
     return ratio >= 4 and max(gaps) > 1.5 * min(gaps)
 
 
+def _round_numbers(low: float, high: float, log: bool) -> list[float]:
+    """From low to high, such as 0.01, 0.1, 1 or 20, 40, 60."""
+    if log:
+        powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+        for factors in ((1, 2, 5), (1,)):
+            found = [float(f"{f}e{p}") for p in powers for f in factors]
+            found = [n for n in found if low <= n <= high]
+            if len(found) <= MOST_TICKS:
+                break
+        return found
+    rough = (high - low) / 5
+    power = 10 ** math.floor(math.log10(rough))
+    step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough)
+    first, last = math.ceil(low / step), math.floor(high / step)
+    return [round(i * step, 12) for i in range(first, last + 1)]
+
+
 def short(text: str, most: int = 24) -> str:
     """The end of a long text, such as a dotted path's."""
     return text if len(text) <= most else "…" + text[1 - most :]
+
+
+def metric_name(key: str) -> str:
+    """``val/auc`` is "validation AUC"."""
+    split, _, metric = key.partition("/")
+    shown = {"auc": "AUC", "f1": "F1"}.get(metric, metric.capitalize())
+    return f"{'validation' if split == 'val' else split} {shown}"
 
 
 def name(key: str) -> str:

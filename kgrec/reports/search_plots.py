@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -55,7 +56,10 @@ def _trials(path: Path) -> list[FrozenTrial]:
     """All trials; the file is opened for reading alone, as the search writes to it."""
     from optuna.storages import RDBStorage
 
-    storage = RDBStorage(f"sqlite:///file:{quote(str(path.resolve()))}?mode=ro&uri=true")
+    def connect() -> sqlite3.Connection:
+        return sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=ro", uri=True)
+
+    storage = RDBStorage("sqlite://", engine_kwargs={"creator": connect})
     try:
         study = storage.get_study_id_from_name(NAME)
         return list(storage.get_all_trials(study))

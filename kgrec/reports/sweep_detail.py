@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kgrec.reports.charts import metric_name
 from kgrec.reports.report_tables import Table
 from kgrec.reports.runs import Run
 from kgrec.reports.snapshot import Snapshot
@@ -105,7 +106,7 @@ def _facts(state: State, run: Run | None) -> dict[str, str]:
 
 
 def _figures(run: Run, monitor: str) -> Table:
-    columns = {monitor: monitor, **FIGURES}
+    columns = {metric_name(monitor): monitor, **FIGURES}
     shown = {c: m for c, m in columns.items() if run.figure(m) is not None}
     table = Table("Figures", "", ["", *shown])
     for who in (run.model, *run.controls()):

@@ -11,16 +11,17 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from kgrec import __version__
-from kgrec.reports.charts import name
+from kgrec.reports.charts import metric_name, name
 from kgrec.reports.published import TABLES
 from kgrec.reports.report_tables import Table, sweep_table, sweeps
 from kgrec.reports.runs import systems
 from kgrec.reports.search_plots import search_charts
 from kgrec.reports.snapshot import Snapshot
 from kgrec.reports.sweep_detail import detail, duration
-from kgrec.reports.sweep_plots import metric_name, sweep_charts, training_curves
+from kgrec.reports.sweep_plots import sweep_charts, training_curves
 from kgrec.sweeps.folder import RUNNING, State, best
 from kgrec.sweeps.progress import words
+from kgrec.sweeps.sweeper import sweep_word
 from kgrec.sweeps.table import FIGURES, STAR, over_seeds, records
 
 LONGEST_ERROR = 90
@@ -75,7 +76,7 @@ def render(snapshot: Snapshot, every: float | None) -> str:
     return environment.get_template("sweep.html").render(
         sweep=snapshot.sweep, about=standing(snapshot, every), tiles=tiles(snapshot),
         best=best_words(snapshot), jobs=job_table(snapshot), means=means_table(snapshot),
-        paper=paper_tables(snapshot), by_value=sweep_charts(snapshot) if not search else [],
+        paper=paper_tables(snapshot), charts=sweep_charts(snapshot, bool(search)),
         curves=curves, search=search, notes=notes,
         details=[detail(snapshot, state) for state in snapshot.states],
         written=snapshot.now.isoformat(timespec="seconds"),
@@ -91,7 +92,7 @@ def standing(snapshot: Snapshot, every: float | None) -> str:
         return "Final: all jobs have ended."
     if not snapshot.live:
         told = f"Stopped: no process is at work on it; {left} jobs are left, and the same command "
-        return told + f"with sweep={snapshot.sweep.name} goes on with them."
+        return told + f"with {sweep_word(snapshot.sweep)} goes on with them."
     if every is None:
         return "Jobs were at work when this was written; it is not kept up to date."
     return "Live: written anew while jobs run."

@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from kgrec.reports.charts import EMPTY, SCALE, Axis, Chart, chart, name, paired, said
+from kgrec.reports.charts import EMPTY, SCALE, Axis, Chart, chart, metric_name, name, paired, said
 from kgrec.reports.drawing import INK
 from kgrec.reports.published import SWEEPS, TABLES
 from kgrec.reports.report_plots import COLOURS, MOST_LINES
@@ -21,9 +21,15 @@ from kgrec.sweeps.folder import State
 MOST_POINTS = 400
 
 
-def sweep_charts(snapshot: Snapshot) -> list[Chart]:
-    """Figures by each varied number, and parallel coordinates over all that is varied."""
-    made = [by_value(snapshot, key) for key in snapshot.varied if key != "seed"]
+def sweep_charts(snapshot: Snapshot, searched: bool = False) -> list[Chart]:
+    """Figures by each varied number, and parallel coordinates over all that is varied.
+
+    Args:
+        snapshot: of the sweep.
+        searched: whether values are a search's, hardly two alike, so that no line joins them.
+    """
+    keys = [] if searched else [key for key in snapshot.varied if key != "seed"]
+    made = [by_value(snapshot, key) for key in keys]
     found = paired([one for one in made if one is not None])
     return [one for one in (*found, parallel_coordinates(snapshot)) if one is not None]
 
@@ -146,7 +152,7 @@ def training_curves(snapshot: Snapshot) -> Chart | None:
         )  # fmt: skip
     last = max(epochs[-1] for _, epochs, _ in lines)
     _popularity(figure, snapshot, monitor, [0, max(last, 1)])
-    figure.update_xaxes(title="epoch")
+    figure.update_xaxes(title="epoch", dtick=1 if last <= 10 else None)
     _legend_above(figure, metric_name(monitor))
     caption = "A line a run; point at one to see which."
     if not few:
@@ -202,19 +208,11 @@ def _kgcn(run: Run) -> bool:
 
 
 def _legend_above(figure: Any, title: str) -> None:
-    figure.update_xaxes(title_standoff=8)
-    figure.update_yaxes(title=title, title_standoff=8)
+    figure.update_yaxes(title=title)
     figure.update_layout(
         margin={"l": 56, "r": 12, "t": 12, "b": 52}, hovermode="closest",
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
     )  # fmt: skip
-
-
-def metric_name(key: str) -> str:
-    """``val/auc`` is "validation AUC"."""
-    split, _, metric = key.partition("/")
-    shown = {"auc": "AUC", "f1": "F1"}.get(metric, metric.capitalize())
-    return f"{'validation' if split == 'val' else split} {shown}"
 
 
 def _runs(count: int) -> str:

@@ -82,7 +82,7 @@ def test_a_sweep_that_has_only_been_asked_for(make_sweep):
     page = page_of(place)
     assert "Stopped: no process is at work" in page
     assert "2 jobs are left" in page
-    assert "sweep=sweep goes on" in page
+    assert f"with hydra.sweep.dir={place} goes on" in page
     assert "<h2>Charts" not in page
     assert "Best on validation" not in page
 
@@ -229,10 +229,17 @@ def test_axes(values, log, numeric, labels):
     assert len(set(spots)) == len(spots)
 
 
-def test_an_axis_of_many_values_has_few_labels():
-    axis = Axis.of([str(10 ** (-4 + i / 10)) for i in range(30)])
-    assert axis.log
-    assert len(axis.labels) == 5
+@pytest.mark.parametrize(
+    ("values", "labels"),
+    [
+        ([10 ** (-4 + i / 10) for i in range(31)], ["0.0001", "0.001", "0.01", "0.1"]),
+        ([1 + i / 2 for i in range(30)], ["1", "2", "5", "10"]),
+        (range(1, 11), ["2", "4", "6", "8", "10"]),
+        ([0.01 * i for i in range(5, 50)], ["0.1", "0.2", "0.3", "0.4"]),
+    ],
+)
+def test_an_axis_of_many_values_has_few_round_labels(values, labels):
+    assert Axis.of(map(str, values)).labels == labels
 
 
 def test_watching_ends_when_the_sweep_does(make_sweep, capsys):
