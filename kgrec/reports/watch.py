@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from kgrec.errors import DataError
 from kgrec.files import write_text
 from kgrec.reports.snapshot import Known, Snapshot, fingerprint
 from kgrec.reports.sweep_page import render
@@ -12,6 +13,7 @@ from kgrec.sweeps.folder import SweepFolder
 from kgrec.sweeps.progress import say
 
 PAGE = "sweep.html"
+MOST_WORK = 9  # seconds of rest for each of work
 
 
 def watch(place: Path, out: Path | None = None, every: float = 2.0, once: bool = False) -> Path:
@@ -31,24 +33,33 @@ def watch(place: Path, out: Path | None = None, every: float = 2.0, once: bool =
     page.parent.mkdir(parents=True, exist_ok=True)
     known: Known = {}
     shown: object = None
-    told = idle = False
+    idle = False
     try:
         while True:
+            begin = time.perf_counter()
             now = fingerprint(place)
-            if now != shown:
-                snapshot = Snapshot.take(place, known)
+            if now != shown and (snapshot := _taken(place, known)) is not None:
                 kept = not (once or snapshot.over)
                 write_text(page, render(snapshot, every if kept else None))
-                shown = now
-                if not told:
+                if shown is None:
                     say(str(page))
-                    told = True
                 if not kept:
                     return page
                 if not snapshot.live and not idle:
                     say("no process is at work on the sweep; waiting for one (Ctrl-C ends)")
-                idle = not snapshot.live
-            time.sleep(every)
+                shown, idle = now, not snapshot.live
+            # The jobs need the processor more.
+            time.sleep(max(every, MOST_WORK * (time.perf_counter() - begin)))
     except KeyboardInterrupt:
         write_text(page, render(Snapshot.take(place, known), None))
     return page
+
+
+def _taken(place: Path, known: Known) -> Snapshot | None:
+    """None where sweep.json is being written, as over a shared disk."""
+    try:
+        return Snapshot.take(place, known)
+    except DataError:
+        if not place.is_dir():
+            raise
+        return None

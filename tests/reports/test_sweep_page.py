@@ -246,6 +246,7 @@ def test_watching_ends_when_the_sweep_does(make_sweep, capsys):
     place = make_sweep(*grid(model__K=(2, 8)), finished=2)
     whole = {path: path.read_text() for path in place.glob("*/metrics.json")}
     late = sorted(whole)[1]
+    about = (place / "sweep.json").read_text()
     late.unlink()
     folder = set_status(place, 1, state="running", epoch=1, epochs=2)
     seen = []
@@ -256,7 +257,9 @@ def test_watching_ends_when_the_sweep_does(make_sweep, capsys):
                 until((place / PAGE).is_file)
                 seen.append((place / PAGE).read_text())
                 late.write_text(whole[late][:40])  # half of it
+                (place / "sweep.json").write_text(about[:90])
                 time.sleep(0.3)
+                (place / "sweep.json").write_text(about)
                 late.write_text(whole[late])
             set_status(place, 1, state="finished", seconds=3.0)
 
@@ -392,26 +395,66 @@ def test_the_page_points_nowhere(make_sweep):
     assert not re.search(r"url\((?!#)|@import", page)
 
 
+def browse(page, profile, milliseconds=5000):
+    """What a browser without network makes of a page, and what its console says."""
+    found = subprocess.run(
+        [CHROMIUM, "--headless", "--no-sandbox", "--disable-quic", "--no-first-run",
+         "--disable-background-networking", "--disable-component-update", "--disable-sync",
+         "--enable-unsafe-swiftshader", f"--user-data-dir={profile}",
+         "--host-resolver-rules=MAP * ~NOTFOUND", "--enable-logging=stderr",
+         f"--virtual-time-budget={milliseconds}", "--dump-dom", page.as_uri()],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    told = [line for line in found.stderr.splitlines() if "CONSOLE" in line]
+    return found.stdout, [line for line in told if "GL Driver Message" not in line]
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 def test_a_browser_draws_all_of_it_without_an_error_or_a_request(make_sweep, tmp_path):
     place = make_sweep(*grid(model__K=(2, 8, "all"), model__H=(1, 2)), finished=6)
     page = watch(place)
-    found = subprocess.run(
-        [CHROMIUM, "--headless", "--no-sandbox", "--disable-quic", "--no-first-run",
-         "--disable-background-networking", "--disable-component-update", "--disable-sync",
-         "--enable-unsafe-swiftshader", f"--user-data-dir={tmp_path / 'profile'}",
-         "--host-resolver-rules=MAP * ~NOTFOUND", "--enable-logging=stderr",
-         "--virtual-time-budget=5000", "--dump-dom", page.as_uri()],
-        capture_output=True, text=True, timeout=120, check=True,
-    )  # fmt: skip
     # A request would break the page's own policy, which the console tells.
     assert "default-src 'none'" in page.read_text()
-    told = [line for line in found.stderr.splitlines() if "CONSOLE" in line]
-    assert [line for line in told if "GL Driver Message" not in line] == []
+    shown, console = browse(page, tmp_path / "profile")
+    assert console == []
     elements = Elements()
-    elements.feed(own_part(found.stdout))
-    charts = found.stdout.count('class="chart')
+    elements.feed(own_part(shown))
+    charts = shown.count('class="chart')
     assert charts == 4
     assert elements.plots >= charts
-    assert "WebGL is not supported" not in own_part(found.stdout)
+    assert "WebGL is not supported" not in own_part(shown)
+    # The test sees what it forbids.
+    page.write_text(
+        page.read_text().replace("<h1>", '<img src="https://example.org/x.png"><h1>', 1)
+    )
+    assert "Content Security Policy" in "".join(browse(page, tmp_path / "profile")[1])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_what_the_reader_did_outlives_a_reload(make_sweep, tmp_path):
+    place = make_sweep(*grid(model__K=(2, 4, 8)), finished=2)
+    reader = """<script>
+    if (sessionStorage.getItem("read")) {
+      document.body.dataset.reload = "0";  // once is enough
+      document.body.dataset.again = "yes";
+    } else {
+      sessionStorage.setItem("read", "yes");
+      addEventListener("load", () => {
+        document.getElementById("job-1").open = true;
+        for (const _ of "ab") document.querySelector("table.sortable th").click();
+      });
+    }
+    </script>"""
+    with FileLock(place / ".lock"):
+        html = render(Snapshot.take(place), 2.0)
+    page = tmp_path / "page.html"
+    page.write_text(html.replace("<h1>", f"{reader}<h1>", 1))
+    shown, console = browse(page, tmp_path / "profile", 9000)
+    assert console == []
+    assert 'data-again="yes"' in shown
+    assert re.search(r'<details id="job-1"[^>]* open', shown)
+    assert not re.search(r'<details id="job-0"[^>]* open', shown)
+    jobs = shown[shown.index('data-key="jobs"') :]
+    assert re.findall(r'<tr><td class="text">(\d)</td>', jobs)[:3] == ["8", "4", "2"]

@@ -2,7 +2,7 @@
 (() => {
   const page = document.body, all = (what, within = document) => [...within.querySelectorAll(what)];
   // What the reader has opened, sorted and scrolled to outlives a reload of the page.
-  const key = "kgrec " + page.dataset.sweep;
+  const key = "kgrec " + location.pathname;
   const kept = (() => { try { return JSON.parse(sessionStorage.getItem(key)) || {}; } catch { return {}; } })();
   const keep = () => {
     const open = {}, scrolled = {};
@@ -77,7 +77,7 @@
   setInterval(tell, 1000);
   let pressed = false; // dragging, as when text is selected or a chart is zoomed
   addEventListener("pointerdown", () => { pressed = true; });
-  addEventListener("pointerup", () => { pressed = false; });
+  ["pointerup", "pointercancel"].forEach((what) => addEventListener(what, () => { pressed = false; }));
   addEventListener("pagehide", keep);
   setInterval(() => { if (!pressed && !hold.checked && !document.hidden) { keep(); location.reload(); } }, every);
 })();
