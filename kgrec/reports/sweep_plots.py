@@ -105,7 +105,10 @@ def parallel_coordinates(snapshot: Snapshot) -> Chart | None:
         )
     monitor = snapshot.sweep.monitor
     figures = [float(state.validation or 0.0) for state in done]
-    dimensions.append({"label": metric_name(monitor), "values": figures, "tickformat": ".4f"})
+    digits = 4 if max(figures) - min(figures) > 0.001 else 5
+    dimensions.append(
+        {"label": metric_name(monitor), "values": figures, "tickformat": f".{digits}f"}
+    )
     figure = go.Figure(
         go.Parcoords(
             dimensions=dimensions,
