@@ -53,11 +53,23 @@ def parser() -> argparse.ArgumentParser:
         "report",
         help="tables and plots of finished runs, as a page, Markdown and CSV",
         description="Tables and plots of finished runs, the KGCN paper's figures beside them.",
-        epilog="example: kgrec report logs/runs logs/sweeps --out my-report",
+        epilog="examples: kgrec report logs/runs logs/sweeps --out my-report; "
+        "kgrec report logs/sweeps/NAME --watch",
     )
     report.add_argument("places", nargs="+", metavar="FOLDER", help="with runs in it or under it")
     report.add_argument(
-        "--out", default="logs/report", metavar="FOLDER", help="default: %(default)s"
+        "--out", metavar="FOLDER", help="default: logs/report; with --watch: the sweep's own"
+    )
+    report.add_argument(
+        "--watch", action="store_true",
+        help="instead keep a page on one sweep up to date (sweep.html) until its jobs have ended",
+    )  # fmt: skip
+    report.add_argument(
+        "--every", type=float, default=2.0, metavar="SECONDS",
+        help="with --watch: between looks at the sweep (default: %(default)g)",
+    )  # fmt: skip
+    report.add_argument(
+        "--once", action="store_true", help="with --watch: write the page as things stand, and end"
     )
     report.add_argument(
         "--into", metavar="FILE",

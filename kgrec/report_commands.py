@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from kgrec.errors import DataError
+from kgrec.errors import ConfigError, DataError
 from kgrec.files import write_text
 from kgrec.reports.compare import Comparison, Contender, compare, contenders
 from kgrec.reports.runs import Run, find_runs, unfinished
@@ -24,11 +24,30 @@ METRICS = ("auc", "f1_val_threshold", "recall@20", "ndcg@20")
 def run(arguments: argparse.Namespace) -> None:
     """Runs the subcommand that was parsed."""
     places = [Path(place) for place in arguments.places]
+    if arguments.command == "report" and (arguments.watch or arguments.once):
+        _watch(arguments, places)
+        return
     runs = find_runs(places)
     if left := unfinished(places):
         told = f"{len(left)} unfinished runs are left out, such as {left[0]}"
         print(told, file=sys.stderr)  # noqa: T201
     (_report if arguments.command == "report" else _compare)(arguments, runs)
+
+
+def _watch(arguments: argparse.Namespace, places: list[Path]) -> None:
+    from kgrec.reports.watch import watch
+
+    if not arguments.watch:
+        raise ConfigError("--once: found it alone, expected it with --watch")
+    if len(places) > 1 or arguments.into is not None:
+        raise ConfigError(
+            f"--watch: found {len(places)} folders{' and --into' if arguments.into else ''}, "
+            "expected the folder of one sweep"
+        )
+    if not arguments.every > 0:
+        raise ConfigError(f"--every: found {arguments.every:g}, expected seconds above 0")
+    out = None if arguments.out is None else Path(arguments.out)
+    watch(places[0], out, arguments.every, arguments.once)
 
 
 def _report(arguments: argparse.Namespace, runs: list[Run]) -> None:
@@ -38,7 +57,7 @@ def _report(arguments: argparse.Namespace, runs: list[Run]) -> None:
         write_into(runs, Path(arguments.into))
         print(arguments.into)  # noqa: T201
         return
-    for path in write_report(runs, Path(arguments.out)):
+    for path in write_report(runs, Path(arguments.out or "logs/report")):
         print(path)  # noqa: T201
 
 

@@ -159,9 +159,9 @@ def run(cfg: DictConfig, first: bool = True) -> float:
     model, device = str(choices["model"]), one_device(cfg)
     how = datamodule, facts, ks, ranked, device
     told = resolved | {"choices": {k: v for k, v in choices.items() if "hydra" not in k}}
-    account = write_account(cfg, data, dataset) if first else {}
     with opened(lambda: make_loggers(cfg) if first else [], folder, told) as loggers:
-        log_dataset(loggers, account)
+        if first:
+            log_dataset(loggers, write_account(cfg, data, dataset))
         metrics = precompute(recommender, dataset)
         controls = evaluate_controls(model, cfg.negatives.name, *how) if first else {}
         metrics |= fit(cfg, module, datamodule, loggers, controls)

@@ -11,7 +11,10 @@ import polars as pl
 import pytest
 import yaml
 
+from kgrec.sweeps.folder import folder_name
+
 MakeRun = Callable[..., Path]
+MakeSweep = Callable[..., Path]
 KS = (5, 20)
 USERS = 30
 
@@ -88,3 +91,49 @@ def make_run(tmp_path: Path) -> MakeRun:
         return folder
 
     return make
+
+
+@pytest.fixture
+def make_sweep(make_run: MakeRun, tmp_path: Path) -> MakeSweep:
+    """Writes a sweep's folder, its jobs waiting, but for those that are finished."""
+
+    def make(
+        *varied: dict[str, str], finished: int = 0, name: str = "sweep", **settings: object
+    ) -> Path:
+        place = tmp_path / name
+        place.mkdir()
+        jobs = [
+            {"name": folder_name([f"{k}={v}" for k, v in one.items()]), "varied": one,
+             "overrides": [f"{k}={v}" for k, v in one.items()]}
+            for one in varied
+        ]  # fmt: skip
+        about = {
+            "words": ["dataset=music", "model.K=2,8"], "keys": list(varied[0]) if varied else [],
+            "monitor": "val/auc", "started": "2026-01-01T10:00:00+00:00", "finished": None,
+            "jobs": jobs,
+        }  # fmt: skip
+        (place / "sweep.json").write_text(json.dumps(about))
+        for number, job in enumerate(jobs[:finished]):
+            own = {k.removeprefix("model."): _plain(v) for k, v in job["varied"].items()}
+            seed = int(own.pop("seed", 1))
+            run = make_run(f"{name}-{number}", seed, 1 + 0.1 * number, **{**settings, **own})
+            run.rename(place / job["name"])
+            status = {"state": "finished", "seconds": 9.5, "device": "CPU", "epoch": 2,
+                      "epochs": 2, "updated": "2026-01-01T10:01:00+00:00"}  # fmt: skip
+            (place / job["name"] / "status.json").write_text(json.dumps(status))
+        return place
+
+    return make
+
+
+def _plain(text: str) -> object:
+    return int(text) if text.isdigit() else text
+
+
+def set_status(place: Path, number: int, **status: object) -> Path:
+    """What a job that is not finished says of itself; returns its folder."""
+    job = json.loads((place / "sweep.json").read_text())["jobs"][number]
+    folder = place / job["name"]
+    folder.mkdir(exist_ok=True)
+    (folder / "status.json").write_text(json.dumps({"monitor": "val/auc", **status}))
+    return folder

@@ -6,6 +6,7 @@ settings. Its figures are a mean and a standard deviation over seeds.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import shlex
@@ -173,15 +174,7 @@ class Run:
     @cached_property
     def curves(self) -> pl.DataFrame:
         """One row an epoch: ``epoch``, ``train/loss``, ``val/auc``, …; empty if none was kept."""
-        parts = [
-            pl.read_csv(path, infer_schema_length=None, glob=False)
-            for path in sorted(self.folder.glob("curves/version_*/metrics.csv"))
-        ]
-        parts = [part for part in parts if "epoch" in part.columns]
-        if not parts:
-            return pl.DataFrame({"epoch": []}, schema={"epoch": pl.Int64})
-        whole = pl.concat(parts, how="diagonal_relaxed").drop_nulls("epoch")
-        return whole.group_by("epoch").agg(pl.all().drop_nulls().last()).sort("epoch")
+        return read_curves(self.folder)
 
 
 @dataclass
@@ -249,6 +242,19 @@ class Summary:
         mean = f"{self.mean:.{digits}f}"
         alone = math.isnan(self.sd) or (digits == 0 and self.sd == 0)
         return mean if alone else f"{mean} ± {self.sd:.{digits}f}"
+
+
+def read_curves(folder: Path) -> pl.DataFrame:
+    """One row an epoch of a run, finished or not; a file that cannot be read yet is left out."""
+    parts = []
+    for path in sorted(folder.glob("curves/version_*/metrics.csv")):
+        with contextlib.suppress(OSError, pl.exceptions.PolarsError):  # half-written
+            parts.append(pl.read_csv(path, infer_schema_length=None, glob=False))
+    parts = [part for part in parts if "epoch" in part.columns]
+    if not parts:
+        return pl.DataFrame({"epoch": []}, schema={"epoch": pl.Int64})
+    whole = pl.concat(parts, how="diagonal_relaxed").drop_nulls("epoch")
+    return whole.group_by("epoch").agg(pl.all().drop_nulls().last()).sort("epoch")
 
 
 def find_runs(places: Iterable[Path]) -> list[Run]:

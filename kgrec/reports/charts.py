@@ -1,0 +1,189 @@
+"""What the interactive charts of a page have in common: ink, colours, scales."""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from markupsafe import Markup
+
+from kgrec.reports.drawing import INK
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+# Low to high; each readable on white and on black.
+SCALE = [[0.0, "#8a6fd8"], [0.5, "#1b96a8"], [1.0, "#e08a00"]]
+GRID = "rgba(128,128,128,0.22)"
+MOST_TICKS = 8
+EMPTY = "not set"
+
+
+class Chart(NamedTuple):
+    """A chart and what it shows.
+
+    Attributes:
+        title: above it.
+        caption: below it, how to read it.
+        figure: of plotly, as JSON.
+        height: in pixels.
+        whole: whether it has the page's whole width.
+        least: width below which it is scrolled.
+    """
+
+    title: str
+    caption: str
+    figure: Markup
+    height: int = 320
+    whole: bool = False
+    least: int = 0
+
+
+def chart(
+    title: str, caption: str, figure: Figure, height: int = 320, whole: bool = False, least: int = 0
+) -> Chart:
+    """Dresses a figure for the page, which sets the ink itself, light or dark."""
+    figure.update_layout(
+        template="none", paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)",
+        font={"color": INK, "size": 12, "family": "system-ui, sans-serif"}, autosize=True,
+        hoverlabel={"font": {"color": "#ffffff"}, "bgcolor": "#323b47", "namelength": -1},
+    )  # fmt: skip
+    axes: dict[str, Any] = {
+        "gridcolor": GRID, "zeroline": False, "automargin": True, "linecolor": GRID,
+        "title": {"standoff": 8},
+    }  # fmt: skip
+    figure.update_xaxes(**axes)
+    figure.update_yaxes(**axes)
+    plain = json.loads(figure.to_json())
+    plain["layout"].pop("template", None)
+    # "<" would end the script element that holds it.
+    text = json.dumps(plain, separators=(",", ":")).replace("<", "\\u003c")
+    return Chart(title, caption, Markup(text), height, whole, least)
+
+
+def paired(charts: Sequence[Chart]) -> list[Chart]:
+    """For two columns: of an odd number the last one has the whole width."""
+    last = [one._replace(whole=True) for one in charts[-1:]] if len(charts) % 2 else charts[-1:]
+    return [*charts[:-1], *last]
+
+
+def said(text: object) -> str:
+    """Text as plotly shows it, which takes some HTML for its own."""
+    return html.escape(str(text), quote=False)
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Where a setting's values stand beside each other, numbers by their size.
+
+    Attributes:
+        places: value to position.
+        ticks: positions that are labelled.
+        labels: of them.
+        log: whether positions are logarithms.
+        numeric: whether all values are numbers, but for "all", which stands last.
+    """
+
+    places: dict[str, float]
+    ticks: list[float]
+    labels: list[str]
+    log: bool = False
+    numeric: bool = True
+
+    @classmethod
+    def of(cls, values: Iterable[str | None]) -> Axis:
+        """Numbers on a linear or logarithmic scale, whatever is not a number in order of coming."""
+        words = list(dict.fromkeys(EMPTY if v is None else str(v) for v in values))
+        numbers = {w: n for w in words if (n := number(w)) is not None}
+        if set(words) - set(numbers) - {"all"} or not numbers:
+            places = {word: float(i) for i, word in enumerate(words)}
+            return cls(places, list(places.values()), [short(w) for w in words], False, False)
+        ordered = sorted(set(numbers.values()))
+        log = _logarithmic(ordered)
+        spots = [math.log10(n) if log else n for n in ordered]
+        step = (spots[-1] - spots[0]) / (len(spots) - 1) if len(spots) > 1 else 1.0
+        places = {w: math.log10(n) if log else n for w, n in numbers.items()}
+        if len(ordered) <= MOST_TICKS:
+            ticks, labels = spots, [f"{n:g}" for n in ordered]
+        else:
+            marks = _round_numbers(ordered[0], ordered[-1], log)
+            ticks = [math.log10(n) if log else n for n in marks]
+            labels = [f"{n:g}" for n in marks]
+        if "all" in words:
+            places["all"] = spots[-1] + step
+            ticks, labels = [*ticks, places["all"]], [*labels, "all"]
+        return cls(places, ticks, labels, log, True)
+
+    def at(self, value: str | None) -> float:
+        """Where a value stands."""
+        return self.places[EMPTY if value is None else str(value)]
+
+    def between(self, value: float) -> float | None:
+        """Where a number stands that need not be one of the values; None outside of them."""
+        place = math.log10(value) if self.log else float(value)
+        spots = [p for w, p in self.places.items() if w != "all"]
+        return place if min(spots) <= place <= max(spots) else None
+
+    @property
+    def layout(self) -> dict[str, Any]:
+        """As plotly has it."""
+        return {"tickvals": self.ticks, "ticktext": [said(label) for label in self.labels]}
+
+
+def number(text: str) -> float | None:
+    """A finite number, or None."""
+    try:
+        found = float(text)
+    except ValueError:
+        return None
+    return found if math.isfinite(found) else None
+
+
+def _logarithmic(ordered: Sequence[float]) -> bool:
+    """Few values: unless they are evenly spaced; many: where they span more than a power of ten."""
+    if len(ordered) < 2 or ordered[0] <= 0:
+        return False
+    ratio = ordered[-1] / ordered[0]
+    if len(ordered) > MOST_TICKS:
+        return ratio > 10
+    gaps = [b - a for a, b in pairwise(ordered)]
+    return ratio >= 4 and max(gaps) > 1.5 * min(gaps)
+
+
+def _round_numbers(low: float, high: float, log: bool) -> list[float]:
+    """From low to high, such as 0.01, 0.1, 1 or 20, 40, 60."""
+    if log:
+        powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+        for factors in ((1, 2, 5), (1,)):
+            found = [float(f"{f}e{p}") for p in powers for f in factors]
+            found = [n for n in found if low <= n <= high]
+            if len(found) <= MOST_TICKS:
+                break
+        return found
+    rough = (high - low) / 5
+    power = 10 ** math.floor(math.log10(rough))
+    step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough)
+    first, last = math.ceil(low / step), math.floor(high / step)
+    return [round(i * step, 12) for i in range(first, last + 1)]
+
+
+def short(text: str, most: int = 24) -> str:
+    """The end of a long text, such as a dotted path's."""
+    return text if len(text) <= most else "…" + text[1 - most :]
+
+
+def metric_name(key: str) -> str:
+    """``val/auc`` is "validation AUC"."""
+    split, _, metric = key.partition("/")
+    shown = {"auc": "AUC", "f1": "F1"}.get(metric, metric.capitalize())
+    return f"{'validation' if split == 'val' else split} {shown}"
+
+
+def name(key: str) -> str:
+    """A setting's name for people: ``model.K`` is K."""
+    return key.removeprefix("model.").removeprefix("optimizer.")

@@ -1,0 +1,460 @@
+"""The page of a sweep, from folders in every state that one can be in."""
+
+import itertools
+import json
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from html.parser import HTMLParser
+
+import pytest
+from filelock import FileLock
+from finished_runs import set_status
+
+from kgrec.cli import main
+from kgrec.errors import DataError
+from kgrec.reports.charts import Axis
+from kgrec.reports.search_plots import search_charts
+from kgrec.reports.snapshot import Snapshot, fingerprint
+from kgrec.reports.sweep_detail import duration, samples, tail
+from kgrec.reports.sweep_page import render
+from kgrec.reports.sweep_plots import by_value, parallel_coordinates, training_curves
+from kgrec.reports.watch import PAGE, watch
+
+EVIL = "<script>alert('x')</script> & <b>bold</b>"
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+
+
+def grid(**values):
+    """Every combination, as a sweep's jobs have them."""
+    keys = [k.replace("__", ".") for k in values]
+    return [
+        dict(zip(keys, map(str, one), strict=True)) for one in itertools.product(*values.values())
+    ]
+
+
+def own_part(page):
+    """A page without plotly's code."""
+    start = page.index("<script>/**")
+    return page[:start] + page[page.index("</script>", start) :]
+
+
+def page_of(place, every=None):
+    return own_part(render(Snapshot.take(place), every))
+
+
+def drawn(chart):
+    return json.loads(chart.figure)
+
+
+def test_a_finished_sweep_has_tables_charts_and_details(make_sweep):
+    place = make_sweep(*grid(model__K=(2, 8), seed=(1, 2)), finished=4)
+    page = page_of(place)
+    assert "Final: all jobs have ended." in page
+    assert 'data-reload="0"' in page
+    assert "4 of 4" in page
+    for part in ("Means over seeds", "Table 3 of the paper", "0.795", "Parallel coordinates",
+                 "Test AUC by K", "Training: validation AUC by epoch", "popularity",
+                 "python train.py seed=2", "★ 0."):  # fmt: skip
+        assert part in page, part
+    assert page.count('<details id="job-') == 4
+    assert "Search" not in page
+
+
+def test_best_is_the_best_on_validation_and_test_figures_are_called_so(make_sweep):
+    place = make_sweep(*grid(model__K=(2, 8)), finished=2)
+    snapshot = Snapshot.take(place)
+    values = [state.validation for state in snapshot.states]
+    page = page_of(place)
+    star = re.search(r"★ (0\.\d{4})", page[page.index("<h2>Jobs") :]).group(1)
+    assert star == f"{max(values):.4f}"
+    assert "validation AUC</button>" in page
+    assert "test AUC</button>" in page
+
+
+def test_a_sweep_that_has_only_been_asked_for(make_sweep):
+    place = make_sweep(*grid(model__K=(2, 8)))
+    page = page_of(place)
+    assert "Stopped: no process is at work" in page
+    assert "2 jobs are left" in page
+    assert f"with hydra.sweep.dir={place} goes on" in page
+    assert "<h2>Charts" not in page
+    assert "Best on validation" not in page
+
+
+def test_a_sweep_without_jobs(make_sweep):
+    assert "0 of 0" in page_of(make_sweep())
+
+
+def test_a_running_job_says_how_far_it_is(make_sweep):
+    place = make_sweep(*grid(model__K=(2, 8, 16)), finished=1)
+    folder = set_status(
+        place, 1, state="running", epoch=3, epochs=12, best=0.7123, seconds=6.0,
+        process={"pid": 7, "host": "here"},
+    )  # fmt: skip
+    (folder / "curves" / "version_0").mkdir(parents=True)
+    curve = folder / "curves" / "version_0" / "metrics.csv"
+    curve.write_text("epoch,step,val/auc\n0,1,0.6\n1,2,0.71\n")
+    with FileLock(folder / ".lock"):
+        snapshot = Snapshot.take(place)
+        page = own_part(render(snapshot, 2.0))
+    assert snapshot.live
+    assert "Live: written anew" in page
+    assert 'data-reload="5000"' in page
+    assert "running, epoch 3 of 12" in page
+    assert "0.7123" in page
+    assert snapshot.left == pytest.approx(18 + (9.5 + 24) / 2)
+    names = [line["name"] for line in drawn(training_curves(snapshot))["data"]]
+    assert names == ["K=2", "K=8", "popularity"]
+    # Its process is killed.
+    assert Snapshot.take(place).counts["interrupted"] == 1
+
+
+def test_only_failures(make_sweep):
+    place = make_sweep(*grid(model__K=(2, 8)))
+    for number in (0, 1):
+        folder = set_status(place, number, state="failed", error="out of memory\nat line 3")
+        (folder / "train.log").write_text("first\n" * 50 + "\x1b[31mlast words\x1b[0m\n")
+    page = page_of(place)
+    assert "Final" in page
+    assert "out of memory" in page
+    assert "last words" in page
+    assert "\x1b" not in page
+    assert page.count("first") < 50
+    assert ">error</button>" in page
+
+
+def test_whatever_comes_from_files_is_escaped(make_sweep):
+    place = make_sweep(
+        *grid(model__K=(2, 8), tag=(EVIL,)), grid(model__K=[4], tag=["x"])[0], finished=2
+    )
+    folder = set_status(place, 2, state="failed", error=EVIL)
+    (folder / "train.log").write_text(EVIL)
+    done = next(place.glob("model.K=2*"))
+    (done / "evaluation" / "samples.json").write_text(
+        json.dumps([{"user": EVIL, "liked": [EVIL],
+                     "recommended": [{"item": EVIL, "name": None, "hit": True}]}])
+    )  # fmt: skip
+    page = page_of(place)
+    assert "alert('x')</script>" not in page
+    assert "<b>bold" not in page
+    assert "&lt;script&gt;alert(" in page
+    plotted = [
+        drawn(parallel_coordinates(Snapshot.take(place))),
+        drawn(training_curves(Snapshot.take(place))),
+    ]
+    assert "<script" not in json.dumps(plotted)  # plotly takes some HTML for its own
+
+
+def test_samples_stand_in_the_detail(make_sweep):
+    place = make_sweep(*grid(model__K=(2, 8)), finished=2)
+    path = next(place.glob("model.K=2*")) / "evaluation" / "samples.json"
+    path.write_text(json.dumps([
+        {"user": "u7", "liked": ["Björk"], "recommended": [
+            {"item": "12", "name": "Radiohead", "hit": True},
+            {"item": "13", "name": None, "hit": False},
+        ]},
+    ]))  # fmt: skip
+    page = page_of(place)
+    for part in ("u7", "Björk", "✓ Radiohead</b>", "13"):
+        assert part in page
+    path.write_text('[{"user": "u7", "li')
+    assert samples(path) == []
+    assert "u7" not in page_of(place)
+
+
+def test_half_written_files_count_as_not_there_yet(make_sweep):
+    place = make_sweep(*grid(model__K=(2, 8)), finished=2)
+    for job in sorted(place.glob("model.K=*"))[:1]:
+        (job / "metrics.json").write_text('{"test/auc": 0.')
+        (job / "status.json").write_text('{"sta')
+        (job / "curves" / "version_0" / "metrics.csv").write_text("")
+    for number in (0, 1):
+        jobs = json.loads((place / "sweep.json").read_text())["jobs"]
+        (place / jobs[number]["name"] / "config.yaml").write_text("a: [")
+    page = page_of(place)
+    assert "1 of 2" in page
+    snapshot = Snapshot.take(place)
+    assert snapshot.runs == {}
+    assert not snapshot.over
+
+
+def test_a_hundred_jobs_are_one_page_in_seconds(make_sweep):
+    values = {"model__K": (2, 4, 8, 16, "all"), "model__H": (1, 2), "seed": range(1, 11)}
+    place = make_sweep(*grid(**values), finished=100)
+    begin = time.perf_counter()
+    page = page_of(place)
+    assert time.perf_counter() - begin < 20
+    assert page.count('<details id="job-') == 100
+    assert len(page) < 2_000_000
+    lines = drawn(training_curves(Snapshot.take(place)))["data"]
+    assert len(lines) == 101
+    assert not any(line["showlegend"] for line in lines[:100])
+
+
+def test_figures_by_value_have_the_paper_s_and_popularity_s(make_sweep):
+    place = make_sweep(*grid(model__K=(2, 8, "all"), seed=(1, 2)), finished=6)
+    figure = drawn(by_value(Snapshot.take(place), "model.K"))
+    ours, popularity, paper = figure["data"]
+    assert ours["name"] == "ours"
+    assert len(ours["x"]) == 3
+    assert ours["error_y"]["visible"]
+    assert popularity["line"]["dash"] == "dash"
+    assert paper["y"] == [0.791, 0.794, 0.795]  # K of 2, 4, 8
+    assert figure["layout"]["xaxis"]["ticktext"] == ["2", "8", "all"]
+
+
+@pytest.mark.parametrize(
+    ("values", "log", "numeric", "labels"),
+    [
+        (["2", "4", "8", "all"], True, True, ["2", "4", "8", "all"]),
+        (["1", "2", "3", "4"], False, True, ["1", "2", "3", "4"]),
+        (["1e-4", "0.001", "0.02"], True, True, ["0.0001", "0.001", "0.02"]),
+        (["sum", "concat", None], False, False, ["sum", "concat", "not set"]),
+        (["all"], False, False, ["all"]),
+        (["nan", "1"], False, False, ["nan", "1"]),
+        (["0", "0.1", "0.5"], False, True, ["0", "0.1", "0.5"]),
+    ],
+)
+def test_axes(values, log, numeric, labels):
+    axis = Axis.of(values)
+    assert (axis.log, axis.numeric, axis.labels) == (log, numeric, labels)
+    spots = [axis.at(value) for value in values]
+    assert spots == sorted(spots)
+    assert len(set(spots)) == len(spots)
+
+
+@pytest.mark.parametrize(
+    ("values", "labels"),
+    [
+        ([10 ** (-4 + i / 10) for i in range(31)], ["0.0001", "0.001", "0.01", "0.1"]),
+        ([1 + i / 2 for i in range(30)], ["1", "2", "5", "10"]),
+        (range(1, 11), ["2", "4", "6", "8", "10"]),
+        ([0.01 * i for i in range(5, 50)], ["0.1", "0.2", "0.3", "0.4"]),
+    ],
+)
+def test_an_axis_of_many_values_has_few_round_labels(values, labels):
+    assert Axis.of(map(str, values)).labels == labels
+
+
+def test_watching_ends_when_the_sweep_does(make_sweep, capsys):
+    place = make_sweep(*grid(model__K=(2, 8)), finished=2)
+    whole = {path: path.read_text() for path in place.glob("*/metrics.json")}
+    late = sorted(whole)[1]
+    about = (place / "sweep.json").read_text()
+    late.unlink()
+    folder = set_status(place, 1, state="running", epoch=1, epochs=2)
+    seen = []
+
+    def job():
+        with FileLock(place / ".lock"):
+            with FileLock(folder / ".lock"):
+                until((place / PAGE).is_file)
+                seen.append((place / PAGE).read_text())
+                late.write_text(whole[late][:40])  # half of it
+                (place / "sweep.json").write_text(about[:90])
+                time.sleep(0.3)
+                (place / "sweep.json").write_text(about)
+                late.write_text(whole[late])
+            set_status(place, 1, state="finished", seconds=3.0)
+
+    def until(true):
+        end = time.monotonic() + 30
+        while not true() and time.monotonic() < end:
+            time.sleep(0.02)
+
+    thread = threading.Thread(target=job)
+    thread.start()
+    until(lambda: fingerprint(place)[0])
+    page = watch(place, every=0.05)
+    thread.join()
+    assert "Live" in seen[0]
+    assert "Final" in page.read_text()
+    assert "2 of 2" in page.read_text()
+    assert capsys.readouterr().out.splitlines() == [str(page)]
+
+
+def test_watching_ends_at_ctrl_c_and_says_so_in_the_page(make_sweep, monkeypatch, tmp_path):
+    place = make_sweep(*grid(model__K=(2, 8)), finished=1)
+
+    def stop(seconds):
+        raise KeyboardInterrupt
+
+    with FileLock(place / ".lock"):
+        monkeypatch.setattr("kgrec.reports.watch.time.sleep", stop)
+        monkeypatch.setattr(
+            "sys.argv", ["kgrec", "report", str(place), "--watch", "--out", str(tmp_path / "out")]
+        )
+        main()
+    text = (tmp_path / "out" / PAGE).read_text()
+    assert "it is not kept up to date" in text
+    assert 'data-reload="0"' in text
+    assert not (place / PAGE).exists()
+
+
+def test_the_command_line(make_sweep, monkeypatch, capsys, tmp_path):
+    place = make_sweep(*grid(model__K=(2, 8)), finished=1)
+
+    def call(*words):
+        monkeypatch.setattr("sys.argv", ["kgrec", "report", *map(str, words)])
+        main()
+        return capsys.readouterr().out
+
+    assert call(place, "--watch", "--once").splitlines() == [str(place / PAGE)]
+    for words, told in (
+        ((place, "--once"), "expected it with --watch"),
+        ((place, place, "--watch"), "expected the folder of one sweep"),
+        ((tmp_path, "--watch"), "expected that of a sweep"),
+        ((place, "--watch", "--every", "0"), "expected seconds above 0"),
+    ):
+        with pytest.raises(SystemExit):
+            call(*words)
+        assert told in capsys.readouterr().err
+
+
+def test_a_place_that_is_no_sweep_s(tmp_path):
+    with pytest.raises(DataError, match=r"sweep.json: found no readable file"):
+        watch(tmp_path)
+
+
+def study(place, trials=12):
+    optuna = pytest.importorskip("optuna")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    storage = optuna.storages.RDBStorage(f"sqlite:///{place / 'study.db'}")
+    found = optuna.create_study(study_name="kgrec", storage=storage, direction="maximize")
+
+    def figure(trial):
+        lr = trial.suggest_float("optimizer.lr", 1e-4, 1e-1, log=True)
+        K = trial.suggest_categorical("model.K", ["2", "4", "all"])
+        return 0.8 - lr + (K == "all") / 10
+
+    found.optimize(figure, n_trials=trials)
+    storage.engine.dispose()
+
+
+def test_a_search_has_history_importance_and_slices(make_sweep):
+    pytest.importorskip("sklearn")
+    place = make_sweep(*grid(model__K=(2, "all")), finished=2, name="a search, #1")
+    study(place)
+    charts, notes = search_charts(place)
+    assert [chart.title for chart in charts] == ["History", "Importance", "lr", "K"]
+    assert notes == ["12 of 12 trials have a figure."]
+    assert drawn(charts[3])["layout"]["xaxis"]["ticktext"] == ["2", "4", "all"]
+    page = page_of(place)
+    assert "<h2>Search" in page
+    assert "Test AUC by K" not in page
+
+
+def test_a_search_that_has_just_begun_or_lacks_a_library(make_sweep, monkeypatch):
+    pytest.importorskip("optuna")
+    place = make_sweep(*grid(model__K=(2, 8)))
+    assert search_charts(place) == ([], [])
+    (place / "study.db").write_text("half of")
+    assert "could not be read" in search_charts(place)[1][0]
+    (place / "study.db").unlink()
+    study(place, 3)
+    charts, notes = search_charts(place)
+    assert [chart.title for chart in charts] == ["History"]
+    assert "from 4 of them on" in notes[1]
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    assert "not installed" in search_charts(place)[1][0]
+
+
+def test_logs_and_durations(tmp_path):
+    assert tail(tmp_path / "none") == ""
+    (tmp_path / "log").write_bytes(b"\xff" * 20_000 + b"\na\nb")
+    assert tail(tmp_path / "log", 2) == "a\nb"
+    assert [duration(s) for s in (None, 5.2, 125, 3720)] == ["", "5 s", "2 min 05 s", "1 h 02 min"]
+
+
+class Elements(HTMLParser):
+    """What a page points to, and what it has drawn."""
+
+    def __init__(self):
+        super().__init__()
+        self.links, self.plots = [], 0
+
+    def handle_starttag(self, tag, attrs):
+        named = dict(attrs)
+        assert tag not in ("link", "iframe", "object", "img")
+        self.links += [v or "" for k, v in attrs if k in ("src", "href", "xlink:href")]
+        self.plots += tag == "svg" and "main-svg" in (named.get("class") or "").split()
+
+
+def test_the_page_points_nowhere(make_sweep):
+    elements = Elements()
+    page = page_of(make_sweep(*grid(model__K=(2, 8)), finished=2))
+    elements.feed(page)
+    assert elements.links
+    assert all(link.startswith("#") for link in elements.links)
+    assert not re.search(r"url\((?!#)|@import", page)
+
+
+def browse(page, profile, milliseconds=5000):
+    """What a browser without network makes of a page, and what its console says."""
+    found = subprocess.run(
+        [CHROMIUM, "--headless", "--no-sandbox", "--disable-quic", "--no-first-run",
+         "--disable-background-networking", "--disable-component-update", "--disable-sync",
+         "--enable-unsafe-swiftshader", f"--user-data-dir={profile}",
+         "--host-resolver-rules=MAP * ~NOTFOUND", "--enable-logging=stderr",
+         f"--virtual-time-budget={milliseconds}", "--dump-dom", page.as_uri()],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    told = [line for line in found.stderr.splitlines() if "CONSOLE" in line]
+    return found.stdout, [line for line in told if "GL Driver Message" not in line]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_a_browser_draws_all_of_it_without_an_error_or_a_request(make_sweep, tmp_path):
+    place = make_sweep(*grid(model__K=(2, 8, "all"), model__H=(1, 2)), finished=6)
+    page = watch(place)
+    # A request would break the page's own policy, which the console tells.
+    assert "default-src 'none'" in page.read_text()
+    shown, console = browse(page, tmp_path / "profile")
+    assert console == []
+    elements = Elements()
+    elements.feed(own_part(shown))
+    charts = shown.count('class="chart')
+    assert charts == 4
+    assert elements.plots >= charts
+    assert "WebGL is not supported" not in own_part(shown)
+    # The test sees what it forbids.
+    page.write_text(
+        page.read_text().replace("<h1>", '<img src="https://example.org/x.png"><h1>', 1)
+    )
+    assert "Content Security Policy" in "".join(browse(page, tmp_path / "profile")[1])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_what_the_reader_did_outlives_a_reload(make_sweep, tmp_path):
+    place = make_sweep(*grid(model__K=(2, 4, 8)), finished=2)
+    reader = """<script>
+    if (sessionStorage.getItem("read")) {
+      document.body.dataset.reload = "0";  // once is enough
+      document.body.dataset.again = "yes";
+    } else {
+      sessionStorage.setItem("read", "yes");
+      addEventListener("load", () => {
+        document.getElementById("job-1").open = true;
+        for (const _ of "ab") document.querySelector("table.sortable th").click();
+      });
+    }
+    </script>"""
+    with FileLock(place / ".lock"):
+        html = render(Snapshot.take(place), 2.0)
+    page = tmp_path / "page.html"
+    page.write_text(html.replace("<h1>", f"{reader}<h1>", 1))
+    shown, console = browse(page, tmp_path / "profile", 9000)
+    assert console == []
+    assert 'data-again="yes"' in shown
+    assert re.search(r'<details id="job-1"[^>]* open', shown)
+    assert not re.search(r'<details id="job-0"[^>]* open', shown)
+    jobs = shown[shown.index('data-key="jobs"') :]
+    assert re.findall(r'<tr><td class="text">(\d)</td>', jobs)[:3] == ["8", "4", "2"]
