@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from typing import Any
 
 from kgrec import __version__
 
@@ -103,6 +104,12 @@ def parser() -> argparse.ArgumentParser:
     )
     sync.add_argument("places", nargs="+", metavar="FOLDER", help="with runs in it or under it")
     sync.add_argument("--list", action="store_true", help="say what would be sent, and stop")
+    _add_data_parsers(commands)
+    return root
+
+
+def _add_data_parsers(commands: Any) -> None:
+    """``kgrec data`` and its actions."""
     data = commands.add_parser(
         "data", help="describe, convert, generate data; look after the cache"
     )
@@ -182,7 +189,6 @@ def parser() -> argparse.ArgumentParser:
     generate.add_argument(
         "--seed", type=int, default=2019, help="of every draw (default: %(default)s)"
     )
-    return root
 
 
 def main() -> None:

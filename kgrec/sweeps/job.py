@@ -12,6 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from kgrec import config
 from kgrec.errors import ConfigError
 from kgrec.reports.runs import flat
 from kgrec.training.devices import free_device, jobs_at_once
@@ -42,6 +43,7 @@ def run_in_sweep(cfg: DictConfig, run: Callable[[DictConfig], float]) -> float:
         cfg: its configuration.
         run: does it, and returns the validation figure by which the epoch was chosen.
     """
+    config.check_start(cfg)  # which refuses several devices
     folder = Path(cfg.paths.run)
     with at_work(folder, wait=True):  # for one whose sweep has died, and which has not
         finished = folder / "metrics.json"

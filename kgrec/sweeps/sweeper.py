@@ -145,6 +145,7 @@ class KgrecSweeper(Sweeper):
                 plain = OmegaConf.masked_copy(whole, [str(k) for k in whole if k != "hydra"])
                 if number == 0:
                     configuration.check(plain)
+                    configuration.check_start(plain)
                 told = difference(kept, settings(plain))
             finally:
                 HydraConfig.instance().cfg = before

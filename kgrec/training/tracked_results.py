@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger, WandbLogger
 
@@ -47,9 +46,9 @@ class ControlLine(Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Logs the flat line."""
-        figures = self.figures.items()
-        flat = {f"{BESIDE}/{k}": torch.tensor(v, dtype=torch.float64) for k, v in figures}
-        module.log_dict(flat, rank_zero_only=True)  # other processes do not know it
+        flat: dict[str, float] = {f"{BESIDE}/{k}": v for k, v in self.figures.items()}
+        for logger in trainer.loggers:  # through the module all processes would have to know it
+            logger.log_metrics(flat | {"epoch": trainer.current_epoch}, step=trainer.global_step)
 
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Draws both."""

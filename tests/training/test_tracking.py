@@ -111,6 +111,7 @@ def test_jobs_of_a_sweep_are_runs_of_one_group_with_all_that_is_promised(
     train: Train, tmp_path: Path, offline: None
 ):
     """Two jobs of one process, of which the second fails."""
+    jobs = ("optimizer.lr=0.01", "optimizer.lr=1e30")
     before = dict(os.environ)
     train(
         "-m", "optimizer.lr=0.01,1e30", "logger=default", "logger.wandb.log_checkpoint=true",
@@ -119,13 +120,13 @@ def test_jobs_of_a_sweep_are_runs_of_one_group_with_all_that_is_promised(
     assert {k: v for k, v in os.environ.items() if "WANDB" in k} == {
         k: v for k, v in before.items() if "WANDB" in k
     }
-    good, bad = (records(tmp_path / "my-sweep" / job) for job in "01")
+    good, bad = (records(tmp_path / "my-sweep" / job) for job in jobs)
     for found in (good, bad):
         (begun,) = found["run"]
         assert (begun["run_group"], begun["job_type"]) == ("my-sweep", "sweep")
     assert good["run"][0]["run_id"] != bad["run"][0]["run_id"]
     assert [f["exit"][0]["exit_code"] for f in (good, bad)] == [0, 1]
-    for job in "01":  # nothing of one job lies with the other
+    for job in jobs:  # nothing of one job lies with the other
         assert (tmp_path / "my-sweep" / job / "wandb" / "data").is_dir()
 
     run = tmp_path / "my-sweep" / "0"
