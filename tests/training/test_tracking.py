@@ -129,7 +129,7 @@ def test_jobs_of_a_sweep_are_runs_of_one_group_with_all_that_is_promised(
     for job in jobs:  # nothing of one job lies with the other
         assert (tmp_path / "my-sweep" / job / "wandb" / "data").is_dir()
 
-    run = tmp_path / "my-sweep" / "0"
+    run = tmp_path / "my-sweep" / jobs[0]
     metrics = json.loads((run / "metrics.json").read_text())
     config = updates(good["config"])
     assert config["optimizer"]["lr"] == 0.01
