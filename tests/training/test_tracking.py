@@ -111,7 +111,7 @@ def test_jobs_of_a_sweep_are_runs_of_one_group_with_all_that_is_promised(
     train: Train, tmp_path: Path, offline: None
 ):
     """Two jobs of one process, of which the second fails."""
-    jobs = ("optimizer.lr=0.01", "optimizer.lr=1e30")
+    jobs = ("optimizer.lr=0.01", "optimizer.lr=1e+30")
     before = dict(os.environ)
     train(
         "-m", "optimizer.lr=0.01,1e30", "logger=default", "logger.wandb.log_checkpoint=true",
