@@ -106,6 +106,8 @@ def test_a_wheel_trains_from_an_empty_folder(tmp_path):
     assert "kgrec/conf/train.yaml" in names
     assert "kgrec/py.typed" in names
     assert "kgrec/reports/templates/dataset.html" in names
+    assert "kgrec/reports/templates/sweep.js" in names
+    assert "hydra_plugins/kgrec_sweepers.py" in names
     site, empty = tmp_path / "site", tmp_path / "empty"
     empty.mkdir()
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
