@@ -101,11 +101,12 @@ class Snapshot:
 
     @property
     def left(self) -> float | None:
-        """Seconds until all known jobs have ended, if they take as long as those that have."""
+        """Seconds until all jobs have ended, if they take as long as those that have."""
         running = [state for state in self.states if state.state == RUNNING]
         done = [s.seconds for s in self.states if s.state == FINISHED and s.seconds is not None]
         whole = [*done, *filter(None, map(_whole, running))]
-        waiting = sum(not state.ended for state in self.states) - len(running)
+        to_come = self.sweep.planned - len(self.states)
+        waiting = sum(not state.ended for state in self.states) - len(running) + to_come
         if not running or not whole:
             return None
         mean = sum(whole) / len(whole)

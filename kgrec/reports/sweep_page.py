@@ -19,7 +19,7 @@ from kgrec.reports.search_plots import search_charts
 from kgrec.reports.snapshot import Snapshot
 from kgrec.reports.sweep_detail import detail, duration
 from kgrec.reports.sweep_plots import sweep_charts, training_curves
-from kgrec.sweeps.folder import RUNNING, State, best
+from kgrec.sweeps.folder import RUNNING, State, best_jobs
 from kgrec.sweeps.progress import words
 from kgrec.sweeps.sweeper import sweep_word
 from kgrec.sweeps.table import FIGURES, STAR, over_seeds, records
@@ -100,7 +100,7 @@ def standing(snapshot: Snapshot, every: float | None) -> str:
 
 def tiles(snapshot: Snapshot) -> list[tuple[str, str]]:
     """Figure and name: jobs by state, and times."""
-    counts, total = snapshot.counts, len(snapshot.states)
+    counts, total = snapshot.counts, snapshot.sweep.planned
     found = [(f"{counts['finished']} of {total}", "jobs finished")]
     if snapshot.live or counts[RUNNING]:
         found.append((str(counts[RUNNING]), "running"))
@@ -109,20 +109,22 @@ def tiles(snapshot: Snapshot) -> list[tuple[str, str]]:
         found.append(
             (duration(snapshot.elapsed), "since it was begun" if snapshot.live else "in all")
         )
-    # How many jobs a search still asks for is not known.
-    if snapshot.left is not None and not (snapshot.sweep.path / "study.db").is_file():
+    if snapshot.left is not None:
         found.append((f"{duration(snapshot.left)}", "left, if jobs go on like this"))
     return found
 
 
 def best_words(snapshot: Snapshot) -> str | None:
-    """The job with the highest validation figure, and what it found on the test."""
-    top = best(snapshot.states)
-    if top is None:
-        return None
-    told = f"{words(top.job)}: {metric_name(top.monitor)} {top.validation:.4f}"
+    """The best job on validation, of each data set, and what it found on the test."""
+    top = best_jobs(snapshot.states)
+    told = [_best_of(state) for state in snapshot.states if state.job.name in top]
+    return " — ".join(told) or None
+
+
+def _best_of(state: State) -> str:
+    told = f"{words(state.job)}: {metric_name(state.monitor)} {state.validation:.4f}"
     shown = (("test AUC", "test/auc"), ("popularity's", "popularity/test/auc"))
-    rest = [f"{label} {top.metrics[key]:.4f}" for label, key in shown if key in top.metrics]
+    rest = [f"{label} {state.metrics[key]:.4f}" for label, key in shown if key in state.metrics]
     return f"{told}; {', '.join(rest)}" if rest else told
 
 

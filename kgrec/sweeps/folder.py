@@ -209,7 +209,7 @@ class SweepFolder:
     @property
     def planned(self) -> int:
         """How many jobs there will be in all."""
-        return int(self.about["planned"])
+        return max(int(self.about.get("planned") or 0), len(self.jobs))
 
     @property
     def command(self) -> str:
