@@ -134,7 +134,7 @@ def training_curves(snapshot: Snapshot) -> Chart | None:
     monitor = snapshot.sweep.monitor
     found = [(state, _thinned(snapshot.curves(state), monitor)) for state in snapshot.states]
     lines = [
-        (state, curve["epoch"].to_list(), curve[monitor].to_list())
+        (state, (curve["epoch"] + 1).to_list(), curve[monitor].to_list())
         for state, curve in found
         if curve.height
     ]
@@ -154,7 +154,7 @@ def training_curves(snapshot: Snapshot) -> Chart | None:
             hovertemplate="epoch %{x}: %{y:.4f}",
         )  # fmt: skip
     last = max(epochs[-1] for _, epochs, _ in lines)
-    _popularity(figure, snapshot, monitor, [0, max(last, 1)])
+    _popularity(figure, snapshot, monitor, [1, max(last, 2)])
     figure.update_xaxes(title="epoch", dtick=1 if last <= 10 else None)
     _legend_above(figure, metric_name(monitor))
     caption = "A line a run; point at one to see which."
