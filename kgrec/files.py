@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
 def write_text(path: Path, text: str) -> None:
     """Writes a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.incoming")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.incoming")
     temporary.write_text(text, encoding="utf-8")
     temporary.rename(path)
 

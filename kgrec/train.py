@@ -38,10 +38,10 @@ from kgrec.build import (
 )
 from kgrec.data.datamodule import KGDataModule
 from kgrec.data.dataset import PreparedData, RecDataset
-from kgrec.errors import ConfigError, KgrecError
+from kgrec.errors import KgrecError
 from kgrec.files import write_json, write_text
 from kgrec.models.recommender import Recommender
-from kgrec.sweeps.job import check_alone, in_a_sweep, run_in_sweep
+from kgrec.sweeps.job import check_alone, explain, in_a_sweep, run_in_sweep
 from kgrec.training import distributed
 from kgrec.training.callbacks import EpochLog
 from kgrec.training.console import (
@@ -62,7 +62,7 @@ from kgrec.training.module import (
     read_checkpoint,
 )
 from kgrec.training.run_folder import dataset_facts, environment
-from kgrec.training.status import at_work, update
+from kgrec.training.status import at_work
 from kgrec.training.testing import Evaluated, evaluate, evaluate_controls
 from kgrec.training.tracked_results import BESIDE, ControlLine, log_dataset, log_results
 from kgrec.training.tracking import opened
@@ -98,14 +98,13 @@ def _job(cfg: DictConfig) -> float:
     warnings.filterwarnings("ignore", message="The number of training batches")
     # A run may go on in its own folder.
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
-    first = True
     try:
         if in_a_sweep():
             leave_the_console()
             return run_in_sweep(cfg, run)
         first = distributed.begin(config.world_size(cfg))
-        with at_work(Path(cfg.paths.run)) if first else nullcontext():
-            check_alone(cfg)
+        check_alone(cfg)
+        with at_work(Path(cfg.paths.run), explain=explain) if first else nullcontext():
             return run(cfg, first)
     except Exception as error:
         known = config.user_error(error)
@@ -113,8 +112,6 @@ def _job(cfg: DictConfig) -> float:
             log.exception("the run failed")
             raise
         log.error("error: %s", known)
-        if first:
-            update(Path(cfg.paths.run), error=known)
         raise ReportedError(known) from error
 
 
@@ -132,8 +129,6 @@ def run(cfg: DictConfig, first: bool = True) -> float:
     config.check(cfg)
     config.check_start(cfg)
     folder, choices = Path(cfg.paths.run), HydraConfig.get().runtime.choices
-    if (folder / "metrics.json").exists():
-        raise ConfigError(f"hydra.run.dir: found a finished run in {folder}, expected a new folder")
     torch.set_num_threads(cfg.threads if isinstance(cfg.threads, int) else cfg.cores or CORES)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
 

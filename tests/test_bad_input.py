@@ -118,13 +118,13 @@ def test_checkpoints_of_another_model_or_data_set(train: Train):
 def test_one_failing_job_of_a_sweep_leaves_the_others_alone(train: Train, tmp_path: Path):
     run = train("-m", "model.d=0,4", "hydra.sweep.dir=sweep")
     assert run.code == 1
-    assert (tmp_path / "sweep" / "1" / "metrics.json").is_file()
-    assert not (tmp_path / "sweep" / "0" / "metrics.json").exists()
+    assert (tmp_path / "sweep" / "model.d=4" / "metrics.json").is_file()
+    assert not (tmp_path / "sweep" / "model.d=0" / "metrics.json").exists()
     assert "Traceback" not in run.out + run.err
 
 
 def test_a_sweep(train: Train, tmp_path: Path):
     run = train("-m", "model.H=1,2", "hydra.sweep.dir=sweep")
     assert run.code == 0
-    found = [(tmp_path / "sweep" / str(i) / "metrics.json").is_file() for i in (0, 1)]
+    found = [(tmp_path / "sweep" / f"model.H={h}" / "metrics.json").is_file() for h in (1, 2)]
     assert found == [True, True]

@@ -92,7 +92,7 @@ def standing(snapshot: Snapshot, every: float | None) -> str:
         return "Final: all jobs have ended."
     if not snapshot.live:
         told = f"Stopped: no process is at work on it; {left} jobs are left, and the same command "
-        return told + f"with {sweep_word(snapshot.sweep)} goes on with them."
+        return told + f"with {sweep_word(snapshot.sweep.path)} goes on with them."
     if every is None:
         return "Jobs were at work when this was written; it is not kept up to date."
     return "Live: written anew while jobs run."
@@ -203,7 +203,7 @@ def _figure(value: float | Sequence[float] | None, column: str, is_best: bool) -
     if value is None:
         return Cell("")
     mean, spread = value if isinstance(value, (tuple, list)) else (float(value), math.nan)  # type: ignore[arg-type]
-    whole = column in ("epochs", "seconds")
+    whole = column in ("epochs run", "seconds")
     text = f"{mean:.0f}" if whole else f"{mean:.4f}"
     if column == "seconds":
         text = duration(mean)

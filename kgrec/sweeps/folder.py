@@ -55,6 +55,12 @@ class Job:
         return cls(folder_name([f"{k}={v}" for k, v in varied.items()]), tuple(overrides), varied)
 
 
+def shared(job: Job, keys: Sequence[str]) -> dict[str, str]:
+    """What a job sets that is not varied, key to value."""
+    values = dict(override.split("=", 1) for override in job.overrides)
+    return {key: value for key, value in values.items() if key not in keys}
+
+
 def folder_name(words: Sequence[str]) -> str:
     """A name that every file system takes, another one for other words."""
     plain = ",".join(words) or "run"
@@ -92,9 +98,9 @@ class State:
         if path.is_file():
             metrics = json.loads(path.read_text(encoding="utf-8"))
             return cls(job, folder, FINISHED, status, metrics)
-        if held(folder):
-            return cls(job, folder, RUNNING, status)
         known = status.get("state", WAITING)
+        if known == RUNNING and held(folder):
+            return cls(job, folder, RUNNING, status)
         # Without its process and its figures it was cut short, whatever it last said.
         known = INTERRUPTED if known in (RUNNING, FINISHED) else known
         return cls(job, folder, known, status)
@@ -112,7 +118,9 @@ class State:
     @property
     def validation(self) -> float | None:
         """The best validation figure so far."""
-        return self.metrics.get(self.monitor, self.status.get("best"))
+        if self.state == FINISHED:
+            return self.metrics.get(self.monitor)
+        return self.status.get("best")
 
     @property
     def seconds(self) -> float | None:
@@ -126,7 +134,8 @@ class SweepFolder:
 
     Attributes:
         path: the folder.
-        about: sweep.json: ``words`` (as typed), ``keys`` (varied), ``jobs``, ``planned``
+        about: sweep.json: ``words`` (as typed), ``keys`` (varied), ``shared``
+            (set for all jobs), ``jobs``, ``planned``
             (how many in all), ``started``, ``finished``, ``monitor``.
     """
 
@@ -171,7 +180,8 @@ class SweepFolder:
         }
         about = {
             "words": list(words),
-            "keys": list(dict.fromkeys([*known.get("keys", []), *keys])),
+            "keys": list(keys),
+            "shared": shared(jobs[0], keys),
             "monitor": monitor,
             "started": known.get("started") or _now(),
             "finished": None,

@@ -19,9 +19,10 @@ class Grid(KgrecSweeper):
     def _sweep(self, arguments: list[str]) -> Any:
         overrides = self.parsed(arguments)
         jobs, keys = jobs_of(overrides, list(self.params))
+        self.check()
         sweep = self.begin(jobs, keys)
         self.launch(sweep, jobs)
-        self.end(sweep)
+        self.end(sweep, jobs)
 
 
 def jobs_of(overrides: Sequence[Override], always: Sequence[str]) -> tuple[list[Job], list[str]]:

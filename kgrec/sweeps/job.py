@@ -16,6 +16,7 @@ from kgrec import config
 from kgrec.errors import ConfigError
 from kgrec.reports.runs import flat
 from kgrec.training.devices import free_device, jobs_at_once
+from kgrec.training.memory import forget_peak_memory
 from kgrec.training.status import at_work, update
 
 log = logging.getLogger(__name__)
@@ -23,7 +24,7 @@ log = logging.getLogger(__name__)
 # Where a run goes and how it is watched, not what it finds.
 NOT_THE_RUN = (
     "paths", "logger", "ckpt_path", "threads", "cores", "sweep", "trainer.accelerator",
-    "trainer.devices", "trainer.strategy", "trainer.num_nodes", "dataset.root", "dataset.cache",
+    "trainer.devices", "trainer.strategy", "trainer.num_nodes", "dataset.cache",
     "dataset.data_dir", "callbacks.progress",
 )  # fmt: skip
 # Callbacks hold copies of the above.
@@ -44,30 +45,43 @@ def run_in_sweep(cfg: DictConfig, run: Callable[[DictConfig], float]) -> float:
         run: does it, and returns the validation figure by which the epoch was chosen.
     """
     config.check_start(cfg)  # which refuses several devices
-    folder = Path(cfg.paths.run)
-    with at_work(folder, wait=True):  # for one whose sweep has died, and which has not
-        finished = folder / "metrics.json"
+    folder, accelerator = Path(cfg.paths.run), cfg.trainer.accelerator
+    finished, last = folder / "metrics.json", folder / "checkpoints" / "last.ckpt"
+    allowed = list(cfg.trainer.devices) if OmegaConf.is_list(cfg.trainer.devices) else None
+    with (
+        free_device(accelerator, side_by_side(accelerator), allowed=allowed) as device,
+        at_work(folder, wait=True, explain=explain),  # a job may outlive its sweep
+        open_dict(cfg),
+    ):
         if finished.is_file():
             log.info("finished before; nothing is done again")
             return float(json.loads(finished.read_text(encoding="utf-8"))[cfg.monitor])
-        last = folder / "checkpoints" / "last.ckpt"
-        with free_device(cfg.trainer.accelerator, side_by_side()) as device, open_dict(cfg):
-            update(folder, device=device.name)
-            cfg.trainer.devices = device.devices
-            cfg.cores = device.threads
-            cfg.callbacks.progress = None  # the sweep has a bar for each job
-            if cfg.ckpt_path is None and last.is_file():
-                log.info("going on from %s", last)
-                cfg.ckpt_path = str(last)
-            return run(cfg)
+        forget_peak_memory()
+        update(folder, device=device.name, monitor=cfg.monitor)
+        cfg.trainer.devices = device.devices
+        cfg.cores = device.threads if cfg.cores is None else cfg.cores
+        cfg.callbacks.progress = None  # the sweep has a bar for each job
+        if cfg.ckpt_path is None and last.is_file():
+            log.info("going on from %s", last)
+            cfg.ckpt_path = str(last)
+        return run(cfg)
+
+
+def explain(error: Exception) -> str:
+    """An error in the user's words, if it is theirs to mend."""
+    return config.any_user_error(error) or str(error)
 
 
 def check_alone(cfg: DictConfig) -> None:
     """Says what a run that is no job of a sweep leaves undone.
 
     Raises:
-        ConfigError: it is given the name of a sweep.
+        ConfigError: it is given the name of a sweep, or the folder of a finished run.
     """
+    if (Path(cfg.paths.run) / "metrics.json").exists():
+        raise ConfigError(
+            f"hydra.run.dir: found a finished run in {cfg.paths.run}, expected a new folder"
+        )
     if cfg.sweep is not None:
         raise ConfigError(f"sweep: found {cfg.sweep!r} in a single run, expected -m before it")
     if params := HydraConfig.get().sweeper.get("params"):
@@ -75,19 +89,20 @@ def check_alone(cfg: DictConfig) -> None:
         log.info("this is a single run; with -m before it there would be a sweep of %s", told)
 
 
-def side_by_side() -> int:
+def side_by_side(accelerator: str) -> int:
     """How many jobs the launcher runs at a time on one machine."""
     jobs = int(HydraConfig.get().launcher.get("n_jobs") or 1)
-    return jobs if jobs > 0 else jobs_at_once()
+    return jobs if jobs > 0 else jobs_at_once(accelerator)
 
 
 def settings(cfg: DictConfig) -> dict[str, Any]:
     """What a run's figures depend on, flat: ``model.K`` to 8."""
     plain: Any = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
-    return {key: value for key, value in flat(plain).items() if _counts(key)}
+    return {key: value for key, value in flat(plain).items() if counts(key)}
 
 
-def _counts(key: str) -> bool:
+def counts(key: str) -> bool:
+    """Whether a run's figures may depend on a setting."""
     if any(key == k or key.startswith(f"{k}.") for k in NOT_THE_RUN):
         return False
     return not (key.startswith("callbacks.") and key.rpartition(".")[2] in NOT_OF_A_CALLBACK)

@@ -20,13 +20,15 @@ from kgrec.errors import ConfigError
 from kgrec.files import write_text
 from kgrec.sweeps.folder import FINISHED, Job, State, SweepFolder, best
 from kgrec.sweeps.progress import say, words
-from kgrec.sweeps.sweeper import KgrecSweeper
+from kgrec.sweeps.sweeper import ANOTHER_NAME, KgrecSweeper
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.study import Study
 
 STUDY = "study.db"
+# What figures are compared on, and by.
+OF_ALL_TRIALS = ("seed", "monitor", "dataset", "protocol", "split", "ranking", "experiment")
 # What best.yaml holds beside the model's own settings.
 SETTINGS = ("optimizer.lr", "optimizer.weight_decay", "batch_size", "epochs", "patience")
 
@@ -53,34 +55,41 @@ class Search(KgrecSweeper):
 
     def _sweep(self, arguments: list[str]) -> Any:
         space, fixed = search_space(self.parsed(arguments))
-        study = self._study()
+        self.check()
+        for name, value in (("n_trials", self.n_trials), ("at_once", self.at_once)):
+            if value is not None and (type(value) is not int or value < 1):
+                found = f"found {value!r}, expected an integer >= 1"
+                raise ConfigError(f"hydra.sweeper.{name}: {found}")
+        study = self._study(space)
         say(f"search of {', '.join(space)}: {len(study.trials)} of {self.n_trials} trials so far")
         at_once = self.at_once or int(self.config.hydra.launcher.get("n_jobs") or 1)
-        sweep = None
-        while batch := self._next(study, space, at_once):
-            trials = {number: job_of(params, fixed, list(space)) for number, params in batch}
-            sweep = self.begin(list(trials.values()), list(space), planned=self.n_trials)
-            found = {s.job.name: s for s in self.launch(sweep, list(trials.values()))}
+        sweep, jobs = None, []
+        # Where all have failed, something else was wrong than their settings.
+        most = self.n_trials + (len(study.trials) if _all_failed(study) else 0)
+        while batch := self._next(study, space, at_once, most):
+            trials = {number: job_of(params, space, fixed) for number, params in batch}
+            jobs = list({job.name: job for job in trials.values()}.values())
+            sweep = self.begin(jobs, list(space), planned=most)
+            states = {s.job.name: s for s in self.launch(sweep, jobs)}
             for number, job in trials.items():
-                _tell(study, number, found[job.name])
+                _tell(study, number, states[job.name])
+            if _all_failed(study):
+                break
         sweep = sweep or SweepFolder.read(self.folder)
-        states = sweep.states()
-        top = best(states)
+        finished = [state for state in sweep.states() if state.state == FINISHED]
+        top = best(finished)
         if top is not None:
-            path = self._leave_best(sweep, top, states)
+            path = self._leave_best(sweep, top, finished)
             say(f"best {sweep.monitor} {top.validation:.4f}: {words(top.job)}; kept as {path}")
-        self.end(sweep, failures_allowed=top is not None)
+        self.end(sweep, jobs, failures_allowed=top is not None)
 
-    def _study(self) -> Study:
+    def _study(self, space: Mapping[str, BaseDistribution]) -> Study:
         try:
             import optuna
         except ImportError as error:
             raise ConfigError(
                 "hydra/sweeper=optuna: found no optuna, expected pip install -e '.[search]'"
             ) from error
-        if type(self.n_trials) is not int or self.n_trials < 1:
-            found = f"found {self.n_trials!r}, expected an integer >= 1"
-            raise ConfigError(f"hydra.sweeper.n_trials: {found}")
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         study = optuna.create_study(
             study_name="kgrec",
@@ -88,19 +97,25 @@ class Search(KgrecSweeper):
             direction="maximize",
             load_if_exists=True,
         )
+        if study.trials and (before := study.trials[-1].distributions) != space:
+            changed = [k for k in before.keys() | space.keys() if before.get(k) != space.get(k)]
+            raise ConfigError(
+                f"{self.folder}: found a search with another space of "
+                f"{', '.join(sorted(changed))}, expected the same: {ANOTHER_NAME}"
+            )
         # A search that goes on must not draw again what it drew when it began.
         study.sampler = instantiate(self.sampler, seed=self.sampler.seed + len(study.trials))
         return study
 
     def _next(
-        self, study: Study, space: Mapping[str, BaseDistribution], most: int
+        self, study: Study, space: Mapping[str, BaseDistribution], at_once: int, most: int
     ) -> list[tuple[int, dict[str, Any]]]:
         """Numbers and parameters of the trials to come; those that were cut short go first."""
         from optuna.trial import TrialState
 
         open_ones = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        batch = [(trial.number, dict(trial.params)) for trial in open_ones][:most]
-        while len(batch) < most and len(study.trials) < self.n_trials:
+        batch = [(trial.number, dict(trial.params)) for trial in open_ones][:at_once]
+        while len(batch) < at_once and len(study.trials) < most:
             trial = study.ask(dict(space))
             batch.append((trial.number, dict(trial.params)))
         return batch
@@ -110,11 +125,14 @@ class Search(KgrecSweeper):
         cfg, path = self.composed(top.job), sweep.path / "best.yaml"
         choices = cfg.hydra.runtime.choices
         values = sorted((s.validation for s in states if s.validation is not None), reverse=True)
+        groups: list[str] = []
         kept, sampler = OmegaConf.create(), str(self.sampler._target_).rpartition(".")[2]
-        for key in [*(f"model.{k}" for k in cfg.model if not str(k).startswith("_")), *SETTINGS]:
-            value = OmegaConf.select(cfg, key)
-            if isinstance(value, bool | int | float | str) or (value is None and key == "patience"):
-                OmegaConf.update(kept, key, value)
+        own = [f"model.{k}" for k in cfg.model if not str(k).startswith("_") and k != "cache"]
+        for key in dict.fromkeys([*own, *SETTINGS, *sweep.keys]):
+            if key in choices:  # a group, such as optimizer
+                groups.append(f"  - override /{key}: {choices[key]}")
+            elif OmegaConf.select(cfg, key.rpartition(".")[0] or key) is not None:
+                OmegaConf.update(kept, key, OmegaConf.select(cfg, key), force_add=True)
         head = [
             "# @package _global_",
             f"# {choices.model} on {choices.dataset}, chosen by {sweep.monitor} on the split of "
@@ -123,6 +141,7 @@ class Search(KgrecSweeper):
             f"# ({sampler}). Best {sweep.monitor} {values[0]:.4f}, "
             f"median {statistics.median(values):.4f}, least {values[-1]:.4f}.",
         ]
+        head += ["defaults:", *groups, ""] if groups else []
         write_text(path, "\n".join([*head, OmegaConf.to_yaml(kept)]))
         return path
 
@@ -150,8 +169,9 @@ def search_space(
             "hydra.sweeper.params: found nothing to search, expected keys with choice(…) or "
             "interval(…); conf/search has those of every trained model"
         )
-    for key in ("seed", "dataset", "model", "experiment"):
-        if key in space:
+    for key in space:
+        group = key.lstrip("+").partition(".")[0]
+        if group in OF_ALL_TRIALS or key in ("model", "settings"):
             raise ConfigError(f"{key}: found several, expected one: a search compares settings")
     return space, list(fixed.values())
 
@@ -176,10 +196,24 @@ def _distribution(override: Override) -> BaseDistribution:
     return FloatDistribution(float(low), float(high), log=log)
 
 
-def job_of(params: Mapping[str, Any], fixed: Sequence[str], keys: Sequence[str]) -> Job:
-    """A trial as a job; numbers have three digits that count, which is what can be told apart."""
-    values = {k: f"{v:.3g}" if isinstance(v, float) else v for k, v in params.items()}
-    return Job.of([*fixed, *(f"{k}={values[k]}" for k in keys)], keys)
+def job_of(
+    params: Mapping[str, Any], space: Mapping[str, BaseDistribution], fixed: Sequence[str]
+) -> Job:
+    """A trial as a job; of numbers from an interval three digits count, more are not told apart."""
+    from optuna.distributions import FloatDistribution
+
+    values = {
+        key: f"{params[key]:.3g}" if isinstance(distribution, FloatDistribution) else params[key]
+        for key, distribution in space.items()
+    }
+    words = [f"{k}={'null' if v is None else v}" for k, v in values.items()]
+    return Job.of([*fixed, *words], list(space))
+
+
+def _all_failed(study: Study) -> bool:
+    from optuna.trial import TrialState
+
+    return bool(study.trials) and all(t.state == TrialState.FAIL for t in study.trials)
 
 
 def _tell(study: Study, number: int, state: State) -> None:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -25,23 +24,29 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from kgrec import config as configuration
-from kgrec.errors import ConfigError, KgrecError
-from kgrec.sweeps.folder import FILE, FINISHED, Job, State, SweepFolder, unfinished_like
-from kgrec.sweeps.job import difference, settings
-from kgrec.sweeps.progress import Watching, say
+from kgrec.errors import ConfigError
+from kgrec.sweeps.folder import (
+    FAILED,
+    FILE,
+    FINISHED,
+    Job,
+    State,
+    SweepFolder,
+    shared,
+    unfinished_like,
+)
+from kgrec.sweeps.job import counts, difference, settings
+from kgrec.sweeps.launching import SweepError, launch
+from kgrec.sweeps.progress import line, say
 from kgrec.sweeps.table import print_tables, write_table
 from kgrec.training.devices import jobs_at_once
 from kgrec.training.status import LOCK, update
 
 log = logging.getLogger(__name__)
 
-# After a launcher has broken down, as when a process of its pool was killed, a job that it took
-# along is begun once more.
-MOST_ATTEMPTS = 2
-
-
-class SweepError(KgrecError):
-    """Some jobs of a sweep have failed; the others are done."""
+ANOTHER_NAME = (
+    "a sweep goes on with the settings that it began with; give it another name (sweep=NAME)"
+)
 
 
 class KgrecSweeper(Sweeper):
@@ -60,6 +65,7 @@ class KgrecSweeper(Sweeper):
         self.launcher: Launcher
         self.folder: Path
         self._composed: dict[tuple[str, ...], DictConfig] = {}
+        self._wrong: set[str] = set()  # jobs that cannot be composed
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -76,7 +82,7 @@ class KgrecSweeper(Sweeper):
         with read_write(config), open_dict(config):
             config.hydra.sweep.dir = str(self.folder)  # the launcher's own files go there too
             if config.hydra.launcher.get("n_jobs") == -1:  # joblib would take a core each
-                config.hydra.launcher.n_jobs = jobs_at_once()
+                config.hydra.launcher.n_jobs = jobs_at_once(config.trainer.accelerator)
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
@@ -87,9 +93,11 @@ class KgrecSweeper(Sweeper):
         given = any(o.startswith("hydra.sweep.dir=") for o in self.config.hydra.overrides.hydra)
         parent = Path(self.config.paths.logs).resolve() / "sweeps"
         if name is not None:
-            if not isinstance(name, str) or Path(name).name != name:
+            if str(name) in ("", ".", "..") or Path(str(name)).name != str(name):
                 raise ConfigError(f"sweep: found {name!r}, expected a name, without folders")
-            return parent / name
+            if given:
+                raise ConfigError(f"sweep: found {name!r} and hydra.sweep.dir, expected one")
+            return parent / str(name)
         if given:
             return Path(self.config.hydra.sweep.dir).resolve()
         if (found := unfinished_like(parent, self.words)) is not None:
@@ -121,10 +129,23 @@ class KgrecSweeper(Sweeper):
         places = {"hydra.sweep.dir": self.folder, "hydra.sweep.subdir": job.name}
         return [*job.overrides, *(f"{key}={quoted(str(at))}" for key, at in places.items())]
 
+    def check(self) -> None:
+        """Checks what all jobs have in common, before anything is written.
+
+        Raises:
+            ConfigError: it cannot work.
+        """
+        with _as_job(self.config) as plain:
+            configuration.check(plain)
+            configuration.check_start(plain)
+
     def begin(
         self, jobs: Sequence[Job], keys: Sequence[str], planned: int | None = None
     ) -> SweepFolder:
         """Checks the jobs before any of them runs, and writes down what is to be done.
+
+        A job whose configuration cannot even be composed fails here, and stops no other; where none
+        can be, all is refused.
 
         Args:
             jobs: that are known by now.
@@ -132,64 +153,61 @@ class KgrecSweeper(Sweeper):
             planned: how many jobs there will be in all; None: these.
 
         Raises:
-            ConfigError: a configuration that cannot work, or other than the job's folder has.
+            ConfigError: settings other than those that the sweep, or a job's folder, has.
         """
-        for number, job in enumerate(jobs):
-            kept = self.folder / job.name / "config.yaml"
-            if number > 0 and not kept.is_file():
-                continue  # what only one job has wrong, that job will say
-            whole = self.composed(job)
-            before = HydraConfig.instance().cfg
-            HydraConfig.instance().set_config(whole)
+        if "monitor" in keys:
+            raise ConfigError("monitor: found several, expected one: jobs are compared by it")
+        self._check_shared(jobs[0], keys)
+        wrong: dict[str, str] = {}
+        for job in jobs:
             try:
-                plain = OmegaConf.masked_copy(whole, [str(k) for k in whole if k != "hydra"])
-                if number == 0:
-                    configuration.check(plain)
-                    configuration.check_start(plain)
+                whole = self.composed(job)
+            except Exception as problem:  # whatever Hydra says of it
+                wrong[job.name] = configuration.any_user_error(problem) or str(problem)
+                continue
+            kept = self.folder / job.name / "config.yaml"
+            if not kept.is_file():
+                continue
+            with _as_job(whole) as plain:
                 told = difference(kept, settings(plain))
-            finally:
-                HydraConfig.instance().cfg = before
             if told is not None:
+                raise ConfigError(f"{self.folder}: {told}: {ANOTHER_NAME}")
+        if len(wrong) == len(jobs):
+            raise ConfigError(wrong[jobs[0].name])
+        sweep = SweepFolder.open(
+            self.folder, self.words, jobs, keys, str(self.config.monitor), planned
+        )
+        for name, told in wrong.items():
+            (self.folder / name).mkdir(exist_ok=True)
+            update(self.folder / name, state=FAILED, error=told)
+        self._wrong |= wrong.keys()
+        return sweep
+
+    def _check_shared(self, job: Job, keys: Sequence[str]) -> None:
+        """A sweep that is there already is one of the same settings, with other values of them."""
+        if not (self.folder / FILE).is_file():
+            return
+        about = SweepFolder.read(self.folder).about
+        if set(about["keys"]) != set(keys):
+            raise ConfigError(
+                f"{self.folder}: found a sweep over {_listed(about['keys'])}, expected one over "
+                f"{_listed(keys)}: {ANOTHER_NAME}"
+            )
+        found, wanted = about["shared"], shared(job, keys)
+        for key in sorted(found.keys() | wanted.keys()):
+            if found.get(key) != wanted.get(key) and counts(key):
                 raise ConfigError(
-                    f"{self.folder}: {told}: a sweep goes on with the settings that it began "
-                    "with; give it another name (sweep=NAME)"
+                    f"{self.folder}: found a sweep with {key}={found.get(key)}, expected "
+                    f"{wanted.get(key)}: {ANOTHER_NAME}"
                 )
-        monitor = str(self.composed(jobs[0]).monitor)
-        return SweepFolder.open(self.folder, self.words, jobs, keys, monitor, planned)
 
     def launch(self, sweep: SweepFolder, jobs: Sequence[Job]) -> list[State]:
         """Runs those of the jobs that are not finished, and says how each of all stands then."""
-        attempts: Counter[str] = Counter()
-
-        def states() -> list[State]:
-            return [State.read(job, sweep.folder(job)) for job in jobs]
-
-        todo = [state.job for state in states() if state.state != FINISHED]
-        for job in todo:  # what an earlier command left
-            if (sweep.folder(job) / "status.json").is_file():
-                update(sweep.folder(job), state="waiting", error=None)
-        while todo:
-            with Watching(sweep, todo):
-                try:
-                    self.launcher.launch([self.given(job) for job in todo], 0)
-                except Exception as error:
-                    log.debug("the launcher broke down", exc_info=True)
-                    broken = str(error).strip().splitlines() or [type(error).__name__]
-                    say(f"the launcher broke down ({broken[0]}); what it left is taken up again")
-            again = []
-            for state in states():
-                if state.job not in todo or state.ended:
-                    continue
-                attempts[state.job.name] += state.state != "waiting"
-                if attempts[state.job.name] < MOST_ATTEMPTS:
-                    again.append(state.job)
-                    continue
-                what = "its process was killed, twice (was there enough memory?)"
-                update(sweep.folder(state.job), state="failed", error=what)
-            if again == todo and not any(attempts.values()):
-                raise SweepError(f"{sweep.path}: no job could be begun")
-            todo = again
-        return states()
+        for job in jobs:
+            if job.name in self._wrong:
+                say(line(State.read(job, sweep.folder(job))))
+        launch([j for j in jobs if j.name not in self._wrong], sweep, self.launcher, self.given)
+        return [State.read(job, sweep.folder(job)) for job in jobs]
 
     def sweep(self, arguments: list[str]) -> Any:
         """As Hydra calls it, with the overrides of the command line."""
@@ -204,6 +222,9 @@ class KgrecSweeper(Sweeper):
             ) from error
         try:
             return self._sweep(arguments)
+        except (KeyboardInterrupt, SystemExit):  # Lightning turns the one into the other
+            say(f"interrupted; the same command with {sweep_word(self.folder)} goes on")
+            raise SystemExit(130) from None
         finally:
             lock.release()
             if not (self.folder / FILE).is_file():  # refused before it began
@@ -214,12 +235,13 @@ class KgrecSweeper(Sweeper):
     def _sweep(self, arguments: list[str]) -> Any:
         raise NotImplementedError
 
-    def end(self, sweep: SweepFolder, failures_allowed: bool = False) -> None:
+    def end(self, sweep: SweepFolder, jobs: Sequence[Job], failures_allowed: bool = False) -> None:
         """Prints and keeps the table of all jobs.
 
         Args:
             sweep: that has been run.
-            failures_allowed: whether it counts as finished although jobs have failed.
+            jobs: those that this command was to do.
+            failures_allowed: whether it counts as finished although some have failed.
 
         Raises:
             SweepError: some have, and should not.
@@ -228,22 +250,35 @@ class KgrecSweeper(Sweeper):
         path = write_table(sweep, states)
         print_tables(sweep, states)
         say(f"{sweep.path}: the table is in {path.name}")
-        bad = sum(state.state != FINISHED for state in states)
+        names = {job.name for job in jobs}
+        bad = sum(s.state != FINISHED for s in states if s.job.name in names)
         if bad and not failures_allowed:
             raise SweepError(
-                f"{bad} of {len(states)} jobs did not finish; the same command with "
-                f"{sweep_word(sweep)} tries them again"
+                f"{bad} of {len(names)} jobs did not finish; the same command with "
+                f"{sweep_word(sweep.path)} tries them again"
             )
         sweep.close()
 
 
-def sweep_word(sweep: SweepFolder) -> str:
-    """How a command names this sweep."""
-    return (
-        f"sweep={sweep.name}"
-        if sweep.path.parent.name == "sweeps"
-        else (f"hydra.sweep.dir={sweep.path}")
-    )
+@contextlib.contextmanager
+def _as_job(whole: DictConfig) -> Iterator[DictConfig]:
+    """A configuration without Hydra's own part, to which its interpolations may still refer."""
+    before = HydraConfig.instance().cfg
+    HydraConfig.instance().set_config(whole)
+    try:
+        yield OmegaConf.masked_copy(whole, [str(k) for k in whole if k != "hydra"])
+    finally:
+        HydraConfig.instance().cfg = before
+
+
+def _listed(keys: Sequence[str]) -> str:
+    return ", ".join(keys) or "nothing"
+
+
+def sweep_word(folder: Path) -> str:
+    """How a command names the sweep in this folder."""
+    named = folder.parent.name == "sweeps"
+    return f"sweep={folder.name}" if named else f"hydra.sweep.dir={folder}"
 
 
 def refuse_lost_sweeps(overrides: Sequence[Override]) -> None:

@@ -21,7 +21,7 @@ FIGURES = {
     "test F1": "test/f1_val_threshold",
     "test Recall@20": "test/recall@20",
     "popularity AUC": "popularity/test/auc",
-    "epochs": "train/epochs",
+    "epochs run": "train/epochs",
 }
 STAR = "★"
 WIDTH = 180
@@ -118,7 +118,7 @@ def _table(title: str, keys: Sequence[str], monitor: str, rows: Sequence[dict[st
 def _text(value: Any, column: str) -> str:
     if value is None:
         return ""
-    digits = 0 if column in ("epochs", "seconds") else 4
+    digits = 0 if column in ("epochs run", "seconds") else 4
     if isinstance(value, tuple):
         mean, sd = value
         spread = "" if math.isnan(sd) else f" ± {sd:.{digits}f}"

@@ -7,7 +7,6 @@ goes with its process, however that ends: there is nothing to clean up after a j
 from __future__ import annotations
 
 import contextlib
-import getpass
 import logging
 import os
 import tempfile
@@ -19,6 +18,7 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
+from kgrec.errors import ConfigError
 from kgrec.training.memory import CORES
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,11 @@ class Device:
 
 @contextlib.contextmanager
 def free_device(
-    accelerator: str, jobs: int, pool: Path | None = None, gpus: Sequence[str] | None = None
+    accelerator: str,
+    jobs: int,
+    pool: Path | None = None,
+    gpus: Sequence[str] | None = None,
+    allowed: Sequence[int] | None = None,
 ) -> Iterator[Device]:
     """Takes a GPU for as long as the context lasts, waiting for one if need be; else CPU cores.
 
@@ -56,6 +60,7 @@ def free_device(
         pool: folder of the locks; None: one for this user on this machine, or for this SLURM job,
             to which the scheduler has given devices of its own.
         gpus: names of the GPUs that there are; None: ask.
+        allowed: numbers of the GPUs to choose from; None: all.
     """
     pool = _pool() if pool is None else pool
     pool.mkdir(parents=True, exist_ok=True)
@@ -66,15 +71,21 @@ def free_device(
         if accelerator in ("auto", "gpu", "cuda"):
             gpus = gpu_names() if gpus is None else gpus
             if gpus:
-                number = _wait(pool, [f"gpu-{name}" for name in gpus], stack)
+                numbers = [i for i in range(len(gpus)) if allowed is None or i in allowed]
+                if not numbers:
+                    raise ConfigError(
+                        f"trainer.devices: found {list(allowed or [])}, expected some of "
+                        f"{list(range(len(gpus)))}"
+                    )
+                number = numbers[_wait(pool, [f"gpu-{gpus[i]}" for i in numbers], stack)]
                 yield Device([number], threads, f"GPU {gpus[number]}")
                 return
         yield Device(1, threads, f"CPU, {threads} thread{'s' if threads > 1 else ''}")
 
 
-def jobs_at_once() -> int:
+def jobs_at_once(accelerator: str = "auto") -> int:
     """How many jobs this machine can run side by side: a GPU each, or else a core."""
-    return torch.cuda.device_count() or CORES
+    return (0 if accelerator == "cpu" else torch.cuda.device_count()) or CORES
 
 
 def gpu_names() -> list[str]:
@@ -86,8 +97,9 @@ def gpu_names() -> list[str]:
 
 
 def _pool() -> Path:
+    user = os.getuid() if hasattr(os, "getuid") else "user"
     job = os.environ.get("SLURM_JOB_ID", "")
-    return Path(tempfile.gettempdir()) / f"kgrec-{getpass.getuser()}" / f"devices{job and '-'}{job}"
+    return Path(tempfile.gettempdir()) / f"kgrec-{user}" / f"devices{job and '-'}{job}"
 
 
 def _take(pool: Path, names: Sequence[str], most: int, stack: contextlib.ExitStack) -> list[int]:

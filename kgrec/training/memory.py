@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import os
 import re
@@ -38,7 +39,7 @@ def parse_bytes(size: int | str) -> int:
 
 
 def threads_for(
-    recommender: Recommender, items: Tensor, batch_size: int, cores: int = CORES
+    recommender: Recommender, items: Tensor, batch_size: int, cores: int | None = None
 ) -> int:
     """One CPU thread for steps too small to share, every core for others.
 
@@ -46,10 +47,10 @@ def threads_for(
         recommender: the model.
         items: (n,) items as training meets them.
         batch_size: rows a step.
-        cores: that this process may use.
+        cores: that this process may use; None: all.
     """
     whole, _ = RowBudget(recommender, math.inf).step_bytes(items, batch_size)
-    return cores if whole >= WORTH_SHARING else 1
+    return (cores or CORES) if whole >= WORTH_SHARING else 1
 
 
 def available_bytes(device: torch.device) -> int:
@@ -68,6 +69,17 @@ def peak_memory_gb(device: torch.device) -> float:
 
     unit = 1 if sys.platform == "darwin" else 1024  # what the system counts in
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+
+
+def forget_peak_memory() -> None:
+    """Gives back what earlier runs of this process have left on the GPU, and counts anew.
+
+    On a CPU the most that a process has held cannot be counted anew.
+    """
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        gc.collect()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
 
 
 class RowBudget:

@@ -11,7 +11,7 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,11 +23,13 @@ from kgrec.files import write_json
 
 log = logging.getLogger(__name__)
 
-STATUS, LOCK = "status.json", ".lock"
+STATUS, LOCK = "status.json", "at_work.lock"
 
 
 @contextlib.contextmanager
-def at_work(folder: Path, wait: bool = False) -> Iterator[None]:
+def at_work(
+    folder: Path, wait: bool = False, explain: Callable[[Exception], str] = str
+) -> Iterator[None]:
     """Holds the run folder for this process, and writes how the work in it ends.
 
     The lock is the operating system's: it goes with its process, however that ends.
@@ -35,6 +37,7 @@ def at_work(folder: Path, wait: bool = False) -> Iterator[None]:
     Args:
         folder: the run folder.
         wait: for another process that is at work there.
+        explain: an error, in words for people.
 
     Raises:
         ConfigError: another process is, and is not waited for.
@@ -64,13 +67,14 @@ def at_work(folder: Path, wait: bool = False) -> Iterator[None]:
         yield
     except BaseException as error:
         # Ctrl-C, and what Lightning makes of it, is no failure: the run can go on.
-        failed = isinstance(error, Exception)
-        words = str(error).strip() or type(error).__name__
-        state = "failed" if failed else "interrupted"
-        update(folder, state=state, error=words if failed else None, seconds=seconds())
+        if isinstance(error, Exception):
+            words = explain(error).strip() or type(error).__name__
+            update(folder, state="failed", error=words, seconds=seconds())
+        else:
+            update(folder, state="interrupted", error=None, seconds=seconds())
         raise
     else:
-        update(folder, state="finished", seconds=seconds())
+        update(folder, state="finished", error=None, seconds=seconds())
     finally:
         lock.release()
 
@@ -91,7 +95,10 @@ def read_status(folder: Path) -> dict[str, Any]:
 
 
 def held(folder: Path) -> bool:
-    """Whether a process is at work in a run folder."""
+    """Whether a process is at work in a run folder.
+
+    To look is to take the lock for a moment, so two that look at once see each other.
+    """
     path = folder / LOCK
     if not path.exists():
         return False
@@ -99,6 +106,8 @@ def held(folder: Path) -> bool:
     try:
         lock.acquire(timeout=0)
     except Timeout:
+        return True
+    except (OSError, NotImplementedError):  # another user's folder, a disk without locks
         return True
     lock.release()
     return False

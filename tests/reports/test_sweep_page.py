@@ -23,6 +23,7 @@ from kgrec.reports.sweep_detail import duration, samples, tail
 from kgrec.reports.sweep_page import render
 from kgrec.reports.sweep_plots import by_value, parallel_coordinates, training_curves
 from kgrec.reports.watch import PAGE, watch
+from kgrec.training.status import LOCK
 
 EVIL = "<script>alert('x')</script> & <b>bold</b>"
 CHROMIUM = next(
@@ -100,7 +101,7 @@ def test_a_running_job_says_how_far_it_is(make_sweep):
     (folder / "curves" / "version_0").mkdir(parents=True)
     curve = folder / "curves" / "version_0" / "metrics.csv"
     curve.write_text("epoch,step,val/auc\n0,1,0.6\n1,2,0.71\n")
-    with FileLock(folder / ".lock"):
+    with FileLock(folder / LOCK):
         snapshot = Snapshot.take(place)
         page = own_part(render(snapshot, 2.0))
     assert snapshot.live
@@ -252,8 +253,8 @@ def test_watching_ends_when_the_sweep_does(make_sweep, capsys):
     seen = []
 
     def job():
-        with FileLock(place / ".lock"):
-            with FileLock(folder / ".lock"):
+        with FileLock(place / LOCK):
+            with FileLock(folder / LOCK):
                 until((place / PAGE).is_file)
                 seen.append((place / PAGE).read_text())
                 late.write_text(whole[late][:40])  # half of it
@@ -285,7 +286,7 @@ def test_watching_ends_at_ctrl_c_and_says_so_in_the_page(make_sweep, monkeypatch
     def stop(seconds):
         raise KeyboardInterrupt
 
-    with FileLock(place / ".lock"):
+    with FileLock(place / LOCK):
         monkeypatch.setattr("kgrec.reports.watch.time.sleep", stop)
         monkeypatch.setattr(
             "sys.argv", ["kgrec", "report", str(place), "--watch", "--out", str(tmp_path / "out")]
@@ -447,7 +448,7 @@ def test_what_the_reader_did_outlives_a_reload(make_sweep, tmp_path):
       });
     }
     </script>"""
-    with FileLock(place / ".lock"):
+    with FileLock(place / LOCK):
         html = render(Snapshot.take(place), 2.0)
     page = tmp_path / "page.html"
     page.write_text(html.replace("<h1>", f"{reader}<h1>", 1))

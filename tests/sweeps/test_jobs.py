@@ -55,17 +55,22 @@ def test_names_of_folders_fit_every_file_system_and_stay_apart():
 def test_a_search_space_has_choices_and_intervals():
     space, fixed = search_space(
         parsed(
-            "model.d=16,64", "optimizer.lr=tag(log, interval(1e-3, 0.1))", "model.H=interval(1,3)",
-            "dataset=music", "epochs=2",
+            "model.d=16,64", "optimizer.lr=tag(log, interval(1e-3, 0.1))",
+            "model.H=int(interval(1,3))", "dataset=music", "epochs=2",
         )
     )  # fmt: skip
     assert list(space["model.d"].choices) == [16, 64]
     assert (space["optimizer.lr"].low, space["optimizer.lr"].log) == (1e-3, True)
+    assert type(space["model.H"]).__name__ == "IntDistribution"
     assert (space["model.H"].low, space["model.H"].high) == (1, 3)
     assert fixed == ["dataset=music", "epochs=2"]
-    job = job_of({"model.d": 64, "optimizer.lr": 0.0123456}, fixed, ["model.d", "optimizer.lr"])
-    assert job.overrides == ("dataset=music", "epochs=2", "model.d=64", "optimizer.lr=0.0123")
-    assert job == Job.of(job.overrides, ["model.d", "optimizer.lr"])
+    job = job_of({"model.d": 64, "optimizer.lr": 0.0123456, "model.H": 2}, space, fixed)
+    assert job.overrides == (
+        "dataset=music", "epochs=2", "model.d=64", "optimizer.lr=0.0123", "model.H=2",
+    )  # fmt: skip
+    assert job == Job.of(job.overrides, list(space))
+    exact, _ = search_space(parsed("optimizer.lr=choice(0.03125,0.1)"))
+    assert job_of({"optimizer.lr": 0.03125}, exact, []).name == "optimizer.lr=0.03125"
 
 
 @pytest.mark.parametrize(
@@ -75,6 +80,9 @@ def test_a_search_space_has_choices_and_intervals():
         (["seed=1,2", "model.d=2,4"], r"seed: found several, expected one"),
         (["model=svd,kgcn"], r"model: found several, expected one"),
         (["model.d=2,4", "model.d=8"], r"found nothing to search"),
+        (["split=random,temporal"], r"split: found several, expected one"),
+        (["dataset.seed=1,2"], r"dataset\.seed: found several, expected one"),
+        (["monitor=val/auc,val/recall@20"], r"monitor: found several, expected one"),
     ],
 )
 def test_what_cannot_be_searched(words, message):
@@ -89,7 +97,7 @@ def test_the_best_is_of_one_data_set():
         job = Job.of([f"dataset={dataset}", f"model.K={k}"], ["dataset", "model.K"])
         states.append(State(job, None, "finished", {}, {"val/auc": value}))
         figures = {"test AUC": 0.5, "test F1": None, "test Recall@20": None, "popularity AUC": None,
-                   "epochs": 3, "seconds": 1.0}  # fmt: skip
+                   "epochs run": 3, "seconds": 1.0}  # fmt: skip
         rows.append({**job.varied, "state": "finished", "val/auc": value, **figures})
     assert best_jobs(states) == {"dataset=book,model.K=4", "dataset=music,model.K=2"}
     means = over_seeds(rows, ["dataset", "model.K"], "val/auc")

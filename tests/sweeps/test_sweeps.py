@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from conftest import Finished, Train
 
-from kgrec.sweeps.folder import SweepFolder
-from kgrec.training.status import at_work
+from kgrec.sweeps.folder import Job, SweepFolder
+from kgrec.sweeps.grid import Grid
+from kgrec.sweeps.sweeper import SweepError
+from kgrec.training.status import at_work, update
 
 Sweep = Callable[..., tuple[Finished, Path]]
 
@@ -100,16 +102,23 @@ def test_without_a_name_an_unfinished_sweep_is_gone_on_with_and_a_finished_one_i
 
 
 def test_a_name_takes_more_jobs_but_no_other_settings(sweep):
-    _, folder = sweep("model.K=2")
-    done, _ = sweep("model.K=2,4")
-    assert done.code == 0
-    # K=2 alone was no sweep over K: its folder is another one.
-    assert [row["folder"] for row in table(folder)] == ["run", "model.K=2", "model.K=4"]
-    done, _ = sweep("model.K=2,4,8", "model.d=7")
-    assert done.code == 1
-    assert "found model.d 32 in" in done.err
-    assert "expected 7: a sweep goes on with the settings that it began with" in done.err
-    assert not (folder / "model.K=8").exists()
+    _, folder = sweep("model.K=2,4")
+    done, _ = sweep("model.K=4,8")
+    assert done.code == 0, done.err
+    assert [row["folder"] for row in table(folder)] == ["model.K=2", "model.K=4", "model.K=8"]
+    for words, message in {
+        ("model.K=4,16", "model.d=7"): "found a sweep with model.d=None, expected 7: a sweep goes",
+        ("model.K=4,16", "seed=1,2"): "found a sweep over model.K, expected one over model.K, seed",
+    }.items():
+        done, _ = sweep(*words)
+        assert done.code == 1
+        assert message in done.err
+    config = folder / "model.K=2" / "config.yaml"
+    config.write_text(config.read_text().replace("d: 32", "d: 31"))
+    done, _ = sweep("model.K=2,16")
+    assert "found model.d 31 in" in done.err
+    assert "expected 32: a sweep goes on with the settings that it began with" in done.err
+    assert not (folder / "model.K=16").exists()
 
 
 def test_a_folder_may_be_given(train, tmp_path):
@@ -132,6 +141,10 @@ def test_an_experiment_s_own_sweep_runs(sweep):
         (["model.Kk=1,2"], "model.Kk: found an unknown key, expected one of H, K"),
         (["model.d=interval(1,2)"], "model.d: found interval(1,2), expected values"),
         (["model.d=1,2", "sweep=a/b"], "sweep: found 'a/b', expected a name"),
+        (["model.d=1,2", "sweep=.."], "sweep: found '..', expected a name"),
+        (["model.d=1,2", "sweep=a", "hydra.sweep.dir=b"], "and hydra.sweep.dir, expected one"),
+        (["monitor=val/auc,val/recall@20"], "monitor: found several, expected one"),
+        (["hydra/sweeper=optuna", "hydra.sweeper.at_once=-1"], "at_once: found -1, expected"),
         (["model.d=1,2", "hydra.sweeper.n_trials=2"], "hydra.sweeper.n_trials: found an unknown"),
         (["hydra/sweeper=optuna", "model=ease"], "found nothing to search"),
         (["hydra/sweeper=optuna", "monitor=test/auc"], "monitor: found 'test/auc'"),
@@ -144,6 +157,72 @@ def test_what_is_refused_leaves_nothing(sweep, tmp_path, words, message):
     assert message in done.err
     assert not list((tmp_path / "logs").rglob("sweep.json"))
     assert not list((tmp_path / "logs").rglob("metrics.json"))
+    assert not list(tmp_path.rglob("study.db"))
+
+
+def test_a_job_that_cannot_be_composed_stops_no_other(sweep):
+    done, folder = sweep("model=svd,ease,bprmf", "model.d=4")
+    assert done.code == 1
+    assert [row["state"] for row in table(folder)] == ["finished", "failed", "finished"]
+    assert "model=ease: failed" in done.out
+    assert "model.d: found an unknown key" in done.out
+
+
+def test_what_is_not_trained_is_judged_by_the_same_figure(sweep):
+    _, folder = sweep("model=itemknn,svd", "monitor=val/recall@20", "ranking.validation=true")
+    for row in table(folder):
+        metrics = json.loads((folder / row["folder"] / "metrics.json").read_text())
+        assert float(row["val/recall@20"]) == pytest.approx(metrics["val/recall@20"])
+
+
+def test_a_sweep_over_epochs_keeps_its_column(sweep):
+    _, folder = sweep("epochs=1,2")
+    assert [row["epochs"] for row in table(folder)] == ["1", "2"]
+    assert [float(row["epochs run"]) for row in table(folder)] == [1.0, 2.0]
+
+
+class Breaks:
+    """A launcher whose pool breaks whenever a certain job is in it, taking its neighbours along."""
+
+    def __init__(self, folder: Path, guilty: str) -> None:
+        self.folder, self.guilty, self.launched = folder, guilty, []
+
+    def launch(self, overrides: list[list[str]], number: int) -> None:
+        names = [words[-1].partition("=")[2].strip("'") for words in overrides]
+        self.launched.append(names)
+        for name in names:
+            (self.folder / name).mkdir(exist_ok=True, parents=True)
+            update(self.folder / name, state="running")  # and no process holds it
+        if self.guilty in names:
+            raise RuntimeError("a process was killed")
+        for name in names:
+            (self.folder / name / "metrics.json").write_text('{"val/auc": 0.5}')
+
+
+def test_whoever_is_not_to_blame_for_a_broken_pool_is_not_failed(tmp_path):
+    jobs = [Job.of([f"model.K={k}"], ["model.K"]) for k in (1, 2, 3)]
+    grid = Grid()
+    grid.folder, grid.launcher = tmp_path, Breaks(tmp_path, "model.K=2")
+    swept = SweepFolder.open(tmp_path, [], jobs, ["model.K"], "val/auc")
+    states = grid.launch(swept, jobs)
+    assert [state.state for state in states] == ["finished", "failed", "finished"]
+    assert "killed, twice" in states[1].status["error"]
+    assert grid.launcher.launched == [[job.name for job in jobs], *([job.name] for job in jobs)]
+
+
+def test_a_launcher_that_starts_nothing_ends_the_sweep(tmp_path):
+    class Refuses:
+        def launch(self, overrides: list[list[str]], number: int) -> None:
+            raise RuntimeError("no quota")
+
+    jobs = [Job.of([f"model.K={k}"], ["model.K"]) for k in (1, 2)]
+    grid = Grid()
+    grid.folder, grid.launcher = tmp_path, Refuses()
+    swept = SweepFolder.open(tmp_path, [], jobs, ["model.K"], "val/auc")
+    (tmp_path / jobs[0].name).mkdir()
+    update(tmp_path / jobs[0].name, state="running")  # of an earlier command
+    with pytest.raises(SweepError, match="no job could be begun"):
+        grid.launch(swept, jobs)
 
 
 def test_two_processes_do_not_share_a_sweep(sweep, tmp_path):
@@ -189,6 +268,23 @@ def test_a_search_keeps_its_study_goes_on_and_leaves_its_best_settings(sweep, tr
     again = train(f"--config-dir={tmp_path / 'conf'}", "model=svd", "settings=mine", folder="more")
     assert again.code == 0, again.err
     assert again.metrics["val/auc"] == pytest.approx(values[-1])
+
+
+def test_a_search_of_which_all_has_failed_stops_and_can_go_on(sweep):
+    words = ["hydra/sweeper=optuna", "model=svd", "model.d=-1,-2", "hydra.sweeper.n_trials=5"]
+    done, _ = sweep(*words)
+    assert done.code == 1
+    assert done.out.count(": failed after") == 1
+    done, _ = sweep(*words)
+    assert done.out.count(": failed after") == 1  # tried again, and not for ever
+
+
+def test_a_search_goes_on_with_its_own_space(sweep):
+    words = ["hydra/sweeper=optuna", "model=svd", "hydra.sweeper.n_trials=1"]
+    sweep(*words, "model.d=8,16")
+    done, _ = sweep(*words, "model.d=8,16,32")
+    assert done.code == 1
+    assert "found a search with another space of model.d, expected the same" in done.err
 
 
 def test_a_trial_that_was_cut_short_goes_first(sweep):
