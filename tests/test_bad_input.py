@@ -92,7 +92,8 @@ def test_bad_files(change, message, train: Train, tmp_path: Path):
     assert run.code == 1
     assert message in run.out
     assert "Traceback" not in run.out + run.err
-    assert sorted(p.name for p in run.folder.iterdir()) == ["train.log"]
+    left = {p.name for p in run.folder.iterdir()} - {"at_work.lock"}
+    assert left == {"status.json", "train.log"}
 
 
 def test_checkpoints_of_another_model_or_data_set(train: Train):

@@ -79,7 +79,7 @@ class Search(KgrecSweeper):
         finished = [state for state in sweep.states() if state.state == FINISHED]
         top = best(finished)
         if top is not None:
-            path = self._leave_best(sweep, top, finished)
+            path = self._leave_best(sweep, top, finished, at_once)
             say(f"best {sweep.monitor} {top.validation:.4f}: {words(top.job)}; kept as {path}")
         self.end(sweep, jobs, failures_allowed=top is not None)
 
@@ -120,7 +120,9 @@ class Search(KgrecSweeper):
             batch.append((trial.number, dict(trial.params)))
         return batch
 
-    def _leave_best(self, sweep: SweepFolder, top: State, states: Sequence[State]) -> Path:
+    def _leave_best(
+        self, sweep: SweepFolder, top: State, states: Sequence[State], at_once: int
+    ) -> Path:
         """Writes the best job's settings as a file for conf/hparams, the search in its header."""
         cfg, path = self.composed(top.job), sweep.path / "best.yaml"
         choices = cfg.hydra.runtime.choices
@@ -138,7 +140,7 @@ class Search(KgrecSweeper):
             f"# {choices.model} on {choices.dataset}, chosen by {sweep.monitor} on the split of "
             f"seed {cfg.seed} among {len(states)} trials of",
             f"# {sweep.command}",
-            f"# ({sampler}). Best {sweep.monitor} {values[0]:.4f}, "
+            f"# ({sampler}, {at_once} at a time). Best {sweep.monitor} {values[0]:.4f}, "
             f"median {statistics.median(values):.4f}, least {values[-1]:.4f}.",
         ]
         head += ["defaults:", *groups, ""] if groups else []
