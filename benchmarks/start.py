@@ -1,6 +1,6 @@
 """From the command to a validation AUC: how long, and how much of it is imports.
 
-``python benchmarks/start.py`` starts ``python train.py dataset=music settings=tuned`` as a new
+``python benchmarks/start.py`` starts ``python train.py dataset=music settings=grid`` as a new
 process on one core, waits for the epoch whose validation AUC is at least 0.80, and times the
 imports alone beside it.
 """
@@ -54,7 +54,7 @@ def main() -> None:
         for name, module in (("import torch", "torch"), ("all imports", "kgrec.train")):
             found[name].append(until([sys.executable, "-c", f"import {module}"], None)[0])
         with tempfile.TemporaryDirectory() as folder:
-            run = [sys.executable, "-u", "train.py", *data, "settings=tuned", "logger=csv"]
+            run = [sys.executable, "-u", "train.py", *data, "settings=grid", "logger=csv"]
             seconds, epoch = until([*run, f"hydra.run.dir={folder}"], wanted)
         found["the run"].append(seconds)
         epochs.append(epoch)
