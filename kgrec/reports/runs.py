@@ -21,6 +21,7 @@ import polars as pl
 from omegaconf import OmegaConf
 
 from kgrec.errors import DataError
+from kgrec.settings import flat
 
 # What may differ between the runs of one system: seeds, places, and how a run is watched.
 NOT_THE_SYSTEM = (
@@ -350,14 +351,3 @@ def label(model: str, settings: Mapping[str, Any]) -> str:
     short = {k.removeprefix("model.").removesuffix(".name"): v for k, v in settings.items()}
     told = {k: "null" if v is None else v for k, v in short.items()}
     return " ".join([model, *(f"{k}={v}" for k, v in told.items())])
-
-
-def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """``{"model": {"K": 8}}`` to ``{"model.K": 8}``."""
-    found: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            found |= flat(value, f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = value
-    return found

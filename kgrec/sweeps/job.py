@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -14,21 +13,11 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from kgrec import config
 from kgrec.errors import ConfigError
-from kgrec.reports.runs import flat
 from kgrec.training.devices import free_device, jobs_at_once
 from kgrec.training.memory import forget_peak_memory
 from kgrec.training.status import at_work, update
 
 log = logging.getLogger(__name__)
-
-# Where a run goes and how it is watched, not what it finds.
-NOT_THE_RUN = (
-    "paths", "logger", "ckpt_path", "threads", "cores", "sweep", "trainer.accelerator",
-    "trainer.devices", "trainer.strategy", "trainer.num_nodes", "dataset.cache",
-    "dataset.data_dir", "callbacks.progress",
-)  # fmt: skip
-# Callbacks hold copies of the above.
-NOT_OF_A_CALLBACK = ("dirpath", "folder", "resume_from")
 
 
 def in_a_sweep() -> bool:
@@ -93,32 +82,3 @@ def side_by_side(accelerator: str) -> int:
     """How many jobs the launcher runs at a time on one machine."""
     jobs = int(HydraConfig.get().launcher.get("n_jobs") or 1)
     return jobs if jobs > 0 else jobs_at_once(accelerator)
-
-
-def settings(cfg: DictConfig) -> dict[str, Any]:
-    """What a run's figures depend on, flat: ``model.K`` to 8."""
-    plain: Any = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
-    return {key: value for key, value in flat(plain).items() if counts(key)}
-
-
-def counts(key: str) -> bool:
-    """Whether a run's figures may depend on a setting."""
-    if any(key == k or key.startswith(f"{k}.") for k in NOT_THE_RUN):
-        return False
-    return not (key.startswith("callbacks.") and key.rpartition(".")[2] in NOT_OF_A_CALLBACK)
-
-
-def difference(kept: Path, wanted: Mapping[str, Any]) -> str | None:
-    """The first setting in which a run folder's config.yaml differs, in words; None: none does.
-
-    Args:
-        kept: the file.
-        wanted: what :func:`settings` says of the job to be done.
-    """
-    if not kept.is_file():
-        return None
-    found = settings(OmegaConf.create(OmegaConf.load(kept)))  # type: ignore[arg-type]
-    for key in sorted(found.keys() | wanted.keys()):
-        if found.get(key) != wanted.get(key):
-            return f"found {key} {found.get(key)!r} in {kept}, expected {wanted.get(key)!r}"
-    return None

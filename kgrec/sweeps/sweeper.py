@@ -25,6 +25,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from kgrec import config as configuration
 from kgrec.errors import ConfigError
+from kgrec.settings import counts, difference, settings
 from kgrec.sweeps.folder import (
     FAILED,
     FILE,
@@ -35,7 +36,6 @@ from kgrec.sweeps.folder import (
     shared,
     unfinished_like,
 )
-from kgrec.sweeps.job import counts, difference, settings
 from kgrec.sweeps.launching import SweepError, launch
 from kgrec.sweeps.progress import line, say
 from kgrec.sweeps.table import print_tables, write_table
