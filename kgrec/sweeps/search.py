@@ -7,6 +7,7 @@ stopped; the best settings are left in best.yaml, ready for conf/hparams.
 
 from __future__ import annotations
 
+import importlib.util
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -54,6 +55,10 @@ class Search(KgrecSweeper):
         self.n_trials, self.sampler, self.at_once = n_trials, sampler, at_once
 
     def _sweep(self, arguments: list[str]) -> Any:
+        if importlib.util.find_spec("optuna") is None:
+            raise ConfigError(
+                "hydra/sweeper=optuna: found no optuna, expected pip install -e '.[search]'"
+            )
         space, fixed = search_space(self.parsed(arguments))
         self.check()
         for name, value in (("n_trials", self.n_trials), ("at_once", self.at_once)):
@@ -84,12 +89,8 @@ class Search(KgrecSweeper):
         self.end(sweep, jobs, failures_allowed=top is not None)
 
     def _study(self, space: Mapping[str, BaseDistribution]) -> Study:
-        try:
-            import optuna
-        except ImportError as error:
-            raise ConfigError(
-                "hydra/sweeper=optuna: found no optuna, expected pip install -e '.[search]'"
-            ) from error
+        import optuna
+
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         study = optuna.create_study(
             study_name="kgrec",

@@ -270,6 +270,13 @@ def test_a_search_keeps_its_study_goes_on_and_leaves_its_best_settings(sweep, tr
     assert again.metrics["val/auc"] == pytest.approx(values[-1])
 
 
+def test_without_optuna_a_search_says_what_to_install(sweep, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    done, _ = sweep("hydra/sweeper=optuna", "model=svd")
+    assert done.code == 1
+    assert "found no optuna, expected pip install -e '.[search]'" in done.err
+
+
 def test_a_search_of_which_all_has_failed_stops_and_can_go_on(sweep):
     words = ["hydra/sweeper=optuna", "model=svd", "model.d=-1,-2", "hydra.sweeper.n_trials=5"]
     done, _ = sweep(*words)
