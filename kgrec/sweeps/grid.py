@@ -9,7 +9,7 @@ from typing import Any
 from hydra.core.override_parser.types import Override
 
 from kgrec.errors import ConfigError
-from kgrec.sweeps.folder import Job
+from kgrec.sweeps.folder import FILE, Job, SweepFolder
 from kgrec.sweeps.sweeper import KgrecSweeper
 
 
@@ -18,7 +18,9 @@ class Grid(KgrecSweeper):
 
     def _sweep(self, arguments: list[str]) -> Any:
         overrides = self.parsed(arguments)
-        jobs, keys = jobs_of(overrides, list(self.params))
+        # One value of what a sweep varies is a value more.
+        there = SweepFolder.read(self.folder).keys if (self.folder / FILE).is_file() else []
+        jobs, keys = jobs_of(overrides, list(dict.fromkeys([*there, *self.params])))
         self.check()
         sweep = self.begin(jobs, keys)
         self.launch(sweep, jobs)
@@ -31,7 +33,7 @@ def jobs_of(overrides: Sequence[Override], always: Sequence[str]) -> tuple[list[
     Args:
         overrides: parsed; of a key that comes twice the last one counts.
         always: keys that name a job even where only one value is asked for, such as those of an
-            experiment's own sweep.
+            experiment's own sweep; they come first in the name.
 
     Raises:
         ConfigError: a sweep over an interval, which has no end.
@@ -50,6 +52,7 @@ def jobs_of(overrides: Sequence[Override], always: Sequence[str]) -> tuple[list[
                 f"{key}: found {override.get_value_string()}, expected values to try one by one; "
                 "hydra/sweeper=optuna searches intervals"
             )
-    keys = [key for key in choices if swept[key] or key in always]
+    keys = [key for key in always if key in choices]
+    keys += [key for key in choices if swept[key] and key not in always]
     combinations = itertools.product(*([f"{k}={v}" for v in vs] for k, vs in choices.items()))
     return [Job.of(combination, keys) for combination in combinations], keys

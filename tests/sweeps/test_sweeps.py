@@ -106,6 +106,9 @@ def test_a_name_takes_more_jobs_but_no_other_settings(sweep):
     done, _ = sweep("model.K=4,8")
     assert done.code == 0, done.err
     assert [row["folder"] for row in table(folder)] == ["model.K=2", "model.K=4", "model.K=8"]
+    done, _ = sweep("model.K=1")  # one value of what it varies
+    assert done.code == 0, done.err
+    assert table(folder)[-1]["folder"] == "model.K=1"
     for words, message in {
         ("model.K=4,16", "model.d=7"): "found a sweep with model.d=None, expected 7: a sweep goes",
         ("model.K=4,16", "seed=1,2"): "found a sweep over model.K, expected one over model.K, seed",
