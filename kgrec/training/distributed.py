@@ -6,6 +6,7 @@ machine; torchrun or SLURM those of several.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -210,9 +211,15 @@ def gather(part: Tensor, device: torch.device | None = None) -> Tensor:
 
 
 def close() -> None:
-    """Parts the processes, so that rank 0 goes on alone."""
+    """Parts the processes, so that rank 0 goes on alone; no wrapped module may be in use any more.
+
+    What DistributedDataParallel wrapped is gone before its group is. One that lived longer would
+    end the group's threads while it holds Python's lock, and a thread that still has a tensor to
+    release waits for that lock: neither would ever go on (pytorch/pytorch issue 56297).
+    """
     if joined():
         dist.barrier()
+        gc.collect()  # a wrapped module that only its own hooks still know
         dist.destroy_process_group()
 
 

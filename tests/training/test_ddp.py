@@ -112,7 +112,7 @@ def process(rank: int, port: int, cases: list[tuple[str, ...]], folder: str) -> 
 
 
 def check_parity(cases: list[tuple[str, ...]], folder: Path) -> None:
-    mp.spawn(process, args=(find_free_network_port(), cases, str(folder)), nprocs=2)
+    mp.spawn(process, args=(find_free_network_port(), cases, str(folder)), nprocs=2, daemon=True)
     for number, overrides in enumerate(cases):
         one = fit(case(overrides), "auto", 1)
         first, second = (torch.load(folder / f"{number}-{r}.pt", weights_only=True) for r in (0, 1))

@@ -8,6 +8,7 @@ import torch.multiprocessing as mp
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from kgrec.training.distributed import close
 from kgrec.training.lazy_adam import LazyAdam
 from kgrec.training.sparse_gradients import ask_for_sparse_gradients, average_sparse_gradients
 
@@ -47,13 +48,13 @@ def train(rank: int, world_size: int, folder: str) -> None:
         average_sparse_gradients(tables)
         optimizer.step()
     torch.save(model.state_dict(), f"{folder}/{world_size}-{rank}.pt")
-    if world_size > 1:
-        dist.destroy_process_group()
+    del wrapped
+    close()
 
 
 def test_replicas_stay_alike_and_equal_one_process(tmp_path: Path):
     train(0, 1, str(tmp_path))
-    mp.spawn(train, args=(2, str(tmp_path)), nprocs=2)
+    mp.spawn(train, args=(2, str(tmp_path)), nprocs=2, daemon=True)
     one, first, second = (
         torch.load(tmp_path / name, weights_only=True) for name in ("1-0.pt", "2-0.pt", "2-1.pt")
     )
