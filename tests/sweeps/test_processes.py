@@ -94,6 +94,24 @@ def test_a_killed_worker_takes_no_job_with_it(tmp_path, whole):
     assert figures(tmp_path, "s") == whole
 
 
-def test_submitit_runs_the_same_jobs(tmp_path, whole):
-    finish(start(tmp_path, "sweep=s", "hydra/launcher=submitit_local"))
+def test_ctrl_c_says_how_to_go_on(tmp_path, whole):
+    process = start(tmp_path, "sweep=s")
+    wait_for(lambda: "running" in states(tmp_path, "s"))
+    os.killpg(process.pid, signal.SIGINT)
+    out, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode != 0
+    assert "interrupted; the same command with sweep=s goes on" in out
+    assert "Traceback" not in out
+    assert set(states(tmp_path, "s")) == {"interrupted", "waiting"}
+    finish(start(tmp_path, "sweep=s"))
+    assert figures(tmp_path, "s") == whole
+
+
+def test_submitit_does_the_same_jobs_though_one_is_killed(tmp_path, whole):
+    process = start(tmp_path, "sweep=s", "hydra/launcher=submitit_local")
+    wait_for(lambda: "running" in states(tmp_path, "s"))
+    status = next((tmp_path / "logs" / "sweeps" / "s").glob("*/status.json"))
+    psutil.Process(json.loads(status.read_text())["process"]["pid"]).kill()
+    assert "the launcher broke down" not in finish(process)  # it has waited for the others
+    assert states(tmp_path, "s") == [FINISHED] * 4
     assert figures(tmp_path, "s") == whole

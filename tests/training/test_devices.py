@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from kgrec.errors import ConfigError
 from kgrec.training import devices
 from kgrec.training.devices import free_device
 
@@ -19,6 +20,17 @@ def test_no_two_jobs_have_one_gpu(tmp_path):
     assert sorted(found) == [[0], [1], [2], [3]]
     with free_device("gpu", 1, tmp_path, GPUS) as again:
         assert again.devices == [0]
+
+
+def test_a_job_takes_a_gpu_of_those_it_may_have(tmp_path):
+    with free_device("gpu", 1, tmp_path, GPUS, [1, 3]) as first:
+        with free_device("gpu", 1, tmp_path, GPUS, [1, 3]) as second:
+            assert (first.devices, second.devices) == ([1], [3])
+        with free_device("gpu", 1, tmp_path, GPUS) as other:
+            assert other.devices == [0]
+    refused = pytest.raises(ConfigError, match=r"trainer.devices: found \[4\], expected some of")
+    with refused, free_device("gpu", 1, tmp_path, GPUS, [4]):
+        pass
 
 
 def test_a_job_waits_until_a_gpu_is_free(tmp_path, monkeypatch):
