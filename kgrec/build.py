@@ -18,6 +18,7 @@ from kgrec.data.datamodule import KGDataModule
 from kgrec.data.dataset import RecDataset
 from kgrec.errors import ConfigError
 from kgrec.models.recommender import Recommender
+from kgrec.training.checkpoints import check_identity, read_checkpoint
 from kgrec.training.memory import (
     CORES,
     check_memory,
@@ -25,7 +26,7 @@ from kgrec.training.memory import (
     parse_bytes,
     threads_for,
 )
-from kgrec.training.module import RecommenderModule, check_checkpoint, read_checkpoint
+from kgrec.training.module import RecommenderModule
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ def check_before_training(cfg: DictConfig, module: RecommenderModule, dataset: R
     if cfg.ckpt_path is not None:
         if not recommender.trainable:
             raise ConfigError(f"ckpt_path: found {cfg.ckpt_path}, but there is nothing to train")
-        check_checkpoint(read_checkpoint(Path(cfg.ckpt_path)), module)
+        check_identity(read_checkpoint(Path(cfg.ckpt_path)), module.identity())
 
 
 def make_datamodule(cfg: DictConfig, dataset: RecDataset, recommender: Recommender) -> KGDataModule:

@@ -44,6 +44,7 @@ from kgrec.models.recommender import Recommender
 from kgrec.sweeps.job import check_alone, explain, in_a_sweep, run_in_sweep
 from kgrec.training import distributed
 from kgrec.training.callbacks import EpochLog
+from kgrec.training.checkpoints import load_recommender, read_checkpoint
 from kgrec.training.console import (
     dataset_tables,
     leave_the_console,
@@ -56,11 +57,7 @@ from kgrec.training.memory import (
     parse_bytes,
     peak_memory_gb,
 )
-from kgrec.training.module import (
-    RecommenderModule,
-    load_recommender,
-    read_checkpoint,
-)
+from kgrec.training.module import RecommenderModule
 from kgrec.training.run_folder import dataset_facts, environment
 from kgrec.training.status import at_work
 from kgrec.training.testing import Evaluated, evaluate, evaluate_controls

@@ -30,7 +30,8 @@ from kgrec.evaluation.significance import (
     weighted_f1,
     wilcoxon,
 )
-from kgrec.reports.runs import Run, systems
+from kgrec.reports.runs import Run
+from kgrec.reports.systems import systems
 
 POOLED = ("auc", "f1_val_threshold")
 

@@ -34,7 +34,8 @@ from kgrec.reports.report_tables import (
     sweeps,
     table_2,
 )
-from kgrec.reports.runs import Run, System, systems
+from kgrec.reports.runs import Run
+from kgrec.reports.systems import System, systems
 
 MARKS = ("<!-- kgrec report -->", "<!-- end of kgrec report -->")
 SWEPT = ("model.K", "model.H", "model.d")

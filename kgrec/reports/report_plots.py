@@ -12,7 +12,8 @@ import polars as pl
 from kgrec.reports.drawing import INK, percent
 from kgrec.reports.published import SWEEPS, SYMBOLS
 from kgrec.reports.report_tables import Sweep, control, representatives
-from kgrec.reports.runs import Run, Summary, System
+from kgrec.reports.runs import Run
+from kgrec.reports.systems import Summary, System
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

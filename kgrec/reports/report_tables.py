@@ -10,7 +10,8 @@ from typing import Any
 
 from kgrec.evaluation.significance import t_test
 from kgrec.reports.published import SWEEPS, SYMBOLS, TABLE_2, TABLES
-from kgrec.reports.runs import Run, Summary, System, differing, label, name_apart
+from kgrec.reports.runs import Run
+from kgrec.reports.systems import Summary, System, differing, label, name_apart
 
 # At which the paper's Table 2 gives a star.
 STAR_LEVEL = 0.1

@@ -14,11 +14,11 @@ from kgrec import __version__
 from kgrec.reports.charts import metric_name, name
 from kgrec.reports.published import TABLES
 from kgrec.reports.report_tables import Table, sweep_table, sweeps
-from kgrec.reports.runs import systems
 from kgrec.reports.search_plots import search_charts
 from kgrec.reports.snapshot import Snapshot
 from kgrec.reports.sweep_detail import detail, duration
 from kgrec.reports.sweep_plots import sweep_charts, training_curves
+from kgrec.reports.systems import systems
 from kgrec.sweeps.folder import RUNNING, State, best_jobs
 from kgrec.sweeps.progress import words
 from kgrec.sweeps.sweeper import sweep_word

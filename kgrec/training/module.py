@@ -6,7 +6,6 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import pytorch_lightning as pl
@@ -19,9 +18,10 @@ from torch.optim import Optimizer
 from kgrec.data.batches import PointwiseBatch, Step, own_rows
 from kgrec.data.datamodule import KGDataModule
 from kgrec.data.draws import generator
-from kgrec.errors import CheckpointError, ConfigError
+from kgrec.errors import ConfigError
 from kgrec.evaluation.full_ranking import Ranking, overall, per_user, rank
-from kgrec.models.recommender import Recommender, rebuild
+from kgrec.models.recommender import Recommender
+from kgrec.training.checkpoints import check_identity
 from kgrec.training.distributed import gather, joined
 from kgrec.training.memory import RowBudget
 from kgrec.training.metrics import CTRMetrics
@@ -262,13 +262,17 @@ class RecommenderModule(pl.LightningModule):
 
     # -------------------------------------------------------------- checkpoints
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds what is needed to rebuild the model where its data are gone."""
-        checkpoint["kgrec"] = {
+    def identity(self) -> dict[str, Any]:
+        """What a checkpoint must have in common with this module, and what rebuilds its model."""
+        return {
             "recipe": self.recommender.recipe(),
             "dataset": self.dataset,
             "settings": self.settings,
         }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds what is needed to rebuild the model where its data are gone."""
+        checkpoint["kgrec"] = self.identity()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses the checkpoint of another model or data set.
@@ -276,76 +280,8 @@ class RecommenderModule(pl.LightningModule):
         Raises:
             CheckpointError: it is one.
         """
-        check_checkpoint(checkpoint, self)
+        check_identity(checkpoint, self.identity())
 
 
 def _key(stage: str, loader: str) -> str:
     return f"{stage}_{loader.strip('/')}"
-
-
-def check_checkpoint(checkpoint: dict[str, Any], module: RecommenderModule) -> None:
-    """Checks that a checkpoint belongs to a model, a data set and the settings of a training.
-
-    Raises:
-        CheckpointError: it does not; tells the first difference.
-    """
-    if "kgrec" not in checkpoint:
-        raise CheckpointError("ckpt_path: found a checkpoint that kgrec did not write")
-    found, expected = checkpoint["kgrec"]["dataset"], module.dataset
-    for key in expected:
-        if found.get(key) != expected[key]:
-            raise CheckpointError(
-                f"ckpt_path: found a checkpoint of another data set ({key} {found.get(key)!r}), "
-                f"expected {key} {expected[key]!r}"
-            )
-    recipe, wanted = checkpoint["kgrec"]["recipe"], module.recommender.recipe()
-    if recipe["class"] != wanted["class"]:
-        raise CheckpointError(
-            f"ckpt_path: found a checkpoint of {recipe['class']}, expected {wanted['class']}"
-        )
-    for key, value in wanted["arguments"].items():
-        if recipe["arguments"].get(key) != value:
-            raise CheckpointError(
-                f"ckpt_path: found a checkpoint with model.{key} "
-                f"{recipe['arguments'].get(key)!r}, expected {value!r}"
-            )
-    settings = checkpoint["kgrec"]["settings"]
-    for key, value in module.settings.items():
-        if settings.get(key) != value:
-            raise CheckpointError(
-                f"ckpt_path: found a checkpoint of a training with {key} {settings.get(key)!r}, "
-                f"expected {value!r}: a run goes on with the settings that it began with"
-            )
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Reads a checkpoint safely (no code in it is run).
-
-    Raises:
-        CheckpointError: no file is there, or it is no checkpoint.
-    """
-    if not path.is_file():
-        raise CheckpointError(f"{path}: found no such file, expected a checkpoint")
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise CheckpointError(f"{path}: found no readable checkpoint: {error}") from error
-    if not isinstance(checkpoint, dict) or "kgrec" not in checkpoint:
-        raise CheckpointError(f"{path}: found a file that is no checkpoint of kgrec")
-    return checkpoint
-
-
-def load_recommender(path: Path) -> Recommender:
-    """Rebuilds a model from its checkpoint alone, ready to score.
-
-    Raises:
-        CheckpointError: the file is no checkpoint of kgrec.
-    """
-    checkpoint = read_checkpoint(path)
-    recommender = rebuild(checkpoint["kgrec"]["recipe"])
-    prefix = "recommender."
-    state = checkpoint["state_dict"].items()
-    recommender.load_state_dict(
-        {k.removeprefix(prefix): v for k, v in state if k.startswith(prefix)}
-    )
-    return recommender.eval()

@@ -20,7 +20,7 @@ import torch
 from kgrec.data.dataset import IdMaps, PreparedData, RecDataset
 from kgrec.errors import DataError
 from kgrec.models.recommender import Recommender
-from kgrec.training.module import load_recommender
+from kgrec.training.checkpoints import load_recommender
 
 PACKAGES = (
     "kgrec", "torch", "pytorch-lightning", "hydra-core", "omegaconf", "torchmetrics", "wandb",

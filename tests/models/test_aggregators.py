@@ -56,7 +56,7 @@ def test_what_is_no_aggregator(spec, message):
 
 
 def test_from_the_command_line_and_back_from_the_checkpoint(train):
-    from kgrec.training.module import load_recommender
+    from kgrec.training.checkpoints import load_recommender
 
     run = train(f"model.aggregator._target_={HERE}.Gated", small=True)
     assert run.code == 1  # a name cannot be turned into a mapping key by key

@@ -11,7 +11,7 @@ from hydra.utils import instantiate
 from kgrec.data.batches import PointwiseBatch
 from kgrec.data.training_rows import training_rows
 from kgrec.models.recommender import Recommender, rebuild
-from kgrec.training.module import load_recommender
+from kgrec.training.checkpoints import load_recommender
 
 MODELS = sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml"))
 

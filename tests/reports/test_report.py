@@ -22,7 +22,8 @@ from kgrec.reports.report_tables import (
     sweeps,
     table_2,
 )
-from kgrec.reports.runs import find_runs, systems
+from kgrec.reports.runs import find_runs
+from kgrec.reports.systems import systems
 
 
 @pytest.fixture

@@ -4,7 +4,8 @@ import pytest
 import yaml
 
 from kgrec.errors import DataError
-from kgrec.reports.runs import Run, Summary, find_runs, systems, unfinished
+from kgrec.reports.runs import Run, find_runs, unfinished
+from kgrec.reports.systems import Summary, systems
 
 
 def test_runs_that_differ_by_seed_are_one_system_and_others_are_not(make_run, tmp_path):
