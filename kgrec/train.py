@@ -22,6 +22,7 @@ import pytorch_lightning as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -95,6 +96,7 @@ def _job(cfg: DictConfig) -> float:
     warnings.filterwarnings("ignore", message="The number of training batches")
     # A run may go on in its own folder.
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
+    many = HydraConfig.get().mode == RunMode.MULTIRUN
     try:
         if in_a_sweep():
             leave_the_console()
@@ -109,6 +111,8 @@ def _job(cfg: DictConfig) -> float:
             log.exception("the run failed")
             raise
         log.error("error: %s", known)
+        if not many:  # Hydra would add a line of its own
+            sys.exit(1)
         raise ReportedError(known) from error
 
 

@@ -70,6 +70,7 @@ def test_a_mistake_gets_one_clear_error(overrides, message, train: Train):
     assert said.count("error: ") == 1, said
     assert message in said
     assert "Traceback" not in said
+    assert "Error executing job" not in said
     assert not (run.folder / "metrics.json").exists()
     assert [p for p in run.folder.rglob("*") if p.name.startswith(".")] == []
 

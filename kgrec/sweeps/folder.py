@@ -134,8 +134,8 @@ class SweepFolder:
 
     Attributes:
         path: the folder.
-        about: sweep.json: ``words`` (as typed), ``keys`` (varied), ``shared``
-            (set for all jobs), ``jobs``, ``planned``
+        about: sweep.json: ``words`` (what tells it from other sweeps), ``commands`` (as typed, the
+            latest last), ``keys`` (varied), ``shared`` (set for all jobs), ``jobs``, ``planned``
             (how many in all), ``started``, ``finished``, ``monitor``.
     """
 
@@ -155,18 +155,21 @@ class SweepFolder:
             raise DataError(
                 f"{path / FILE}: found no readable file, expected that of a sweep ({error})"
             ) from error
+        if not isinstance(about, dict) or not {"words", "jobs", "keys", "monitor"} <= about.keys():
+            raise DataError(f"{path / FILE}: found a file that is no sweep's")
         return cls(path, about)
 
     @classmethod
     def open(
-        cls, path: Path, words: Sequence[str], jobs: Sequence[Job], keys: Sequence[str],
-        monitor: str, planned: int | None = None,
+        cls, path: Path, words: Sequence[str], typed: Sequence[str], jobs: Sequence[Job],
+        keys: Sequence[str], monitor: str, planned: int | None = None,
     ) -> SweepFolder:  # fmt: skip
         """Begins a sweep, or goes on with one; the jobs that it had before stay.
 
         Args:
             path: its folder.
-            words: the overrides as typed.
+            words: the overrides that tell it from other sweeps.
+            typed: all overrides of the command.
             jobs: to be done.
             keys: settings that are varied.
             monitor: the validation figure by which jobs are compared.
@@ -178,8 +181,10 @@ class SweepFolder:
             job.name: {"name": job.name, "overrides": job.overrides, "varied": job.varied}
             for job in jobs
         }
+        before = [command for command in known.get("commands", []) if command != list(typed)]
         about = {
             "words": list(words),
+            "commands": [*before, list(typed)],
             "keys": list(keys),
             "shared": shared(jobs[0], keys),
             "monitor": monitor,
@@ -223,7 +228,13 @@ class SweepFolder:
 
     @property
     def command(self) -> str:
-        """What was typed."""
+        """What was typed last."""
+        typed = (self.about.get("commands") or [self.about["words"]])[-1]
+        return shlex.join(["python", "train.py", "-m", *typed])
+
+    @property
+    def plain_command(self) -> str:
+        """The same without what says where and side by side with what jobs run."""
         return shlex.join(["python", "train.py", "-m", *self.about["words"]])
 
     @cached_property

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import multiprocessing
+import os
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,11 +23,22 @@ from kgrec.training.status import at_work, update
 
 log = logging.getLogger(__name__)
 
+POLL_SECONDS = 0.5
+WATCH = "kgrec-sweep-watch"
+
 
 def in_a_sweep() -> bool:
-    """Whether this process does a job of a multirun."""
-    known = HydraConfig.initialized()
-    return known and HydraConfig.get().mode == RunMode.MULTIRUN
+    """Whether this process does a job of a multirun.
+
+    Raises:
+        ConfigError: Hydra's own sweeper has it, which keeps no folder that can be gone on with.
+    """
+    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
+        return False
+    if not str(HydraConfig.get().sweeper.get("_target_")).startswith("hydra_plugins.kgrec"):
+        name = HydraConfig.get().runtime.choices.get("hydra/sweeper")
+        raise ConfigError(f"hydra/sweeper: found {name}, expected grid or optuna")
+    return True
 
 
 def run_in_sweep(cfg: DictConfig, run: Callable[[DictConfig], float]) -> float:
@@ -33,7 +48,7 @@ def run_in_sweep(cfg: DictConfig, run: Callable[[DictConfig], float]) -> float:
         cfg: its configuration.
         run: does it, and returns the validation figure by which the epoch was chosen.
     """
-    config.check_start(cfg)  # which refuses several devices
+    _end_with_the_sweep()
     folder, accelerator = Path(cfg.paths.run), cfg.trainer.accelerator
     finished, last = folder / "metrics.json", folder / "checkpoints" / "last.ckpt"
     allowed = list(cfg.trainer.devices) if OmegaConf.is_list(cfg.trainer.devices) else None
@@ -45,6 +60,7 @@ def run_in_sweep(cfg: DictConfig, run: Callable[[DictConfig], float]) -> float:
         if finished.is_file():
             log.info("finished before; nothing is done again")
             return float(json.loads(finished.read_text(encoding="utf-8"))[cfg.monitor])
+        config.check_start(cfg)  # which refuses several devices
         forget_peak_memory()
         update(folder, device=device.name, monitor=cfg.monitor)
         cfg.trainer.devices = device.devices
@@ -54,6 +70,24 @@ def run_in_sweep(cfg: DictConfig, run: Callable[[DictConfig], float]) -> float:
             log.info("going on from %s", last)
             cfg.ckpt_path = str(last)
         return run(cfg)
+
+
+def _end_with_the_sweep() -> None:
+    """Makes a worker of joblib end when its sweep does, however that ends.
+
+    It would train on for a sweep that was killed, and then wait for more.
+    """
+    if not multiprocessing.current_process().name.startswith("Loky"):
+        return
+    sweep = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == sweep:
+            time.sleep(POLL_SECONDS)
+        os._exit(1)
+
+    if WATCH not in (thread.name for thread in threading.enumerate()):
+        threading.Thread(target=watch, name=WATCH, daemon=True).start()
 
 
 def explain(error: Exception) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -53,7 +55,8 @@ def launch(
     batches = [todo] if todo else []
     while batches:
         batch = batches.pop(0)
-        left = _launch_once(batch, sweep, launcher, given)
+        with _interrupts_kept():
+            left = _launch_once(batch, sweep, launcher, given)
         waiting = [state.job for state in left if state.state == WAITING]
         if len(waiting) == len(batch):
             raise SweepError(f"{sweep.path}: no job could be begun")
@@ -90,6 +93,30 @@ def _launch_once(
             if not any(state.state == RUNNING for state in states):
                 return [state for state in states if not state.ended]
             time.sleep(POLL_SECONDS)
+
+
+@contextlib.contextmanager
+def _interrupts_kept() -> Iterator[None]:
+    """Raises KeyboardInterrupt at the latest when the context ends, if there was Ctrl-C in it.
+
+    Python drops what is raised in a finalizer, and joblib runs some when it closes its pool.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    noted = threading.Event()
+
+    def note(number: int, frame: Any) -> None:
+        noted.set()
+        signal.default_int_handler(number, frame)
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if noted.is_set():
+        raise KeyboardInterrupt
 
 
 @contextlib.contextmanager

@@ -37,7 +37,8 @@ class Watching:
         self._sweep = sweep
         self._left = list(jobs)
         self._total = sweep.planned
-        self._done = len(sweep.jobs) - len(jobs)
+        launched = {job.name for job in jobs}
+        self._done = sum(s.ended for s in sweep.states() if s.job.name not in launched)
         self._console = Console(file=sys.stdout, markup=False, highlight=False)
         self._bars: dict[str, TaskID] = {}
         self._progress = Progress(
@@ -103,6 +104,11 @@ class Watching:
             self._progress.update(self._bars[state.job.name], **figures)
 
 
+def counted(jobs: int) -> str:
+    """``1 job``, ``8 jobs``."""
+    return f"{jobs} job{'' if jobs == 1 else 's'}"
+
+
 def words(job: Job) -> str:
     """``model.K=8 seed=2019``."""
     return " ".join(f"{key}={value}" for key, value in job.varied.items()) or job.name
@@ -113,7 +119,8 @@ def line(state: State) -> str:
     told = words(state.job)
     seconds = f"{state.seconds:.0f} s" if state.seconds is not None else ""
     if state.state != FINISHED:
-        return f"{told}: {state.state} after {seconds or '0 s'}: {state.status.get('error')}"
+        why = (str(state.status.get("error")).strip().splitlines() or [""])[0]
+        return f"{told}: {state.state} after {seconds or '0 s'}: {why}"
     parts = [f"{state.monitor} {state.validation:.4f}"] if state.validation is not None else []
     parts += [f"test {n} {state.metrics[m]:.4f}" for n, m in SHOWN.items() if m in state.metrics]
     return "  ".join([f"{told}:", *parts, seconds]).rstrip()

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from optuna.study import Study
 
 STUDY = "study.db"
+# When so many trials have failed, and none has not, the search ends.
+MOST_FAILURES = 3
 # What figures are compared on, and by.
 OF_ALL_TRIALS = ("seed", "monitor", "dataset", "protocol", "split", "ranking", "experiment")
 # What best.yaml holds beside the model's own settings.
@@ -65,28 +67,39 @@ class Search(KgrecSweeper):
             if value is not None and (type(value) is not int or value < 1):
                 found = f"found {value!r}, expected an integer >= 1"
                 raise ConfigError(f"hydra.sweeper.{name}: {found}")
+        self._check_before(space, fixed)
         study = self._study(space)
-        say(f"search of {', '.join(space)}: {len(study.trials)} of {self.n_trials} trials so far")
-        at_once = self.at_once or int(self.config.hydra.launcher.get("n_jobs") or 1)
-        sweep, jobs = None, []
         # Where all have failed, something else was wrong than their settings.
         most = self.n_trials + (len(study.trials) if _all_failed(study) else 0)
+        say(f"search of {', '.join(space)}: {len(study.trials)} of {most} trials so far")
+        at_once = self.at_once or int(self.config.hydra.launcher.get("n_jobs") or 1)
+        sweep, begun = None, len(study.trials)
         while batch := self._next(study, space, at_once, most):
             trials = {number: job_of(params, space, fixed) for number, params in batch}
             jobs = list({job.name: job for job in trials.values()}.values())
             sweep = self.begin(jobs, list(space), planned=most)
-            states = {s.job.name: s for s in self.launch(sweep, jobs)}
+            ended = {s.job.name: s for s in self.launch(sweep, jobs)}
             for number, job in trials.items():
-                _tell(study, number, states[job.name])
-            if _all_failed(study):
+                _tell(study, number, ended[job.name])
+            if _all_failed(study) and len(study.trials) - begun >= MOST_FAILURES:
+                say(f"the search ends here: all {len(study.trials)} trials so far have failed")
                 break
         sweep = sweep or SweepFolder.read(self.folder)
-        finished = [state for state in sweep.states() if state.state == FINISHED]
-        top = best(finished)
+        states = sweep.states()
+        top = best(states)
         if top is not None:
-            path = self._leave_best(sweep, top, finished, at_once)
+            path = self._leave_best(sweep, top, states, at_once)
             say(f"best {sweep.monitor} {top.validation:.4f}: {words(top.job)}; kept as {path}")
-        self.end(sweep, jobs, failures_allowed=top is not None)
+        self.end(sweep, sweep.jobs, failures_allowed=top is not None, again="tries others")
+
+    def _check_before(self, space: Mapping[str, BaseDistribution], fixed: Sequence[str]) -> None:
+        """Refuses, before a study is begun, what no trial could be, and the folder of others."""
+        some = {
+            key: getattr(d, "choices", [getattr(d, "low", None)])[0] for key, d in space.items()
+        }
+        job = job_of(some, space, fixed)
+        self.check_shared(job, list(space))
+        self.composed(job)
 
     def _study(self, space: Mapping[str, BaseDistribution]) -> Study:
         import optuna
@@ -127,7 +140,9 @@ class Search(KgrecSweeper):
         """Writes the best job's settings as a file for conf/hparams, the search in its header."""
         cfg, path = self.composed(top.job), sweep.path / "best.yaml"
         choices = cfg.hydra.runtime.choices
-        values = sorted((s.validation for s in states if s.validation is not None), reverse=True)
+        done = [s for s in states if s.state == FINISHED]
+        failed = f" ({len(states) - len(done)} failed)" if len(done) < len(states) else ""
+        values = sorted((s.validation for s in done if s.validation is not None), reverse=True)
         groups: list[str] = []
         kept, sampler = OmegaConf.create(), str(self.sampler._target_).rpartition(".")[2]
         own = [f"model.{k}" for k in cfg.model if not str(k).startswith("_") and k != "cache"]
@@ -139,8 +154,8 @@ class Search(KgrecSweeper):
         head = [
             "# @package _global_",
             f"# {choices.model} on {choices.dataset}, chosen by {sweep.monitor} on the split of "
-            f"seed {cfg.seed} among {len(states)} trials of",
-            f"# {sweep.command}",
+            f"seed {cfg.seed} among {len(states)} trials{failed} of",
+            f"# {sweep.plain_command}",
             f"# ({sampler}, {at_once} at a time). Best {sweep.monitor} {values[0]:.4f}, "
             f"median {statistics.median(values):.4f}, least {values[-1]:.4f}.",
         ]

@@ -37,7 +37,7 @@ from kgrec.sweeps.folder import (
     unfinished_like,
 )
 from kgrec.sweeps.launching import SweepError, launch
-from kgrec.sweeps.progress import line, say
+from kgrec.sweeps.progress import counted, line, say
 from kgrec.sweeps.table import print_tables, write_table
 from kgrec.training.devices import jobs_at_once
 from kgrec.training.status import LOCK, update
@@ -78,6 +78,7 @@ class KgrecSweeper(Sweeper):
         ]
         task = [o for o in overrides.task if not o.startswith("sweep=")]
         self.words = [*of_sweeper, *task]
+        self.typed = [o for o in [*overrides.hydra, *overrides.task] if o != "hydra.mode=MULTIRUN"]
         self.folder = self._choose_folder()
         with read_write(config), open_dict(config):
             config.hydra.sweep.dir = str(self.folder)  # the launcher's own files go there too
@@ -111,6 +112,10 @@ class KgrecSweeper(Sweeper):
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         found = parser.parse_overrides([*listed, *words])
         refuse_lost_sweeps(found)
+        for override in found:
+            if override.get_key_element() == "sweep" and override.is_sweep_override():
+                told = override.get_value_string()
+                raise ConfigError(f"sweep: found {told!r}, expected one name")
         return [o for o in found if o.get_key_element() != "sweep"]
 
     def composed(self, job: Job) -> DictConfig:
@@ -155,9 +160,7 @@ class KgrecSweeper(Sweeper):
         Raises:
             ConfigError: settings other than those that the sweep, or a job's folder, has.
         """
-        if "monitor" in keys:
-            raise ConfigError("monitor: found several, expected one: jobs are compared by it")
-        self._check_shared(jobs[0], keys)
+        self.check_shared(jobs[0], keys)
         wrong: dict[str, str] = {}
         for job in jobs:
             try:
@@ -175,7 +178,7 @@ class KgrecSweeper(Sweeper):
         if len(wrong) == len(jobs):
             raise ConfigError(wrong[jobs[0].name])
         sweep = SweepFolder.open(
-            self.folder, self.words, jobs, keys, str(self.config.monitor), planned
+            self.folder, self.words, self.typed, jobs, keys, str(self.config.monitor), planned
         )
         for name, told in wrong.items():
             (self.folder / name).mkdir(exist_ok=True)
@@ -183,8 +186,14 @@ class KgrecSweeper(Sweeper):
         self._wrong |= wrong.keys()
         return sweep
 
-    def _check_shared(self, job: Job, keys: Sequence[str]) -> None:
-        """A sweep that is there already is one of the same settings, with other values of them."""
+    def check_shared(self, job: Job, keys: Sequence[str]) -> None:
+        """Checks that a sweep that is there already has the settings of this job.
+
+        Raises:
+            ConfigError: it varies, or sets for all jobs, something else.
+        """
+        if "monitor" in keys:
+            raise ConfigError("monitor: found several, expected one: jobs are compared by it")
         if not (self.folder / FILE).is_file():
             return
         about = SweepFolder.read(self.folder).about
@@ -197,8 +206,8 @@ class KgrecSweeper(Sweeper):
         for key in sorted(found.keys() | wanted.keys()):
             if found.get(key) != wanted.get(key) and counts(key):
                 raise ConfigError(
-                    f"{self.folder}: found a sweep with {key}={found.get(key)}, expected "
-                    f"{wanted.get(key)}: {ANOTHER_NAME}"
+                    f"{self.folder}: found a sweep with {key} {found.get(key, 'not set')}, "
+                    f"expected {wanted.get(key, 'not set')}: {ANOTHER_NAME}"
                 )
 
     def launch(self, sweep: SweepFolder, jobs: Sequence[Job]) -> list[State]:
@@ -223,6 +232,9 @@ class KgrecSweeper(Sweeper):
         try:
             return self._sweep(arguments)
         except (KeyboardInterrupt, SystemExit):  # Lightning turns the one into the other
+            if (self.folder / FILE).is_file():
+                sweep = SweepFolder.read(self.folder)
+                write_table(sweep, sweep.states())
             say(f"interrupted; the same command with {sweep_word(self.folder)} goes on")
             raise SystemExit(130) from None
         finally:
@@ -235,13 +247,20 @@ class KgrecSweeper(Sweeper):
     def _sweep(self, arguments: list[str]) -> Any:
         raise NotImplementedError
 
-    def end(self, sweep: SweepFolder, jobs: Sequence[Job], failures_allowed: bool = False) -> None:
+    def end(
+        self,
+        sweep: SweepFolder,
+        jobs: Sequence[Job],
+        failures_allowed: bool = False,
+        again: str = "tries them again",
+    ) -> None:
         """Prints and keeps the table of all jobs.
 
         Args:
             sweep: that has been run.
             jobs: those that this command was to do.
             failures_allowed: whether it counts as finished although some have failed.
+            again: what the same command would do.
 
         Raises:
             SweepError: some have, and should not.
@@ -254,8 +273,8 @@ class KgrecSweeper(Sweeper):
         bad = sum(s.state != FINISHED for s in states if s.job.name in names)
         if bad and not failures_allowed:
             raise SweepError(
-                f"{bad} of {len(names)} jobs did not finish; the same command with "
-                f"{sweep_word(sweep.path)} tries them again"
+                f"{bad} of {counted(len(names))} did not finish; the same command with "
+                f"{sweep_word(sweep.path)} {again}"
             )
         sweep.close()
 

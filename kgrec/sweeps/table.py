@@ -12,7 +12,7 @@ import polars as pl
 from rich.table import Table
 
 from kgrec.sweeps.folder import Job, State, SweepFolder, best_jobs, rows_of
-from kgrec.sweeps.progress import say
+from kgrec.sweeps.progress import counted, say
 from kgrec.training.console import as_text
 
 # Column to metric, those that any job has.
@@ -53,7 +53,7 @@ def write_table(sweep: SweepFolder, states: Sequence[State]) -> Path:
 def print_tables(sweep: SweepFolder, states: Sequence[State]) -> None:
     """Prints all jobs, and means over seeds where seeds are varied beside something else."""
     rows = records(sweep, states)
-    title = f"{sweep.name}: {len(rows)} jobs; {STAR} best {sweep.monitor}"
+    title = f"{sweep.name}: {counted(len(rows))}; {STAR} best {sweep.monitor}"
     say(as_text(_table(title, sweep.keys, sweep.monitor, rows), WIDTH))
     others = [key for key in sweep.keys if key != "seed"]
     if "seed" in sweep.keys and others:

@@ -16,8 +16,9 @@ from hydra.types import RunMode
 from pytorch_lightning.loggers import Logger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
+from kgrec.errors import ConfigError
 from kgrec.files import write_text
-from kgrec.wandb_access import answers, has_key, server
+from kgrec.wandb_access import answers, has_key, imported, server
 
 if TYPE_CHECKING:
     from wandb import Run
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 
 # Seconds. W&B itself waits 90 for a server that does not answer, and for ever to send the rest.
 INIT_TIMEOUT, FINISH_TIMEOUT = 10, 60
+
+MODES = ("online", "offline", "disabled", "shared")
 
 # What is drawn over the epoch, and what W&B's table shows of the curve (None: its last value).
 CURVES = {
@@ -59,8 +62,15 @@ class RunLogger(WandbLogger):
 
 
 def wandb_mode() -> str:
-    """``WANDB_MODE`` if it is set; else "online" where a key is at hand, else "offline"."""
-    return os.environ.get("WANDB_MODE") or ("online" if has_key() else "offline")
+    """``WANDB_MODE`` if it is set; else "online".
+
+    Raises:
+        ConfigError: W&B knows no such mode.
+    """
+    mode = os.environ.get("WANDB_MODE") or "online"
+    if mode not in MODES:
+        raise ConfigError(f"WANDB_MODE: found {mode!r}, expected one of {', '.join(MODES)}")
+    return mode
 
 
 def wandb_logger(
@@ -123,11 +133,10 @@ def _kept_id(own: Path) -> str:
     return path.read_text(encoding="utf-8").strip()
 
 
-def _begin(**what: Any) -> Run:
+def _begin(**what: Any) -> Any:
     """A W&B run, offline where the server cannot be reached."""
-    import wandb
-
     mode: Any = wandb_mode()
+    wandb = imported()
     settings = wandb.Settings()
     if "WANDB_INIT_TIMEOUT" not in os.environ:
         settings.init_timeout = INIT_TIMEOUT

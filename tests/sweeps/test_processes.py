@@ -72,11 +72,11 @@ def test_a_sweep_killed_half_way_goes_on_and_ends_as_if_nothing_had_been(tmp_pat
     words = ("sweep=s", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
     process = start(tmp_path, *words)
     wait_for(lambda: FINISHED in states(tmp_path, "s") and "running" in states(tmp_path, "s"))
-    os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
     process.communicate()
+    wait_for(lambda: "running" not in states(tmp_path, "s"))  # its workers end with it
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("metrics.json")}
     assert 0 < len(before) < 4
-    assert "running" not in states(tmp_path, "s")  # the locks have gone with their processes
     finish(start(tmp_path, *words))
     assert states(tmp_path, "s") == [FINISHED] * 4
     assert all(path.stat().st_mtime_ns == at for path, at in before.items())
@@ -102,6 +102,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path, whole):
     assert process.returncode != 0
     assert "interrupted; the same command with sweep=s goes on" in out
     assert "Traceback" not in out
+    assert (tmp_path / "logs" / "sweeps" / "s" / "sweep.csv").is_file()
     assert set(states(tmp_path, "s")) == {"interrupted", "waiting"}
     finish(start(tmp_path, "sweep=s"))
     assert figures(tmp_path, "s") == whole

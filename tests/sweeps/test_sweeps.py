@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
+import re
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from conftest import Finished, Train
 
+from kgrec.errors import DataError
 from kgrec.sweeps.folder import Job, SweepFolder
 from kgrec.sweeps.grid import Grid
+from kgrec.sweeps.launching import _interrupts_kept
 from kgrec.sweeps.sweeper import SweepError
 from kgrec.training.status import at_work, update
 
@@ -110,7 +115,7 @@ def test_a_name_takes_more_jobs_but_no_other_settings(sweep):
     assert done.code == 0, done.err
     assert table(folder)[-1]["folder"] == "model.K=1"
     for words, message in {
-        ("model.K=4,16", "model.d=7"): "found a sweep with model.d=None, expected 7: a sweep goes",
+        ("model.K=4,16", "model.d=7"): "found a sweep with model.d not set, expected 7: a sweep",
         ("model.K=4,16", "seed=1,2"): "found a sweep over model.K, expected one over model.K, seed",
     }.items():
         done, _ = sweep(*words)
@@ -144,6 +149,7 @@ def test_an_experiment_s_own_sweep_runs(sweep):
         (["model.Kk=1,2"], "model.Kk: found an unknown key, expected one of H, K"),
         (["model.d=interval(1,2)"], "model.d: found interval(1,2), expected values"),
         (["model.d=1,2", "sweep=a/b"], "sweep: found 'a/b', expected a name"),
+        (["model.d=1,2", "sweep=a,b"], "sweep: found 'a,b', expected one name"),
         (["model.d=1,2", "sweep=.."], "sweep: found '..', expected a name"),
         (["model.d=1,2", "sweep=a", "hydra.sweep.dir=b"], "and hydra.sweep.dir, expected one"),
         (["monitor=val/auc,val/recall@20"], "monitor: found several, expected one"),
@@ -152,6 +158,7 @@ def test_an_experiment_s_own_sweep_runs(sweep):
         (["hydra/sweeper=optuna", "model=ease"], "found nothing to search"),
         (["hydra/sweeper=optuna", "monitor=test/auc"], "monitor: found 'test/auc'"),
         (["hydra/sweeper=optuna", "hydra.sweeper.n_trials=0"], "n_trials: found 0, expected"),
+        (["hydra/sweeper=optuna", "model.Kk=1,2"], "model.Kk: found an unknown key"),
     ],
 )
 def test_what_is_refused_leaves_nothing(sweep, tmp_path, words, message):
@@ -169,6 +176,45 @@ def test_a_job_that_cannot_be_composed_stops_no_other(sweep):
     assert [row["state"] for row in table(folder)] == ["finished", "failed", "finished"]
     assert "model=ease: failed" in done.out
     assert "model.d: found an unknown key" in done.out
+
+
+def test_a_job_that_is_refused_at_its_start_is_named(sweep):
+    done, folder = sweep("trainer.devices=2,1", "trainer.accelerator=cpu")
+    assert done.code == 1
+    assert [row["state"] for row in table(folder)] == ["failed", "finished"]
+    assert "trainer.devices=2: failed after" in done.out
+    assert "trainer.devices: found 2 devices in a multirun, expected 1" in done.out
+
+
+def test_hydra_s_own_sweeper_is_refused(train):
+    done = train("-m", "hydra/sweeper=basic", "model.K=2,4")
+    assert done.code == 1
+    assert "hydra/sweeper: found basic, expected grid or optuna" in done.out + done.err
+
+
+def test_all_commands_are_kept_as_typed(sweep):
+    sweep("model.K=2,8", "hydra/launcher=basic")
+    _, folder = sweep("model.K=2,4")
+    found = SweepFolder.read(folder)
+    assert [words[-2:] for words in found.about["commands"]] == [
+        ["model.K=2,8", "sweep=s"], ["model.K=2,4", "sweep=s"],
+    ]  # fmt: skip
+    assert "hydra/launcher=basic" in found.about["commands"][0]
+    assert found.command.startswith("python train.py -m dataset=synthetic")
+
+
+def test_what_is_no_sweep_is_said_to_be_none(tmp_path):
+    (tmp_path / "sweep.json").write_text("{}")
+    with pytest.raises(DataError, match="found a file that is no sweep's"):
+        SweepFolder.read(tmp_path)
+
+
+def test_ctrl_c_that_python_drops_ends_the_sweep_all_the_same():
+    finalizer = contextlib.suppress(KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt), _interrupts_kept(), finalizer:
+        signal.raise_signal(signal.SIGINT)
+    with _interrupts_kept():
+        pass
 
 
 def test_what_is_not_trained_is_judged_by_the_same_figure(sweep):
@@ -202,14 +248,16 @@ class Breaks:
             (self.folder / name / "metrics.json").write_text('{"val/auc": 0.5}')
 
 
-def test_whoever_is_not_to_blame_for_a_broken_pool_is_not_failed(tmp_path):
+def test_whoever_is_not_to_blame_for_a_broken_pool_is_not_failed(tmp_path, capsys):
     jobs = [Job.of([f"model.K={k}"], ["model.K"]) for k in (1, 2, 3)]
     grid = Grid()
     grid.folder, grid.launcher = tmp_path, Breaks(tmp_path, "model.K=2")
-    swept = SweepFolder.open(tmp_path, [], jobs, ["model.K"], "val/auc")
+    swept = SweepFolder.open(tmp_path, [], [], jobs, ["model.K"], "val/auc")
     states = grid.launch(swept, jobs)
     assert [state.state for state in states] == ["finished", "failed", "finished"]
     assert "killed, twice" in states[1].status["error"]
+    numbers = re.findall(r"(\d) of 3  (model\.K=\d)", capsys.readouterr().out)
+    assert numbers == [("1", "model.K=1"), ("3", "model.K=3")]
     assert grid.launcher.launched == [[job.name for job in jobs], *([job.name] for job in jobs)]
 
 
@@ -221,7 +269,7 @@ def test_a_launcher_that_starts_nothing_ends_the_sweep(tmp_path):
     jobs = [Job.of([f"model.K={k}"], ["model.K"]) for k in (1, 2)]
     grid = Grid()
     grid.folder, grid.launcher = tmp_path, Refuses()
-    swept = SweepFolder.open(tmp_path, [], jobs, ["model.K"], "val/auc")
+    swept = SweepFolder.open(tmp_path, [], [], jobs, ["model.K"], "val/auc")
     (tmp_path / jobs[0].name).mkdir()
     update(tmp_path / jobs[0].name, state="running")  # of an earlier command
     with pytest.raises(SweepError, match="no job could be begun"):
@@ -284,9 +332,29 @@ def test_a_search_of_which_all_has_failed_stops_and_can_go_on(sweep):
     words = ["hydra/sweeper=optuna", "model=svd", "model.d=-1,-2", "hydra.sweeper.n_trials=5"]
     done, _ = sweep(*words)
     assert done.code == 1
-    assert done.out.count(": failed after") == 1
+    assert done.out.count(": failed after") == 3
+    assert "the search ends here: all 3 trials so far have failed" in done.out
+    assert "the same command with sweep=s tries others" in done.err
     done, _ = sweep(*words)
-    assert done.out.count(": failed after") == 1  # tried again, and not for ever
+    assert "3 of 8 trials so far" in done.out
+    assert done.out.count(": failed after") == 3  # tried again, and not for ever
+
+
+def test_a_search_goes_on_past_trials_that_fail(sweep):
+    words = ["hydra/sweeper=optuna", "model=svd", "model.d=-1,8", "optimizer.lr=interval(0.01,0.1)"]
+    done, folder = sweep(*words, "hydra.sweeper.n_trials=6")
+    assert done.code == 0, done.err
+    failed = [row["state"] for row in table(folder)].count("failed")
+    assert 0 < failed < 6
+    assert f"among 6 trials ({failed} failed) of" in (folder / "best.yaml").read_text()
+
+
+def test_a_search_does_not_enter_the_folder_of_another_sweep(sweep):
+    _, folder = sweep("model.K=2")
+    done, _ = sweep("hydra/sweeper=optuna", "model=svd", "model.d=4,8")
+    assert done.code == 1
+    assert "found a sweep over" in done.err
+    assert not (folder / "study.db").exists()
 
 
 def test_a_search_goes_on_with_its_own_space(sweep):

@@ -10,8 +10,10 @@ import pytest
 import yaml
 from conftest import ROOT, SMALL, Train
 
+from kgrec.errors import ConfigError
 from kgrec.training import tracking
 from kgrec.training.tracked_results import sample_rows, summary, topk_charts
+from kgrec.wandb_access import has_key
 
 WANDB = [sys.executable, "-m", "wandb"]
 
@@ -46,10 +48,18 @@ def test_wandb_mode_is_honoured(mode, monkeypatch):
     assert tracking.wandb_mode() == mode
 
 
-def test_online_with_a_key_and_offline_without_or_with_a_malformed_one(monkeypatch):
+def test_no_wandb_mode_is_online_and_an_unknown_one_is_refused(monkeypatch):
+    monkeypatch.delenv("WANDB_MODE")
+    assert tracking.wandb_mode() == "online"
+    monkeypatch.setenv("WANDB_MODE", "on")
+    with pytest.raises(ConfigError, match="WANDB_MODE: found 'on', expected one of online"):
+        tracking.wandb_mode()
+
+
+def test_a_key_is_looked_for_without_a_prompt(monkeypatch):
     import wandb
 
-    monkeypatch.delenv("WANDB_MODE")
+    monkeypatch.setenv("WANDB_MODE", "")  # which W&B itself does not take
     asked = []
 
     def login(**arguments: bool) -> bool:
@@ -57,16 +67,17 @@ def test_online_with_a_key_and_offline_without_or_with_a_malformed_one(monkeypat
         return True
 
     monkeypatch.setattr(wandb, "login", login)
-    assert tracking.wandb_mode() == "online"
+    assert has_key()
+    assert "WANDB_MODE" not in os.environ
     assert asked == [{"prompt": False, "verify": False}]
     monkeypatch.setattr(wandb, "login", lambda **_: False)
-    assert tracking.wandb_mode() == "offline"
+    assert not has_key()
 
     def malformed(**_: bool) -> bool:
         raise ValueError("API key must have 40 characters")
 
     monkeypatch.setattr(wandb, "login", malformed)
-    assert tracking.wandb_mode() == "offline"
+    assert not has_key()
 
 
 def test_an_offline_run_can_be_read_back_and_nothing_else_is_written(tmp_path: Path):
@@ -88,6 +99,7 @@ def test_an_offline_run_can_be_read_back_and_nothing_else_is_written(tmp_path: P
     )
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
+    assert "W&B: found no key: the run is kept offline" in done.stdout
     assert sorted(p.name for p in tmp_path.iterdir()) == ["home", "run"]
     # matplotlib, which torchmetrics imports, keeps a list of fonts.
     assert [p for p in home.rglob("*") if p.is_file() and "matplotlib" not in p.parts] == []
