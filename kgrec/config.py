@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, InstantiationException
+from hydra.errors import HydraException, InstantiationException, OverrideParseException
 from hydra.types import RunMode
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
@@ -256,6 +256,13 @@ def user_error(error: BaseException | None) -> str | None:
     return None
 
 
+# Groups of Hydra whose other options have keys that are easily given without them.
+HAS_MORE_KEYS = {
+    "hydra.launcher": ["another launcher with it (hydra/launcher=joblib)"],
+    "hydra.sweeper": ["another sweeper with it (hydra/sweeper=optuna)"],
+}
+
+
 def any_user_error(error: BaseException) -> str | None:
     """As :func:`user_error`, for what Hydra says of a configuration as well."""
     known = user_error(error)
@@ -266,6 +273,9 @@ def any_user_error(error: BaseException) -> str | None:
 
 def explain(error: BaseException) -> str:
     """Found and expected, for an error of Hydra or OmegaConf."""
+    if isinstance(error, OverrideParseException):
+        why = str(error.message).splitlines()[0].partition(" expecting ")[0]
+        return f"{error.override}: found nothing that Hydra can read ({why}), expected key=value"
     inner = error if isinstance(error, OmegaConfBaseException) else error.__cause__
     if isinstance(inner, MissingMandatoryValue):
         key = inner.full_key
@@ -273,7 +283,10 @@ def explain(error: BaseException) -> str:
     if isinstance(inner, OmegaConfBaseException):
         parent, key = inner.parent_node, inner.full_key
         if isinstance(parent, DictConfig) and key and inner.key not in parent:
-            return f"{key!s}: found an unknown key, expected one of {_listed(parent.keys())}"
+            listed = _listed(parent.keys())
+            expected = [f"one of {listed}"] if listed else []
+            expected += HAS_MORE_KEYS.get(str(key).rpartition(".")[0], [])
+            return f"{key!s}: found an unknown key, expected {', or '.join(expected)}"
     return str(error)
 
 

@@ -154,7 +154,12 @@ def test_an_experiment_s_own_sweep_runs(sweep):
         (["model.d=1,2", "sweep=a", "hydra.sweep.dir=b"], "and hydra.sweep.dir, expected one"),
         (["monitor=val/auc,val/recall@20"], "monitor: found several, expected one"),
         (["hydra/sweeper=optuna", "hydra.sweeper.at_once=-1"], "at_once: found -1, expected"),
-        (["model.d=1,2", "hydra.sweeper.n_trials=2"], "hydra.sweeper.n_trials: found an unknown"),
+        (
+            ["model.d=1,2", "hydra.sweeper.n_trials=2"],
+            "one of params, or another sweeper with it (",
+        ),
+        (["model.d=1,2", "hydra.launcher.n_jobs=2"], "expected another launcher with it (hydra/la"),
+        (["model.d=1,"], "model.d=1,: found nothing that Hydra can read (mismatched input"),
         (["hydra/sweeper=optuna", "model=ease"], "found nothing to search"),
         (["hydra/sweeper=optuna", "monitor=test/auc"], "monitor: found 'test/auc'"),
         (["hydra/sweeper=optuna", "hydra.sweeper.n_trials=0"], "n_trials: found 0, expected"),
