@@ -220,6 +220,12 @@ def test_figures_by_value_have_the_paper_s_and_popularity_s(make_sweep):
         (["all"], False, False, ["all"]),
         (["nan", "1"], False, False, ["nan", "1"]),
         (["0", "0.1", "0.5"], False, True, ["0", "0.1", "0.5"]),
+        (["64", "128", "256", "512", "1024"], True, True, ["64", "128", "256", "512", "1024"]),
+        (["0.00326592"], False, True, ["0.00327"]),
+        (["0.00114", "0.00115", "0.0021", "0.017"], True, True, ["0.002", "0.005", "0.01"]),
+        (["1.01", "1.02", "4.1"], True, True, ["2", "3"]),
+        (["0.3", "0.304", "0.71"], False, True, ["0.3", "0.4", "0.5", "0.6", "0.7"]),
+        (["0.1", "0.10004"], False, True, ["0.1"]),
     ],
 )
 def test_axes(values, log, numeric, labels):
@@ -235,12 +241,24 @@ def test_axes(values, log, numeric, labels):
     [
         ([10 ** (-4 + i / 10) for i in range(31)], ["0.0001", "0.001", "0.01", "0.1"]),
         ([1 + i / 2 for i in range(30)], ["1", "2", "5", "10"]),
+        ([10.0**-i for i in range(12)], ["1e-10", "1e-08", "1e-06", "0.0001", "0.01", "1"]),
         (range(1, 11), ["2", "4", "6", "8", "10"]),
         ([0.01 * i for i in range(5, 50)], ["0.1", "0.2", "0.3", "0.4"]),
     ],
 )
 def test_an_axis_of_many_values_has_few_round_labels(values, labels):
     assert Axis.of(map(str, values)).labels == labels
+
+
+def test_parallel_coordinates_have_room_for_labels_and_hold_every_value(make_sweep):
+    lrs = [f"{10 ** (-3.3 + i / 7):.3g}" for i in range(9)]
+    place = make_sweep(*grid(optimizer__lr=lrs), finished=9)
+    figure = drawn(parallel_coordinates(Snapshot.take(place)))
+    low, high = figure["data"][0]["dimensions"][0]["range"]
+    assert all(low < spot < high for spot in figure["data"][0]["dimensions"][0]["values"])
+    place = make_sweep(*grid(model__of=("kgcn", "a_model_of_my_own")), finished=2, name="long")
+    long = drawn(parallel_coordinates(Snapshot.take(place)))
+    assert long["layout"]["margin"]["l"] > figure["layout"]["margin"]["l"] > 60
 
 
 def test_watching_ends_when_the_sweep_does(make_sweep, capsys):
