@@ -37,11 +37,10 @@ def run(arguments: argparse.Namespace) -> None:
 def _watch(arguments: argparse.Namespace, places: list[Path]) -> None:
     from kgrec.reports.watch import watch
 
-    if not arguments.watch:
-        raise ConfigError("--once: found it alone, expected it with --watch")
     if len(places) > 1 or arguments.into is not None:
+        asked = "--watch" if arguments.watch else "--once"
         raise ConfigError(
-            f"--watch: found {len(places)} folders{' and --into' if arguments.into else ''}, "
+            f"{asked}: found {len(places)} folders{' and --into' if arguments.into else ''}, "
             "expected the folder of one sweep"
         )
     if not arguments.every > 0:

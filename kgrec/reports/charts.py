@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, count, pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from markupsafe import Markup
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 SCALE = [[0.0, "#8a6fd8"], [0.5, "#1b96a8"], [1.0, "#e08a00"]]
 GRID = "rgba(128,128,128,0.22)"
 MOST_TICKS = 8
+# Of the shortest axis: what a label needs beside another, by its characters, and above another.
+CHARACTER, LINE = 0.016, 0.06
 EMPTY = "not set"
 
 
@@ -108,12 +110,12 @@ class Axis:
         spots = [math.log10(n) if log else n for n in ordered]
         step = (spots[-1] - spots[0]) / (len(spots) - 1) if len(spots) > 1 else 1.0
         places = {w: math.log10(n) if log else n for w, n in numbers.items()}
-        if len(ordered) <= MOST_TICKS:
-            ticks, labels = spots, [f"{n:g}" for n in ordered]
-        else:
+        marks = ordered
+        if len(ordered) > MOST_TICKS or not _legible(ordered, log):
             marks = _round_numbers(ordered[0], ordered[-1], log)
-            ticks = [math.log10(n) if log else n for n in marks]
-            labels = [f"{n:g}" for n in marks]
+        marks = list({_digits(n): n for n in marks}.values())
+        ticks = [math.log10(n) if log else n for n in marks]
+        labels = [_digits(n) for n in marks]
         if "all" in words:
             places["all"] = spots[-1] + step
             ticks, labels = [*ticks, places["all"]], [*labels, "all"]
@@ -128,6 +130,11 @@ class Axis:
         place = math.log10(value) if self.log else float(value)
         spots = [p for w, p in self.places.items() if w != "all"]
         return place if min(spots) <= place <= max(spots) else None
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """From the first value's place to the last one's."""
+        return min(self.places.values()), max(self.places.values())
 
     @property
     def layout(self) -> dict[str, Any]:
@@ -156,20 +163,34 @@ def _logarithmic(ordered: Sequence[float]) -> bool:
 
 
 def _round_numbers(low: float, high: float, log: bool) -> list[float]:
-    """From low to high, such as 0.01, 0.1, 1 or 20, 40, 60."""
-    if log:
-        powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-        for factors in ((1, 2, 5), (1,)):
-            found = [float(f"{f}e{p}") for p in powers for f in factors]
-            found = [n for n in found if low <= n <= high]
-            if len(found) <= MOST_TICKS:
-                break
-        return found
-    rough = (high - low) / 5
-    power = 10 ** math.floor(math.log10(rough))
-    step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough)
-    first, last = math.ceil(low / step), math.floor(high / step)
-    return [round(i * step, 12) for i in range(first, last + 1)]
+    """From low to high, such as 0.01, 0.1, 1 or 20, 40, 60; as many as can be read."""
+    if not log:
+        rough = (high - low) / 5
+        power = 10 ** math.floor(math.log10(rough))
+        step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough)
+        first, last = math.ceil(low / step), math.floor(high / step)
+        return [round(i * step, 12) for i in range(first, last + 1)]
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    finest = (1, 2, 5) if high >= 10 * low else (1, 2, 3, 5, 7)
+    for factors, stride in chain([(finest, 1)], (((1,), stride) for stride in count(1))):
+        powers = range(first - first % stride, last + 1, stride)
+        found = [n for p in powers for f in factors if low <= (n := float(f"{f}e{p}")) <= high]
+        if len(found) <= MOST_TICKS and _legible(found, log):
+            break
+    return found
+
+
+def _legible(marks: Sequence[float], log: bool) -> bool:
+    """Whether the labels of ascending numbers can be read beside each other."""
+    spots = [math.log10(n) if log else n for n in marks]
+    labels = [_digits(n) for n in marks]
+    room = max(LINE, CHARACTER * (1 + max(map(len, labels), default=0)))
+    return all(b - a >= room * (spots[-1] - spots[0]) for a, b in pairwise(spots))
+
+
+def _digits(value: float) -> str:
+    """A whole number in full, any other with three significant digits."""
+    return f"{value:.0f}" if value == round(value) else f"{value:.3g}"
 
 
 def short(text: str, most: int = 24) -> str:

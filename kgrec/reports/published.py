@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+DATA_SETS = ("movie", "book", "music")
+
 # Table 2: model, or aggregator of KGCN, to data set to (AUC, F1).
 TABLE_2: dict[str, dict[str, tuple[float, float]]] = {
     "svd": {"movie": (0.963, 0.919), "book": (0.672, 0.635), "music": (0.769, 0.696)},

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from kgrec.reports.drawing import INK, percent
-from kgrec.reports.published import SWEEPS, SYMBOLS
+from kgrec.reports.published import DATA_SETS, SWEEPS, SYMBOLS
 from kgrec.reports.report_tables import Sweep, control, representatives
 from kgrec.reports.runs import Run
 from kgrec.reports.systems import Summary, System
@@ -97,8 +97,9 @@ def recall_curves(where: str, systems: Sequence[System]) -> Drawn | None:
     caption = (
         "All items are ranked for all test users; bands are one standard deviation over seeds."
     )
+    of_paper = " (Figure 2 of the paper)" if systems[0].first.data in DATA_SETS else ""
     return Drawn(
-        f"recall-{where}", f"Recall@K (Figure 2 of the paper): {where}",
+        f"recall-{where}", f"Recall@K{of_paper}: {where}",
         caption + missing, paint, (10.6, 3.4),
     )  # fmt: skip
 

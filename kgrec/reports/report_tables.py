@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from kgrec.evaluation.significance import t_test
-from kgrec.reports.published import SWEEPS, SYMBOLS, TABLE_2, TABLES
+from kgrec.reports.published import DATA_SETS, SWEEPS, SYMBOLS, TABLE_2, TABLES
 from kgrec.reports.runs import Run
 from kgrec.reports.systems import Summary, System, differing, label, name_apart
 
@@ -23,7 +23,8 @@ class Cell:
 
     Attributes:
         text: what it says.
-        kind: "" for ours, "published" for the paper's, "control", "best", "command" or "name".
+        kind: "" for ours, "published" for the paper's (in italics), "control", "best", "command"
+            or "name".
     """
 
     text: str
@@ -214,12 +215,14 @@ def sweep_table(found: Sequence[Sweep]) -> Table:
     key = found[0].key
     values = list(dict.fromkeys(v for sweep in found for v in sweep.systems))
     values.sort(key=lambda v: (v == "all", v))
-    table = Table(
-        f"{TABLES[key]} of the paper: AUC by {SYMBOLS[key]}",
-        "Ours are means and standard deviations over seeds on the test; bold is best on "
-        "validation. In italics, or grey: the KGCN paper's figures.",
-        ["", *(f"{SYMBOLS[key]}={v}" for v in values)],
+    title = f"AUC by {SYMBOLS[key]}"
+    note = (
+        "Ours are means and standard deviations over seeds on the test; bold is best on validation."
     )
+    if any(sweep.any.first.data in DATA_SETS for sweep in found):
+        title = f"{TABLES[key]} of the paper: {title}"
+        note += " In italics: the KGCN paper's figures."
+    table = Table(title, note, ["", *(f"{SYMBOLS[key]}={v}" for v in values)])
     for sweep in found:
         best = max(sweep.systems, key=lambda v: _mean(sweep.systems[v].summary("val/auc")))
         table.add(
@@ -271,8 +274,9 @@ def model_name(system: System) -> str:
 
 
 def table_2(where: str, systems: Sequence[System]) -> Table:
-    """The paper's Table 2 on one data set: AUC and F1 of every model."""
-    run = systems[0].first
+    """The paper's Table 2 on one data set, its own or another: AUC and F1 of every model."""
+    data = systems[0].first.data
+    has_paper = data in DATA_SETS
     chosen = representatives(systems)
     order = list(TABLE_2)
     ranked = sorted(chosen, key=lambda n: (_index(order, n), n))
@@ -280,44 +284,40 @@ def table_2(where: str, systems: Sequence[System]) -> Table:
     several = [n for n, s in chosen.items() if sum(model_name(o) == n for o in systems) > 1]
     note = (
         f"A star: the best KGCN is above the best other model, popularity included, by the "
-        f"unpaired t-test over seeds at p = {STAR_LEVEL}. F1 at 0.5, of scores that are log-odds. "
-        "In italics, or grey: the KGCN paper's figures, under protocol=paper; of tuned settings "
-        "there are none. A model that the paper names no settings for has its own."
+        f"unpaired t-test over seeds at p = {STAR_LEVEL}. F1 at 0.5, of scores that are log-odds."
     )
+    if has_paper:
+        note += (
+            " In italics: the KGCN paper's figures, under protocol=paper; of tuned settings there "
+            "are none. A model that the paper names no settings for has its own."
+        )
     if several:
         note += (
             f" Of {', '.join(several)} there are several settings: shown are those of "
             "the experiments for Table 2 and Figure 2, or else the best on validation."
         )
     table = Table(
-        f"Table 2 of the paper: {where}",
+        f"{'Table 2 of the paper' if has_paper else 'AUC and F1'}: {where}",
         note,
-        [
-            "",
-            "AUC",
-            "F1",
-            "AUC, paper",
-            "F1, paper",
-            "F1 at val threshold",
-            "Recall@20",
-            "training, s",
-            "memory, GB",
-        ],
-    )
+        ["", "AUC", "F1", *(["AUC, paper", "F1, paper"] if has_paper else []),
+         "F1 at val threshold", "Recall@20", "training, s", "memory, GB"],
+    )  # fmt: skip
     for name in ranked:
         system = chosen[name]
-        paper = TABLE_2.get(name.removeprefix("kgcn "), {}).get(run.data)
         cells: list[str | Cell] = [
             text(system.summary(metric)) + ("*" if name in stars[metric] else "")
             for metric in ("test/auc", "test/f1")
         ]
-        cells += [Cell("" if paper is None else f"{paper[i]:.3f}", "published") for i in (0, 1)]
+        if has_paper:
+            paper = TABLE_2.get(name.removeprefix("kgcn "), {}).get(data)
+            cells += [Cell("" if paper is None else f"{paper[i]:.3f}", "published") for i in (0, 1)]
         cells += [text(system.summary(f"test/{m}")) for m in ("f1_val_threshold", "recall@20")]
         cells.append(text(system.summary("train/seconds"), 1))
         cells.append(text(system.summary("train/peak_memory_gb"), 2))
         table.add(name, cells)
     if "popularity" not in chosen:
-        shown = ("auc", "f1", "", "", "f1_val_threshold", "recall@20", "", "")
+        beside = ["", ""] if has_paper else []
+        shown = ["auc", "f1", *beside, "f1_val_threshold", "recall@20", "", ""]
         figures = [m and text(control(systems, "popularity", f"test/{m}")) for m in shown]
         table.add("popularity", figures, "control")
     return table

@@ -135,6 +135,6 @@ def _slice(done: list[FrozenTrial], key: str) -> Chart:
         hovertemplate="%{text}<br>%{y:.4f}<extra></extra>",
     )  # fmt: skip
     figure.update_xaxes(**axis.layout)
-    figure.update_layout(margin={"l": 56, "r": 12, "t": 12, "b": 36}, showlegend=False)
+    figure.update_layout(margin={"l": 56, "r": 24, "t": 12, "b": 36}, showlegend=False)
     caption = "Validation figure by value; violet trials came first, orange ones last."
     return chart(name(key), caption, figure, 260)

@@ -90,14 +90,10 @@ class Snapshot:
         return self._curves[name]
 
     @property
-    def elapsed(self) -> float | None:
-        """Seconds since the sweep was first begun; of one that is over, until its last sign."""
-        begun = _moment(self.sweep.about.get("started"))
-        if begun is None:
-            return None
-        signs = [self.sweep.about.get("finished"), *(s.status.get("updated") for s in self.states)]
-        last = max(filter(None, map(_moment, signs)), default=begun)
-        return ((self.now if self.live else last) - begun).total_seconds()
+    def worked(self) -> float | None:
+        """Seconds that all jobs took together so far, however long the sweep lay idle."""
+        known = [state.seconds for state in self.states if state.seconds is not None]
+        return sum(known) if known else None
 
     @property
     def left(self) -> float | None:
@@ -160,10 +156,3 @@ def _whole(state: State) -> float | None:
     if not epoch or not epochs or not state.seconds or epochs < epoch:
         return None
     return float(state.seconds * epochs / epoch)
-
-
-def _moment(text: str | None) -> datetime | None:
-    try:
-        return None if text is None else datetime.fromisoformat(text)
-    except ValueError:
-        return None

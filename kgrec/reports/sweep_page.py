@@ -19,7 +19,7 @@ from kgrec.reports.snapshot import Snapshot
 from kgrec.reports.sweep_detail import detail, duration
 from kgrec.reports.sweep_plots import sweep_charts, training_curves
 from kgrec.reports.systems import systems
-from kgrec.sweeps.folder import RUNNING, State, best_jobs
+from kgrec.sweeps.folder import FAILED, INTERRUPTED, RUNNING, State, best_jobs
 from kgrec.sweeps.progress import words
 from kgrec.sweeps.sweeper import sweep_word
 from kgrec.sweeps.table import FIGURES, STAR, over_seeds, records
@@ -87,7 +87,9 @@ def render(snapshot: Snapshot, every: float | None) -> str:
 
 def standing(snapshot: Snapshot, every: float | None) -> str:
     """Whether the page is live or final, in words."""
-    left = sum(not state.ended for state in snapshot.states)
+    left, tried = sum(not state.ended for state in snapshot.states), len(snapshot.states)
+    if snapshot.over and tried < snapshot.sweep.planned:
+        return f"Ended: {tried} of {snapshot.sweep.planned} jobs were tried."
     if snapshot.over:
         return "Final: all jobs have ended."
     if not snapshot.live:
@@ -105,10 +107,8 @@ def tiles(snapshot: Snapshot) -> list[tuple[str, str]]:
     if snapshot.live or counts[RUNNING]:
         found.append((str(counts[RUNNING]), "running"))
     found += [(str(counts[s]), s) for s in ("waiting", "failed", "interrupted") if counts[s]]
-    if snapshot.elapsed is not None:
-        found.append(
-            (duration(snapshot.elapsed), "since it was begun" if snapshot.live else "in all")
-        )
+    if snapshot.worked is not None:
+        found.append((duration(snapshot.worked), "jobs took together"))
     if snapshot.left is not None:
         found.append((f"{duration(snapshot.left)}", "left, if jobs go on like this"))
     return found
@@ -131,7 +131,7 @@ def _best_of(state: State) -> str:
 def job_table(snapshot: Snapshot) -> Sortable:
     """A row a job."""
     sweep, states = snapshot.sweep, snapshot.states
-    rows = records(sweep, states)
+    rows = _records(snapshot)
     columns = _columns(sweep.monitor, rows)
     failed = any(row["error"] for row in rows)
     header = [*map(name, sweep.keys), "state", *map(_title, columns)]
@@ -156,7 +156,7 @@ def means_table(snapshot: Snapshot) -> Sortable | None:
     others = [key for key in keys if key != "seed"]
     if "seed" not in keys or not others or not snapshot.states:
         return None
-    rows = over_seeds(records(snapshot.sweep, snapshot.states), others, monitor)
+    rows = over_seeds(_records(snapshot), others, monitor)
     columns = _columns(monitor, rows)
     made: list[tuple[int | None, list[Cell]]] = []
     for row in rows:
@@ -172,6 +172,15 @@ def paper_tables(snapshot: Snapshot) -> list[Table]:
     """The KGCN paper's Tables 3 to 5 beside ours, where K, H or d is varied."""
     found = systems(snapshot.runs.values())
     return [sweep_table(swept) for key in TABLES if (swept := sweeps(found, key))]
+
+
+def _records(snapshot: Snapshot) -> list[dict[str, Any]]:
+    """A row a job; jobs of popularity have its figure too."""
+    rows = records(snapshot.sweep, snapshot.states)
+    for row, state in zip(rows, snapshot.states, strict=True):
+        if run := snapshot.runs.get(state.job.name):
+            row["popularity AUC"] = run.figure("test/auc", "popularity")
+    return rows
 
 
 def _columns(monitor: str, rows: Iterable[dict[str, Any]]) -> list[str]:
@@ -194,7 +203,7 @@ def _value(value: Any) -> Cell:
 def _state(state: State) -> Cell:
     epoch, epochs = state.status.get("epoch", 0), state.status.get("epochs")
     text = state.state
-    if state.state == RUNNING and epochs:
+    if state.state in (RUNNING, FAILED, INTERRUPTED) and epochs:
         text += f", epoch {epoch} of {epochs}"
     return Cell(text, kind="state")
 

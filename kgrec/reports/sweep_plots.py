@@ -19,6 +19,8 @@ from kgrec.sweeps.folder import State
 
 # Beyond these, a line an epoch would make the page slow.
 MOST_POINTS = 400
+# Pixels of parallel coordinates: a character of a label, and what a label has around it.
+LETTER, AROUND = 8, 24
 
 
 def sweep_charts(snapshot: Snapshot, searched: bool = False) -> list[Chart]:
@@ -63,7 +65,7 @@ def by_value(snapshot: Snapshot, key: str) -> Chart | None:
             hovertemplate="%{text}", line={"color": colour, "width": 2},
             error_y={"array": spread, "visible": any(spread), "thickness": 1, "width": 3},
         )  # fmt: skip
-    _popularity(figure, snapshot, metric, [min(axis.ticks), max(axis.ticks)])
+    _popularity(figure, snapshot, metric, axis.span)
     papers = _papers(snapshot, key) if metric == "test/auc" else {}
     for data, paper in papers.items():
         spots = [(spot, k) for k in paper if (spot := axis.between(k)) is not None]
@@ -94,15 +96,17 @@ def parallel_coordinates(snapshot: Snapshot) -> Chart | None:
     if len(done) < 2 or not snapshot.varied:
         return None
     dimensions: list[dict[str, Any]] = []
+    widths = []
     for key in snapshot.varied:
         axis = Axis.of(state.job.varied.get(key) for state in done)
         spots = [axis.at(state.job.varied.get(key)) for state in done]
-        low, high = min(axis.ticks), max(axis.ticks)
+        low, high = axis.span
         room = 0.06 * (high - low) or 1.0
         dimensions.append(
             {"label": said(name(key)), "values": spots, "range": [low - room, high + room]}
             | axis.layout
         )
+        widths.append(AROUND + LETTER * max(map(len, axis.labels)))
     monitor = snapshot.sweep.monitor
     figures = [float(state.validation or 0.0) for state in done]
     digits = 4 if max(figures) - min(figures) > 0.001 else 5
@@ -117,12 +121,14 @@ def parallel_coordinates(snapshot: Snapshot) -> Chart | None:
             tickfont={"size": 12}, rangefont={"color": "rgba(0,0,0,0)", "size": 1},
         )
     )  # fmt: skip
-    figure.update_layout(margin={"l": 56, "r": 72, "t": 52, "b": 24})
+    # Labels stand at the left of their axis, its name over it.
+    left = max(widths[0], AROUND + LETTER * len(name(snapshot.varied[0])) // 2)
+    figure.update_layout(margin={"l": left, "r": 72, "t": 52, "b": 24})
     caption = (
         f"A line a finished run; violet is the lowest {metric_name(monitor)}, orange the highest. "
         "Drag along an axis to pick runs (a click lets go), and an axis's name to move it."
     )
-    least = 120 * len(dimensions)
+    least = left + sum(max(120, width) for width in widths)
     return chart("Parallel coordinates", caption, figure, 360, whole=True, least=least)
 
 

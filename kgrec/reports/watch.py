@@ -9,7 +9,7 @@ from kgrec.errors import DataError
 from kgrec.files import write_text
 from kgrec.reports.snapshot import Known, Snapshot, fingerprint
 from kgrec.reports.sweep_page import render
-from kgrec.sweeps.folder import SweepFolder
+from kgrec.sweeps.folder import FILE, SweepFolder
 from kgrec.sweeps.progress import say
 
 PAGE = "sweep.html"
@@ -20,7 +20,7 @@ def watch(place: Path, out: Path | None = None, every: float = 2.0, once: bool =
     """Writes sweep.html, and anew whenever something changes, until the sweep is over.
 
     Args:
-        place: the sweep's folder.
+        place: the sweep's folder, or the sweep.json in it.
         out: the folder to write into; None: the sweep's own.
         every: seconds between looks.
         once: write the page as things stand, and end.
@@ -28,7 +28,7 @@ def watch(place: Path, out: Path | None = None, every: float = 2.0, once: bool =
     Raises:
         DataError: the place is no sweep's folder.
     """
-    SweepFolder.read(place)
+    place = _sweep_at(place)
     page = (place if out is None else out) / PAGE
     page.parent.mkdir(parents=True, exist_ok=True)
     known: Known = {}
@@ -53,6 +53,18 @@ def watch(place: Path, out: Path | None = None, every: float = 2.0, once: bool =
     except KeyboardInterrupt:
         write_text(page, render(Snapshot.take(place, known), None))
     return page
+
+
+def _sweep_at(place: Path) -> Path:
+    """The sweep's folder that a path points to."""
+    folder = place.parent if place.name == FILE else place
+    expected = "expected a sweep's folder, such as logs/sweeps/NAME"
+    if not folder.is_dir():
+        raise DataError(f"{folder}: found no such folder, {expected}")
+    if not (folder / FILE).is_file():
+        raise DataError(f"{folder}: found no {FILE} in it, {expected}")
+    SweepFolder.read(folder)
+    return folder
 
 
 def _taken(place: Path, known: Known) -> Snapshot | None:

@@ -10,7 +10,7 @@ import yaml
 
 from kgrec.cli import main
 from kgrec.errors import DataError
-from kgrec.reports.published import SWEEPS, TABLE_2
+from kgrec.reports.published import DATA_SETS, SWEEPS, TABLE_2
 from kgrec.reports.report import sections, write_report
 from kgrec.reports.report_plots import chosen
 from kgrec.reports.report_tables import (
@@ -64,6 +64,31 @@ def test_table_2_has_one_system_an_aggregator_and_stars(many):
     assert rows["kgcn neighbor"][0].endswith("*")  # the best, far above popularity
     assert not rows["kgcn concat"][0].endswith("*")
     assert list(rows)[-1] == "popularity"
+
+
+def test_the_paper_is_not_spoken_of_beside_data_that_it_does_not_have(make_run, tmp_path):
+    for K in (2, 8):
+        make_run(f"K{K}", data="own", K=K)
+    make_run("svd", data="own", model="svd", aggregator=None)
+    own = systems(find_runs([tmp_path / "runs"]))
+    swept, compared = sweep_table(sweeps(own, "model.K")), table_2("own", own)
+    assert (swept.title, compared.title) == ("AUC by K", "AUC and F1: own")
+    assert not any("paper" in name for name in compared.header)
+    assert all(len(row) == len(compared.header) for row in compared.rows)
+    told = [t.markdown() for section in sections(own) for t in section.tables]
+    told += [drawn.title for section in sections(own) for drawn in section.drawings]
+    assert not any("the paper" in one or "KGCN paper" in one for one in told)
+
+
+def test_the_paper_s_figures_alone_are_in_italics(many, tmp_path):
+    [sweep] = sweeps(many, "model.K")
+    for table in (sweep_table([sweep]), table_2("music", many)):
+        assert "In italics: the KGCN paper's figures" in table.note
+        [popularity] = [row for row in table.rows if row[0].text == "popularity"]
+        assert "published" not in {cell.kind for cell in popularity}
+    html, *_ = write_report(find_runs([tmp_path / "runs"]), tmp_path / "out")
+    styles = html.read_text().partition("</style>")[0]
+    assert re.findall(r"([^{}]+) \{[^}]*font-style: italic", styles) == ["\n.published"]
 
 
 def test_table_2_has_published_and_tuned_settings_side_by_side(make_run, tmp_path):
@@ -187,7 +212,7 @@ def test_models_and_names_of_the_user_s_choosing(make_run, tmp_path):
 def test_the_paper_s_figures_are_whole():
     assert set(TABLE_2) >= {"svd", "libfm", "ripplenet", "sum", "concat", "neighbor", "avg"}
     for by_data in (*TABLE_2.values(), *SWEEPS.values()):
-        assert set(by_data) == {"movie", "book", "music"}
+        assert set(by_data) == set(DATA_SETS)
 
 
 @pytest.mark.slow

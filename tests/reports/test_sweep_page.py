@@ -20,9 +20,10 @@ from kgrec.reports.charts import Axis
 from kgrec.reports.search_plots import search_charts
 from kgrec.reports.snapshot import Snapshot, fingerprint
 from kgrec.reports.sweep_detail import duration, samples, tail
-from kgrec.reports.sweep_page import render
+from kgrec.reports.sweep_page import job_table, means_table, render, standing, tiles
 from kgrec.reports.sweep_plots import by_value, parallel_coordinates, training_curves
 from kgrec.reports.watch import PAGE, watch
+from kgrec.sweeps.folder import FILE
 from kgrec.training.status import LOCK
 
 EVIL = "<script>alert('x')</script> & <b>bold</b>"
@@ -114,6 +115,42 @@ def test_a_running_job_says_how_far_it_is(make_sweep):
     assert names == ["K=2", "K=8", "popularity"]
     # Its process is killed.
     assert Snapshot.take(place).counts["interrupted"] == 1
+    assert "interrupted, epoch 3 of 12" in page_of(place)
+    set_status(place, 1, state="failed", epoch=4, epochs=12, error="out of memory")
+    assert "failed, epoch 4 of 12" in page_of(place)
+
+
+def test_time_is_what_the_jobs_took(make_sweep):
+    place = make_sweep(*grid(model__K=(2, 8, 16)), finished=2)
+    set_status(place, 2, state="failed", seconds=41.0, updated="2026-03-01T10:00:00+00:00")
+    assert ("1 min 00 s", "jobs took together") in tiles(Snapshot.take(place))
+    assert Snapshot.take(make_sweep(*grid(model__K=[2]), name="new")).worked is None
+
+
+def test_a_search_that_ended_early_does_not_say_that_all_jobs_have(make_sweep):
+    place = make_sweep(*grid(model__K=(2, 8)))
+    for number in (0, 1):
+        set_status(place, number, state="failed", error="out of memory")
+    about = json.loads((place / FILE).read_text())
+    (place / FILE).write_text(json.dumps(about | {"planned": 5}))
+    snapshot = Snapshot.take(place)
+    assert snapshot.over
+    assert standing(snapshot, None) == "Ended: 2 of 5 jobs were tried."
+
+
+def test_jobs_of_popularity_have_its_figure_too(make_sweep):
+    place = make_sweep(*grid(model__K=(2, 8), seed=(1, 2)), finished=4)
+    for job in place.glob("model.K=*"):
+        figures = json.loads((job / "metrics.json").read_text())
+        alone = {k: v for k, v in figures.items() if not k.startswith("popularity/")}
+        (job / "metrics.json").write_text(json.dumps(alone))
+        about = json.loads((job / "environment.json").read_text())
+        about["choices"]["model"] = "popularity"
+        (job / "environment.json").write_text(json.dumps(about))
+    snapshot = Snapshot.take(place)
+    for table in (job_table(snapshot), means_table(snapshot)):
+        beside, own = (table.header.index(name) for name in ("popularity AUC", "test AUC"))
+        assert all(cells[beside].text == cells[own].text != "" for _, cells in table.rows)
 
 
 def test_only_failures(make_sweep):
@@ -220,6 +257,12 @@ def test_figures_by_value_have_the_paper_s_and_popularity_s(make_sweep):
         (["all"], False, False, ["all"]),
         (["nan", "1"], False, False, ["nan", "1"]),
         (["0", "0.1", "0.5"], False, True, ["0", "0.1", "0.5"]),
+        (["64", "128", "256", "512", "1024"], True, True, ["64", "128", "256", "512", "1024"]),
+        (["0.00326592"], False, True, ["0.00327"]),
+        (["0.00114", "0.00115", "0.0021", "0.017"], True, True, ["0.002", "0.005", "0.01"]),
+        (["1.01", "1.02", "4.1"], True, True, ["2", "3"]),
+        (["0.3", "0.304", "0.71"], False, True, ["0.3", "0.4", "0.5", "0.6", "0.7"]),
+        (["0.1", "0.10004"], False, True, ["0.1"]),
     ],
 )
 def test_axes(values, log, numeric, labels):
@@ -235,12 +278,24 @@ def test_axes(values, log, numeric, labels):
     [
         ([10 ** (-4 + i / 10) for i in range(31)], ["0.0001", "0.001", "0.01", "0.1"]),
         ([1 + i / 2 for i in range(30)], ["1", "2", "5", "10"]),
+        ([10.0**-i for i in range(12)], ["1e-10", "1e-08", "1e-06", "0.0001", "0.01", "1"]),
         (range(1, 11), ["2", "4", "6", "8", "10"]),
         ([0.01 * i for i in range(5, 50)], ["0.1", "0.2", "0.3", "0.4"]),
     ],
 )
 def test_an_axis_of_many_values_has_few_round_labels(values, labels):
     assert Axis.of(map(str, values)).labels == labels
+
+
+def test_parallel_coordinates_have_room_for_labels_and_hold_every_value(make_sweep):
+    lrs = [f"{10 ** (-3.3 + i / 7):.3g}" for i in range(9)]
+    place = make_sweep(*grid(optimizer__lr=lrs), finished=9)
+    figure = drawn(parallel_coordinates(Snapshot.take(place)))
+    low, high = figure["data"][0]["dimensions"][0]["range"]
+    assert all(low < spot < high for spot in figure["data"][0]["dimensions"][0]["values"])
+    place = make_sweep(*grid(model__of=("kgcn", "a_model_of_my_own")), finished=2, name="long")
+    long = drawn(parallel_coordinates(Snapshot.take(place)))
+    assert long["layout"]["margin"]["l"] > figure["layout"]["margin"]["l"] > 60
 
 
 def test_watching_ends_when_the_sweep_does(make_sweep, capsys):
@@ -306,11 +361,11 @@ def test_the_command_line(make_sweep, monkeypatch, capsys, tmp_path):
         main()
         return capsys.readouterr().out
 
-    assert call(place, "--watch", "--once").splitlines() == [str(place / PAGE)]
+    for words in ((place, "--watch", "--once"), (place, "--once"), (place / FILE, "--once")):
+        assert call(*words).splitlines() == [str(place / PAGE)]
     for words, told in (
-        ((place, "--once"), "expected it with --watch"),
         ((place, place, "--watch"), "expected the folder of one sweep"),
-        ((tmp_path, "--watch"), "expected that of a sweep"),
+        ((tmp_path, "--watch"), "found no sweep.json in it, expected a sweep's folder"),
         ((place, "--watch", "--every", "0"), "expected seconds above 0"),
     ):
         with pytest.raises(SystemExit):
@@ -319,6 +374,14 @@ def test_the_command_line(make_sweep, monkeypatch, capsys, tmp_path):
 
 
 def test_a_place_that_is_no_sweep_s(tmp_path):
+    for place, told in (
+        (tmp_path / "none", "none: found no such folder, expected a sweep's folder"),
+        (tmp_path / "none" / FILE, "none: found no such folder"),
+        (tmp_path, "found no sweep.json in it"),
+    ):
+        with pytest.raises(DataError, match=told):
+            watch(place)
+    (tmp_path / FILE).write_text("half of")
     with pytest.raises(DataError, match=r"sweep.json: found no readable file"):
         watch(tmp_path)
 
