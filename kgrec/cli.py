@@ -70,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
         help="with --watch: between looks at the sweep (default: %(default)g)",
     )  # fmt: skip
     report.add_argument(
-        "--once", action="store_true", help="with --watch: write the page as things stand, and end"
+        "--once", action="store_true", help="write the page of a sweep as things stand, and end"
     )
     report.add_argument(
         "--into", metavar="FILE",

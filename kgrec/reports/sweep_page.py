@@ -115,10 +115,34 @@ def tiles(snapshot: Snapshot) -> list[tuple[str, str]]:
 
 
 def best_words(snapshot: Snapshot) -> str | None:
-    """The best job on validation, of each data set, and what it found on the test."""
+    """The best on validation, of each data set, and what it found on the test.
+
+    That is a job, or where seeds are varied a mean: a single seed's split may be an easy one.
+    """
+    others = _beside_seeds(snapshot)
+    if others:
+        means = over_seeds(_records(snapshot), others, snapshot.sweep.monitor)
+        told = [_best_mean(snapshot, others, row) for row in means if row["best"]]
+        return " — ".join(told) or None
     top = best_jobs(snapshot.states)
     told = [_best_of(state) for state in snapshot.states if state.job.name in top]
     return " — ".join(told) or None
+
+
+def _beside_seeds(snapshot: Snapshot) -> list[str]:
+    """What is varied beside seeds; nothing where seeds are not."""
+    keys = snapshot.sweep.keys
+    return [key for key in keys if key != "seed"] if "seed" in keys else []
+
+
+def _best_mean(snapshot: Snapshot, keys: Sequence[str], row: dict[str, Any]) -> str:
+    monitor = snapshot.sweep.monitor
+    told = " ".join(f"{key}={row[key]}" for key in keys)
+    told += f", mean over seeds ({row['state']}): "
+    told += f"{metric_name(monitor)} {_figure(row[monitor], monitor, False).text}"
+    shown = (("test AUC", "test AUC"), ("popularity's", "popularity AUC"))
+    rest = [f"{label} {_figure(row[c], c, False).text}" for label, c in shown if row[c]]
+    return f"{told}; {', '.join(rest)}" if rest else told
 
 
 def _best_of(state: State) -> str:
@@ -152,9 +176,8 @@ def job_table(snapshot: Snapshot) -> Sortable:
 
 def means_table(snapshot: Snapshot) -> Sortable | None:
     """Means over seeds, where seeds are varied beside something else."""
-    keys, monitor = snapshot.sweep.keys, snapshot.sweep.monitor
-    others = [key for key in keys if key != "seed"]
-    if "seed" not in keys or not others or not snapshot.states:
+    others, monitor = _beside_seeds(snapshot), snapshot.sweep.monitor
+    if not others or not snapshot.states:
         return None
     rows = over_seeds(_records(snapshot), others, monitor)
     columns = _columns(monitor, rows)

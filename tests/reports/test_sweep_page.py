@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from html.parser import HTMLParser
+from statistics import fmean
 
 import pytest
 from filelock import FileLock
@@ -20,7 +21,7 @@ from kgrec.reports.charts import Axis
 from kgrec.reports.search_plots import search_charts
 from kgrec.reports.snapshot import Snapshot, fingerprint
 from kgrec.reports.sweep_detail import duration, samples, tail
-from kgrec.reports.sweep_page import job_table, means_table, render, standing, tiles
+from kgrec.reports.sweep_page import best_words, job_table, means_table, render, standing, tiles
 from kgrec.reports.sweep_plots import by_value, parallel_coordinates, training_curves
 from kgrec.reports.watch import PAGE, watch
 from kgrec.sweeps.folder import FILE
@@ -77,6 +78,17 @@ def test_best_is_the_best_on_validation_and_test_figures_are_called_so(make_swee
     assert star == f"{max(values):.4f}"
     assert "validation AUC</button>" in page
     assert "test AUC</button>" in page
+
+
+def test_of_several_seeds_the_best_is_a_mean(make_sweep):
+    place = make_sweep(*grid(model__K=(2, 8), seed=(1, 2)), finished=4)
+    snapshot = Snapshot.take(place)
+    values = {s.job.name: s.validation for s in snapshot.states}
+    means = {k: fmean(v for n, v in values.items() if f"K={k}," in n) for k in (2, 8)}
+    top = max(means, key=means.get)
+    told = best_words(snapshot)
+    assert told.startswith(f"model.K={top}, mean over seeds (2 of 2): validation AUC")
+    assert f"{means[top]:.4f} ± " in told
 
 
 def test_a_sweep_that_has_only_been_asked_for(make_sweep):
