@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 # Seconds that a server has to answer.
 PATIENCE = 5
 
 
-def imported() -> Any:
-    """The module ``wandb``, which would take an empty ``WANDB_MODE`` for a mistake."""
+def drop_empty_mode() -> None:
+    """Takes an empty ``WANDB_MODE`` for none, before W&B takes it for a mistake."""
     if not os.environ.get("WANDB_MODE"):
         os.environ.pop("WANDB_MODE", None)
-    import wandb
-
-    return wandb
 
 
 def has_key() -> bool:
     """Whether a well-formed key is at hand: in ``WANDB_API_KEY``, the settings or ~/.netrc."""
-    wandb = imported()
+    drop_empty_mode()
+    import wandb
+
     try:
         return bool(wandb.login(prompt=False, verify=False))
     except (wandb.errors.Error, ValueError):  # a malformed key
@@ -29,7 +27,10 @@ def has_key() -> bool:
 
 def server() -> str:
     """Address of the server, ``WANDB_BASE_URL`` or W&B's own."""
-    return str(imported().setup().settings.base_url)
+    drop_empty_mode()
+    import wandb
+
+    return str(wandb.setup().settings.base_url)
 
 
 def answers(address: str) -> bool:

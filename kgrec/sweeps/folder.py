@@ -156,7 +156,10 @@ class SweepFolder:
                 f"{path / FILE}: found no readable file, expected that of a sweep ({error})"
             ) from error
         if not isinstance(about, dict) or not {"words", "jobs", "keys", "monitor"} <= about.keys():
-            raise DataError(f"{path / FILE}: found a file that is no sweep's")
+            raise DataError(
+                f"{path / FILE}: found a file that is no sweep's, expected one with words, keys, "
+                "jobs and monitor"
+            )
         return cls(path, about)
 
     @classmethod

@@ -18,7 +18,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from kgrec.errors import ConfigError
 from kgrec.files import write_text
-from kgrec.wandb_access import answers, has_key, imported, server
+from kgrec.wandb_access import answers, drop_empty_mode, has_key, server
 
 if TYPE_CHECKING:
     from wandb import Run
@@ -133,10 +133,12 @@ def _kept_id(own: Path) -> str:
     return path.read_text(encoding="utf-8").strip()
 
 
-def _begin(**what: Any) -> Any:
+def _begin(**what: Any) -> Run:
     """A W&B run, offline where the server cannot be reached."""
     mode: Any = wandb_mode()
-    wandb = imported()
+    drop_empty_mode()
+    import wandb
+
     settings = wandb.Settings()
     if "WANDB_INIT_TIMEOUT" not in os.environ:
         settings.init_timeout = INIT_TIMEOUT
