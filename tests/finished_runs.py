@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -137,3 +138,11 @@ def set_status(place: Path, number: int, **status: object) -> Path:
     folder.mkdir(exist_ok=True)
     (folder / "status.json").write_text(json.dumps({"monitor": "val/auc", **status}))
     return folder
+
+
+def grid(**values):
+    """Every combination, as a sweep's jobs have them."""
+    keys = [k.replace("__", ".") for k in values]
+    return [
+        dict(zip(keys, map(str, one), strict=True)) for one in itertools.product(*values.values())
+    ]

@@ -1,29 +1,22 @@
 """The page of a sweep, from folders in every state that one can be in."""
 
-import itertools
 import json
 import re
 import shutil
 import subprocess
-import sys
-import threading
 import time
 from html.parser import HTMLParser
 from statistics import fmean
 
 import pytest
 from filelock import FileLock
-from finished_runs import set_status
+from finished_runs import grid, set_status
 
-from kgrec.cli import main
-from kgrec.errors import DataError
-from kgrec.reports.charts import Axis
-from kgrec.reports.search_plots import search_charts
-from kgrec.reports.snapshot import Snapshot, fingerprint
+from kgrec.reports.snapshot import Snapshot
 from kgrec.reports.sweep_detail import duration, samples, tail
 from kgrec.reports.sweep_page import best_words, job_table, means_table, render, standing, tiles
-from kgrec.reports.sweep_plots import by_value, parallel_coordinates, training_curves
-from kgrec.reports.watch import PAGE, watch
+from kgrec.reports.sweep_plots import parallel_coordinates, training_curves
+from kgrec.reports.watch import watch
 from kgrec.sweeps.folder import FILE
 from kgrec.training.status import LOCK
 
@@ -31,14 +24,6 @@ EVIL = "<script>alert('x')</script> & <b>bold</b>"
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
-
-
-def grid(**values):
-    """Every combination, as a sweep's jobs have them."""
-    keys = [k.replace("__", ".") for k in values]
-    return [
-        dict(zip(keys, map(str, one), strict=True)) for one in itertools.product(*values.values())
-    ]
 
 
 def own_part(page):
@@ -245,200 +230,6 @@ def test_a_hundred_jobs_are_one_page_in_seconds(make_sweep):
     lines = drawn(training_curves(Snapshot.take(place)))["data"]
     assert len(lines) == 101
     assert not any(line["showlegend"] for line in lines[:100])
-
-
-def test_figures_by_value_have_the_paper_s_and_popularity_s(make_sweep):
-    place = make_sweep(*grid(model__K=(2, 8, "all"), seed=(1, 2)), finished=6)
-    figure = drawn(by_value(Snapshot.take(place), "model.K"))
-    ours, popularity, paper = figure["data"]
-    assert ours["name"] == "ours"
-    assert len(ours["x"]) == 3
-    assert ours["error_y"]["visible"]
-    assert popularity["line"]["dash"] == "dash"
-    assert paper["y"] == [0.791, 0.794, 0.795]  # K of 2, 4, 8
-    assert figure["layout"]["xaxis"]["ticktext"] == ["2", "8", "all"]
-
-
-@pytest.mark.parametrize(
-    ("values", "log", "numeric", "labels"),
-    [
-        (["2", "4", "8", "all"], True, True, ["2", "4", "8", "all"]),
-        (["1", "2", "3", "4"], False, True, ["1", "2", "3", "4"]),
-        (["1e-4", "0.001", "0.02"], True, True, ["0.0001", "0.001", "0.02"]),
-        (["sum", "concat", None], False, False, ["sum", "concat", "not set"]),
-        (["all"], False, False, ["all"]),
-        (["nan", "1"], False, False, ["nan", "1"]),
-        (["0", "0.1", "0.5"], False, True, ["0", "0.1", "0.5"]),
-        (["64", "128", "256", "512", "1024"], True, True, ["64", "128", "256", "512", "1024"]),
-        (["0.00326592"], False, True, ["0.00327"]),
-        (["0.00114", "0.00115", "0.0021", "0.017"], True, True, ["0.002", "0.005", "0.01"]),
-        (["1.01", "1.02", "4.1"], True, True, ["2", "3"]),
-        (["0.3", "0.304", "0.71"], False, True, ["0.3", "0.4", "0.5", "0.6", "0.7"]),
-        (["0.1", "0.10004"], False, True, ["0.1"]),
-    ],
-)
-def test_axes(values, log, numeric, labels):
-    axis = Axis.of(values)
-    assert (axis.log, axis.numeric, axis.labels) == (log, numeric, labels)
-    spots = [axis.at(value) for value in values]
-    assert spots == sorted(spots)
-    assert len(set(spots)) == len(spots)
-
-
-@pytest.mark.parametrize(
-    ("values", "labels"),
-    [
-        ([10 ** (-4 + i / 10) for i in range(31)], ["0.0001", "0.001", "0.01", "0.1"]),
-        ([1 + i / 2 for i in range(30)], ["1", "2", "5", "10"]),
-        ([10.0**-i for i in range(12)], ["1e-10", "1e-08", "1e-06", "0.0001", "0.01", "1"]),
-        (range(1, 11), ["2", "4", "6", "8", "10"]),
-        ([0.01 * i for i in range(5, 50)], ["0.1", "0.2", "0.3", "0.4"]),
-    ],
-)
-def test_an_axis_of_many_values_has_few_round_labels(values, labels):
-    assert Axis.of(map(str, values)).labels == labels
-
-
-def test_parallel_coordinates_have_room_for_labels_and_hold_every_value(make_sweep):
-    lrs = [f"{10 ** (-3.3 + i / 7):.3g}" for i in range(9)]
-    place = make_sweep(*grid(optimizer__lr=lrs), finished=9)
-    figure = drawn(parallel_coordinates(Snapshot.take(place)))
-    low, high = figure["data"][0]["dimensions"][0]["range"]
-    assert all(low < spot < high for spot in figure["data"][0]["dimensions"][0]["values"])
-    place = make_sweep(*grid(model__of=("kgcn", "a_model_of_my_own")), finished=2, name="long")
-    long = drawn(parallel_coordinates(Snapshot.take(place)))
-    assert long["layout"]["margin"]["l"] > figure["layout"]["margin"]["l"] > 60
-
-
-def test_watching_ends_when_the_sweep_does(make_sweep, capsys):
-    place = make_sweep(*grid(model__K=(2, 8)), finished=2)
-    whole = {path: path.read_text() for path in place.glob("*/metrics.json")}
-    late = sorted(whole)[1]
-    about = (place / "sweep.json").read_text()
-    late.unlink()
-    folder = set_status(place, 1, state="running", epoch=1, epochs=2)
-    seen = []
-
-    def job():
-        with FileLock(place / LOCK):
-            with FileLock(folder / LOCK):
-                until((place / PAGE).is_file)
-                seen.append((place / PAGE).read_text())
-                late.write_text(whole[late][:40])  # half of it
-                (place / "sweep.json").write_text(about[:90])
-                time.sleep(0.3)
-                (place / "sweep.json").write_text(about)
-                late.write_text(whole[late])
-            set_status(place, 1, state="finished", seconds=3.0)
-
-    def until(true):
-        end = time.monotonic() + 30
-        while not true() and time.monotonic() < end:
-            time.sleep(0.02)
-
-    thread = threading.Thread(target=job)
-    thread.start()
-    until(lambda: fingerprint(place)[0])
-    page = watch(place, every=0.05)
-    thread.join()
-    assert "Live" in seen[0]
-    assert "Final" in page.read_text()
-    assert "2 of 2" in page.read_text()
-    assert capsys.readouterr().out.splitlines() == [str(page)]
-
-
-def test_watching_ends_at_ctrl_c_and_says_so_in_the_page(make_sweep, monkeypatch, tmp_path):
-    place = make_sweep(*grid(model__K=(2, 8)), finished=1)
-
-    def stop(seconds):
-        raise KeyboardInterrupt
-
-    with FileLock(place / LOCK):
-        monkeypatch.setattr("kgrec.reports.watch.time.sleep", stop)
-        monkeypatch.setattr(
-            "sys.argv", ["kgrec", "report", str(place), "--watch", "--out", str(tmp_path / "out")]
-        )
-        main()
-    text = (tmp_path / "out" / PAGE).read_text()
-    assert "it is not kept up to date" in text
-    assert 'data-reload="0"' in text
-    assert not (place / PAGE).exists()
-
-
-def test_the_command_line(make_sweep, monkeypatch, capsys, tmp_path):
-    place = make_sweep(*grid(model__K=(2, 8)), finished=1)
-
-    def call(*words):
-        monkeypatch.setattr("sys.argv", ["kgrec", "report", *map(str, words)])
-        main()
-        return capsys.readouterr().out
-
-    for words in ((place, "--watch", "--once"), (place, "--once"), (place / FILE, "--once")):
-        assert call(*words).splitlines() == [str(place / PAGE)]
-    for words, told in (
-        ((place, place, "--watch"), "expected the folder of one sweep"),
-        ((tmp_path, "--watch"), "found no sweep.json in it, expected a sweep's folder"),
-        ((place, "--watch", "--every", "0"), "expected seconds above 0"),
-    ):
-        with pytest.raises(SystemExit):
-            call(*words)
-        assert told in capsys.readouterr().err
-
-
-def test_a_place_that_is_no_sweep_s(tmp_path):
-    for place, told in (
-        (tmp_path / "none", "none: found no such folder, expected a sweep's folder"),
-        (tmp_path / "none" / FILE, "none: found no such folder"),
-        (tmp_path, "found no sweep.json in it"),
-    ):
-        with pytest.raises(DataError, match=told):
-            watch(place)
-    (tmp_path / FILE).write_text("half of")
-    with pytest.raises(DataError, match=r"sweep.json: found no readable file"):
-        watch(tmp_path)
-
-
-def study(place, trials=12):
-    optuna = pytest.importorskip("optuna")
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage = optuna.storages.RDBStorage(f"sqlite:///{place / 'study.db'}")
-    found = optuna.create_study(study_name="kgrec", storage=storage, direction="maximize")
-
-    def figure(trial):
-        lr = trial.suggest_float("optimizer.lr", 1e-4, 1e-1, log=True)
-        K = trial.suggest_categorical("model.K", ["2", "4", "all"])
-        return 0.8 - lr + (K == "all") / 10
-
-    found.optimize(figure, n_trials=trials)
-    storage.engine.dispose()
-
-
-def test_a_search_has_history_importance_and_slices(make_sweep):
-    pytest.importorskip("sklearn")
-    place = make_sweep(*grid(model__K=(2, "all")), finished=2, name="a search, #1")
-    study(place)
-    charts, notes = search_charts(place)
-    assert [chart.title for chart in charts] == ["History", "Importance", "lr", "K"]
-    assert notes == ["12 of 12 trials have a figure."]
-    assert drawn(charts[3])["layout"]["xaxis"]["ticktext"] == ["2", "4", "all"]
-    page = page_of(place)
-    assert "<h2>Search" in page
-    assert "Test AUC by K" not in page
-
-
-def test_a_search_that_has_just_begun_or_lacks_a_library(make_sweep, monkeypatch):
-    pytest.importorskip("optuna")
-    place = make_sweep(*grid(model__K=(2, 8)))
-    assert search_charts(place) == ([], [])
-    (place / "study.db").write_text("half of")
-    assert "could not be read" in search_charts(place)[1][0]
-    (place / "study.db").unlink()
-    study(place, 3)
-    charts, notes = search_charts(place)
-    assert [chart.title for chart in charts] == ["History"]
-    assert "from 4 of them on" in notes[1]
-    monkeypatch.setitem(sys.modules, "optuna", None)
-    assert "not installed" in search_charts(place)[1][0]
 
 
 def test_logs_and_durations(tmp_path):
