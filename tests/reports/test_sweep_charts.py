@@ -84,7 +84,10 @@ def study(place, trials=12):
     optuna = pytest.importorskip("optuna")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = optuna.storages.RDBStorage(f"sqlite:///{place / 'study.db'}")
-    found = optuna.create_study(study_name="kgrec", storage=storage, direction="maximize")
+    found = optuna.create_study(
+        study_name="kgrec", storage=storage, direction="maximize",
+        sampler=optuna.samplers.RandomSampler(seed=0),
+    )  # fmt: skip
 
     def figure(trial):
         lr = trial.suggest_float("optimizer.lr", 1e-4, 1e-1, log=True)
