@@ -26,8 +26,8 @@ from common import CORE, load_dataset, machine, markdown, write
 from kgrec.data.batches import Epochs, PointwiseBatch
 from kgrec.data.training_rows import PointwiseRows
 from kgrec.evaluation.topk import top_k
-from kgrec.models import gather, receptive_field
-from kgrec.models.kgcn import KGCN
+from kgrec.models import lookup
+from kgrec.models.kgcn import KGCN, neighborhood
 from kgrec.training import memory
 
 
@@ -55,7 +55,7 @@ def views(dataset: Any, rounds: int) -> list[list[str]]:
         for K in (8, 16, 24, 32, 64):
             found = []
             for threshold in (10**9, 0):  # a table, grouped
-                receptive_field.GROUP_FROM_K = threshold
+                neighborhood.GROUP_FROM_K = threshold
                 torch.manual_seed(0)
                 found.append(milliseconds(KGCN.from_dataset(dataset, K=K, H=H), data, rounds))
             rows.append([f"H={H}, K={K}", *(f"{x:.1f}" for x in found)])
@@ -71,13 +71,13 @@ def tables(dataset: Any, rounds: int) -> list[list[str]]:
         items = torch.randint(entities, (128,))
         weights = torch.rand(128, 8, requires_grad=True)
         for threshold in (10**12, 0):  # PyTorch's, ours
-            gather.SMALL_TABLE = threshold
+            lookup.SMALL_TABLE = threshold
             table = torch.rand(entities, 16, requires_grad=True)
             seconds = []
             for _ in range(20 * rounds):
                 begin = time.perf_counter()
                 table.grad = None
-                single, sums = gather.read(table, items, gather.Bags(reads, None, weights))
+                single, sums = lookup.read(table, items, lookup.Bags(reads, None, weights))
                 (single.sum() + sums.sum()).backward()
                 seconds.append(time.perf_counter() - begin)
             found.append(1e3 * statistics.median(seconds[1:]))
@@ -152,7 +152,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("logs/benchmarks"))
     args = parser.parse_args()
     group, small, sharing = (
-        receptive_field.GROUP_FROM_K, gather.SMALL_TABLE, memory.WORTH_SHARING
+        neighborhood.GROUP_FROM_K, lookup.SMALL_TABLE, memory.WORTH_SHARING
     )  # fmt: skip
     name = "synthetic" if args.toy else "movie-100k"
     dataset = load_dataset([f"dataset={name}", f"paths.data={Path('data').resolve()}"])
@@ -177,7 +177,7 @@ def main() -> None:
     }  # fmt: skip
     if cores is not None:
         os.sched_setaffinity(0, cores)
-    receptive_field.GROUP_FROM_K, gather.SMALL_TABLE = group, small
+    neighborhood.GROUP_FROM_K, lookup.SMALL_TABLE = group, small
     found[f"ms a step, by MiB that it needs (WORTH_SHARING = {sharing / 2**20:g} MiB)"] = (
         ["", "one thread", f"{memory.CORES} threads"], threads(dataset, args.rounds)
     )  # fmt: skip

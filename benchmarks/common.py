@@ -55,7 +55,7 @@ def compose(overrides: Sequence[str]) -> Any:
     """The configuration that these overrides give."""
     from hydra import compose, initialize_config_dir
 
-    from kgrec.config import conf_dir
+    from kgrec.config.location import conf_dir
 
     with initialize_config_dir(str(conf_dir().resolve()), version_base="1.3"):
         return compose("train", overrides=list(overrides))

@@ -105,7 +105,7 @@ def evaluate(task: dict[str, Any]) -> dict[str, Any]:
     """Seconds of the whole top-K evaluation: all items for all users, every metric at every k."""
     from hydra.utils import instantiate
 
-    from kgrec.data.candidates import candidates
+    from kgrec.evaluation.candidates import full_candidates
     from kgrec.evaluation.full_ranking import overall, per_user, rank
 
     dataset, cfg = load_dataset(task["overrides"]), compose(task["overrides"])
@@ -113,7 +113,7 @@ def evaluate(task: dict[str, Any]) -> dict[str, Any]:
     users = torch.arange(min(task["count"], dataset.num_users))
     with torch.no_grad():
         begin = time.perf_counter()
-        encoded, found = model.encode(), candidates(dataset, "test")
+        encoded, found = model.encode(), full_candidates(dataset, "test")
         ks = list(cfg.ranking.ks)
         ranking = rank(
             lambda some: model.score_all(some, encoded), found._replace(users=users), max(ks)

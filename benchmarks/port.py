@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kgrec.data.batches import PointwiseBatch
-from kgrec.models.kgcn import KGCN
+from kgrec.models.kgcn.model import KGCN
 
 
 class GatherEverything(nn.Module):

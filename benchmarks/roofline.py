@@ -96,7 +96,7 @@ def needed(model: Any, users: torch.Tensor, items: torch.Tensor, lazy: bool) -> 
     its parent's gradient once for the table's; every aggregated node's vector is read, written
     and kept, its gradient likewise; Adam reads four numbers a parameter and writes three.
     """
-    from kgrec.models.receptive_field import Attention, receptive_field
+    from kgrec.models.kgcn.neighborhood import Attention, receptive_field
 
     u = model.user_embedding(users)
     attention = Attention(model.user_relation_scores(u), False, u.dtype)

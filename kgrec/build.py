@@ -13,12 +13,12 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from kgrec import config
+from kgrec.config.devices import num_devices, world_size
 from kgrec.data.datamodule import KGDataModule
 from kgrec.data.dataset import RecDataset
 from kgrec.errors import ConfigError
 from kgrec.models.recommender import Recommender
-from kgrec.training.checkpoints import check_identity, read_checkpoint
+from kgrec.runs.checkpoints import check_identity, read_checkpoint
 from kgrec.training.memory import (
     CORES,
     check_memory,
@@ -52,9 +52,9 @@ def check_before_training(cfg: DictConfig, module: RecommenderModule, dataset: R
     recommender = module.recommender
     if recommender.trainable:
         items, budget = dataset.train.items, parse_bytes(cfg.memory_budget)
-        rows = math.ceil(cfg.batch_size / config.world_size(cfg))
+        rows = math.ceil(cfg.batch_size / world_size(cfg))
         if cfg.threads == "auto":
-            cores = max(1, (cfg.cores or CORES) // config.num_devices(cfg))
+            cores = max(1, (cfg.cores or CORES) // num_devices(cfg))
             torch.set_num_threads(threads_for(recommender, items, rows, cores))
         device = make_trainer(cfg, []).strategy.root_device
         pieces = check_memory(recommender, items, rows, budget, device)
@@ -80,7 +80,7 @@ def make_datamodule(cfg: DictConfig, dataset: RecDataset, recommender: Recommend
         ranking=cfg.ranking.name,
         kinds=recommender.batches,
     )
-    datamodule.check_devices(config.world_size(cfg))
+    datamodule.check_devices(world_size(cfg))
     missing = datamodule.train_batches.sources[0].undrawable
     if recommender.trainable and missing:
         log.info("%d training negatives cannot be drawn: their users have every item", missing)
@@ -92,7 +92,7 @@ def steps_per_call(cfg: DictConfig) -> int | None:
     # These count calls, and are meant to count steps.
     counting = ("limit_train_batches", "val_check_interval", "max_steps", "overfit_batches")
     counted = any(cfg.trainer.get(key) is not None for key in counting)
-    if cfg.steps_per_call is None and (counted or config.world_size(cfg) > 1):
+    if cfg.steps_per_call is None and (counted or world_size(cfg) > 1):
         return 1
     return cfg.steps_per_call  # type: ignore[no-any-return]
 

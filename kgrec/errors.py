@@ -1,4 +1,7 @@
-"""Errors that are the user's to mend: the message is complete, no stack trace is needed."""
+"""Errors that the user can mend: their message is complete, so no stack trace is printed."""
+
+from collections.abc import Iterable
+from typing import Any
 
 
 class KgrecError(Exception):
@@ -18,3 +21,8 @@ class ConfigError(KgrecError):
 
 class CheckpointError(KgrecError):
     """A checkpoint that does not belong to this data set or model."""
+
+
+def listed(names: Iterable[Any]) -> str:
+    """Names in alphabetical order for a message; private ones are left out."""
+    return ", ".join(sorted(str(name) for name in names if not str(name).startswith("_")))

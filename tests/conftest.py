@@ -107,7 +107,7 @@ def train(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Train:
     """Runs ``train.py`` in this process, in an empty folder, on small synthetic data."""
-    from kgrec.train import main
+    from kgrec.commands.train import main
 
     monkeypatch.chdir(tmp_path)
 

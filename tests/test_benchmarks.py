@@ -12,7 +12,7 @@ from conftest import ROOT
 from kgrec.data.protocols import paper
 from kgrec.data.splits import RandomSplit
 from kgrec.data.synthetic.small import generate
-from kgrec.models.kgcn import KGCN
+from kgrec.models.kgcn.model import KGCN
 
 BENCHMARKS = {
     "speed": ["--toy", "--rounds", "1"],

@@ -9,8 +9,9 @@ from conftest import ROOT, Train
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from kgrec import cli, config
-from kgrec.training.checkpoints import load_recommender
+from kgrec import cli
+from kgrec.config.checks import check
+from kgrec.runs.checkpoints import load_recommender
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = [README, *(path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md"))]
@@ -53,7 +54,7 @@ def test_every_command_composes(command):
         if not interval
     ]
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        config.check(compose("train", overrides=[*overrides, "paths.run=x"]))
+        check(compose("train", overrides=[*overrides, "paths.run=x"]))
 
 
 @pytest.mark.parametrize(

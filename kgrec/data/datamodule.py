@@ -8,7 +8,6 @@ import pytorch_lightning as pl
 import torch
 
 from kgrec.data.batches import Epochs, PointwiseBatch, RowBatches, own_rows
-from kgrec.data.candidates import Candidates, candidates, released_candidates
 from kgrec.data.dataset import RecDataset
 from kgrec.data.training_rows import training_rows
 from kgrec.errors import ConfigError
@@ -103,14 +102,6 @@ class KGDataModule(pl.LightningDataModule):
     def test_dataloader(self) -> list[RowBatches]:
         """Test rows; under clean, the popularity-matched ones second."""
         return self._held_out("test")
-
-    def candidates(self, stage: str) -> Candidates | None:
-        """Whom to rank for when "val" or "test" is evaluated, and what not to rank."""
-        if self.ranking == "none":
-            return None
-        if self.ranking == "released" and stage == "test":
-            return released_candidates(self.dataset, self.seed)
-        return candidates(self.dataset, stage)
 
     def _held_out(self, name: str) -> list[RowBatches]:
         parts = [self.dataset.val if name == "val" else self.dataset.test]

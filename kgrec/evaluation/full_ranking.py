@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from kgrec.data.candidates import Candidates
 from kgrec.errors import ConfigError
 from kgrec.evaluation import catalogue
+from kgrec.evaluation.candidates import Candidates
 from kgrec.evaluation.ranking import METRICS
 from kgrec.evaluation.topk import top_k
 

@@ -16,10 +16,10 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from kgrec.data.candidates import candidates
 from kgrec.data.dataset import RecDataset
 from kgrec.data.interactions import Interactions
 from kgrec.errors import ConfigError
+from kgrec.evaluation.candidates import full_candidates
 from kgrec.evaluation.ctr import auc
 from kgrec.evaluation.full_ranking import rank
 from kgrec.evaluation.ranking import METRICS
@@ -109,7 +109,7 @@ class ItemBased(Recommender):
         if metric == "auc":
             val = dataset.val
             return auc(self.score(val.users, val.items, encoded), val.labels)
-        ranked = rank(lambda u: self.score_all(u, encoded), candidates(dataset, "val"), k)
+        ranked = rank(lambda u: self.score_all(u, encoded), full_candidates(dataset, "val"), k)
         return float(METRICS[metric](ranked.hits, ranked.relevant, k).mean())
 
 

@@ -28,9 +28,9 @@ from torch import Tensor
 from kgrec.data.batches import PointwiseBatch
 from kgrec.data.dataset import RecDataset
 from kgrec.errors import ConfigError
-from kgrec.models.gather import weighted_sums
-from kgrec.models.kgcn import KGCN
-from kgrec.models.receptive_field import Attention, levels
+from kgrec.models.kgcn.model import KGCN
+from kgrec.models.kgcn.neighborhood import Attention, levels
+from kgrec.models.lookup import weighted_sums
 
 # J is infinite where all labels nearby are wrong; l_u(v) keeps this distance from 0 and 1.
 MARGIN = 1e-3

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from kgrec.data.batches import PointwiseBatch
 from kgrec.data.dataset import RecDataset
-from kgrec.models.gather import Bags, weighted_sums
+from kgrec.models.lookup import Bags, weighted_sums
 from kgrec.models.recommender import Recommender, check_at_least
 
 

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from kgrec.data.dataset import RecDataset
 from kgrec.errors import ConfigError
 from kgrec.models.libfm import LibFM
-from kgrec.models.pretraining import pretrained_transe
 from kgrec.models.recommender import check_at_least
+from kgrec.models.transe_pretraining import pretrained_transe
 
 
 class LibFMTransE(LibFM):

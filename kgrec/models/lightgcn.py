@@ -23,7 +23,7 @@ from torch.autograd.function import once_differentiable
 
 from kgrec.data.batches import PairwiseBatch
 from kgrec.data.dataset import RecDataset
-from kgrec.models.gather import Bags
+from kgrec.models.lookup import Bags
 from kgrec.models.recommender import Recommender, check_at_least
 
 

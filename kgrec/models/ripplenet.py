@@ -32,7 +32,7 @@ from kgrec.data.batches import PointwiseBatch
 from kgrec.data.dataset import RecDataset
 from kgrec.data.draws import generator
 from kgrec.errors import ConfigError
-from kgrec.models.gather import Bags, weighted_sums
+from kgrec.models.lookup import Bags, weighted_sums
 from kgrec.models.recommender import Recommender, check_at_least, in_blocks
 from kgrec.models.ripple_sets import ripple_sets
 

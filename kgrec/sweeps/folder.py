@@ -19,7 +19,7 @@ from typing import Any
 
 from kgrec.errors import DataError
 from kgrec.files import write_json
-from kgrec.training.status import held, read_status
+from kgrec.runs.status import held, read_status
 
 FILE = "sweep.json"
 LONGEST_NAME = 160  # characters; file systems end at 255 bytes
@@ -80,7 +80,7 @@ class State:
         folder: where it lies.
         state: waiting, running, finished, failed or interrupted (its process has gone, and the job
             can go on).
-        status: what status.json says; see :mod:`kgrec.training.status`.
+        status: what status.json says; see :mod:`kgrec.runs.status`.
         metrics: metrics.json; empty before the end.
     """
 

@@ -15,11 +15,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from kgrec import config
+from kgrec.config.checks import check_start
+from kgrec.config.messages import any_user_error
 from kgrec.errors import ConfigError
-from kgrec.training.devices import free_device, jobs_at_once
+from kgrec.runs.status import at_work, update
+from kgrec.sweeps.device_pool import free_device, jobs_at_once
 from kgrec.training.memory import forget_peak_memory
-from kgrec.training.status import at_work, update
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ def run_in_sweep(cfg: DictConfig, run: Callable[[DictConfig], float]) -> float:
         if finished.is_file():
             log.info("finished before; nothing is done again")
             return float(json.loads(finished.read_text(encoding="utf-8"))[cfg.monitor])
-        config.check_start(cfg)  # which refuses several devices
+        check_start(cfg)  # which refuses several devices
         forget_peak_memory()
         update(folder, device=device.name, monitor=cfg.monitor)
         cfg.trainer.devices = device.devices
@@ -92,7 +93,7 @@ def _end_with_the_sweep() -> None:
 
 def explain(error: Exception) -> str:
     """An error in the user's words, if it is theirs to mend."""
-    return config.any_user_error(error) or str(error)
+    return any_user_error(error) or str(error)
 
 
 def check_alone(cfg: DictConfig) -> None:

@@ -14,9 +14,9 @@ from typing import Any
 from hydra.plugins.launcher import Launcher
 
 from kgrec.errors import KgrecError
+from kgrec.runs.status import STATUS, held, update
 from kgrec.sweeps.folder import FAILED, FINISHED, RUNNING, WAITING, Job, State, SweepFolder
 from kgrec.sweeps.progress import POLL_SECONDS, Watching, line, say
-from kgrec.training.status import STATUS, held, update
 
 log = logging.getLogger(__name__)
 

@@ -23,9 +23,13 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from kgrec import config as configuration
+from kgrec.config import checks
+from kgrec.config.location import conf_dir
+from kgrec.config.messages import any_user_error
 from kgrec.errors import ConfigError
-from kgrec.settings import counts, difference, settings
+from kgrec.runs.identity import counts, difference, settings
+from kgrec.runs.status import LOCK, update
+from kgrec.sweeps.device_pool import jobs_at_once
 from kgrec.sweeps.folder import (
     FAILED,
     FILE,
@@ -39,8 +43,6 @@ from kgrec.sweeps.folder import (
 from kgrec.sweeps.launching import SweepError, launch
 from kgrec.sweeps.progress import counted, line, say
 from kgrec.sweeps.table import print_tables, write_table
-from kgrec.training.devices import jobs_at_once
-from kgrec.training.status import LOCK, update
 
 log = logging.getLogger(__name__)
 
@@ -141,8 +143,8 @@ class KgrecSweeper(Sweeper):
             ConfigError: it cannot work.
         """
         with _as_job(self.config) as plain:
-            configuration.check(plain)
-            configuration.check_start(plain)
+            checks.check(plain)
+            checks.check_start(plain)
 
     def begin(
         self, jobs: Sequence[Job], keys: Sequence[str], planned: int | None = None
@@ -166,7 +168,7 @@ class KgrecSweeper(Sweeper):
             try:
                 whole = self.composed(job)
             except Exception as problem:  # whatever Hydra says of it
-                wrong[job.name] = configuration.any_user_error(problem) or str(problem)
+                wrong[job.name] = any_user_error(problem) or str(problem)
                 continue
             kept = self.folder / job.name / "config.yaml"
             if not kept.is_file():
@@ -310,7 +312,7 @@ def refuse_lost_sweeps(overrides: Sequence[Override]) -> None:
         if override.get_key_element() != "experiment" or not override.is_sweep_override():
             continue
         for name in map(str, override.sweep_iterator()):
-            path = configuration.conf_dir() / "experiment" / f"{name}.yaml"
+            path = conf_dir() / "experiment" / f"{name}.yaml"
             found = OmegaConf.load(path) if path.is_file() else OmegaConf.create()
             if OmegaConf.select(found, "hydra.sweeper.params"):
                 raise ConfigError(

@@ -11,9 +11,9 @@ from typing import Any
 import polars as pl
 from rich.table import Table
 
+from kgrec.reports.console import as_text
 from kgrec.sweeps.folder import Job, State, SweepFolder, best_jobs, rows_of
 from kgrec.sweeps.progress import counted, say
-from kgrec.training.console import as_text
 
 # Column to metric, those that any job has.
 FIGURES = {

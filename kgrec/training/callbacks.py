@@ -15,8 +15,8 @@ from pytorch_lightning.trainer.states import TrainerFn
 
 from kgrec.data.datamodule import KGDataModule
 from kgrec.errors import ConfigError
+from kgrec.runs.status import read_status, update
 from kgrec.training.distributed import is_first
-from kgrec.training.status import read_status, update
 
 log = logging.getLogger(__name__)
 

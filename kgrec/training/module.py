@@ -19,9 +19,10 @@ from kgrec.data.batches import PointwiseBatch, Step, own_rows
 from kgrec.data.datamodule import KGDataModule
 from kgrec.data.draws import generator
 from kgrec.errors import ConfigError
+from kgrec.evaluation.candidates import candidates
 from kgrec.evaluation.full_ranking import Ranking, overall, per_user, rank
 from kgrec.models.recommender import Recommender
-from kgrec.training.checkpoints import check_identity
+from kgrec.runs.checkpoints import check_identity
 from kgrec.training.distributed import gather, joined
 from kgrec.training.memory import RowBudget
 from kgrec.training.metrics import CTRMetrics
@@ -213,7 +214,7 @@ class RecommenderModule(pl.LightningModule):
         data = getattr(self.trainer, "datamodule", None)
         if not self._ks or not isinstance(data, KGDataModule):
             return None
-        found = data.candidates(stage)
+        found = candidates(data.dataset, stage, data.ranking, data.seed)
         if found is None:
             return None
         if len(found.users) == 0:

@@ -17,7 +17,8 @@ from kgrec.data.knowledge_graph import KnowledgeGraph
 from kgrec.data.prepare import prepare
 from kgrec.data.protocols import clean
 from kgrec.data.splits import RandomSplit
-from kgrec.reports import dataset_page, dataset_tables
+from kgrec.reports.dataset import page as dataset_page
+from kgrec.reports.dataset import tables as dataset_tables
 from kgrec.reports.drawing import svg_element
 
 

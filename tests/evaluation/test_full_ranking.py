@@ -4,10 +4,10 @@ import pytest
 import torch
 from conftest import small
 
-from kgrec.data.candidates import candidates, released_candidates
 from kgrec.data.protocols import clean, paper
 from kgrec.data.splits import RandomSplit
 from kgrec.errors import ConfigError
+from kgrec.evaluation.candidates import full_candidates, released_candidates
 from kgrec.evaluation.full_ranking import check_ks, overall, per_user, rank
 
 
@@ -43,7 +43,7 @@ def literal(dataset, scores, stage, k, exclude):
 def test_recall_equals_a_loop_over_lists(dataset, stage):
     scores = torch.randint(5, (dataset.num_users, dataset.num_items)).float()  # many ties
     exclude = train_pairs(dataset) | (pairs(dataset.val) if stage == "test" else set())
-    found = rank(lambda users: scores[users].clone(), candidates(dataset, stage), 20)
+    found = rank(lambda users: scores[users].clone(), full_candidates(dataset, stage), 20)
     recall = per_user(found, [5, 20])
     for k in (5, 20):
         expected = literal(dataset, scores, stage, k, exclude)
@@ -52,7 +52,9 @@ def test_recall_equals_a_loop_over_lists(dataset, stage):
 
 
 def test_nothing_excluded_is_recommended(dataset):
-    found = rank(lambda u: torch.rand(len(u), dataset.num_items), candidates(dataset, "test"), 40)
+    found = rank(
+        lambda u: torch.rand(len(u), dataset.num_items), full_candidates(dataset, "test"), 40
+    )
     shown = {
         (user, item)
         for user, items in zip(found.users.tolist(), found.items.tolist(), strict=True)
@@ -66,7 +68,9 @@ def test_nothing_excluded_is_recommended(dataset):
 
 def test_a_user_with_few_items_left_finds_no_more_than_there_are():
     dataset = paper(small(), RandomSplit())
-    found = rank(lambda u: torch.rand(len(u), dataset.num_items), candidates(dataset, "test"), 40)
+    found = rank(
+        lambda u: torch.rand(len(u), dataset.num_items), full_candidates(dataset, "test"), 40
+    )
     left = (found.items >= 0).sum(dim=1)
     assert left.max() < 40
     assert not bool(found.hits[found.items < 0].any())
@@ -75,7 +79,7 @@ def test_a_user_with_few_items_left_finds_no_more_than_there_are():
 @pytest.mark.parametrize("protocol", [paper, clean])
 def test_the_released_way_leaves_validation_positives_in(protocol, monkeypatch):
     dataset = protocol(small(), RandomSplit())
-    monkeypatch.setattr("kgrec.data.candidates.RELEASED_USERS", 20)
+    monkeypatch.setattr("kgrec.evaluation.candidates.RELEASED_USERS", 20)
     found = released_candidates(dataset, seed=1)
     assert len(found.users) == 20
     assert found.users.tolist() == sorted(set(found.users.tolist()))
@@ -88,7 +92,7 @@ def test_the_released_way_leaves_validation_positives_in(protocol, monkeypatch):
 def test_what_is_recommended_to_everybody(dataset):
     found = rank(
         lambda u: torch.arange(dataset.num_items, 0, -1.0).repeat(len(u), 1),
-        candidates(dataset, "test"), 10,
+        full_candidates(dataset, "test"), 10,
     )  # fmt: skip
     figures = overall(found, dataset.train.item_degrees(), [1, 10])
     best = found.items[:, 0]

@@ -5,7 +5,7 @@ import dataclasses
 import polars as pl
 import torch
 
-from kgrec.data.candidates import candidates
+from kgrec.evaluation.candidates import full_candidates
 from kgrec.evaluation.full_ranking import rank
 from kgrec.evaluation.samples import samples
 
@@ -13,7 +13,7 @@ from kgrec.evaluation.samples import samples
 def ranked(dataset, depth=12):
     draw = torch.Generator().manual_seed(4)
     table = torch.rand(dataset.num_users, dataset.num_items, generator=draw)
-    return rank(lambda users: table[users].clone(), candidates(dataset, "test"), depth)
+    return rank(lambda users: table[users].clone(), full_candidates(dataset, "test"), depth)
 
 
 def test_every_record_says_what_is_true(dataset):

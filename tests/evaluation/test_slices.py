@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from kgrec.data.candidates import candidates
+from kgrec.evaluation.candidates import full_candidates
 from kgrec.evaluation.ctr import auc
 from kgrec.evaluation.full_ranking import rank
 from kgrec.evaluation.slices import ITEM_EDGES, USER_EDGES, names, slices
@@ -28,7 +28,7 @@ def test_every_figure_equals_a_loop_over_rows(dataset):
     table = torch.rand(dataset.num_users, dataset.num_items, generator=draw)
     rows = dataset.test
     scores = table[rows.users, rows.items]
-    ranking = rank(lambda users: table[users].clone(), candidates(dataset, "test"), 5)
+    ranking = rank(lambda users: table[users].clone(), full_candidates(dataset, "test"), 5)
     found = slices(dataset, scores, ranking, 5)
     assert {record["by"] for record in found} == {"user", "item"}
     for by, degrees, ids in (

@@ -11,7 +11,7 @@ from hydra.utils import instantiate
 from kgrec.data.batches import PointwiseBatch
 from kgrec.data.training_rows import training_rows
 from kgrec.models.recommender import Recommender, rebuild
-from kgrec.training.checkpoints import load_recommender
+from kgrec.runs.checkpoints import load_recommender
 
 MODELS = sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml"))
 
@@ -50,8 +50,8 @@ def test_there_are_models():
 
 def test_every_trained_model_has_a_test_of_its_own(model):
     if model.trainable:
-        module = Path(type(model).__module__.replace(".", "/")).stem
-        assert (ROOT / "tests" / "models" / f"test_{module}.py").is_file()
+        *folders, module = type(model).__module__.removeprefix("kgrec.models.").split(".")
+        assert Path(ROOT, "tests", "models", *folders, f"test_{module}.py").is_file()
 
 
 def test_every_model_is_in_the_readme(name):

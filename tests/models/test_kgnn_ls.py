@@ -9,7 +9,7 @@ from torch.nn.functional import binary_cross_entropy
 from kgrec.data.batches import PointwiseBatch
 from kgrec.data.knowledge_graph import KnowledgeGraph
 from kgrec.errors import ConfigError
-from kgrec.models.kgcn import KGCN
+from kgrec.models.kgcn.model import KGCN
 from kgrec.models.kgnn_ls import KGNNLS
 
 

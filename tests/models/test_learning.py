@@ -9,7 +9,7 @@ from kgrec.data.splits import RandomSplit
 from kgrec.data.synthetic.small import generate
 from kgrec.evaluation.ctr import auc
 from kgrec.models.controls import Popularity
-from kgrec.models.kgcn import KGCN
+from kgrec.models.kgcn.model import KGCN
 
 
 def ranks(values: torch.Tensor) -> torch.Tensor:

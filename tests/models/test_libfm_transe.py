@@ -7,7 +7,7 @@ from torch.nn.functional import binary_cross_entropy
 from kgrec.data.batches import PointwiseBatch
 from kgrec.errors import ConfigError
 from kgrec.models.libfm_transe import LibFMTransE
-from kgrec.models.pretraining import train_transe
+from kgrec.models.transe_pretraining import train_transe
 
 
 def model(**settings) -> LibFMTransE:

@@ -14,11 +14,11 @@ import pytest
 from conftest import Finished, Train
 
 from kgrec.errors import DataError
+from kgrec.runs.status import at_work, update
 from kgrec.sweeps.folder import Job, SweepFolder
 from kgrec.sweeps.grid import Grid
 from kgrec.sweeps.launching import _interrupts_kept
 from kgrec.sweeps.sweeper import SweepError
-from kgrec.training.status import at_work, update
 
 Sweep = Callable[..., tuple[Finished, Path]]
 

@@ -21,7 +21,8 @@ from lightning_fabric.plugins.environments.lightning import (
     find_free_network_port,
 )
 
-from kgrec import config
+from kgrec.config.checks import check
+from kgrec.config.devices import world_size
 from kgrec.data.batches import Epochs, own_rows
 from kgrec.data.datamodule import KGDataModule
 from kgrec.data.dataset import RecDataset
@@ -314,8 +315,8 @@ def test_the_script_for_slurm_starts_what_composes(tmp_path: Path):
     ]  # fmt: skip
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         cfg = compose("train", [*words[at + 1 :], "paths.run=x"])
-    config.check(cfg)
-    assert (config.world_size(cfg), cfg.dataset.name, cfg.seed) == (8, "movie", 1)
+    check(cfg)
+    assert (world_size(cfg), cfg.dataset.name, cfg.seed) == (8, "movie", 1)
 
 
 # ------------------------------------------------------------------ refusals

@@ -7,7 +7,7 @@ from kgrec.data.protocols import paper
 from kgrec.data.splits import RandomSplit
 from kgrec.errors import ConfigError
 from kgrec.models.controls import Popularity
-from kgrec.models.kgcn import KGCN
+from kgrec.models.kgcn.model import KGCN
 from kgrec.training.memory import (
     RowBudget,
     check_memory,

@@ -1,0 +1,40 @@
+"""How many devices and machines a configuration asks for."""
+
+from __future__ import annotations
+
+from omegaconf import DictConfig, OmegaConf
+
+from kgrec.errors import ConfigError
+
+
+def num_devices(cfg: DictConfig) -> int:
+    """Devices of a node.
+
+    Raises:
+        ConfigError: they are not counted or listed.
+    """
+    devices = cfg.trainer.get("devices")
+    if OmegaConf.is_list(devices) and len(devices):
+        return len(devices)
+    text = str(devices)
+    if isinstance(devices, bool) or not text.isdecimal() or int(text) < 1:
+        expected = "a number of devices, or a list such as [0,1]"
+        raise ConfigError(f"trainer.devices: found {devices!r}, expected {expected}")
+    return int(text)
+
+
+def num_nodes(cfg: DictConfig) -> int:
+    """Machines on which one model is trained.
+
+    Raises:
+        ConfigError: it is no number of machines.
+    """
+    nodes = cfg.trainer.get("num_nodes", 1)
+    if type(nodes) is not int or nodes < 1:
+        raise ConfigError(f"trainer.num_nodes: found {nodes!r}, expected an integer >= 1")
+    return nodes
+
+
+def world_size(cfg: DictConfig) -> int:
+    """Processes that train one model, each on a device of its own."""
+    return num_devices(cfg) * num_nodes(cfg)

@@ -1,0 +1,93 @@
+"""Users to evaluate and items to exclude in top-K evaluation."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from kgrec.data.dataset import RecDataset
+from kgrec.data.draws import generator
+from kgrec.data.interactions import Interactions, LabelledRows
+
+RELEASED_USERS = 100  # the authors' code takes the mean over so many users
+
+
+class Candidates(NamedTuple):
+    """Users to evaluate, the pairs they should be recommended, and the pairs to exclude.
+
+    Attributes:
+        users: (n,) users with at least one relevant item, ascending.
+        relevant: pairs that a perfect ranking puts first.
+        exclude: pairs that are not ranked.
+    """
+
+    users: Tensor
+    relevant: Interactions
+    exclude: Interactions
+
+
+def candidates(
+    dataset: RecDataset, stage: str, ranking: str = "full", seed: int = 0
+) -> Candidates | None:
+    """Users and exclusions of one evaluation.
+
+    Args:
+        dataset: split data.
+        stage: "val" or "test".
+        ranking: "full": all items for all users. "released": as the KGCN authors' code does, in
+            the test alone. "none": nothing is ranked.
+        seed: seed of the draw of users under "released".
+
+    Returns:
+        None where nothing is ranked.
+    """
+    if ranking == "none":
+        return None
+    if ranking == "released" and stage == "test":
+        return released_candidates(dataset, seed)
+    return full_candidates(dataset, stage)
+
+
+def full_candidates(dataset: RecDataset, stage: str) -> Candidates:
+    """All items for every user with a positive in the split; earlier positives are excluded.
+
+    Args:
+        dataset: split data.
+        stage: "val", which excludes training positives, or "test", which excludes validation
+            positives too.
+    """
+    relevant = _positives(dataset.test if stage == "test" else dataset.val, dataset)
+    exclude = dataset.train
+    if stage == "test":
+        exclude = exclude.union(_positives(dataset.val, dataset))
+    return Candidates(torch.unique(relevant.users), relevant, exclude)
+
+
+def released_candidates(dataset: RecDataset, seed: int) -> Candidates:
+    """Candidates as in the authors' code: 100 random users; validation positives count as misses.
+
+    Users are drawn among those with a training row and a test positive. Training positives and
+    training negatives are not ranked.
+
+    Args:
+        dataset: split data.
+        seed: seed of the draw of users.
+    """
+    relevant = _positives(dataset.test, dataset)
+    negatives = Interactions.from_pairs(
+        *dataset.static_negatives, dataset.num_users, dataset.num_items
+    )
+    exclude = dataset.train.union(negatives)
+    users = torch.unique(relevant.users)
+    users = users[exclude.user_degrees()[users] > 0]
+    order = torch.randperm(len(users), generator=generator(seed, "users of the released ranking"))
+    return Candidates(users[order[:RELEASED_USERS]].sort().values, relevant, exclude)
+
+
+def _positives(rows: LabelledRows, dataset: RecDataset) -> Interactions:
+    positive = rows.labels > 0.5
+    return Interactions.from_pairs(
+        rows.users[positive], rows.items[positive], dataset.num_users, dataset.num_items
+    )

@@ -1,0 +1,272 @@
+"""KGCN: knowledge graph convolutional networks.
+
+Wang, Zhao, Xie, Li, Guo: "Knowledge Graph Convolutional Networks for Recommender Systems",
+WWW 2019. For user u, item v, and S(v) the neighbours of v:
+
+    π(u, r)  = u · r                                         Eq. 1
+    π̃(u, r)  = softmax over e in S(v) of π(u, r(v, e))       Eq. 2
+    S_u(v)   = Σ_{e in S(v)} π̃(u, r(v, e)) · e               Eq. 3
+    v^u      = σ(W · join(v, S_u(v)) + b)                    Eq. 4-6, see aggregators.py
+    ŷ(u, v)  = u · v^u                                       Eq. 7
+
+H such layers, the first H - 1 with ReLU and the last with tanh (Algorithm 1).
+
+Shapes: B rows, d embedding size, R relations; level h of the receptive field has n_h nodes
+(n_0 = B), of all rows side by side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, Self, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kgrec.data.batches import PointwiseBatch
+from kgrec.data.dataset import RecDataset
+from kgrec.data.draws import generator
+from kgrec.data.knowledge_graph import Neighborhood
+from kgrec.errors import ConfigError
+from kgrec.models.kgcn.aggregators import Aggregator, make_aggregator
+from kgrec.models.kgcn.all_items import Layerwise
+from kgrec.models.kgcn.neighborhood import Attention, View, receptive_field, view
+from kgrec.models.lookup import read, weighted_sums
+from kgrec.models.recommender import Recommender, check_at_least
+
+SCALINGS = ("paper", "released")
+
+
+class Encoded:
+    """What depends on a KGCN's parameters alone, each part made when it is first read."""
+
+    def __init__(self, model: KGCN) -> None:
+        self._model = model
+
+    @cached_property
+    def layerwise(self) -> Layerwise:
+        """For scores of all items."""
+        with torch.no_grad():
+            return Layerwise(self._model)
+
+
+class KGCN(Recommender):
+    """Knowledge graph convolutional network with a pluggable aggregator.
+
+    Args:
+        num_users: users.
+        num_items: items, the first of the entities.
+        num_relations: relations R.
+        indptr: (num_entities + 1,) S(v) as CSR, see :class:`Neighborhood`.
+        neighbors: (N,) neighbouring entities.
+        relations: (N,) their relations.
+        d: embedding size.
+        H: hops.
+        aggregator: sum, concat, neighbor, avg, or a class of one's own
+            (:func:`kgrec.models.kgcn.aggregators.make_aggregator`).
+        scaling: "paper": the equations above. "released": as the authors' code has it, the mean
+            over d in Eq. 1 and the mean over S(v) of the weighted neighbours in Eq. 3.
+
+    Raises:
+        ConfigError: a setting that cannot work.
+    """
+
+    def __init__(
+        self,
+        num_users: int,
+        num_items: int,
+        num_relations: int,
+        indptr: Tensor,
+        neighbors: Tensor,
+        relations: Tensor,
+        d: int = 32,
+        H: int = 1,
+        aggregator: str | Mapping[str, Any] = "sum",
+        scaling: str = "paper",
+    ) -> None:
+        super().__init__()
+        check_at_least("model.d", d, 1)
+        check_at_least("model.H", H, 1)
+        if scaling not in SCALINGS:
+            raise ConfigError(f"model.scaling: found {scaling!r}, expected paper or released")
+        self.num_items = num_items
+        self.d, self.H, self.scaling = d, H, scaling
+        self.user_embedding = nn.Embedding(num_users, d)
+        self.entity_embedding = nn.Embedding(len(indptr) - 1, d)
+        self.relation_embedding = nn.Parameter(torch.empty(num_relations, d))
+        self.aggregators = nn.ModuleList(
+            make_aggregator(aggregator, d, torch.tanh if h == H - 1 else torch.relu)
+            for h in range(H)
+        )
+        for table in (
+            self.user_embedding.weight,
+            self.entity_embedding.weight,
+            self.relation_embedding,
+        ):
+            nn.init.xavier_uniform_(table)
+        self.indptr: Tensor
+        self.neighbors: Tensor
+        self.relations: Tensor
+        self.register_buffer("indptr", indptr)
+        self.register_buffer("neighbors", neighbors)
+        self.register_buffer("relations", relations)
+        self._viewed: tuple[Any, View] | None = None
+        # Where neighbours are drawn anew each epoch: the whole graph, and how many.
+        self._resampled_from: tuple[Neighborhood, int] | None = None
+
+    @classmethod
+    def from_dataset(
+        cls,
+        dataset: RecDataset,
+        K: int | str = 8,
+        H: int = 1,
+        d: int = 32,
+        aggregator: str | Mapping[str, Any] = "sum",
+        scaling: str = "paper",
+        neighbors: str = "static",
+    ) -> Self:
+        """Binds settings to a data set; S(v) is drawn here, from torch's initial seed.
+
+        Args:
+            dataset: gives sizes and graph.
+            K: neighbours sampled for every entity, or "all" for its exact neighbourhood.
+            H: hops.
+            d: embedding size.
+            aggregator: see the class.
+            scaling: see the class.
+            neighbors: "static", drawn once, or "resampled", drawn anew each epoch.
+
+        Raises:
+            ConfigError: a setting that cannot work.
+        """
+        if K != "all" and (isinstance(K, bool) or not isinstance(K, int) or K < 1):
+            raise ConfigError(f"model.K: found {K!r}, expected an integer >= 1, or all")
+        if neighbors not in ("static", "resampled"):
+            raise ConfigError(f"model.neighbors: found {neighbors!r}, expected static or resampled")
+        whole = dataset.graph.neighborhood()
+        drawn = whole
+        if isinstance(K, int):
+            drawn = whole.sample(K, generator(torch.initial_seed(), "neighbors"))
+        model = cls(
+            num_users=dataset.num_users,
+            num_items=dataset.num_items,
+            num_relations=dataset.num_relations,
+            indptr=drawn.indptr,
+            neighbors=drawn.neighbors,
+            relations=drawn.relations,
+            d=d,
+            H=H,
+            aggregator=aggregator,
+            scaling=scaling,
+        )
+        if neighbors == "resampled" and isinstance(K, int):
+            model._resampled_from = (whole, K)
+        return model
+
+    def resample(self, generator: torch.Generator) -> None:
+        """Draws S(v) anew, where ``neighbors="resampled"``; its size stays what it was."""
+        if self._resampled_from is not None:
+            whole, K = self._resampled_from
+            drawn = whole.sample(K, generator)
+            self.neighbors.copy_(drawn.neighbors)
+            self.relations.copy_(drawn.relations)
+
+    def score(self, users: Tensor, items: Tensor, encoded: Any = None) -> Tensor:
+        """(B,) logits ŷ(u, v), Eq. 7, from users (B,) and items (B,)."""
+        u: Tensor = self.user_embedding(users)  # (B, d)
+        return (u * self.represent(u, items)).sum(dim=-1)
+
+    def encode(self) -> Encoded:
+        """What ranking computes once, when it is first asked for."""
+        return Encoded(self)
+
+    @torch.no_grad()
+    def score_all(self, users: Tensor, encoded: Encoded | None = None) -> Tensor:
+        """(B, num_items) logits of every item, from users (B,); no gradients.
+
+        See :mod:`kgrec.models.kgcn.all_items`; equal to :meth:`score` up to rounding.
+        """
+        return (encoded or self.encode()).layerwise.scores(users)
+
+    def loss(self, *batches: PointwiseBatch) -> Tensor:
+        """Mean cross-entropy over positives and negatives, Eq. 8.
+
+        Eq. 8 as printed subtracts the negatives' cross-entropy and sums over all data; here both
+        kinds add up and the batch mean is taken. Its λ‖·‖² is the optimiser's ``weight_decay``
+        on every matrix (not biases), once a step: (λ/2)‖·‖² as in the released code.
+        """
+        (batch,) = batches
+        return F.binary_cross_entropy_with_logits(
+            self.score(batch.users, batch.items), batch.labels
+        )
+
+    def user_relation_scores(self, u: Tensor) -> Tensor:
+        """(B, R) π(u, r) of Eq. 1, from user vectors u (B, d)."""
+        scores = u @ self.relation_embedding.T
+        return scores / self.d if self.scaling == "released" else scores
+
+    def represent(self, u: Tensor, items: Tensor) -> Tensor:
+        """v^u after H layers (Algorithm 1).
+
+        Args:
+            u: (B, d) user vectors.
+            items: (B,) int64.
+
+        Returns:
+            (B, d).
+        """
+        aggregators = self.layers
+        scores = self.user_relation_scores(u) if aggregators[0].attention else None
+        attention = Attention(scores, self.scaling == "released", u.dtype)
+        table = self.entity_embedding
+        field = receptive_field(self._view, attention, items, self.H, table.num_embeddings)
+        nodes = field.nodes[0] if self.H == 1 else torch.cat(field.nodes)
+        own, pooled = read(table.weight, nodes, field.leaves, table.sparse)
+        if field.groups is not None:
+            pooled = weighted_sums(pooled, field.groups)
+        vectors = list(torch.split(own, [len(level) for level in field.nodes]))  # (n_h, d)
+        for layer, aggregator in enumerate(aggregators):
+            inner = [weighted_sums(v, hop) for v, hop in zip(vectors[1:], field.hops, strict=False)]
+            sums = [*inner, pooled] if layer == 0 else inner
+            vectors = [aggregator(v, s) for v, s in zip(vectors, sums, strict=False)]
+        return vectors[0]
+
+    @property
+    def layers(self) -> list[Aggregator]:
+        """The aggregators of layers 1 … H."""
+        return cast(list[Aggregator], list(self.aggregators))
+
+    @property
+    def _view(self) -> View:
+        """S(v) as it is read, made anew where the buffers have changed."""
+        buffers = Neighborhood(self.indptr, self.neighbors, self.relations)
+        state = [(b.data_ptr(), 0 if b.is_inference() else b._version) for b in buffers]
+        if self._viewed is None or self._viewed[0] != state:
+            self._viewed = state, view(buffers)
+        return self._viewed[1]
+
+    def bytes_per_row(self, items: Tensor) -> Tensor:
+        """(B,) bytes at the peak of a training step, from the real degrees.
+
+        Every node that is aggregated keeps about six vectors of d floats a layer for the
+        backward pass, every node of the field about 100 bytes of indices and weights. An upper
+        bound where an entity is reached on several paths.
+        """
+        first = self._view.reads.double().cpu()  # weights at a node of the last level
+        neighbors, degrees = self.neighbors.cpu(), self.indptr.cpu().diff()
+        owner = torch.repeat_interleave(degrees)
+
+        def further(reached: Tensor, most: float) -> Tensor:
+            """From what is reached in h hops to what is reached in one more."""
+            sums = torch.zeros_like(reached).index_add_(0, owner, reached[neighbors])
+            return sums.clamp_(max=most)  # within a row an entity is one node a level
+
+        nodes, reads = torch.ones_like(first), first
+        total = torch.zeros_like(first)
+        for h in range(self.H):
+            total += nodes * (100 + 24 * self.d * (self.H - h))
+            if h + 1 < self.H:
+                nodes, reads = further(nodes, len(first)), further(reads, float(first.sum()))
+        return (total + 100 * reads)[items.cpu()]

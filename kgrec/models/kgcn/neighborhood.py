@@ -1,0 +1,262 @@
+"""Receptive fields of item batches: which entities each layer reads, and with what weights.
+
+Two views of S(v), each fast where the other is slow. :class:`Sampled`: a table of K neighbours an
+entity. :class:`Grouped`: any number of neighbours, those of one relation together. As the
+attention of Eq. 2 depends on a neighbour only through its relation, a softmax over all neighbours
+needs one exponential a relation, and order-0 vectors of one relation are summed once for all rows:
+
+    Σ_e π̃(u, r(v, e)) · e = Σ_r exp(u·r) · T[v, r] / Σ_r exp(u·r) · c[v, r],
+
+T[v, r] the sum and c[v, r] the number of v's neighbours by r.
+
+Shapes: B rows, R relations, E entities; level h has n_h nodes (n_0 = B), of all rows side by side.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from kgrec.data.knowledge_graph import Neighborhood
+from kgrec.models.lookup import Bags
+
+# From so many sampled neighbours on, grouping them pays (benchmarks/choices.py).
+GROUP_FROM_K = 24
+
+
+class ReceptiveField(NamedTuple):
+    """What H layers read for B rows.
+
+    Within a row an entity has one representation a level, however often it is reached, so it is
+    one node.
+
+    Attributes:
+        nodes: H tensors (n_h,), the entity at each node.
+        hops: H - 1 bags (n_h) over the nodes of the next level: Eq. 3 within the field.
+        leaves: bags over entities: Eq. 3 for the nodes of level H - 1 and order-0 neighbours, or,
+            if there are ``groups``, the T of each of them.
+        groups: bags (n_{H-1}) over the leaves' sums, or None.
+    """
+
+    nodes: list[Tensor]
+    hops: list[Bags]
+    leaves: Bags
+    groups: Bags | None
+
+
+class Attention(NamedTuple):
+    """How neighbours are weighted.
+
+    Attributes:
+        scores: (B, R) π(u, r), Eq. 1; None: all neighbours alike.
+        averaged: whether the weighted neighbours are averaged, not summed, as released.
+        dtype: of the weights.
+    """
+
+    scores: Tensor | None
+    averaged: bool
+    dtype: torch.dtype
+
+    def logits(self, row: Tensor | None, relations: Tensor) -> Tensor:
+        """π of the users for relations.
+
+        Args:
+            row: (n,) each one's row; None: rows and relations stand in the same order.
+            relations: (n,) or (n, L).
+        """
+        assert self.scores is not None
+        if row is None:
+            return self.scores.gather(1, relations)
+        first = row * self.scores.shape[1]
+        flat = relations + (first if relations.ndim == 1 else first[:, None])
+        return self.scores.flatten().gather(0, flat.flatten()).view(flat.shape)
+
+
+class View(Protocol):
+    """S(v) of every entity, ready to be read.
+
+    Attributes:
+        reads: (E,) weights that :meth:`last` makes for a node of each entity.
+    """
+
+    reads: Tensor
+
+    def inner(self, attention: Attention, row: Tensor | None, nodes: Tensor) -> Bags:
+        """(n) bags of neighbouring entities.
+
+        Args:
+            attention: weights.
+            row: (n,) the row that each node belongs to; None: node i to row i.
+            nodes: (n,) entities.
+        """
+
+    def last(
+        self, attention: Attention, row: Tensor | None, nodes: Tensor
+    ) -> tuple[Bags, Bags | None]:
+        """Leaves and groups of the last level; see :class:`ReceptiveField`."""
+
+
+def view(neighborhood: Neighborhood) -> View:
+    """The faster view of a neighbourhood."""
+    degrees = neighborhood.degrees
+    K = int(degrees.max()) if len(degrees) else 0
+    if 0 < K < GROUP_FROM_K and bool(((degrees == K) | (degrees == 0)).all()):
+        return Sampled(neighborhood, K)
+    return Grouped(neighborhood)
+
+
+def receptive_field(
+    view: View, attention: Attention, items: Tensor, H: int, num_entities: int
+) -> ReceptiveField:
+    """What H layers read for rows of items (B,)."""
+    rows, nodes, hops = levels(view, attention, items, H - 1, num_entities)
+    return ReceptiveField(nodes, hops, *view.last(attention, rows[-1], nodes[-1]))
+
+
+def levels(
+    view: View, attention: Attention, items: Tensor, num_hops: int, num_entities: int
+) -> tuple[list[Tensor | None], list[Tensor], list[Bags]]:
+    """What is reached from items (B,) in 0 … ``num_hops`` hops.
+
+    Returns:
+        The row (n_h,) of each node, None for level 0, where node i is of row i; the entity (n_h,)
+        of each; for all levels but the last the bags (n_h) over the nodes of the next.
+    """
+    row: Tensor | None = None
+    rows, nodes, hops = [row], [items], []
+    for _ in range(num_hops):
+        bags = view.inner(attention, row, nodes[-1])
+        row = torch.arange(len(items), device=items.device) if row is None else row
+        keys = bags.spread(row) * num_entities + bags.rows
+        keys, children = torch.unique(keys, return_inverse=True)
+        row = torch.div(keys, num_entities, rounding_mode="floor")
+        rows.append(row)
+        nodes.append(keys - row * num_entities)
+        hops.append(bags._replace(rows=children))
+    return rows, nodes, hops
+
+
+class Sampled:
+    """K neighbours of every entity that has any.
+
+    Args:
+        neighborhood: S(v); every entity has K or no neighbours.
+        K: neighbours.
+    """
+
+    def __init__(self, neighborhood: Neighborhood, K: int) -> None:
+        connected = neighborhood.degrees > 0
+        self.connected: Tensor | None = None
+        self.reads = torch.full_like(neighborhood.degrees, K)
+        shape = (len(connected), K)
+        if connected.all():
+            self.neighbors = neighborhood.neighbors.view(shape)
+            self.relations = neighborhood.relations.view(shape)
+        else:  # an entity without neighbours reads itself with weight 0
+            self.connected = connected
+            own = torch.arange(shape[0], device=connected.device)
+            self.neighbors = own[:, None].repeat(1, K)
+            self.neighbors[connected] = neighborhood.neighbors.view(-1, K)
+            self.relations = self.neighbors.new_zeros(shape)
+            self.relations[connected] = neighborhood.relations.view(-1, K)
+
+    def inner(self, attention: Attention, row: Tensor | None, nodes: Tensor) -> Bags:
+        """See :class:`View`."""
+        neighbors = self.neighbors.index_select(0, nodes)  # (n, K)
+        K = neighbors.shape[1]
+        if attention.scores is None:
+            weights = torch.full_like(neighbors, 1 / K, dtype=attention.dtype)
+        else:
+            weights = attention.logits(row, self.relations.index_select(0, nodes)).softmax(dim=-1)
+            if attention.averaged:
+                weights = weights / K
+        if self.connected is not None:
+            weights = weights * self.connected[nodes][:, None]
+        return Bags(neighbors, None, weights)
+
+    def last(
+        self, attention: Attention, row: Tensor | None, nodes: Tensor
+    ) -> tuple[Bags, Bags | None]:
+        """See :class:`View`."""
+        return self.inner(attention, row, nodes), None
+
+
+class Grouped:
+    """Any number of neighbours, those of one relation together.
+
+    Args:
+        neighborhood: S(v).
+    """
+
+    def __init__(self, neighborhood: Neighborhood) -> None:
+        indptr, neighbors, relations = neighborhood
+        self.degrees = neighborhood.degrees
+        owner = torch.repeat_interleave(self.degrees)
+        num_relations = int(relations.max()) + 1 if len(relations) else 1
+        keys, order = (owner * num_relations + relations).sort(stable=True)
+        groups, self._group, sizes = torch.unique_consecutive(
+            keys, return_inverse=True, return_counts=True
+        )
+        # Edges are sorted by entity, then relation; groups likewise.
+        self.neighbors = neighbors[order]  # (N,)
+        self._first_edge = indptr[:-1]
+        self._relation = groups % num_relations  # (G,)
+        self._size = sizes
+        self._starts = sizes.cumsum(0) - sizes  # (G,) where each group's edges begin
+        self.reads = torch.bincount(groups // num_relations, minlength=len(self.degrees))
+        self._first_group = self.reads.cumsum(0) - self.reads
+
+    def inner(self, attention: Attention, row: Tensor | None, nodes: Tensor) -> Bags:
+        """See :class:`View`."""
+        weights, first = self._weights(attention, row, nodes)
+        edge, offsets, node = _ranges(self._first_edge[nodes], self.degrees[nodes])
+        place = (first[:-1] - self._first_group[nodes])[node] + self._group[edge]
+        return Bags(self.neighbors[edge], offsets, weights[place])
+
+    def last(
+        self, attention: Attention, row: Tensor | None, nodes: Tensor
+    ) -> tuple[Bags, Bags | None]:
+        """See :class:`View`."""
+        weights, offsets = self._weights(attention, row, nodes)
+        entities, which = torch.unique(nodes, return_inverse=True)
+        counts = self.reads[entities]
+        group, first, _ = _ranges(self._first_group[entities], counts)
+        edge, edges, _ = _ranges(self._starts[group], self._size[group])
+        leaves = Bags(self.neighbors[edge], edges)
+        return leaves, Bags(_ranges(first[which], counts[which])[0], offsets, weights)
+
+    def _weights(
+        self, attention: Attention, row: Tensor | None, nodes: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """What each member of every node's groups weighs.
+
+        Returns:
+            (g,) weights, the groups of all nodes side by side; (n + 1,) where each node's begin.
+        """
+        group, offsets, node = _ranges(self._first_group[nodes], self.reads[nodes])
+        degrees = self.degrees[nodes].to(attention.dtype)
+        if attention.scores is None:
+            return degrees.reciprocal()[node], offsets
+        logits = attention.logits(node if row is None else row[node], self._relation[group])
+        peak = logits.new_full((len(nodes),), -torch.inf)
+        peak = peak.scatter_reduce(0, node, logits.detach(), "amax")
+        powers = (logits - peak[node]).exp()
+        total = logits.new_zeros(len(nodes)).index_add(0, node, powers * self._size[group])
+        if attention.averaged:
+            total = total * degrees
+        return powers / total[node], offsets
+
+
+def _ranges(first: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Ranges first[i] … first[i] + lengths[i] - 1 side by side.
+
+    Returns:
+        (m,) their elements, (n + 1,) where each begins, (m,) the range of each element.
+    """
+    end = lengths.cumsum(0)
+    offsets = torch.cat([end.new_zeros(1), end])
+    owner = torch.repeat_interleave(lengths)
+    shift = first - offsets[:-1]
+    return shift[owner] + torch.arange(len(owner), device=owner.device), offsets, owner

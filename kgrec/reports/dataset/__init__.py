@@ -1,0 +1,1 @@
+"""Descriptions of a data set, on the terminal and as a page."""

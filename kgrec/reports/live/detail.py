@@ -1,0 +1,155 @@
+"""What a sweep's page says of one run: settings, figures, recommendations, errors."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kgrec.reports.live.charts import metric_name
+from kgrec.reports.live.snapshot import Snapshot
+from kgrec.reports.results.tables import Table
+from kgrec.runs.finished import Run
+from kgrec.sweeps.folder import FINISHED, State
+from kgrec.sweeps.progress import words
+
+# Column to metric; of the model and of every control.
+FIGURES = {
+    "test AUC": "test/auc", "test F1": "test/f1_val_threshold", "test Recall@20": "test/recall@20",
+    "test NDCG@20": "test/ndcg@20",
+}  # fmt: skip
+LOG_LINES = 14
+LOG_BYTES = 16_384
+MOST_USERS = 10
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What one user liked, and was recommended.
+
+    Attributes:
+        user: raw id.
+        liked: names.
+        recommended: name and whether it was a hit.
+    """
+
+    user: str
+    liked: list[str]
+    recommended: list[tuple[str, bool]]
+
+
+@dataclass(frozen=True)
+class Detail:
+    """One run.
+
+    Attributes:
+        title: what it varies.
+        state: how it stands.
+        facts: name and text.
+        command: what repeats it.
+        figures: beside the controls'; None before the end.
+        samples: recommendations.
+        error: of a failed one.
+        log: the last lines of train.log.
+    """
+
+    title: str
+    state: str
+    facts: dict[str, str]
+    command: str
+    figures: Table | None
+    samples: list[Sample]
+    error: str | None
+    log: str = field(repr=False)
+
+
+def detail(snapshot: Snapshot, state: State) -> Detail:
+    """Reads what there is of a job, finished or not."""
+    run = snapshot.runs.get(state.job.name)
+    return Detail(
+        title=words(state.job),
+        state=state.state,
+        facts=_facts(state, run),
+        command=shlex.join(["python", "train.py", *state.job.overrides])
+        if run is None
+        else run.command,
+        figures=None if run is None else _figures(run, snapshot.sweep.monitor),
+        samples=samples(state.folder / "evaluation" / "samples.json"),
+        error=state.status.get("error"),
+        log=tail(state.folder / "train.log"),
+    )
+
+
+def _facts(state: State, run: Run | None) -> dict[str, str]:
+    status = state.status
+    found: dict[str, Any] = {"settings": "  ".join(state.job.overrides)}
+    if run is not None:
+        found |= {"data": run.data, "protocol": run.protocol, "model": run.model}
+        epochs, best = run.figure("train/epochs"), run.figure("train/best_epoch")
+        if epochs is not None:
+            chosen = "" if best is None else f", the best was {best:.0f}"
+            found["epochs"] = f"{epochs:.0f}{chosen}"
+    elif "epochs" in status:
+        found["epochs"] = f"{status.get('epoch', 0)} of {status['epochs']}"
+    found |= {"device": status.get("device"), "time": duration(state.seconds)}
+    if run is not None and (memory := run.figure("train/peak_memory_gb")) is not None:
+        found["peak memory"] = f"{memory:.2f} GB"
+    process = status.get("process") or {}
+    if state.state != FINISHED and process:
+        found["process"] = f"{process.get('pid')} on {process.get('host')}"
+    found |= {"begun": run and run.environment.get("started"), "folder": str(state.folder)}
+    return {key: str(value) for key, value in found.items() if value}
+
+
+def _figures(run: Run, monitor: str) -> Table:
+    columns = {metric_name(monitor): monitor, **FIGURES}
+    shown = {c: m for c, m in columns.items() if run.figure(m) is not None}
+    table = Table("Figures", "", ["", *shown])
+    for who in (run.model, *run.controls()):
+        figures = (run.figure(metric, who) for metric in shown.values())
+        cells = ["" if value is None else f"{value:.4f}" for value in figures]
+        table.add(who, cells, "" if who == run.model else "control")
+    return table
+
+
+def samples(path: Path) -> list[Sample]:
+    """Recommendations to some users; nothing where the file is not there or not whole yet."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return [
+            Sample(
+                str(one["user"]),
+                [str(name) for name in one["liked"]],
+                [(str(r.get("name") or r["item"]), bool(r.get("hit"))) for r in one["recommended"]],
+            )
+            for one in found[:MOST_USERS]
+        ]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
+
+
+def tail(path: Path, lines: int = LOG_LINES) -> str:
+    """The last lines of a log, without colours; nothing where there is none."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - LOG_BYTES))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return ""
+    return "\n".join(_COLOURS.sub("", text).splitlines()[-lines:])
+
+
+def duration(seconds: float | None) -> str:
+    """``8 s``, ``2 min 05 s``, ``1 h 02 min``."""
+    if seconds is None:
+        return ""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02} min"

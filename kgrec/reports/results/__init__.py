@@ -1,0 +1,1 @@
+"""Tables, plots and statistical comparisons of finished runs."""

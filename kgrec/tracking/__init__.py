@@ -1,0 +1,1 @@
+"""Everything that knows Weights & Biases."""

@@ -1,0 +1,358 @@
+"""``kgrec``: what it says, where it says it, and what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from filelock import FileLock
+from files import CSV, FINAL, GIVEN, RAW, RECBOLE, write
+from omegaconf import OmegaConf
+
+from kgrec import __version__, cli
+from kgrec.commands import data
+from kgrec.commands import data as data_commands
+from kgrec.config.location import conf_dir
+from kgrec.data.formats import FORMATS
+from kgrec.data.synthetic.shapes import SHAPES
+
+
+@dataclass
+class Said:
+    code: int
+    out: str
+    err: str
+
+
+Kgrec = Callable[..., Said]
+
+
+@pytest.fixture
+def kgrec(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Kgrec:
+    """Runs ``kgrec`` in this process, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("KGREC_DATA_DIR", raising=False)
+
+    def run(*arguments: str) -> Said:
+        monkeypatch.setattr(sys, "argv", ["kgrec", *arguments])
+        capsys.readouterr()
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        return Said(code, *capsys.readouterr())
+
+    return run
+
+
+def failed(said: Said, message: str) -> None:
+    assert said.code == 1
+    assert said.out == ""
+    assert said.err.count("error: ") == 1, said.err
+    assert message in said.err
+    assert "Traceback" not in said.err
+
+
+# ------------------------------------------------------------------ help
+
+
+@pytest.mark.parametrize("words", [["--help"], ["data", "--help"], ["data", "convert", "--help"]])
+def test_help_imports_nothing_heavy(words):
+    code = (
+        "import sys; from kgrec import cli\n"
+        f"sys.argv = ['kgrec', *{words}]\n"
+        "try:\n    cli.main()\nfinally:\n    print(*sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    loaded = {name.partition(".")[0] for name in done.stderr.split()}
+    heavy = {"torch", "polars", "hydra", "omegaconf", "numpy", "rich", "matplotlib", "jinja2"}
+    assert "argparse" in loaded
+    assert heavy & loaded == set()
+    assert done.stdout.startswith("usage: kgrec")
+
+
+def test_help_tells_every_command_and_the_version(kgrec):
+    said = kgrec("--help")
+    assert said.code == 0
+    for command in ("train", "data"):
+        assert re.search(rf"^ +{command} ", said.out, flags=re.MULTILINE)
+    said = kgrec("data", "--help")
+    for action in ("describe", "convert", "formats", "cache", "generate"):
+        assert re.search(rf"^ +{action} ", said.out, flags=re.MULTILINE)
+        about = kgrec("data", action, "--help").out
+        assert action == "formats" or "example" in about
+    assert kgrec("--version").out.strip() == f"kgrec {__version__}"
+
+
+def test_what_is_written_twice_is_the_same():
+    assert tuple(FORMATS) == data.FORMAT_NAMES
+    assert set(SHAPES) == set(data.TWINS)
+    paths = OmegaConf.load(conf_dir() / "paths" / "default.yaml")
+    assert OmegaConf.create({"paths": paths}).paths.cache == data.CACHE
+
+
+@pytest.mark.parametrize("words", [[], ["data"], ["data", "describe"], ["data", "cache", "--x"],
+                                   ["data", "describe", "music", "seed=1", "--x"]])  # fmt: skip
+def test_a_command_that_is_none_shows_the_usage(words, kgrec):
+    said = kgrec(*words)
+    assert said.code == 2
+    assert "usage: kgrec" in said.err
+
+
+# ------------------------------------------------------------------ describe
+
+
+def test_a_folder_is_described(kgrec, tmp_path):
+    write(tmp_path / "my data", RAW)
+    said = kgrec("data", "describe", "my data")
+    assert said.code == 0, said.err
+    assert said.out.startswith("my data")
+    for words in ("positives of a user", "genre", "interactions read", "density"):
+        assert words in said.out
+    assert "preparing my data from my data" in said.err
+    assert "preparing" not in said.out
+    # Two positives cannot be split three ways; all else is there.
+    assert "described without a split: " in said.err
+    assert "users with a test positive" not in said.out
+
+
+def test_json_goes_to_stdout_alone_or_to_a_file(kgrec, tmp_path):
+    write(tmp_path / "mine", RECBOLE)
+    said = kgrec("data", "describe", "mine", "--json", "-")
+    told = json.loads(said.out)
+    assert told["name"] == "mine"
+    assert told["counts"]["users"] == 1
+    again = kgrec("data", "describe", "mine", "--json", "x.json", "--html", "x.html")
+    assert "mine" in again.out
+    assert again.err.count("wrote x.json") == again.err.count("wrote x.html") == 1
+    assert json.loads((tmp_path / "x.json").read_text()) == told
+    assert (tmp_path / "x.html").read_text().startswith("<!doctype html>")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["data", "mine", "x.html", "x.json"]
+
+
+def test_overrides_may_stand_anywhere_and_count(kgrec, tmp_path):
+    ratings = "userID\tartistID\tweight\n1\t10\t3\n2\t11\t5\n1\t11\t4\n"
+    write(tmp_path / "mine", RAW | {"user_artists.dat": ratings})
+    said = kgrec(
+        "data", "describe", "mine", "dataset.min_rating=4", "--json", "-", "dataset.name=other"
+    )
+    told = json.loads(said.out)
+    assert told["name"] == "other"
+    assert told["counts"]["positives"] == 2
+
+
+def test_test_users_of_data_that_come_split(kgrec, tmp_path):
+    rows = "u,a,train\nu,b,val\nv,b,train\nv,c,test\nw,d,test\nx,d,train\nx,c,val\n"
+    write(
+        tmp_path / "mine",
+        {
+            "interactions.csv": "user,item,split\n" + rows,
+            "triples.csv": "head,relation,tail\na,r,e\nb,r,e\nc,r,e\nd,r,e\n",
+        },
+    )
+    facts = json.loads(kgrec("data", "describe", "mine", "--json", "-").out)["facts"]
+    parts = [facts[f"given_{part}_positives"] for part in ("train", "val", "test")]
+    assert parts == [3, 2, 2]
+    # v has trained, w has not.
+    assert (facts["test_users"], facts["test_users_without_training"]) == (2, 1)
+    said = kgrec("data", "describe", "mine", "--json", "-", "--no-split")
+    assert "test_users" not in json.loads(said.out)["facts"]
+
+
+def test_a_split_that_was_asked_for_is_not_passed_over(kgrec, tmp_path):
+    write(tmp_path / "mine", GIVEN)
+    failed(kgrec("data", "describe", "mine", "split=random"), "expected split=given")
+    write(tmp_path / "timeless", RAW)
+    said = kgrec("data", "describe", "timeless", "split=temporal")
+    failed(said, "found interactions without timestamps")
+
+
+def test_a_name_is_a_data_set_even_beside_a_folder_of_that_name(kgrec, tmp_path):
+    write(tmp_path / "synthetic", RAW)
+    small = ["dataset.num_users=60", "dataset.num_items=40", "dataset.positives_per_user=10"]
+    said = kgrec("data", "describe", "synthetic", *small, "--json", "-")
+    told = json.loads(said.out)
+    assert told["counts"]["users"] == 60
+    assert told["facts"]["test_users"] > 0
+    told = json.loads(kgrec("data", "describe", "./synthetic", "--json", "-").out)
+    assert (told["name"], told["counts"]["users"]) == ("synthetic", 2)
+
+
+@pytest.mark.parametrize("name", ["a=b", "it's", "a,b", "a b", "{x}", "[x]", "ü", "$x", "back\\x"])
+def test_a_folder_may_be_called_what_it_likes(name, kgrec, tmp_path):
+    write(tmp_path / name, RAW)
+    said = kgrec("data", "describe", name, "--json", "-", "--no-split")
+    assert said.code == 0, said.err
+    assert json.loads(said.out)["name"] == name
+    assert kgrec("data", "describe", name, "--no-split").out.startswith(name)
+
+
+MISTAKES = {
+    "no such thing": (["describe", "nowhere"], "nowhere: found no such folder, expected one, or a"),
+    "an empty folder": (["describe", "empty"], "empty: found nothing; expected the files of one"),
+    "an unknown key": (["describe", "mine", "foo=1"], "foo: found an unknown key"),
+    "an unknown key of the data": (["describe", "mine", "dataset.x=1"], "dataset.x: found an unkn"),
+    "an unknown split": (["describe", "mine", "split=x"], "Could not find 'split/x'"),
+    "no override": (["describe", "mine", "x"], "x"),
+    "a bad value": (["describe", "mine", "dataset.unlinked=x"], "found 'x', expected drop or keep"),
+    "no folder for the page": (["describe", "mine", "--html", "no/x"], "found no folder no"),
+    "a folder for the page": (["describe", "mine", "--json", "empty"], "empty: found a folder"),
+    "a broken file": (["describe", "broken"], "kg.txt:1: found '0', expected 3 fields"),
+    "nothing to convert": (["convert", "nowhere", "new", "--to", "csv"], "nowhere: found no such"),
+    "drawn, not read": (["convert", "synthetic", "new", "--to", "csv"], "without raw files"),
+    "custom without a folder": (["convert", "custom", "new", "--to", "csv"], "dataset.root: found"),
+    "a full target": (["convert", "mine", "broken", "--to", "csv"], "broken: found something th"),
+    "a loss": (["convert", "mine", "new", "--to", "kgat"], "cannot hold\n  ratings\n"),
+    "a column without a name": (
+        ["convert", "mine", "new", "--to", "csv", "--columns", "uid"], "--columns: found 'uid'"),
+    "columns of fixed files": (
+        ["convert", "mine", "new", "--to", "csv", "--columns", "user=uid"], "columns are fixed"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "message"), MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_gets_one_clear_error_and_leaves_nothing(words, message, kgrec, tmp_path):
+    write(tmp_path / "mine", RAW)
+    write(tmp_path / "broken", RAW | {"kg.txt": "0\n"})
+    (tmp_path / "empty").mkdir()
+    failed(kgrec("data", *words), message)
+    left = {path.name for path in tmp_path.iterdir()} - {"mine", "broken", "empty", "data"}
+    assert left == set()
+
+
+def test_an_interrupt_is_quiet(kgrec, monkeypatch):
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(data_commands, "_cache", interrupted)
+    said = kgrec("data", "cache")
+    assert (said.code, said.out, said.err) == (130, "", "")
+
+
+def test_a_bug_shows_where_it_is(kgrec, monkeypatch):
+    def broken(_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(data_commands, "_cache", broken)
+    with pytest.raises(ZeroDivisionError):
+        kgrec("data", "cache")
+
+
+def test_a_reader_that_stops_reading_is_no_error(tmp_path):
+    command = [sys.executable, "-m", "kgrec.cli", "data", "formats"]
+    read, written = os.pipe()
+    os.close(read)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        command, stdout=written, stderr=subprocess.PIPE, text=True, cwd=tmp_path, check=False,
+        env=environment,
+    )  # fmt: skip
+    os.close(written)
+    assert done.stderr == ""
+    assert done.returncode == 1
+
+
+def test_logging_is_as_it_was(kgrec):
+    logger = logging.getLogger("kgrec")
+    before = (logger.handlers[:], logger.level, logger.propagate)
+    kgrec("data", "formats")
+    kgrec("data", "describe", "nowhere")
+    assert (logger.handlers, logger.level, logger.propagate) == before
+
+
+# ------------------------------------------------------------------ convert, formats
+
+
+def test_a_folder_is_converted(kgrec, tmp_path):
+    write(tmp_path / "mine", RECBOLE)
+    said = kgrec("data", "convert", "mine", "new", "--to", "csv")
+    assert said.code == 0
+    assert "wrote new, in format csv, from recbole" in said.err
+    assert sorted(p.name for p in (tmp_path / "new").iterdir()) == [
+        "interactions.csv", "items.csv", "links.csv", "triples.csv",
+    ]  # fmt: skip
+    said = kgrec("data", "convert", "new", "final", "--to", "released_final", "--lossy")
+    assert "1 ratings, left out" in said.err
+    assert "1 names of items, left out" in said.err
+    assert (tmp_path / "final" / "ratings_final.txt").read_text() == "u\t0\t1\n"
+
+
+def test_a_data_set_is_converted_by_its_name(kgrec, tmp_path, monkeypatch):
+    monkeypatch.setattr(data_commands, "_names", lambda: ["book", "custom"])
+    place = write(tmp_path / "data" / "book", FINAL)
+    said = kgrec("data", "convert", "book", "new", "--to", "recbole")
+    # It is looked for where a run would look, and is not the published file.
+    failed(said, f"{Path('data') / 'book' / 'ratings_final.txt'}: found sha256")
+    assert place.exists()
+
+
+def test_columns_have_the_names_that_one_gives(kgrec, tmp_path):
+    table = CSV["interactions.csv"].replace("userId", "who").replace("itemId", "what")
+    links = CSV["links.csv"].replace("item", "what")
+    items = CSV["items.csv"].replace("item", "what")
+    files = {"interactions.csv": table, "links.csv": links, "items.csv": items}
+    write(tmp_path / "mine", CSV | files)
+    failed(kgrec("data", "convert", "mine", "new", "--to", "recbole"), "expected one for user")
+    said = kgrec(
+        "data", "convert", "mine", "new", "--to", "recbole", "--columns", "user=who", "item=what"
+    )
+    assert said.code == 0, said.err
+    assert "columns of interactions.csv not used (note): 1" in said.err
+    assert (tmp_path / "new" / "new.inter").read_text().splitlines()[1].startswith("1\ta,b\t4")
+
+
+def test_formats_are_listed(kgrec):
+    said = kgrec("data", "formats")
+    assert said.code == 0
+    for known in FORMATS.values():
+        assert f"{known.name}\n" in said.out
+        assert known.description in said.out
+
+
+# ------------------------------------------------------------------ cache, generate
+
+
+def test_the_cache_is_listed_and_cleared(kgrec, tmp_path):
+    for name in ("one", "two"):
+        write(tmp_path / name, RAW)
+        kgrec("data", "describe", name, "--no-split")
+    said = kgrec("data", "cache")
+    rows = [line.split() for line in said.out.splitlines() if "usable" in line]
+    assert [row[0] for row in rows] == ["one", "two"]
+    assert rows[0][-5:] == ["2", "2", "2", "3", "2"]
+    (two,) = (path for path in (tmp_path / "data" / "cache").iterdir() if path.is_dir()
+              and path.name.startswith("two"))  # fmt: skip
+    manifest = two / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"layout": 1', '"layout": 0'))
+    said = kgrec("data", "cache", "two")
+    assert "of an older layout or code" in said.out
+    assert "one-" not in said.out
+    with FileLock(two.parent / f"{two.name}.lock"):
+        said = kgrec("data", "cache", "--clear")
+    assert re.search(r"^removed data/cache/one-\w+, 0\.0 MB$", said.out, flags=re.MULTILINE)
+    assert f"kept data/cache/{two.name}: a process is at work on it" in said.out
+    assert "found nothing to remove" in kgrec("data", "cache", "other", "--clear").out
+    assert f"removed data/cache/{two.name}" in kgrec("data", "cache", "--clear").out
+    assert "nothing is kept there" in kgrec("data", "cache").out
+    assert "elsewhere: nothing" in kgrec("data", "cache", "--dir", "elsewhere").out
+
+
+def test_a_twin_is_generated_and_not_over_other_things(kgrec, tmp_path):
+    write(tmp_path / "mine", RAW)
+    failed(kgrec("data", "generate", "music", "mine"), "found a folder that is not empty")
+    failed(kgrec("data", "generate", "music", "new", "--scale", "7"), "dataset.scale: found 7")
+    assert not (tmp_path / "new").exists()

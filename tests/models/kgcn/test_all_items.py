@@ -1,0 +1,105 @@
+"""Ranking layer by layer equals scoring pair by pair."""
+
+import pytest
+import torch
+from conftest import small
+from kgcn_cases import AGGREGATORS, GRAPH, ITEMS, USERS, D, make
+from torch import Tensor
+
+from kgrec.data.protocols import paper
+from kgrec.data.splits import RandomSplit
+from kgrec.models.kgcn import KGCN, all_items
+from kgrec.models.kgcn.aggregators import Aggregator, Sum
+from kgrec.models.recommender import Recommender
+
+
+def pairwise(model: KGCN, users: Tensor) -> Tensor:
+    return Recommender.score_all(model, users)
+
+
+@pytest.mark.parametrize("scaling", ["paper", "released"])
+@pytest.mark.parametrize("K", [1, 4, "all"])
+@pytest.mark.parametrize("H", [1, 2, 3])
+@pytest.mark.parametrize("aggregator", AGGREGATORS)
+@pytest.mark.parametrize("edge_cost", [0, 10**9])  # the first layer edge by edge; as a product
+def test_it_equals_scoring_pairs(aggregator, H, K, scaling, edge_cost, monkeypatch):
+    monkeypatch.setattr(all_items, "EDGE_COST", edge_cost)
+    model = make(aggregator, H, K, scaling)
+    users = torch.tensor([2, 0, 1, 0])
+    with torch.no_grad():
+        expected = pairwise(model, users)
+        torch.testing.assert_close(model.score_all(users), expected, rtol=1e-9, atol=1e-12)
+        single = model.float().score_all(users)
+    torch.testing.assert_close(single, expected.float(), rtol=1e-4, atol=1e-5)
+
+
+class Twice(Sum):
+    """Inherits from one of ours, with a forward of its own: W must not be pulled out of it."""
+
+    def forward(self, own: Tensor, pooled: Tensor) -> Tensor:
+        return self.activation(2 * self.linear(own * pooled))
+
+
+class Bent(Aggregator):
+    """Another nonlinearity."""
+
+    def __init__(self, d, activation):
+        super().__init__(d, torch.nn.functional.softplus)
+
+    def forward(self, own: Tensor, pooled: Tensor) -> Tensor:
+        return self.activation(self.linear(own - pooled))
+
+
+@pytest.mark.parametrize("H", [1, 2])
+@pytest.mark.parametrize("own", [Twice, Bent])
+@pytest.mark.parametrize("edge_cost", [0, 10**9])
+def test_aggregators_of_one_s_own(own, H, edge_cost, monkeypatch):
+    monkeypatch.setattr(all_items, "EDGE_COST", edge_cost)
+    model = make(f"{__name__}.{own.__name__}", H, "all", "paper")
+    users = torch.arange(USERS)
+    with torch.no_grad():
+        torch.testing.assert_close(model.score_all(users), pairwise(model, users))
+
+
+@pytest.mark.parametrize("H", [1, 2])
+def test_users_whose_relation_scores_lie_far_apart_are_exact(H):
+    model = make("sum", H, "all", "paper").float()
+    with torch.no_grad():
+        model.user_embedding.weight[1] *= 300  # exp(u·r) of some relations underflows
+        spread = model.user_relation_scores(model.user_embedding.weight)
+        assert (spread.amax(1) - spread.amin(1) > all_items.WIDEST_SPREAD).tolist()[1]
+        found = model.score_all(torch.arange(USERS))
+        torch.testing.assert_close(found, pairwise(model, torch.arange(USERS)))
+    assert torch.isfinite(found).all()
+
+
+@pytest.mark.parametrize("H", [1, 2, 3])
+@pytest.mark.parametrize("kept", [0, 2**30])
+@pytest.mark.parametrize("edge_cost", [0, 10**9])
+def test_blocks_of_any_size_give_the_same(H, kept, edge_cost, monkeypatch):
+    dataset = paper(small(), RandomSplit())
+    torch.manual_seed(0)
+    model = KGCN.from_dataset(dataset, K=3, H=H, d=8)
+    users = torch.arange(dataset.num_users)
+    whole = pairwise(model, users)
+    monkeypatch.setattr(all_items, "EDGE_COST", edge_cost)
+    monkeypatch.setattr(all_items, "LARGEST_PRODUCT", kept)
+    monkeypatch.setattr(all_items, "USERS", {"cpu": 7})
+    monkeypatch.setattr(all_items, "BLOCK_FLOATS", {"cpu": 7 * 8 * 5})
+    monkeypatch.setattr(all_items, "LAYER_BYTES", {"cpu": 2**14})
+    torch.testing.assert_close(model.score_all(users), whole)
+
+
+def test_each_entity_is_computed_once_a_layer():
+    model = make("sum", 2, "all", "paper")
+    first, last = model.encode().layerwise.layers
+    assert last.entities.tolist() == list(range(ITEMS))
+    assert first.entities.tolist() == [0, 1, 2, 3, 4, 5]  # 6 is two hops from nowhere
+    assert first.m == int(GRAPH.neighborhood().degrees[first.entities].sum())
+    assert model.encode().layerwise.first.own.shape == (6, D)
+
+
+def test_what_ranking_needs_is_made_when_it_is_asked_for():
+    encoded = make("sum", 1, "all", "paper").encode()
+    assert "layerwise" not in vars(encoded)
+    assert encoded.layerwise is encoded.layerwise

@@ -1,0 +1,226 @@
+"""A report from local files alone: what is in it, and that it fetches nothing."""
+
+import re
+import time
+from html.parser import HTMLParser
+
+import polars as pl
+import pytest
+import yaml
+
+from kgrec.cli import main
+from kgrec.errors import DataError
+from kgrec.reports.results.plots import chosen
+from kgrec.reports.results.published import DATA_SETS, SWEEPS, TABLE_2
+from kgrec.reports.results.report import sections, write_report
+from kgrec.reports.results.systems import systems
+from kgrec.reports.results.tables import (
+    by_place,
+    control,
+    overview,
+    representatives,
+    sweep_table,
+    sweeps,
+    table_2,
+)
+from kgrec.runs.finished import find_runs
+
+
+@pytest.fixture
+def many(make_run, tmp_path):
+    """KGCN-sum with three K and three aggregators, two seeds each, on one split a seed."""
+    for seed in (1, 2):
+        for K in (2, 8, "all"):
+            make_run(f"K{K}-{seed}", seed, quality=1.0 + 0.1 * (K == 8), K=K)
+        for number, aggregator in enumerate(("concat", "neighbor")):
+            make_run(f"{aggregator}-{seed}", seed, quality=1.2 + number, aggregator=aggregator)
+    return systems(find_runs([tmp_path / "runs"]))
+
+
+def texts(table):
+    return {row[0].text: [cell.text for cell in row[1:]] for row in table.rows}
+
+
+def test_table_3_has_ours_the_paper_s_and_popularity(many):
+    [sweep] = sweeps(many, "model.K")
+    assert list(sweep.systems) == [2, 8, "all"]
+    table = sweep_table([sweep])
+    assert table.header == ["", "K=2", "K=8", "K=all"]
+    rows = texts(table)
+    ours = next(value for name, value in rows.items() if "kgcn" in name)
+    assert ours[1] == sweep.systems[8].summary("test/auc").text()
+    assert rows["KGCN paper"] == ["0.791", "0.795", ""]
+    assert rows["popularity"] == [control(many, "popularity", "test/auc").text()] * 3
+    best = next(row for row in table.rows if row[0].kind == "name")
+    assert [cell.kind for cell in best[1:]] == ["", "best", ""]
+    assert "*0.795*" in table.markdown()
+    assert sweeps(many, "model.H") == []
+
+
+def test_table_2_has_one_system_an_aggregator_and_stars(many):
+    assert sorted(representatives(many)) == ["kgcn concat", "kgcn neighbor", "kgcn sum"]
+    rows = texts(table_2("music", many))
+    assert rows["kgcn concat"][2:4] == ["0.796", "0.721"]
+    assert rows["kgcn neighbor"][0].endswith("*")  # the best, far above popularity
+    assert not rows["kgcn concat"][0].endswith("*")
+    assert list(rows)[-1] == "popularity"
+
+
+def test_the_paper_is_not_spoken_of_beside_data_that_it_does_not_have(make_run, tmp_path):
+    for K in (2, 8):
+        make_run(f"K{K}", data="own", K=K)
+    make_run("svd", data="own", model="svd", aggregator=None)
+    own = systems(find_runs([tmp_path / "runs"]))
+    swept, compared = sweep_table(sweeps(own, "model.K")), table_2("own", own)
+    assert (swept.title, compared.title) == ("AUC by K", "AUC and F1: own")
+    assert not any("paper" in name for name in compared.header)
+    assert all(len(row) == len(compared.header) for row in compared.rows)
+    told = [t.markdown() for section in sections(own) for t in section.tables]
+    told += [drawn.title for section in sections(own) for drawn in section.drawings]
+    assert not any("the paper" in one or "KGCN paper" in one for one in told)
+
+
+def test_the_paper_s_figures_alone_are_in_italics(many, tmp_path):
+    [sweep] = sweeps(many, "model.K")
+    for table in (sweep_table([sweep]), table_2("music", many)):
+        assert "In italics: the KGCN paper's figures" in table.note
+        [popularity] = [row for row in table.rows if row[0].text == "popularity"]
+        assert "published" not in {cell.kind for cell in popularity}
+    html, *_ = write_report(find_runs([tmp_path / "runs"]), tmp_path / "out")
+    styles = html.read_text().partition("</style>")[0]
+    assert re.findall(r"([^{}]+) \{[^}]*font-style: italic", styles) == ["\n.published"]
+
+
+def test_table_2_has_published_and_tuned_settings_side_by_side(make_run, tmp_path):
+    for name, settings, d in (("a", "published", 8), ("b", "tuned", 64), ("c", "none", 16)):
+        folder = make_run(name, model="svd", d=d, aggregator=None)
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        (folder / "config.yaml").write_text(yaml.safe_dump(config | {"settings": settings}))
+    make_run("k", model="kgcn")
+    table = table_2("music", systems(find_runs([tmp_path / "runs"])))
+    rows = texts(table)
+    assert list(rows) == ["svd", "svd, none", "svd, tuned", "kgcn sum", "popularity"]
+    assert [row[2] for row in rows.values()] == ["0.769", "", "", "0.794", ""]
+
+
+def test_plots_show_each_model_once_where_there_are_more_than_they_hold(make_run, tmp_path):
+    for number, model in enumerate("abcdefghi"):
+        make_run(model, model=model, quality=0.1 * number, d=number)
+    tuned = make_run("b-tuned", model="b", quality=2, d=64)
+    config = yaml.safe_load((tuned / "config.yaml").read_text())
+    (tuned / "config.yaml").write_text(yaml.safe_dump(config | {"settings": "tuned"}))
+    many = systems(find_runs([tmp_path / "runs"]))
+    shown, words = chosen(many, most=4)
+    assert list(shown) == ["b, tuned", "i", "h", "g"]
+    assert words.endswith("The 5 models lowest on it are left out.")
+    everything, words = chosen(many, most=10)
+    assert len(everything) == 10
+    assert words == ""
+
+
+def test_markdown_folds_away_what_is_long(many, make_run, tmp_path):
+    out = tmp_path / "out"
+    write_report(find_runs([tmp_path / "runs"]), out)
+    before, _, folded = (out / "report.md").read_text().partition("<details>")
+    folded = folded.partition("</details>")[0]
+    assert "Table 2 of the paper" in before
+    assert "Time, memory, command" in folded
+    assert "kgcn K=8 aggregator=sum" in folded
+
+
+def test_the_overview_has_the_best_on_validation_first(many):
+    [(where, group)] = by_place(many).items()
+    table = overview(where, group)
+    assert table.rows[0][0].text == "kgcn K=8 aggregator=neighbor"
+    assert [row[0].text for row in table.rows if row[0].kind == "control"] == ["popularity"]
+    assert all(len(row) == len(table.header) for row in table.rows)
+
+
+class Links(HTMLParser):
+    found: list[str]
+
+    def handle_starttag(self, tag, attrs):
+        self.found += [v or "" for k, v in attrs if k in ("src", "href", "xlink:href")]
+        assert tag not in ("script", "link", "iframe")
+
+
+def test_the_page_fetches_nothing_and_has_everything(many, make_run, tmp_path):
+    out = tmp_path / "out"
+    found = find_runs([tmp_path / "runs"])
+    html, markdown, table, plots = write_report(found, out)
+    page = html.read_text()
+    links = Links()
+    links.found = []
+    links.feed(page)
+    assert all(link.startswith("#") for link in links.found)
+    assert not re.search(r"url\((?!#)|@import", page)
+    for part in ("Table 3 of the paper", "Table 2 of the paper", "music, protocol=paper", "0.795",
+                 "Recall@K", "Calibration", "Training", "By training positives", "popularity",
+                 "python train.py seed=1"):  # fmt: skip
+        assert part in page, part
+    drawn = [plot for section in sections(many) for plot in section.drawings]
+    assert {p.suffix for p in plots.iterdir()} == {".svg", ".png"}
+    assert len(list(plots.iterdir())) == 2 * len(drawn)
+    for name in re.findall(r"\(plots/([^)]+)\)", markdown.read_text()):
+        assert (plots / name).is_file()
+    runs = pl.read_csv(table)
+    assert runs.height == len(found)
+    assert runs["test/auc"].to_list() == pytest.approx([r.metrics["test/auc"] for r in found])
+
+
+def test_a_report_replaces_a_report_and_nothing_else(many, tmp_path):
+    runs = find_runs([tmp_path / "runs"])
+    out = tmp_path / "out"
+    write_report(runs, out)
+    write_report(runs, out)
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis.tex").write_text("years of work")
+    with pytest.raises(DataError, match="found other files there"):
+        write_report(runs, mine)
+    assert (mine / "thesis.tex").is_file()
+
+
+def test_tables_go_into_a_file_of_one_s_own(many, tmp_path, monkeypatch, capsys):
+    page = tmp_path / "results.md"
+    page.write_text(
+        "# Mine\n\n<!-- kgrec report -->\nstale\n<!-- end of kgrec report -->\n\nwords\n"
+    )
+    monkeypatch.setattr(
+        "sys.argv", ["kgrec", "report", str(tmp_path / "runs"), "--into", str(page)]
+    )
+    main()
+    text = page.read_text()
+    assert text.startswith("# Mine\n\n<!-- kgrec report -->\n")
+    assert text.endswith("<!-- end of kgrec report -->\n\nwords\n")
+    assert "Table 3 of the paper" in text
+    assert "stale" not in text
+    page.write_text("no marks")
+    with pytest.raises(SystemExit):
+        main()
+    assert "found no <!-- kgrec report -->" in capsys.readouterr().err
+    assert page.read_text() == "no marks"
+
+
+def test_models_and_names_of_the_user_s_choosing(make_run, tmp_path):
+    make_run("odd", data="my <b>data</b> | set/1", model="own_model", aggregator=None)
+    html, markdown, *_ = write_report(find_runs([tmp_path / "runs"]), tmp_path / "out")
+    assert "<b>data</b>" not in html.read_text()
+    assert "own_model" in markdown.read_text()
+
+
+def test_the_paper_s_figures_are_whole():
+    assert set(TABLE_2) >= {"svd", "libfm", "ripplenet", "sum", "concat", "neighbor", "avg"}
+    for by_data in (*TABLE_2.values(), *SWEEPS.values()):
+        assert set(by_data) == set(DATA_SETS)
+
+
+@pytest.mark.slow
+def test_sixty_runs_take_less_than_a_minute(make_run, tmp_path):
+    for seed in (1, 2, 3):
+        for K in (2, 4, 8, 16, 32):
+            for H in (1, 2, 3, 4):
+                make_run(f"{K}-{H}-{seed}", seed, K=K, H=H)
+    begin = time.perf_counter()
+    write_report(find_runs([tmp_path / "runs"]), tmp_path / "out")
+    assert time.perf_counter() - begin < 60

@@ -1,0 +1,92 @@
+import json
+
+import pytest
+import yaml
+
+from kgrec.errors import DataError
+from kgrec.reports.results.systems import Summary, systems
+from kgrec.runs.finished import Run, find_runs, unfinished
+
+
+def test_runs_that_differ_by_seed_are_one_system_and_others_are_not(make_run, tmp_path):
+    for seed in (1, 2, 3):
+        make_run(f"a{seed}", seed)
+        make_run(f"b{seed}", seed, K=4)
+    found = systems(find_runs([tmp_path / "runs"]))
+    assert sorted(system.label for system in found) == ["kgcn K=4", "kgcn K=8"]
+    assert [[run.seed for run in system.runs] for system in found] == [[1, 2, 3]] * 2
+    summary = found[0].summary("test/auc")
+    values = [run.metrics["test/auc"] for run in found[0].runs]
+    assert summary.mean == pytest.approx(sum(values) / 3)
+    assert summary.n == 3
+    assert found[0].summary("no/figure") is None
+
+
+def test_of_the_same_run_twice_the_later_counts(make_run, tmp_path):
+    make_run("first", quality=1)
+    later = make_run("later", quality=2)
+    environment = json.loads((later / "environment.json").read_text())
+    (later / "environment.json").write_text(json.dumps(environment | {"started": "2026-02-02"}))
+    [system] = systems(find_runs([tmp_path / "runs"]))
+    assert [run.folder.name for run in system.runs] == ["later"]
+
+
+def test_summaries_as_text():
+    assert Summary.of([0.8]).text() == "0.8000"
+    assert Summary.of([0.8, 0.9]).text(2) == "0.85 ± 0.07"
+    assert Summary.of([3, 3]).text(0) == "3"
+
+
+def test_a_run_tells_its_command_curves_and_controls(make_run):
+    run = Run.read(make_run("one"))
+    assert run.command == "python train.py seed=1"
+    assert run.curves["val/auc"].to_list() == [0.6, 0.7]
+    assert run.curves["train/loss"].to_list() == [0.69, 0.6]
+    assert run.controls() == ["popularity"]
+    assert run.figure("test/auc", "popularity") == run.metrics["popularity/test/auc"]
+
+
+def test_the_command_of_a_resumed_run_is_that_of_the_whole(make_run):
+    folder = make_run("one")
+    environment = json.loads((folder / "environment.json").read_text())
+    words = ["seed=1", "logger=csv", "ckpt_path='/somewhere/last.ckpt'"]
+    (folder / "environment.json").write_text(json.dumps(environment | {"overrides": words}))
+    assert Run.read(folder).command == "python train.py seed=1"
+
+
+def test_what_is_missing_or_damaged_is_named(make_run, tmp_path):
+    with pytest.raises(DataError, match="nothing: found no such folder"):
+        find_runs([tmp_path / "nothing"])
+    with pytest.raises(DataError, match="found no finished run"):
+        find_runs([tmp_path])
+    folder = make_run("one")
+    (folder / "dataset.json").write_text("{")
+    with pytest.raises(DataError, match=r"dataset\.json: found no readable file"):
+        find_runs([folder])
+    (folder / "metrics.json").unlink()
+    assert unfinished([tmp_path]) == [folder]
+
+
+def test_what_a_settings_file_sets_goes_without_saying(make_run, tmp_path):
+    def made(name: str, settings: str, K: int, lr: float, *asked: str) -> None:
+        folder = make_run(name, K=K)
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        config |= {"settings": settings, "optimizer": {"lr": lr}}
+        (folder / "config.yaml").write_text(yaml.safe_dump(config))
+        environment = json.loads((folder / "environment.json").read_text())
+        environment["overrides"] += asked
+        (folder / "environment.json").write_text(json.dumps(environment))
+
+    made("a", "published", 8, 0.1)
+    made("b", "tuned", 4, 0.2)
+    apart = systems(find_runs([tmp_path / "runs"]))
+    assert sorted(s.label for s in apart) == ["kgcn settings=published", "kgcn settings=tuned"]
+    made("c", "tuned", 4, 0.3, "optimizer.lr=0.3")  # said, and differs within tuned
+    made("d", "none", 16, 0.3, "model.K=16")  # said alone
+    found = sorted(s.label for s in systems(find_runs([tmp_path / "runs"])))
+    assert found == [
+        "kgcn K=16 optimizer.lr=0.3 settings=none",
+        "kgcn K=4 optimizer.lr=0.2 settings=tuned",
+        "kgcn K=4 optimizer.lr=0.3 settings=tuned",
+        "kgcn K=8 optimizer.lr=0.1 settings=published",
+    ]

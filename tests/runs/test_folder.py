@@ -1,0 +1,109 @@
+import json
+
+import polars as pl
+import pytest
+import torch
+import yaml
+from conftest import Train
+
+from kgrec.errors import DataError
+from kgrec.evaluation.ranking import METRICS
+from kgrec.runs.folder import FinishedRun
+
+
+def test_what_a_run_leaves(train: Train):
+    run = train("protocol=paper", "negatives=static")
+    assert run.code == 0, run.err
+    found = {str(p.relative_to(run.folder)) for p in run.folder.rglob("*") if p.is_file()}
+    # Whether the file of a lock stays is the lock's affair.
+    assert found - {"at_work.lock"} == {
+        "config.yaml", "dataset.json", "environment.json", "metrics.json", "train.log",
+        "status.json",
+        "checkpoints/best.ckpt", "checkpoints/last.ckpt", "curves/version_0/metrics.csv",
+        "evaluation/slices.json", "evaluation/samples.json",
+        "evaluation/kgcn/rows.parquet", "evaluation/kgcn/users.parquet",
+        "evaluation/popularity/rows.parquet", "evaluation/popularity/users.parquet",
+        "evaluation/popularity_balance/rows.parquet", "evaluation/all_positive/rows.parquet",
+        "ids/users.parquet", "ids/items.parquet", "ids/entities.parquet", "ids/relations.parquet",
+    }  # fmt: skip
+    assert set(run.metrics) == {
+        "precompute/seconds",
+        "train/epochs", "train/best_epoch", "train/seconds", "train/seconds_per_epoch",
+        "train/rows_per_epoch", "train/peak_memory_gb",
+        *(
+            f"{prefix}{stage}/{name}"
+            for prefix in ("", "all_positive/")
+            for stage in ("val", "test")
+            for name in ("auc", "f1", "f1_val_threshold", "accuracy", "log_loss")
+        ),
+        *(
+            f"{prefix}{stage}/{name}"
+            for prefix in ("popularity/", "popularity_balance/")
+            for stage in ("val", "test")
+            for name in ("auc", "f1_val_threshold")
+        ),
+        *(f"{m}val/threshold" for m in ("", "all_positive/", "popularity/", "popularity_balance/")),
+        *(
+            f"{prefix}test/{name}@{k}"
+            for prefix in ("", "popularity/")
+            for name in (*METRICS, "coverage", "popularity", "gini")
+            for k in (1, 2, 5, 10, 20)  # there are 40 items
+        ),
+    }  # fmt: skip
+    config = yaml.safe_load((run.folder / "config.yaml").read_text())
+    assert config["dataset"]["seed"] == config["seed"] == 2019  # resolved
+    environment = json.loads((run.folder / "environment.json").read_text())
+    assert environment["command"][0] == "train.py"
+    assert {"torch", "pytorch-lightning", "hydra-core"} <= set(environment["packages"])
+    dataset = json.loads((run.folder / "dataset.json").read_text())
+    assert dataset["counts"]["users"] == 60
+    assert len(dataset["fingerprint"]) == 16
+    drawn = {"step": "protocol", "what": "negatives drawn before the split"}
+    assert drawn | {"count": dataset["counts"]["positives"]} in dataset["account"]
+    curves = pl.read_csv(run.folder / "curves" / "version_0" / "metrics.csv")
+    assert curves["val/auc"].drop_nulls().len() == 2
+    assert run.metrics["val/auc"] == pytest.approx(curves["val/auc"].max())
+
+
+def test_the_log_has_what_the_terminal_showed(train: Train):
+    run = train()
+    log = (run.folder / "train.log").read_text()
+    for text in (run.out, log):
+        for part in ("popularity", "all_positive", "AUC", "F1 at val threshold", "epoch   2"):
+            assert part in text
+        assert "there is no conf/hparams/published/synthetic-kgcn.yaml" in text
+        assert f"everything was written to {run.folder}" in text
+
+
+def test_clean_shows_matched_negatives_and_the_unseen_item(train: Train):
+    run = train("protocol=clean")
+    for name in ("", "popularity/", "unseen_item/", "all_positive/"):
+        assert 0 <= run.metrics[f"{name}test/matched/auc"] <= 1
+    assert "AUC, matched negatives" in run.out
+    assert abs(run.metrics["popularity/test/matched/auc"] - 0.5) < abs(
+        run.metrics["popularity/test/auc"] - 0.5
+    )
+
+
+def test_a_finished_run_scores_raw_ids_from_its_folder_alone(train: Train, tmp_path):
+    run = train()
+    moved = tmp_path / "elsewhere"
+    run.folder.rename(moved)
+    finished = FinishedRun.load(moved)
+    scores = finished.score(["user3", "user4"], ["item5", "item6"])
+    with torch.no_grad():
+        expected = finished.recommender.score(torch.tensor([3, 4]), torch.tensor([5, 6]))
+    assert scores == expected.tolist()
+    with pytest.raises(DataError, match="found user 'nobody', expected one of the 60 users"):
+        finished.score(["nobody"], ["item1"])
+    with pytest.raises(DataError, match=r"found no metrics\.json"):
+        FinishedRun.load(tmp_path)
+
+
+def test_a_finished_run_is_not_overwritten(train: Train):
+    first = train()
+    before = (first.folder / "metrics.json").read_bytes()
+    again = train("seed=1")
+    assert again.code == 1
+    assert "found a finished run in" in again.out
+    assert (first.folder / "metrics.json").read_bytes() == before
