@@ -132,7 +132,7 @@ def _stamp(path: Path) -> object:
 def _state(job: Job, folder: Path) -> State:
     try:
         return State.read(job, folder)
-    except (OSError, ValueError):  # a file is being written
+    except (OSError, DataError):  # a file is being written
         status = read_status(folder)
         return State(job, folder, RUNNING if held(folder) else WAITING, status)
 
