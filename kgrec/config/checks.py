@@ -17,6 +17,7 @@ from kgrec.evaluation.ranking import METRICS
 from kgrec.models.recommender import import_object
 from kgrec.training import distributed
 from kgrec.training.memory import parse_bytes
+from kgrec.training.trainer_arguments import check_arguments
 
 TOP_LEVEL_KEYS = (
     "seed", "monitor", "epochs", "patience", "batch_size", "eval_batch_size", "memory_budget",
@@ -105,17 +106,12 @@ def _check_values(cfg: DictConfig) -> None:
             raise ConfigError(f"{key}: found {value!r}, expected at least 0")
     if world_size(cfg) > 1:
         _check_distributed(cfg)
-    if cfg.trainer.get("fast_dev_run") or cfg.callbacks.get("best") is None:
+    if cfg.callbacks.get("best") is None:
         raise ConfigError(
-            "trainer.fast_dev_run, callbacks.best: found settings that keep no checkpoint, "
-            "expected one, which is what is tested"
+            "callbacks.best: found null, expected the callback that keeps the best checkpoint, "
+            "which is what is tested"
         )
-    every = cfg.trainer.get("check_val_every_n_epoch") or 1
-    if every > cfg.epochs:
-        raise ConfigError(
-            f"trainer.check_val_every_n_epoch: found {every}, "
-            f"expected at most epochs ({cfg.epochs})"
-        )
+    check_arguments(OmegaConf.to_container(cfg.trainer, resolve=True), cfg.epochs)  # type: ignore[arg-type]
 
 
 def check_start(cfg: DictConfig) -> None:

@@ -29,7 +29,9 @@ def num_nodes(cfg: DictConfig) -> int:
     Raises:
         ConfigError: it is no number of machines.
     """
-    nodes = cfg.trainer.get("num_nodes", 1)
+    nodes = cfg.trainer.get("num_nodes")
+    if nodes is None:
+        return 1
     if type(nodes) is not int or nodes < 1:
         raise ConfigError(f"trainer.num_nodes: found {nodes!r}, expected an integer >= 1")
     return nodes

@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from kgrec.errors import KgrecError, listed
+from kgrec.training.trainer_arguments import REFUSED
 
 
 def user_error(error: BaseException | None) -> str | None:
@@ -22,6 +23,8 @@ def user_error(error: BaseException | None) -> str | None:
         ):
             key = str(error).rpartition("full_key: ")[2]
             return f"{key}: {error.__cause__}"
+        if isinstance(error, MisconfigurationException):  # of a Trainer that has been built
+            return "trainer: " + " ".join(str(error).split())
         error = error.__cause__
     return None
 
@@ -52,6 +55,9 @@ def explain(error: BaseException) -> str:
         return f"{key}: found nothing, expected a value (set it with {key}=…)"
     if isinstance(inner, OmegaConfBaseException):
         parent, key = inner.parent_node, inner.full_key
+        group, _, name = str(key).rpartition(".")
+        if group == "trainer" and name in REFUSED:
+            return f"{key!s}: found a setting that a run refuses, expected {REFUSED[name][1]}"
         if isinstance(parent, DictConfig) and key and inner.key not in parent:
             names = listed(parent.keys())
             expected = [f"one of {names}"] if names else []

@@ -188,7 +188,7 @@ def check_start(
             raise ConfigError(f"trainer.devices: found {devices}, expected at most {there} (GPUs)")
 
 
-def gather(part: Tensor, device: torch.device | None = None) -> Tensor:
+def gather_rows(part: Tensor, device: torch.device | None = None) -> Tensor:
     """The rows of all processes, in the order of ranks; of a lone process its own.
 
     Args:
