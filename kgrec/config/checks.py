@@ -124,7 +124,6 @@ def check_start(cfg: DictConfig) -> None:
     distributed.check_start(
         num_devices(cfg),
         num_nodes(cfg),
-        cfg.trainer.accelerator,
         multirun=about.mode == RunMode.MULTIRUN,
         folder_given=any(word.startswith("hydra.run.dir=") for word in about.overrides.hydra),
     )

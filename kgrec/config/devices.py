@@ -23,6 +23,12 @@ def num_devices(cfg: DictConfig) -> int:
     return int(text)
 
 
+def chosen_devices(cfg: DictConfig) -> int | list[int]:
+    """Devices of a node: how many, or their indices."""
+    devices = cfg.trainer.get("devices")
+    return list(devices) if OmegaConf.is_list(devices) else num_devices(cfg)
+
+
 def num_nodes(cfg: DictConfig) -> int:
     """Machines on which one model is trained.
 

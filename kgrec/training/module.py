@@ -121,6 +121,15 @@ class RecommenderModule(pl.LightningModule):
         self._loss_sum, self._num_steps = torch.zeros((), device=self.device), 0
         self._accumulated = 0
 
+    @property
+    def rows_in_epoch(self) -> int:
+        """Training rows of the steps that the current epoch has taken, over all processes."""
+        data = getattr(self.trainer, "datamodule", None)
+        if not isinstance(data, KGDataModule):
+            return 0
+        batches = data.train_batches
+        return min(batches.num_rows, self._num_steps * batches.batch_size)
+
     def training_step(self, steps: list[Step], batch_idx: int) -> None:
         """Takes several steps, each on one batch of each type that the model's loss takes.
 

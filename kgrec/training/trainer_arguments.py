@@ -46,8 +46,7 @@ REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
     ),
     "val_check_interval": (
         (1.0,),
-        "1.0: validation follows a whole epoch; for shorter epochs use "
-        "trainer.limit_train_batches",
+        "1.0: validation follows a whole epoch; for shorter epochs use trainer.limit_train_batches",
     ),
     "reload_dataloaders_every_n_epochs": (
         (0,),
@@ -59,7 +58,7 @@ REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
     "enable_autolog_hparams": ((True,), "true: a run always logs its settings"),
     "barebones": ((False,), "false: a run needs its loggers, callbacks and checkpoints"),
     "logger": ((), "null; loggers are the group logger, such as logger=csv"),
-    "callbacks": ((), "null; callbacks are the group callbacks, such as +callbacks.mine._target_=…"),
+    "callbacks": ((), "null; callbacks are the group callbacks (+callbacks.mine._target_=…)"),
     "plugins": ((), "null; precision and several devices are trainer.precision and trainer=ddp"),
     "default_root_dir": ((), "null; the run folder is hydra.run.dir"),
     "model_registry": ((), "null; to keep checkpoints at W&B use logger.wandb.log_checkpoint=true"),
@@ -157,6 +156,10 @@ _PRECISIONS = ("32", "32-true", "bf16", "bf16-mixed")
 
 # What Lightning would refuse late or in words of its own: the check, and what is expected.
 VALUES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "strategy": (
+        lambda value: value == "auto" or isinstance(value, Mapping),
+        "auto, or trainer=ddp for several devices",
+    ),
     "precision": (
         lambda value: str(value) in _PRECISIONS,
         "32-true or bf16-mixed (float16 overflows without scaled losses, and weights stay float32)",
