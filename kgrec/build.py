@@ -32,7 +32,7 @@ from kgrec.training.memory import (
 )
 from kgrec.training.module import RecommenderModule
 from kgrec.training.testing import Evaluator
-from kgrec.training.trainer_arguments import applied, passed_on
+from kgrec.training.trainer_arguments import applied, passed_on, profiler
 from kgrec.training.updates import UpdateRule
 
 log = logging.getLogger(__name__)
@@ -206,8 +206,11 @@ def make_trainer(cfg: DictConfig, first_callbacks: Sequence[pl.Callback] = ()) -
     """
     configured = [instantiate(node) for node in cfg.callbacks.values() if node is not None]
     callbacks = [*first_callbacks, *(callback for callback in configured if callback is not None)]
+    settings = passed_on(trainer_settings(cfg))
+    if isinstance(name := settings.get("profiler"), str):
+        settings["profiler"] = profiler(name, cfg.paths.run)
     trainer: pl.Trainer = instantiate(
-        passed_on(trainer_settings(cfg)),
+        settings,
         _convert_="all",
         logger=False,
         callbacks=callbacks,

@@ -118,6 +118,13 @@ def passed_on(trainer: Mapping[str, Any]) -> dict[str, Any]:
     return settings
 
 
+def profiler(name: str, folder: str) -> dict[str, Any]:
+    """Hydra's node for a profiler of Lightning that writes ``fit-profile.txt`` to a folder."""
+    kind = {"simple": "Simple", "advanced": "Advanced", "pytorch": "PyTorch"}[name]
+    target = f"pytorch_lightning.profilers.{kind}Profiler"
+    return {"_target_": target, "dirpath": folder, "filename": "profile"}
+
+
 def applied(trainer: Mapping[str, Any]) -> dict[str, Any]:
     """What the training step applies by itself: arguments that are not null."""
     return {key: trainer[key] for key in APPLIED if trainer.get(key) is not None}

@@ -52,7 +52,7 @@ def clip_by_norm(parameters: Iterable[Tensor], largest: float) -> Tensor:
     if not values:
         return torch.zeros(())
     norms = torch.stack([torch.linalg.vector_norm(value) for value in values])
-    norm = torch.linalg.vector_norm(norms)
+    norm: Tensor = torch.linalg.vector_norm(norms)
     scale = (largest / (norm + 1e-6)).clamp(max=1.0)
     for value in values:
         value.mul_(scale)
