@@ -192,9 +192,6 @@ class RecommenderModule(pl.LightningModule):
         self._update_rule.clip(self.recommender.parameters())
         optimizer.step()
         self._accumulated = 0
-        # Autocast keeps low-precision copies of weights until its context ends, which several
-        # steps of one call share: the next step must not read the old weights.
-        torch.clear_autocast_cache()
 
     def _log_step_loss(self, loss: Tensor) -> None:
         step, every = self.global_step, self._log_every_n_steps

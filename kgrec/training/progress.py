@@ -59,8 +59,9 @@ class ProgressBar(TQDMProgressBar):
 
     def on_train_epoch_start(self, trainer: pl.Trainer, *_: Any) -> None:
         """Counts epochs from 1, as the line of the epoch does."""
-        super().on_train_epoch_start(trainer)
-        self.train_progress_bar.set_description_str(f"epoch {trainer.current_epoch + 1:3d}")
+        bar = self.train_progress_bar
+        bar.set_description_str(f"epoch {trainer.current_epoch + 1:3d}", refresh=False)
+        bar.reset(total=self.total_train_batches)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Says that the epoch is validated."""

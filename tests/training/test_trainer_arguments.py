@@ -247,6 +247,7 @@ def test_mixed_precision_keeps_weights_and_scores_in_float32(train: Train, monke
 
 
 def test_mixed_precision_reads_new_weights_in_every_step_of_a_call(train: Train):
+    # Autocast could keep low-precision copies of weights for the whole call.
     settings = [*QUICK, "trainer.precision=bf16-mixed", "optimizer.lr=0.05"]
     one = train(*settings, "steps_per_call=1", folder="one")
     five = train(*settings, "steps_per_call=5", folder="five")
