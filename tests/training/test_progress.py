@@ -107,7 +107,7 @@ def test_log_lines_and_the_bar_do_not_run_into_each_other(width, tmp_path: Path)
     assert any("100%|" in bar for bar in bars)
     assert any("validation" in bar for bar in bars)
     # As wide as the terminal, less the last column; the bar's line has nothing else.
-    bar = re.compile(r"epoch +\d+(, validation)? +\d+%\|.*\| \d\d:\d\d<\S+")
+    bar = re.compile(r"(Training|epoch +\d+(, validation)?) +\d+%\|.*\| \d\d:\d\d<\S+")
     for text in bars:
         assert bar.fullmatch(text), text
         assert len(text) <= width
