@@ -75,6 +75,7 @@ def test_a_key_is_looked_for_without_a_prompt(monkeypatch):
 
 
 def test_a_malformed_key_is_called_malformed_and_not_shown(monkeypatch):
+    monkeypatch.delenv("WANDB_MODE")
     monkeypatch.setenv("WANDB_API_KEY", "tooshort")
     problem = key_problem()
     assert problem is not None
