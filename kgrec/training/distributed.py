@@ -211,8 +211,8 @@ def close() -> None:
     """Disconnects the processes, so that rank 0 continues alone; no wrapped module may be in use.
 
     The module that DistributedDataParallel wraps must be deleted before the process group. If it
-    lives longer, it ends the group's threads while it holds Python's lock; a thread that still has a
-    tensor to release waits for that lock, and both wait for ever (pytorch/pytorch issue 56297).
+    lives longer, it ends the group's threads while it holds Python's lock. A thread that still has
+    a tensor to release waits for that lock, and both wait for ever (pytorch/pytorch issue 56297).
     """
     if joined():
         dist.barrier()

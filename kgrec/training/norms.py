@@ -17,8 +17,8 @@ from kgrec.training.module import RecommenderModule
 def norms(recommender: Recommender) -> dict[str, Tensor]:
     """Norms of every trained parameter, by its name with slashes instead of dots.
 
-    ``norms/weight/…`` is the L2 norm of a vector. For a matrix it is the L2 norm divided by the root
-    of the number of rows: the norm of a typical row, which does not grow with the catalogue.
+    ``norms/weight/…`` is the L2 norm of a vector. For a matrix it is the L2 norm divided by the
+    root of the number of rows: the norm of a typical row, which does not grow with the catalogue.
     ``norms/grad/…`` is the L2 norm of the whole gradient of the last step, if there is one.
     """
     values = {}
