@@ -1,4 +1,4 @@
-"""How much of a batch fits? Estimated from real degrees, before training rather than within it."""
+"""Memory of a training step: estimated from real degrees before training, and kept to a budget."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def parse_bytes(size: int | str) -> int:
     """Bytes from a number, or from text such as ``4 GB`` or ``500MiB``.
 
     Raises:
-        ConfigError: it is neither.
+        ConfigError: the size is neither.
     """
     text = str(size).strip().upper()
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]I?B)?", text)
@@ -61,20 +61,20 @@ def available_bytes(device: torch.device) -> int:
 
 
 def peak_memory_gb(device: torch.device) -> float:
-    """Most memory that this process has held so far: of the GPU it trains on, or of its own."""
+    """Largest memory of this process so far in GB: on the GPU that it trains on, else its RAM."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e9
     import resource
     import sys
 
-    unit = 1 if sys.platform == "darwin" else 1024  # what the system counts in
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes of the system's unit
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 
 
 def forget_peak_memory() -> None:
-    """Gives back what earlier runs of this process have left on the GPU, and counts anew.
+    """Frees GPU memory of earlier runs in this process, and resets the peak.
 
-    On a CPU the most that a process has held cannot be counted anew.
+    On a CPU the peak of a process cannot be reset.
     """
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         gc.collect()

@@ -31,12 +31,12 @@ def test_sizes_are_read(size, expected):
 
 
 @pytest.mark.parametrize("size", ["many", "4 TBB", 0, "-1", True, None])
-def test_other_sizes_are_refused(size):
+def test_malformed_sizes_are_refused(size):
     with pytest.raises(ConfigError, match=r"memory_budget: found .*, expected bytes, such as 4 GB"):
         parse_bytes(size)
 
 
-def test_more_hops_and_neighbours_need_more(dataset):
+def test_more_hops_and_neighbours_need_more_memory(dataset):
     items = dataset.train.items
     needs = [
         float(KGCN.from_dataset(dataset, K=K, H=H).bytes_per_row(items).mean())
@@ -46,12 +46,12 @@ def test_more_hops_and_neighbours_need_more(dataset):
     assert needs[-1] > 10 * needs[0]
 
 
-def test_what_cannot_fit_even_in_pieces_says_what_to_lower(dataset, monkeypatch):
+def test_a_model_that_does_not_fit_even_in_pieces_is_refused(dataset, monkeypatch):
     model, items = KGCN.from_dataset(dataset, K=8, H=2), dataset.train.items
     device = torch.device("cpu")
     check_memory(model, items, 100, 1e9, device)
     monkeypatch.setattr("kgrec.training.memory.available_bytes", lambda _: 2**20)
-    check_memory(model, items, 100, 2**16, device)  # in pieces it does
+    check_memory(model, items, 100, 2**16, device)  # in pieces it fits
     with pytest.raises(
         ConfigError, match=r"memory_budget: found .* lower memory_budget, batch_size, or .*model\.K"
     ):
@@ -84,22 +84,22 @@ def test_pieces_are_within_the_budget_and_add_up(dataset, K):
     model.zero_grad()
     for piece, share in pieces:
         (model.loss(*piece) * share).backward()
-    for found, wanted in zip(model.parameters(), expected, strict=True):
-        torch.testing.assert_close(found.grad, wanted)
+    for parameter, gradient in zip(model.parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient)
 
 
-def test_a_step_within_the_budget_is_left_whole(dataset):
+def test_a_step_within_the_budget_is_one_piece(dataset):
     whole = (batch(dataset),)
     assert RowBudget(KGCN.from_dataset(dataset), 1e12).cut(whole) == [(whole, 1.0)]
 
 
-def test_a_budget_of_nothing_takes_rows_one_by_one(dataset):
+def test_the_smallest_budget_takes_rows_one_by_one(dataset):
     pieces = RowBudget(KGCN.from_dataset(dataset), 1.0).cut((batch(dataset),))
     assert [len(piece.items) for (piece,), _ in pieces] == [1] * 100
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "lazy_adam"])
-def test_training_in_pieces_is_training(optimizer, train: Train):
+def test_training_in_pieces_gives_the_same_metrics(optimizer, train: Train):
     whole = train(f"optimizer={optimizer}", folder="whole")
     pieces = train(f"optimizer={optimizer}", "memory_budget=200KB", folder="pieces")
     assert (whole.code, pieces.code) == (0, 0), pieces.out
