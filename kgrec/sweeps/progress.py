@@ -5,6 +5,7 @@ Jobs run in processes of the launcher, so everything is read from their folders.
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 import textwrap
@@ -21,8 +22,9 @@ from kgrec.sweeps.folder import SweepFolder
 from kgrec.sweeps.state import FINISHED, RUNNING, Job, State
 
 POLL_SECONDS = 0.5
-SHOWN = {"AUC": "test/auc", "Recall@20": "test/recall@20"}
+SHOWN = {"test AUC": "test/auc", "Recall@20": "test/recall@20"}
 WIDE = 100  # columns of a terminal that has room for bars of 24 characters
+NO_BREAK_SPACE = "\u00a0"
 PIPED_WIDTH = 120  # characters, where the output goes to a file
 
 
@@ -134,10 +136,13 @@ def _columns(width: int) -> list[ProgressColumn]:
 
 
 def wrapped(text: str, width: int) -> str:
-    """Text in lines of at most ``width`` characters, all but the first indented."""
-    return textwrap.fill(
-        text, width, subsequent_indent=" " * 6, break_long_words=False, break_on_hyphens=False
-    )
+    """Text in lines of at most ``width`` characters, all but the first indented.
+
+    A number stays with its name and its unit.
+    """
+    joined = re.sub(r"(?<! ) (?=\d|s$)", NO_BREAK_SPACE, text)
+    lines = textwrap.wrap(joined, width, subsequent_indent=" " * 6, break_on_hyphens=False)
+    return "\n".join(lines).replace(NO_BREAK_SPACE, " ")
 
 
 def counted(jobs: int) -> str:
@@ -158,5 +163,5 @@ def line(state: State) -> str:
         error = (str(state.status.get("error")).strip().splitlines() or [""])[0]
         return f"{name}: {state.state} after {seconds or '0 s'}: {error}"
     parts = [f"{state.monitor} {state.validation:.4f}"] if state.validation is not None else []
-    parts += [f"test {n} {state.metrics[m]:.4f}" for n, m in SHOWN.items() if m in state.metrics]
+    parts += [f"{n} {state.metrics[m]:.4f}" for n, m in SHOWN.items() if m in state.metrics]
     return "  ".join([f"{name}:", *parts, seconds]).rstrip()
