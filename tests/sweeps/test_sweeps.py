@@ -62,7 +62,11 @@ def test_every_job_has_a_folder_and_a_row_and_the_best_setting_is_marked(sweep):
 
 
 def test_seeds_do_not_leak_from_one_job_to_the_next(sweep, train):
-    _, folder = sweep("seed=1,2")
+    done, folder = sweep("seed=1,2")
+    assert "Mean ± standard deviation over seeds" in done.out
+    assert re.search(r"│ 2 of 2 │ +0\.\d{4} ± 0\.\d{4} │", done.out)
+    assert "★" not in done.out  # seeds are not choices
+    assert {row["best"] for row in table(folder)} == {"false"}
     alone = train("seed=2", folder="alone")
     second = json.loads((folder / "seed=2" / "metrics.json").read_text())
     for key, value in alone.metrics.items():
@@ -200,11 +204,12 @@ def test_hydra_s_own_sweeper_is_refused(train):
 
 
 def test_all_commands_are_kept_as_typed(sweep):
-    sweep("model.K=2,8", "hydra/launcher=basic")
+    done, _ = sweep("model.K=2,100", "hydra/launcher=basic")
+    assert "warning: a row of model.K=100 reads about 100 neighbours" in done.out
     _, folder = sweep("model.K=2,4")
     kept = SweepFolder.read(folder)
     assert [words[-2:] for words in kept.about["commands"]] == [
-        ["model.K=2,8", "sweep=s"], ["model.K=2,4", "sweep=s"],
+        ["model.K=2,100", "sweep=s"], ["model.K=2,4", "sweep=s"],
     ]  # fmt: skip
     assert "hydra/launcher=basic" in kept.about["commands"][0]
     assert kept.command.startswith("python train.py -m dataset=synthetic")
@@ -217,14 +222,21 @@ def test_a_file_that_is_not_a_sweep_s_is_refused(tmp_path):
 
 
 def test_models_without_training_are_compared_by_the_same_metric(sweep):
-    _, folder = sweep("model=itemknn,svd", "monitor=val/recall@20", "ranking.validation=true")
+    done, folder = sweep(
+        "model=itemknn,svd", "monitor=val/recall@20", "ranking.validation=true", "settings=tuned"
+    )
+    for row in table(folder):
+        missing = f"there is no conf/hparams/tuned/synthetic-{row['model']}.yaml"
+        assert missing in row["settings"]
+        assert re.search(rf"{re.escape(missing)}.* — 1 job: model={row['model']}\n", done.out)
     for row in table(folder):
         metrics = json.loads((folder / row["folder"] / "metrics.json").read_text())
         assert float(row["val/recall@20"]) == pytest.approx(metrics["val/recall@20"])
 
 
 def test_a_sweep_over_epochs_keeps_its_column(sweep):
-    _, folder = sweep("epochs=1,2")
+    done, folder = sweep("epochs=1,2,2")
+    assert "epochs: found 2 2 times; it runs once" in done.out
     assert [row["epochs"] for row in table(folder)] == ["1", "2"]
     assert [float(row["epochs run"]) for row in table(folder)] == [1.0, 2.0]
 
