@@ -17,7 +17,11 @@ from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[1]
 # Pages made from a file outside docs/.
-COPIES = {"index.md": "README.md", "changelog.md": "CHANGELOG.md", "contributing.md": "CONTRIBUTING.md"}
+COPIES = {
+    "index.md": "README.md",
+    "changelog.md": "CHANGELOG.md",
+    "contributing.md": "CONTRIBUTING.md",
+}
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)#\s]+)(#[^)\s]*)?\)")
 # Sphinx roles of docstrings, such as :func:`place`.
 ROLE = re.compile(r":(?:class|func|meth|mod|attr|data):(?=<code>)")

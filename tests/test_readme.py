@@ -96,22 +96,13 @@ def test_the_model_of_ones_own_runs(
 
 @pytest.mark.parametrize(
     "page",
-    [
-        "README.md",
-        "docs/data.md",
-        "docs/architecture.md",
-        "docs/results.md",
-        "docs/protocols.md",
-        "docs/performance.md",
-        "docs/sweeps.md",
-        "docs/dashboards.md",
-        "docs/distributed.md",
-    ],
+    ["README.md", "CONTRIBUTING.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))],
 )
 def test_links_and_paths_lead_somewhere(page):
     text = (ROOT / page).read_text(encoding="utf-8")
-    for target in re.findall(r"\]\((?!http)([^)#]+)\)", text):
-        assert (ROOT / page).parent.joinpath(target).exists(), target
+    for target in re.findall(r"\]\((?!http)([^)#]+)", text):
+        if not target.startswith("reference/"):  # pages that docs/hooks.py makes
+            assert (ROOT / page).parent.joinpath(target).exists(), target
 
 
 def test_the_architecture_names_every_module():

@@ -32,7 +32,8 @@ INK, OTHER = "#808080", "#4c6ef5"
 def results() -> dict[str, dict[str, tuple[float, float]]]:
     """Name to metric to (mean, standard deviation), from Table 2 of music."""
     text = (HERE.parent / "results.md").read_text(encoding="utf-8")
-    table = text.split("### Table 2 of the paper: music, protocol=paper\n")[1].strip().split("\n\n")[0]
+    section = text.split("### Table 2 of the paper: music, protocol=paper\n")[1]
+    table = section.strip().split("\n\n")[0]
     header, _, *lines = ([c.strip() for c in line.split("|")[1:-1]] for line in table.splitlines())
     rows = {line[0]: dict(zip(header, line, strict=True)) for line in lines}
     number = re.compile(r"([\d.]+) ± ([\d.]+)")
