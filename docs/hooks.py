@@ -63,6 +63,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         link = posixpath.relpath(name, posixpath.dirname(page.file.src_uri) or ".")
         return f"{image}[{text}]({link}{anchor or ''})"
 
+    markdown = markdown.replace("<details>", '<details markdown="1">')  # so that tables in it show
     blocks = re.split(r"(^```.*?^```$)", markdown, flags=re.MULTILINE | re.DOTALL)
     return "".join(b if b.startswith("```") else LINK.sub(replace, b) for b in blocks)
 
