@@ -50,9 +50,9 @@ def main() -> None:
     """Writes overview.svg."""
     shown = results()
     mpl.rcParams |= {"svg.fonttype": "none", "svg.hashsalt": "kgrec", "font.size": 10}
-    figure, panels = plt.subplots(1, 2, figsize=(8.4, 2.6), layout="constrained")
+    names = sorted(shown, key=lambda name: shown[name]["AUC"][0])
+    figure, panels = plt.subplots(1, 2, figsize=(5.6, 2.3), layout="constrained", sharey=True)
     for axes, (metric, start) in zip(panels, {"AUC": 0.5, "Recall@20": 0.0}.items(), strict=True):
-        names = sorted(shown, key=lambda name: shown[name][metric][0])
         for y, name in enumerate(names):
             mean, deviation = shown[name][metric]
             axes.barh(y, mean - start, left=start, height=0.7, color=COLORS.get(name, OTHER))
@@ -64,7 +64,7 @@ def main() -> None:
         axes.set_yticks(range(len(names)), names)
         axes.set_title(f"{metric}, test", fontsize=10, color=INK, loc="left")
         axes.tick_params(colors=INK, length=0)
-        axes.set_xlim(right=start + 1.18 * (max(shown[n][metric][0] for n in names) - start))
+        axes.set_xlim(right=start + 1.35 * (max(shown[n][metric][0] for n in names) - start))
         for side in ("top", "right", "bottom", "left"):
             axes.spines[side].set_visible(False)
         axes.set_xticks([])
