@@ -145,7 +145,8 @@ def job(cfg: DictConfig) -> float:
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
     multirun = HydraConfig.get().mode == RunMode.MULTIRUN
     try:
-        check(cfg)  # before the imports below, which take seconds
+        if not multirun:  # a job of a sweep is checked when its folder can say so
+            check(cfg)  # before the imports below, which take seconds
         from kgrec.pipeline import run
         from kgrec.reports.console import leave_the_console
         from kgrec.runs.status import at_work

@@ -61,7 +61,8 @@ def explain(error: BaseException) -> str:
     if isinstance(inner, OmegaConfBaseException):
         parent, key = inner.parent_node, inner.full_key
         if isinstance(parent, DictConfig) and key and inner.key not in parent:
-            expected = [one_of(parent.keys(), inner.key)] if len(parent) else []
+            keys = [k for k in parent if not str(k).startswith("_")]
+            expected = [one_of(keys, inner.key)] if keys else []
             if other := OPTIONS_WITH_KEYS.get(str(key).rpartition(".")[0]):
                 expected.append(other)
             return f"{key!s}: found an unknown key, expected {', or '.join(expected)}"

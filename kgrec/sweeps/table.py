@@ -12,7 +12,7 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
-from kgrec.config.location import applied_hparams
+from kgrec.config.location import applied_hparams, missing_settings
 from kgrec.errors import DataError
 from kgrec.reports.console import as_text
 from kgrec.runs.folder import RunFolder
@@ -39,7 +39,7 @@ def records(sweep: SweepFolder, states: Sequence[State]) -> list[dict[str, Any]]
     """One row per job.
 
     A row has the varied values, ``state``, metrics, ``best`` (whether the job has the best
-    setting), ``seconds``, ``error``, ``settings`` (the settings file that the job applied) and
+    setting), ``seconds``, ``error``, ``settings`` (a line on the settings file that the job applied) and
     ``folder``.
     """
     best = best_jobs(states)
@@ -56,9 +56,10 @@ def records(sweep: SweepFolder, states: Sequence[State]) -> list[dict[str, Any]]
 
 
 def _settings(state: State) -> str | None:
-    """The settings file of a job, or that there is none; None before the job has started."""
+    """A line on the settings file of a job; None before the job has started."""
     try:
-        return applied_hparams(RunFolder(state.folder).environment()["choices"])
+        choices = RunFolder(state.folder).environment()["choices"]
+        return missing_settings(choices) or applied_hparams(choices)
     except (DataError, KeyError):
         return None
 
