@@ -35,7 +35,9 @@ def terminal_width() -> int:
 
 
 def say(text: str) -> None:
-    """Prints a line that belongs to the sweep, not to the log file of a job."""
+    """Prints lines that belong to the sweep, not to the log file of a job."""
+    if sys.stdout.isatty():
+        text = "\n".join(wrapped(text_line, terminal_width()) for text_line in text.split("\n"))
     print(text, flush=True)  # noqa: T201
 
 
@@ -140,10 +142,14 @@ def _short(name: str, width: int) -> str:
 def wrapped(text: str, width: int) -> str:
     """Text in lines of at most ``width`` characters, all but the first indented.
 
-    A number stays with its name and its unit.
+    A number stays with its name and its unit, and a path is not broken.
     """
+    if len(text) <= width:
+        return text
     joined = re.sub(r"(?<! ) (?=\d|s$)", NO_BREAK_SPACE, text)
-    lines = textwrap.wrap(joined, width, subsequent_indent=" " * 6, break_on_hyphens=False)
+    lines = textwrap.wrap(
+        joined, width, subsequent_indent=" " * 6, break_on_hyphens=False, break_long_words=False
+    )
     return "\n".join(lines).replace(NO_BREAK_SPACE, " ")
 
 

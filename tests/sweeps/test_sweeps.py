@@ -110,7 +110,7 @@ def test_without_a_name_an_unfinished_sweep_is_resumed_and_a_finished_one_is_not
     done, _ = sweep("model.K=2,4", name=first.name)  # as the line says
     assert done.code == 0
     assert "of 2  model.K" not in done.out
-    assert "2 jobs; ★ best val/auc" in done.out
+    assert "2 jobs, all finished; ★ best val/auc" in done.out
 
 
 def test_a_name_takes_more_jobs_but_no_other_settings(sweep):
