@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from kgrec.errors import KgrecError, one_of
+from kgrec.training.trainer_arguments import REFUSED
 
 # Groups whose other options have keys that users may give without choosing the option.
 OPTIONS_WITH_KEYS = {
@@ -34,6 +35,8 @@ def user_error(error: BaseException | None) -> str | None:
         ):
             key = str(error).rpartition("full_key: ")[2]
             return f"{key}: {cause}"
+        if type(error).__name__ == "MisconfigurationException":  # of a Trainer that is built
+            return "trainer: " + " ".join(str(error).split())
         error = cause
     return None
 
@@ -60,6 +63,9 @@ def explain(error: BaseException) -> str:
         return f"{key}: found nothing, expected a value (set it with {key}=…)"
     if isinstance(inner, OmegaConfBaseException):
         parent, key = inner.parent_node, inner.full_key
+        group, _, name = str(key).rpartition(".")
+        if group == "trainer" and name in REFUSED:
+            return f"{key!s}: found a setting that a run refuses, expected {REFUSED[name][1]}"
         if isinstance(parent, DictConfig) and key and inner.key not in parent:
             keys = [k for k in parent if not str(k).startswith("_")]
             expected = [one_of(keys, inner.key)] if keys else []
