@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Paths that the user names, and files that are written whole or not at all."""
 
 from __future__ import annotations
 
@@ -9,6 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import polars as pl
+
+
+def user_path(text: str) -> Path:
+    """A path that the user named, with ``~`` expanded.
+
+    A relative path starts from the folder in which the command was typed, also where Hydra has
+    changed the working directory (``hydra.job.chdir=true``).
+    """
+    from hydra.core.hydra_config import HydraConfig
+
+    path = Path(text).expanduser()
+    if HydraConfig.initialized() and HydraConfig.get().job.chdir:
+        path = Path(HydraConfig.get().runtime.cwd) / path
+    return path
 
 
 def write_text(path: Path, text: str) -> None:

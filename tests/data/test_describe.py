@@ -206,7 +206,8 @@ def test_it_is_plain_data_of_which_every_name_is_known():
     found = describe(data, clean(data, RandomSplit()))
     told = json.loads(json.dumps(found.as_dict(), allow_nan=False))
     assert list(told) == [
-        "name", "counts", "published_counts", "facts", "distributions", "relations", "account",
+        "name", "counts", "published_counts", "facts", "distributions", "relations",
+        "inverse_relations", "lookalikes", "account",
     ]  # fmt: skip
     assert set(told["facts"]) | set(told["distributions"]) <= set(dataset_tables.LABELS)
 
@@ -317,5 +318,5 @@ def test_a_share_that_is_not_none_and_not_all_does_not_look_like_it(value, shown
 
 
 def test_times_that_are_no_dates_are_numbers():
-    assert dataset_tables.figure("first_positive_at", 0) == "1970-01-01 00:00"
-    assert dataset_tables.figure("first_positive_at", 1e15) == "1,000,000,000,000,000"
+    assert dataset_tables.fact("first_positive_at", 0) == "1970-01-01 00:00"
+    assert dataset_tables.fact("first_positive_at", 1e15) == "1,000,000,000,000,000"

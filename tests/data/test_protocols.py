@@ -126,8 +126,8 @@ def test_given_negatives_are_used_under_paper_and_counted(data):
     counts = {e.what: e.count for e in dataset.account.entries}
     n = len(data.positives)
     assert counts["negatives given in the files"] == n + 2
-    assert counts["of these, positives too, dropped"] == 1
-    assert counts["of these, pairs that stand there twice, kept"] == 1
+    assert counts["given negatives that are positives too, dropped"] == 1
+    assert counts["further copies of a given negative, kept"] == 1
     used = disliked(dataset.val) + disliked(dataset.test)
     used += zip(*(t.tolist() for t in dataset.static_negatives), strict=True)
     assert sorted(used) == sorted(zip(*(t[:-1].tolist() for t in negatives), strict=True))

@@ -68,7 +68,8 @@ def read(folder: Path, columns: Mapping[str, str] | None = None) -> RawTables:
             f"{', '.join(NAMES)}"
         )
     counts: Counts = []
-    if parquet := [path for path in sorted(folder.glob("*.parquet")) if path.is_file()]:
+    stems = ("interactions", "triples", "kg", "links", "items", *sum(PART_FILES, ()))
+    if parquet := [path for path in _files(folder, stems) if path.suffix == ".parquet"]:
         check_parquet(parquet)
     whole, parts = _one(folder, "interactions"), [_one(folder, *stems) for stems in PART_FILES]
     if whole is not None and any(parts):
