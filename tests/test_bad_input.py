@@ -11,7 +11,7 @@ MISTAKES = {
     "unknown key, added": (["+model.Hh=3"], "model.Hh: found an unknown key, expected one of H, K"),
     "unknown top-level key": (["hops=3"], "hops: found an unknown key, expected one of batch_size"),
     "unknown top-level key, added": (["+hops=3"], "hops: found an unknown key, expected one of"),
-    "unknown model": (["model=kgc"], "Could not find 'model/kgc'"),
+    "unknown model": (["model=kgc"], "model: found 'kgc', expected one of"),
     "unknown aggregator": (["model.aggregator=mean"], "found 'mean', expected one of sum, concat"),
     "K = 0": (["model.K=0"], "model.K: found 0, expected an integer >= 1, or all"),
     "H = 0": (["model.H=0"], "model.H: found 0, expected an integer >= 1"),
@@ -26,7 +26,7 @@ MISTAKES = {
     "ratio of static negatives": (
         ["negatives=static", "negatives.ratio=2"], "negatives.ratio: found 2, expected 1"),
     "resuming what is not trained": (
-        ["model=popularity", "ckpt_path=x"], "found x, but there is nothing to train"),
+        ["model=popularity", "ckpt_path=x"], "found x, expected null: the model has nothing to train"),
     "negative learning rate": (["optimizer.lr=-1"], "optimizer.lr: found -1, expected at least 0"),
     "no number": (["optimizer.weight_decay=x"], "weight_decay: found 'x', expected a number"),
     "ratios": (["split.ratios=0.5"], "error: split: "),

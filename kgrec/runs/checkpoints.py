@@ -1,4 +1,4 @@
-"""Checkpoints: whose they are, and models rebuilt from them alone."""
+"""Reads checkpoints safely, and rebuilds models from them alone."""
 
 from __future__ import annotations
 
@@ -9,45 +9,6 @@ import torch
 
 from kgrec.errors import CheckpointError
 from kgrec.models.recommender import Recommender, rebuild
-
-
-def check_identity(checkpoint: dict[str, Any], expected: dict[str, Any]) -> None:
-    """Checks that a checkpoint belongs to a model, a data set and the settings of a training.
-
-    Args:
-        checkpoint: as Lightning reads it.
-        expected: what the module that goes on says of itself (``RecommenderModule.identity``).
-
-    Raises:
-        CheckpointError: it does not; tells the first difference.
-    """
-    if "kgrec" not in checkpoint:
-        raise CheckpointError("ckpt_path: found a checkpoint that kgrec did not write")
-    found = checkpoint["kgrec"]
-    for key, value in expected["dataset"].items():
-        if found["dataset"].get(key) != value:
-            raise CheckpointError(
-                "ckpt_path: found a checkpoint of another data set "
-                f"({key} {found['dataset'].get(key)!r}), expected {key} {value!r}"
-            )
-    recipe, wanted = found["recipe"], expected["recipe"]
-    if recipe["class"] != wanted["class"]:
-        raise CheckpointError(
-            f"ckpt_path: found a checkpoint of {recipe['class']}, expected {wanted['class']}"
-        )
-    for key, value in wanted["arguments"].items():
-        if recipe["arguments"].get(key) != value:
-            raise CheckpointError(
-                f"ckpt_path: found a checkpoint with model.{key} "
-                f"{recipe['arguments'].get(key)!r}, expected {value!r}"
-            )
-    for key, value in expected["settings"].items():
-        if found["settings"].get(key) != value:
-            raise CheckpointError(
-                "ckpt_path: found a checkpoint of a training with "
-                f"{key} {found['settings'].get(key)!r}, expected {value!r}: "
-                "a run goes on with the settings that it began with"
-            )
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -20,10 +20,9 @@ from filelock import FileLock, Timeout
 
 from kgrec.errors import ConfigError
 from kgrec.files import write_json
+from kgrec.runs.folder import RunFolder
 
 log = logging.getLogger(__name__)
-
-STATUS, LOCK = "status.json", "at_work.lock"
 
 
 @contextlib.contextmanager
@@ -43,7 +42,7 @@ def at_work(
         ConfigError: another process is, and is not waited for.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / LOCK)
+    lock = FileLock(RunFolder(folder).lock_file)
     try:
         lock.acquire(timeout=2)  # whoever only looks holds it for a moment
     except Timeout as error:
@@ -82,13 +81,15 @@ def at_work(
 def update(folder: Path, **facts: Any) -> None:
     """Sets facts in status.json; what was told before and is not set anew stays."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    write_json(folder / STATUS, read_status(folder) | facts | {"updated": now})
+    write_json(RunFolder(folder).status_file, read_status(folder) | facts | {"updated": now})
 
 
 def read_status(folder: Path) -> dict[str, Any]:
     """What status.json says; nothing where there is none yet."""
     try:
-        found: dict[str, Any] = json.loads((folder / STATUS).read_text(encoding="utf-8"))
+        found: dict[str, Any] = json.loads(
+            RunFolder(folder).status_file.read_text(encoding="utf-8")
+        )
     except (OSError, ValueError):
         return {}
     return found
@@ -99,7 +100,7 @@ def held(folder: Path) -> bool:
 
     To look is to take the lock for a moment, so two that look at once see each other.
     """
-    path = folder / LOCK
+    path = RunFolder(folder).lock_file
     if not path.exists():
         return False
     lock = FileLock(path)
