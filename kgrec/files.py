@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,11 @@ def user_path(text: str) -> Path:
     if HydraConfig.initialized() and HydraConfig.get().job.chdir:
         path = Path(HydraConfig.get().runtime.cwd) / path
     return path
+
+
+def expand_home(word: str) -> str:
+    """A word of the command line; ``~`` in ``key=~/folder``, which Hydra cannot read, expanded."""
+    return re.sub(r"(?<=[=,])~(?=[/,]|$)", str(Path.home()), word)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kgrec.errors import ConfigError, DataError, KgrecError
+from kgrec.files import expand_home
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -164,7 +165,8 @@ def _compose(place: str, overrides: list[str]) -> DictConfig:
         )
     chosen = ["dataset=custom" if folder is not None else f"dataset={place}"]
     with initialize_config_dir(str(conf_dir().resolve()), version_base="1.3"):
-        cfg = compose("train", overrides=[*chosen, *overrides, "paths.run=."])
+        given = map(expand_home, overrides)
+        cfg = compose("train", overrides=[*chosen, *given, "paths.run=."])
     if folder is not None:
         cfg.dataset.root = str(folder)
         if "dataset.name" not in _keys(overrides):
@@ -286,7 +288,7 @@ def _convert(arguments: argparse.Namespace) -> None:
     check_target(target)
     columns = dict(_pair(text) for text in arguments.columns)
     raw, format_name = _raw_tables(arguments.place, columns)
-    for what, count in raw.counts:
+    for what, count in raw.counts + raw.notes:
         log.info("%s: %s", what, f"{count:,}")
     for note in convert(raw, target, arguments.to, arguments.lossy):
         log.info("%s", note)

@@ -55,8 +55,9 @@ def prepare(
             raise ConfigError(f"dataset.{key}: found {value!r}, expected {' or '.join(choices)}")
     place = place or name
     account = Account()
-    for what, count in raw.counts:
-        account.add("files", what, count, changes=True)
+    for changes, lines in ((True, raw.counts), (False, raw.notes)):
+        for what, count in lines:
+            account.add("files", what, count, changes)
     with account.shown_on_failure():
         items, links = _number_items(raw, unlinked, account, place)
         rows = _number_interactions(raw, items, min_rating, pool_splits, account, place)
@@ -177,6 +178,11 @@ def _number_interactions(
 ) -> _NumberedRows:
     rows = raw.interactions
     account.add("interactions", "interactions read", rows.height)
+    if rows.is_empty() and raw.negatives is not None:
+        raise DataError(
+            f"{place}: found {raw.negatives.height} interactions, all with label 0, expected at "
+            "least one positive (label 1)"
+        )
     if "part" in rows.columns and pool_splits:
         rows = rows.drop("part")
         what = "interactions whose given split is ignored (dataset.pool_splits)"
@@ -250,13 +256,7 @@ def _positive(
 def _why_no_positive(
     raw: RawTables, items: pl.DataFrame, linked: pl.DataFrame, min_rating: float | None
 ) -> str:
-    """The message for data without a positive: labels, items or ratings are the reason."""
-    count = raw.interactions.height
-    if count == 0 and raw.negatives is not None:
-        return (
-            f"found {raw.negatives.height} interactions, all with label 0, expected at least one "
-            "positive (label 1)"
-        )
+    """The message for data without a positive: the reason is the items or the ratings."""
     if not linked.is_empty() and min_rating is not None:
         low, high = linked.select(pl.min("rating").alias("low"), pl.max("rating")).row(0)
         return (
@@ -265,9 +265,9 @@ def _why_no_positive(
             "interaction)"
         )
     return (
-        f"found {count} interactions, none of an item with an entity, expected at least one (the "
-        f"first item is {_first(raw.interactions['item'])}, the first linked one "
-        f"{_first(items['item'])})"
+        f"found {raw.interactions.height} interactions, none of an item with an entity, expected "
+        f"at least one (the first item is {_first(raw.interactions['item'])}, the first linked "
+        f"one {_first(items['item'])})"
     )
 
 

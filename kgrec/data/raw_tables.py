@@ -13,7 +13,7 @@ PARTS = ("train", "val", "test")
 TRIPLE = ("head", "relation", "tail")
 
 Counts = list[tuple[str, int]]
-"""What a reader skipped or decided, as (description, number of rows)."""
+"""Lines of the account, as (description, number of rows)."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ class RawTables:
         negatives: ``user, item`` pairs that the files give as negatives (label 0), or None.
         item_names: ``item, name`` of every item that the files list, null for an item without
             a name; None where the files list none.
-        counts: see :data:`Counts`.
+        counts: what the reader skipped, changed or had to guess.
+        notes: further lines for the account, which need no attention.
     """
 
     interactions: pl.DataFrame
@@ -40,6 +41,7 @@ class RawTables:
     negatives: pl.DataFrame | None = None
     item_names: pl.DataFrame | None = None
     counts: Counts = field(default_factory=list)
+    notes: Counts = field(default_factory=list)
 
     @property
     def given_parts(self) -> list[str]:
@@ -57,16 +59,13 @@ def by_label(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame | None]:
 
 
 def named_items(names: pl.DataFrame, file: str, counts: Counts) -> pl.DataFrame:
-    """The rows of ``item, name`` that have an item, with null for a blank name; counts both."""
+    """Rows of ``item, name`` with null for a blank name; rows without an item are only counted."""
     blank = (pl.col("item").str.strip_chars() == "").fill_null(True)
     rows = names.filter(~blank)
     if rows.height < names.height:
         counts.append((f"rows of {file} without an item, skipped", names.height - rows.height))
     name = pl.col("name")
-    rows = rows.with_columns(name=pl.when(name.str.strip_chars() != "").then(name))
-    if unnamed := rows["name"].null_count():
-        counts.append((f"items of {file} without a name", unnamed))
-    return rows
+    return rows.with_columns(name=pl.when(name.str.strip_chars() != "").then(name))
 
 
 def strip_blanks(

@@ -68,6 +68,7 @@ def read(folder: Path, columns: Mapping[str, str] | None = None) -> RawTables:
             f"{', '.join(NAMES)}"
         )
     counts: Counts = []
+    notes: Counts = []
     stems = ("interactions", "triples", "kg", "links", "items", *sum(PART_FILES, ()))
     if parquet := [path for path in _files(folder, stems) if path.suffix == ".parquet"]:
         check_parquet(parquet)
@@ -83,7 +84,7 @@ def read(folder: Path, columns: Mapping[str, str] | None = None) -> RawTables:
             continue
         split = {"split": False} if whole is not None else {}
         table = Table(path, {**_INTERACTIONS, **split}, given)
-        frame = _interactions(table, counts)
+        frame = _interactions(table, counts, notes)
         if whole is None:
             frame = frame.with_columns(part=pl.lit(part, dtype=pl.Int8))
         if frames and frame.columns != frames[0].columns:
@@ -96,20 +97,22 @@ def read(folder: Path, columns: Mapping[str, str] | None = None) -> RawTables:
     negatives = None
     if "label" in rows.columns:
         rows, negatives = by_label(rows)
-    triples = _triples(_one(folder, "triples", "kg"), given, counts)
-    names = _names(_one(folder, "items"), given, counts)
+    triples = _triples(_one(folder, "triples", "kg"), given, counts, notes)
+    names = _names(_one(folder, "items"), given, counts, notes)
     links = _one(folder, "links")
     if links is not None:
         table = Table(links, {"item": True, "entity": True}, given, other_items=True)
         linked = pl.DataFrame([table.ids("item", counts), table.ids("entity", counts)])
-        _count_unused(table, counts)
+        _count_unused(table, notes)
     else:
         listed = [rows, *([] if negatives is None else [negatives])]
-        linked = _linked_to_themselves(listed, names, triples, counts)
-    return RawTables(rows, linked, triples, negatives, names, counts)
+        linked = _linked_to_themselves(listed, names, triples, counts, notes)
+    return RawTables(rows, linked, triples, negatives, names, counts, notes)
 
 
-def _names(path: Path | None, given: Mapping[str, str], counts: Counts) -> pl.DataFrame | None:
+def _names(
+    path: Path | None, given: Mapping[str, str], counts: Counts, notes: Counts
+) -> pl.DataFrame | None:
     """``item, name`` of the items file; it may have no column of names."""
     if path is None:
         return None
@@ -118,7 +121,7 @@ def _names(path: Path | None, given: Mapping[str, str], counts: Counts) -> pl.Da
     name = pl.Series("name", [None], dtype=pl.String).new_from_index(0, len(items))
     if "name" in table.columns:
         name = table.values("name", "strings (name)").cast(pl.String).alias("name")
-    _count_unused(table, counts)
+    _count_unused(table, notes)
     return named_items(pl.DataFrame([items, name]), path.name, counts)
 
 
@@ -127,6 +130,7 @@ def _linked_to_themselves(
     names: pl.DataFrame | None,
     triples: pl.DataFrame,
     counts: Counts,
+    notes: Counts,
 ) -> pl.DataFrame:
     """``item, entity`` of the items that are the entity of the same id.
 
@@ -135,11 +139,11 @@ def _linked_to_themselves(
     entities = pl.concat([triples["head"], triples["tail"]]).unique()
     items = pl.concat([rows["item"] for rows in interactions]).unique(maintain_order=True)
     linked = items.filter(items.is_in(entities.implode()))
-    counts.append(("no links file: items that are the entity of the same id", len(linked)))
+    notes.append(("no links file: items that are the entity of the same id", len(linked)))
     if names is not None:
         added = names["item"].unique(maintain_order=True)
         added = added.filter(added.is_in(entities.implode()) & ~added.is_in(linked.implode()))
-        counts.append(("no links file: further items of the items file", len(added)))
+        notes.append(("no links file: further items of the items file", len(added)))
         linked = pl.concat([linked, added])
     else:
         # Other heads of the relations that mostly lead from items are probably items too.
@@ -155,7 +159,7 @@ def _linked_to_themselves(
     return pl.DataFrame({"item": linked}).with_columns(entity="item")
 
 
-def _interactions(table: Table, counts: Counts) -> pl.DataFrame:
+def _interactions(table: Table, counts: Counts, notes: Counts) -> pl.DataFrame:
     columns = [table.ids("user", counts), table.ids("item", counts)]
     columns += [table.numbers(n) for n in ("rating", "timestamp") if n in table.columns]
     if "label" in table.columns:
@@ -164,17 +168,19 @@ def _interactions(table: Table, counts: Counts) -> pl.DataFrame:
     if "split" in table.columns:
         part = table.chosen("split", _SPLIT_VALUES, "train, val or test")
         columns.append(part.alias("part"))
-    _count_unused(table, counts)
+    _count_unused(table, notes)
     return pl.DataFrame(columns)
 
 
-def _count_unused(table: Table, counts: Counts) -> None:
+def _count_unused(table: Table, notes: Counts) -> None:
     if table.unused:
         shown = ", ".join(table.unused[:5]) + (", …" if len(table.unused) > 5 else "")
-        counts.append((f"columns of {table.path.name} not used ({shown})", len(table.unused)))
+        notes.append((f"columns of {table.path.name} not used ({shown})", len(table.unused)))
 
 
-def _triples(path: Path | None, given: Mapping[str, str], counts: Counts) -> pl.DataFrame:
+def _triples(
+    path: Path | None, given: Mapping[str, str], counts: Counts, notes: Counts
+) -> pl.DataFrame:
     assert path is not None  # the format requires it
     headless = False
     if path.suffix != ".parquet" and not any(name in given for name in TRIPLE):
@@ -186,7 +192,7 @@ def _triples(path: Path | None, given: Mapping[str, str], counts: Counts) -> pl.
     if headless:
         counts.append((f"{path.name} has no header: read as head, relation, tail", 1))
     table = Table(path, dict.fromkeys(TRIPLE, True), given, headless)
-    _count_unused(table, counts)
+    _count_unused(table, notes)
     return pl.DataFrame([table.ids(name, counts) for name in TRIPLE])
 
 
