@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +16,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 import torch
-from conftest import small
+from conftest import ROOT, small
 from files import RAW, RECBOLE, write
 
 from kgrec.data import cache
@@ -117,6 +120,35 @@ def test_other_code_is_another_entry(root, tmp_path, monkeypatch):
     monkeypatch.setattr(cache, "code_digest", lambda *modules: "other")
     loaded(root, tmp_path / "cache")
     assert len(made(tmp_path / "cache")) == 2
+
+
+def test_the_code_of_an_entry_is_all_that_its_modules_import():
+    """What Python itself imports with the two modules is in the list."""
+    roots = ("kgrec.data.formats", "kgrec.data.prepare")
+    program = "import sys, kgrec.data.formats, kgrec.data.prepare; print(*sorted(sys.modules))"
+    output = subprocess.check_output([sys.executable, "-c", program], text=True)
+    packages = {"kgrec", "kgrec.data"}  # imported on the way, and empty
+    loaded = {name for name in output.split() if name.split(".")[0] == "kgrec"} - packages
+    files = {".".join(p.relative_to(ROOT).with_suffix("").parts) for p in cache.code_files(*roots)}
+    assert {name.removesuffix(".__init__") for name in files} == loaded
+    assert "kgrec.data.formats.kgat" in loaded
+
+
+def test_a_change_of_any_imported_module_changes_the_digest(tmp_path, monkeypatch):
+    shutil.copytree(ROOT / "kgrec", tmp_path / "kgrec")
+    monkeypatch.setattr(cache, "_PACKAGE", tmp_path / "kgrec")
+    digest = cache.code_digest.__wrapped__
+    root = "kgrec.models.transe_pretraining"
+    before = digest(root)
+    for name in ("models/kge.py", "data/training_rows.py", "evaluation/link_prediction.py"):
+        with (tmp_path / "kgrec" / name).open("a") as file:
+            file.write("# changed\n")
+        after = digest(root)
+        assert after != before, name
+        before = after
+    with (tmp_path / "kgrec" / "reports" / "console.py").open("a") as file:
+        file.write("# changed\n")
+    assert digest(root) == before
 
 
 def _truncate(entry: Path) -> None:

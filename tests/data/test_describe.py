@@ -10,13 +10,15 @@ import torch
 from conftest import prepared, raw_tables, small
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.cells import cell_len
 
 from kgrec.data.dataset import PreparedData
 from kgrec.data.describe import components, describe, distribution, relations
 from kgrec.data.knowledge_graph import KnowledgeGraph
 from kgrec.data.prepare import prepare
-from kgrec.data.protocols import clean
+from kgrec.data.protocols import clean, paper
 from kgrec.data.splits import RandomSplit
+from kgrec.reports import console
 from kgrec.reports.dataset import page as dataset_page
 from kgrec.reports.dataset import tables as dataset_tables
 from kgrec.reports.drawing import svg_element
@@ -306,6 +308,38 @@ def test_tables_are_not_clipped_and_show_names_as_they_are(capsys):
     assert (NASTY * 4 + "end") in out
     assert "… and 12 more (all of them in --json)" in out
     assert "interactions of items without an entity, dropped" in out
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_tables_fit_the_terminal(width, capsys, monkeypatch):
+    data = nasty([1.0, 2.0, 3.0])
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setattr(dataset_tables.sys.stdout, "isatty", lambda: True, raising=False)
+    dataset_tables.show(describe(data))
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
+    assert max(map(cell_len, lines)) <= width
+    text = " ".join(" ".join(lines).split())
+    assert "…" not in text.replace("… and", "")
+    big = small()
+    for protocol in (paper, clean):
+        lines = console.dataset_tables(big, protocol(big, RandomSplit())).splitlines()
+        assert max(map(cell_len, lines)) <= width
+
+
+def test_the_start_of_a_run_shows_only_steps_that_changed_something():
+    rows = [(f"u{n}", f"i{m}", 5.0) for n in range(8) for m in range(n, n + 8)]
+    links = [(f"i{m}", f"e{m}") for m in range(40)]
+    data = prepared([*rows, rows[0], ("x", "i0", 1.0)], links, [("e0", "r", "e1")], min_rating=4)
+    dataset = paper(data, RandomSplit())
+    text = console.dataset_tables(data, dataset)
+    for line in ("duplicate positives (the same user and item), merged", "users without a posi"):
+        assert line in text
+    for line in ("duplicate links", "triples read", "test rows", "self-loops"):
+        assert line not in text
+    assert any(e.what == "self-loops, kept" for e in dataset.account.entries)
+    data = small()
+    text = console.dataset_tables(data, paper(data, RandomSplit()))
+    assert "dropped or merged" not in text
 
 
 @pytest.mark.parametrize(
