@@ -64,7 +64,7 @@ def dataset_tables(data: PreparedData, dataset: RecDataset) -> str:
         for entry in changes:
             account.add_row(entry.step, entry.what, f"{entry.count:,}")
         text += "\n" + as_text(account)
-    return text + "\nall counts: dataset.json in the run folder, or kgrec data describe"
+    return text + "\nall counts: dataset.json, kgrec data describe"
 
 
 def columns(k: int | None) -> dict[str, str]:

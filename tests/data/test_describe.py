@@ -320,6 +320,9 @@ def test_tables_fit_the_terminal(width, capsys, monkeypatch):
     assert max(map(cell_len, lines)) <= width
     text = " ".join(" ".join(lines).split())
     assert "…" not in text.replace("… and", "")
+    mean = next(line for line in lines if line.split()[:1] == ["mean"])
+    assert mean.split() == ["mean", "1.50", "1.50", "16.50", "21.33"]
+    assert sum(line.count("neighbours") for line in lines) >= 2
     big = small()
     for protocol in (paper, clean):
         lines = console.dataset_tables(big, protocol(big, RandomSplit())).splitlines()

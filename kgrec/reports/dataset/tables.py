@@ -101,8 +101,8 @@ def distribution_rows(description: Description) -> list[tuple[str, list[str]]]:
     all_of_them = description.distributions.values()
     rows = [(n, [f"{getattr(d, field):,.0f}" for d in all_of_them]) for n, field in whole.items()]
     rows.append(("mean", [f"{d.mean:,.2f}" for d in all_of_them]))
-    rows.append(("Gini coefficient", [f"{d.gini:.2f}" for d in all_of_them]))
-    for name, field in (("share of the top 1 %", "top1"), ("share of the top 10 %", "top10")):
+    rows.append(("Gini", [f"{d.gini:.2f}" for d in all_of_them]))
+    for name, field in (("top 1 %", "top1"), ("top 10 %", "top10")):
         rows.append((name, [f"{100 * getattr(d, field):.0f} %" for d in all_of_them]))
     return rows
 
@@ -137,10 +137,15 @@ def show(description: Description) -> None:
     for name, value in description.facts.items():
         sizes.add_row(label(name), fact(name, value))
     console.print(sizes)
-    spread = Table(title="Distributions", title_justify="left", box=box.SIMPLE_HEAD)
+    spread = Table(
+        title="Distributions (top 1 %: their share of the sum)",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        collapse_padding=True,
+    )
     spread.add_column("")
     for name in description.distributions:
-        spread.add_column(label(name), justify="right")
+        spread.add_column(label(name), justify="right", min_width=10)
     for name, values in distribution_rows(description):
         spread.add_row(name, *values)
     console.print(spread)
