@@ -98,7 +98,7 @@ def test_without_a_network_it_says_what_is_missing_and_where_to_put_it(tmp_path)
         locate("toy", [source], None, tmp_path / "data")
     for part in (
         *RAW, "http://127.0.0.1:9/kg.txt", f"put them in {tmp_path / 'data' / 'toy'}",
-        "dataset.root=FOLDER", "dataset=movie-100k needs nothing but pip",
+        "dataset.root=FOLDER", "dataset=movie-100k can be fetched with pip alone",
     ):  # fmt: skip
         assert part in str(caught.value)
 

@@ -160,7 +160,7 @@ def test_cold_items_are_judged_among_themselves():
         liked = rows.labels > 0
         assert set(rows.items[~liked].tolist()) <= set(rows.items[liked].tolist())
     counts = {e.what: e.count for e in dataset.account.entries}
-    assert counts["test items, apart; its negatives come from them"] == 8
+    assert counts["test items (its negatives are drawn from them)"] == 8
 
 
 @pytest.mark.parametrize("split", [RandomSplit(), ColdItems(), ColdUsers()])
@@ -190,7 +190,7 @@ def test_given_splits_ask_for_split_given_and_protocol_clean():
     [
         (Temporal(), "found interactions without timestamps, expected them for split=temporal"),
         (LeaveOneOut(), "without timestamps, expected them for split=leave_one_out"),
-        (Given(), "found interactions without a split of their own, expected them for split=given"),
+        (Given(), "found interactions without a given split, expected them for split=given"),
     ],
 )
 def test_what_a_split_needs_must_be_there(split, message):
