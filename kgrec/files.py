@@ -1,4 +1,4 @@
-"""Paths that the user names, and files that are written whole or not at all."""
+"""Paths that users name, and files that are written under a temporary name, then renamed."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ def expand_home(word: str) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a file whole or not at all."""
+    """Writes a text file in UTF-8."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.incoming")
     temporary.write_text(text, encoding="utf-8")
     temporary.rename(path)
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes JSON whole or not at all."""
+    """Writes a JSON file; NaN is refused."""
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def write_parquet(path: Path, table: pl.DataFrame) -> None:
-    """Writes a table whole or not at all, making its folder."""
+    """Writes a table, and makes its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.incoming")
     table.write_parquet(temporary)

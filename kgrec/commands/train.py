@@ -33,9 +33,10 @@ examples:
 {groups}
 
 often used:
-  epochs, patience, batch_size, seed, monitor, threads, memory_budget, ckpt_path (resume),
-  model.K, model.H, model.d, model.aggregator, optimizer.lr, optimizer.weight_decay,
-  trainer.accelerator, trainer.devices, dataset.root, dataset.min_rating
+  epochs, patience, batch_size, seed, monitor, threads, memory_budget,
+  ckpt_path (resume), model.K, model.H, model.d, model.aggregator,
+  optimizer.lr, optimizer.weight_decay, trainer.accelerator, trainer.devices,
+  dataset.root, dataset.min_rating
 
 more:
   {program} --cfg job              the whole configuration
