@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 from kgrec.evaluation.results import BASELINE
 from kgrec.reports.drawing import INK
@@ -12,7 +12,7 @@ from kgrec.reports.drawing import INK
 COLOURS = (
     "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d46", "#7a5fd0",
 )  # fmt: skip
-DASHES = ("solid", "dot", "dashdot")
+DASHES = ("solid", "dot", "dashdot", "longdash")
 STYLES = len(COLOURS) * len(DASHES)
 
 
@@ -21,21 +21,23 @@ class Style(NamedTuple):
 
     Attributes:
         colour: hexadecimal RGB.
-        dash: "solid", "dot", "dashdot" or "dash"; "dash" is the baseline's.
+        dash: name in DASHES, or "dash", which is the baseline's.
     """
 
     colour: str
     dash: str
 
     @property
-    def matplotlib(self) -> str:
+    def matplotlib(self) -> Any:
         """Line style of matplotlib."""
-        return {"solid": "-", "dot": ":", "dashdot": "-.", "dash": "--"}[self.dash]
+        names = {"solid": "-", "dot": ":", "dashdot": "-.", "dash": "--"}
+        return names.get(self.dash, (0, (9, 2)))
 
     @property
     def svg(self) -> str:
         """Dash array of SVG."""
-        return {"solid": "none", "dot": "2 2", "dashdot": "6 2 2 2", "dash": "5 3"}[self.dash]
+        arrays = {"solid": "none", "dot": "2 2", "dashdot": "6 2 2 2", "dash": "5 3"}
+        return arrays.get(self.dash, "9 2")
 
 
 class Palette:
@@ -62,6 +64,16 @@ class Palette:
             self._styles[name] = Style(COLOURS[colour], DASHES[dash])
         return self._styles[name]
 
+    def variants(self, model: str, names: Sequence[str]) -> dict[str, Style]:
+        """Styles of lines that show one model: the model's colour with different dashes.
+
+        Where there are more lines than dashes, each line has a colour.
+        """
+        if len(names) > len(DASHES):
+            return {name: self.style(name) for name in names}
+        colour = self.style(model).colour
+        return {name: Style(colour, dash) for name, dash in zip(names, DASHES, strict=False)}
+
 
 def metric_name(key: str) -> str:
     """``auc`` is "AUC", ``val/recall@20`` is "validation Recall@20"."""
@@ -71,8 +83,3 @@ def metric_name(key: str) -> str:
     upper = base in ("auc", "ndcg", "mrr", "map")
     shown = names.get(base) or (base.upper() if upper else base.capitalize())
     return f"{'validation' if split == 'val' else split} {shown}{at}{k}".strip()
-
-
-def sentence_start(text: str) -> str:
-    """A text with its first letter upper-case."""
-    return text[:1].upper() + text[1:]

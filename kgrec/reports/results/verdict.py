@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import fmean
 
 from kgrec.errors import DataError
@@ -59,7 +60,9 @@ def gap_words(label: str, value: float, reference: str, level: float, rank: str 
 def _chance(c: Comparison, p: float) -> str:
     b = c.bootstrap
     words = "beyond chance" if p < LEVEL else "within chance"
-    return f"{words} (95 % interval {b.low:+.4f} to {b.high:+.4f}, {p_text(p, 'p')})"
+    words += f" over users (95 % interval {b.low:+.4f} to {b.high:+.4f}, {p_text(p, 'p')})"
+    over_seeds = p_text(c.corrected.get("t", c.t.p), "p")
+    return f"{words}; t-test over seeds: {over_seeds}" if over_seeds else words
 
 
 def p_text(p: float, symbol: str = "") -> str:
@@ -97,16 +100,23 @@ def place_verdict(systems: Sequence[System]) -> list[str]:
     rivals = [Contender(s.label, s.runs) for s in ranked[1:2]]
     if best.first.model != BASELINE and control(systems, BASELINE, "test/auc") is not None:
         rivals.append(Contender(BASELINE, best.runs, BASELINE))
-    for rival in rivals:
-        for metric in METRICS:
-            if mine.values(f"test/{metric}") and rival.values(f"test/{metric}"):
-                lines.append(_tested(metric, rival, mine))
+    lines += [
+        _tested(metric, rival, mine)
+        for rival in rivals
+        for metric in METRICS
+        if mine.values(f"test/{metric}") and rival.values(f"test/{metric}")
+    ]
     return lines + ([ONE_SEED] if seeds == 1 else [])
 
 
 def _tested(metric: str, reference: Contender, other: Contender) -> str:
-    """One sentence on two contenders."""
+    """One sentence on two contenders, on the seeds that both have."""
     try:
+        shared = {r.split_key for r in reference.runs} & {r.split_key for r in other.runs}
+        reference, other = (
+            replace(c, runs=[r for r in c.runs if r.split_key in shared]) if shared else c
+            for c in (reference, other)
+        )
         check_comparable(reference, other)
         if sum(run.dataset.get("counts", {}).get("positives", 0) for run in other.runs) > (
             MOST_POSITIVES
