@@ -51,6 +51,8 @@ def legend(names: Iterable[str], palette: Palette) -> list[Key]:
 
 def metric_bars(where: str, systems: Sequence[System], palette: Palette) -> Drawn | None:
     """Test metrics of each model as bars, with intervals over seeds."""
+    from matplotlib.ticker import MaxNLocator
+
     bars, missing = chosen(systems, 3 * MOST_LINES)
     metrics = [m for m in ("auc", "recall@20") if any(s.values(f"test/{m}") for s in bars.values())]
     if len(bars) < 2 or not metrics:
@@ -73,6 +75,7 @@ def metric_bars(where: str, systems: Sequence[System], palette: Palette) -> Draw
             axes.set_yticks(range(len(names)), names)
             axes.grid(False, axis="y")
             axes.set(xlabel=f"test {metric_name(metric)}", xlim=(low, None))
+            axes.xaxis.set_major_locator(MaxNLocator(5))
             level = control(systems, BASELINE, f"test/{metric}")
             if level is not None:
                 axes.axvline(level.mean, color=INK, ls="--", lw=1.5)
@@ -184,6 +187,8 @@ def sweep_plot(swept: Sequence[Sweep], palette: Palette) -> Drawn:
 
 def training_curves(where: str, systems: Sequence[System], palette: Palette) -> Drawn | None:
     """Training loss and validation AUC after each epoch, one line for each run."""
+    from matplotlib.ticker import MaxNLocator
+
     lines, missing = chosen([s for s in systems if s.first.curves.height])
     if not lines:
         return None
@@ -199,6 +204,7 @@ def training_curves(where: str, systems: Sequence[System], palette: Palette) -> 
                             points["epoch"] + 1, points[metric], style.matplotlib,
                             color=style.colour, lw=1,
                         )  # fmt: skip
+            axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
             axes.set(xlabel="epoch", ylabel=label)
 
         return paint

@@ -65,6 +65,7 @@ def sections(group: Sequence[System]) -> list[Section]:
 def _place_section(where: str, group: Sequence[System], palette: Palette) -> Section:
     tables, folded = [overview(where, group), costs(group)], []
     if len(representatives(group)) > 1:
+        tables[0].title = "All settings"
         tables, folded = [table_2(where, group)], tables
     drawn = [plot for paint in PAINTERS if (plot := paint(where, group, palette)) is not None]
     return Section(where, tables, drawn, folded, place_verdict(group))

@@ -112,7 +112,8 @@ def place_verdict(systems: Sequence[System]) -> list[str]:
 def _tested(metric: str, reference: Contender, other: Contender) -> str:
     """One sentence on two contenders, on the seeds that both have."""
     try:
-        shared = {r.split_key for r in reference.runs} & {r.split_key for r in other.runs}
+        keys = [{run.split_key for run in c.runs} for c in (reference, other)]
+        shared, fewer = keys[0] & keys[1], keys[0] != keys[1]
         reference, other = (
             replace(c, runs=[r for r in c.runs if r.split_key in shared]) if shared else c
             for c in (reference, other)
@@ -125,7 +126,9 @@ def _tested(metric: str, reference: Contender, other: Contender) -> str:
         c = compare_pair(metric, reference, other, SAMPLES)
     except DataError:
         return _over_seeds(metric, reference, other)
-    return f"{metric_name(metric)}: {_gap(c)}, {_chance(c, c.bootstrap.p)}."
+    seeds = ", ".join(str(run.seed) for run in other.runs)
+    common = f"On the seeds that both have ({seeds}), " if fewer else ""
+    return f"{common}{metric_name(metric)}: {_gap(c)}, {_chance(c, c.bootstrap.p)}."
 
 
 def _over_seeds(metric: str, reference: Contender, other: Contender) -> str:
