@@ -21,7 +21,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from kgrec.build import Parts, build, make_loggers
 from kgrec.config.checks import check, check_start
-from kgrec.config.location import applied_hparams
+from kgrec.config.location import applied_hparams, missing_settings
+from kgrec.config.targets import check_targets
 from kgrec.data.dataset import PreparedData, RecDataset
 from kgrec.evaluation.results import BASELINE, Evaluation
 from kgrec.models.recommender import Recommender
@@ -53,6 +54,7 @@ def run(cfg: DictConfig, first: bool = True) -> float:
         KgrecError: a mistake in data, configuration or checkpoint.
     """
     check(cfg)
+    check_targets(cfg)
     check_start(cfg)
     torch.set_num_threads(cfg.threads if isinstance(cfg.threads, int) else cfg.cores or CORES)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
@@ -74,6 +76,8 @@ def run(cfg: DictConfig, first: bool = True) -> float:
         evaluations = {parts.model: test(parts, folder), **controls}
         slices = save(parts, folder, metrics, evaluations, loggers)
     show(parts, evaluations, slices)
+    if warning := missing_settings(HydraConfig.get().runtime.choices):
+        log.warning("warning: %s", warning)
     log.info("the results are in %s", folder.path)
     return metrics[cfg.monitor]
 

@@ -23,9 +23,10 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from kgrec.config import checks
+from kgrec.config.checks import check, check_start
 from kgrec.config.location import conf_dir
 from kgrec.config.messages import any_user_error
+from kgrec.config.targets import check_targets
 from kgrec.errors import ConfigError
 from kgrec.runs.folder import LOCK, RunFolder
 from kgrec.runs.identity import difference, result_settings, role
@@ -144,8 +145,9 @@ class KgrecSweeper(Sweeper):
             ConfigError: it cannot work.
         """
         with _as_job(self.config) as plain:
-            checks.check(plain)
-            checks.check_start(plain)
+            check(plain)
+            check_targets(plain)
+            check_start(plain)
 
     def begin(
         self, jobs: Sequence[Job], keys: Sequence[str], planned: int | None = None

@@ -52,18 +52,19 @@ class Evaluator:
     rank_validation: bool
     device: Mapping[str, Any]
 
-    def evaluate(self, recommender: Recommender) -> Evaluation:
+    def evaluate(self, recommender: Recommender, ranked: bool = True) -> Evaluation:
         """Validates a model, then tests it with the F1 threshold that is best on validation.
 
         Args:
-            recommender: a model that is ready to score; it is ranked if its ``ranks`` is true.
+            recommender: a model that is ready to score.
+            ranked: whether to compute ranking metrics.
         """
         module = RecommenderModule(
             recommender,
             None,
             self.datamodule.seed,
             self.facts,
-            ks=self.ks if recommender.ranks else (),
+            ks=self.ks if ranked else (),
             rank_validation=self.rank_validation,
         )
         trainer = pl.Trainer(
@@ -93,5 +94,5 @@ class Evaluator:
             for name, control in controls(dataset, negatives).items():
                 if name != model:
                     control.precompute(dataset)
-                    evaluations[name] = self.evaluate(control)
+                    evaluations[name] = self.evaluate(control, ranked=control.ranks)
         return evaluations

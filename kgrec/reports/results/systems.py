@@ -151,7 +151,7 @@ def label_settings(settings: Mapping[str, Any], peers: Sequence[Run]) -> dict[st
     for run in peers:
         files.setdefault(str(run.settings.get("settings")), []).append(run.settings)
     within = {key for group in files.values() for key in differing(group[0], group)}
-    overrides = {word for run in peers for word in run.asked}
+    overrides = {word for run in peers for word in run.given_keys}
 
     def named(key: str) -> bool:
         return key in within or any(key == o or key.startswith(f"{o}.") for o in overrides)
