@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 import yaml
 
-from kgrec.sweeps.folder import folder_name
+from kgrec.sweeps.state import folder_name
 
 MakeRun = Callable[..., Path]
 MakeSweep = Callable[..., Path]

@@ -14,8 +14,8 @@ from kgrec.reports.live.snapshot import Snapshot
 from kgrec.reports.results.tables import Table
 from kgrec.runs.finished import Run
 from kgrec.runs.folder import RunFolder
-from kgrec.sweeps.folder import FINISHED, State
 from kgrec.sweeps.progress import words
+from kgrec.sweeps.state import FINISHED, State
 
 # Column to metric; of the model and of every control.
 FIGURES = {

@@ -19,8 +19,8 @@ from kgrec.reports.live.snapshot import Snapshot
 from kgrec.reports.results.published import TABLES
 from kgrec.reports.results.systems import systems
 from kgrec.reports.results.tables import Table, sweep_table, sweeps
-from kgrec.sweeps.folder import FAILED, INTERRUPTED, RUNNING, State, best_jobs
 from kgrec.sweeps.progress import words
+from kgrec.sweeps.state import FAILED, INTERRUPTED, RUNNING, State, best_jobs
 from kgrec.sweeps.sweeper import sweep_word
 from kgrec.sweeps.table import FIGURES, STAR, over_seeds, records
 

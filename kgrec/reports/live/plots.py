@@ -25,7 +25,7 @@ from kgrec.reports.results.plots import COLOURS, MOST_LINES
 from kgrec.reports.results.published import SWEEPS, TABLES
 from kgrec.reports.results.tables import place
 from kgrec.runs.finished import Run
-from kgrec.sweeps.folder import State
+from kgrec.sweeps.state import State
 
 # Beyond these, a line an epoch would make the page slow.
 MOST_POINTS = 400

@@ -14,7 +14,8 @@ from kgrec.errors import DataError
 from kgrec.runs.finished import Run
 from kgrec.runs.folder import RunFolder, watched_files
 from kgrec.runs.status import held, read_status
-from kgrec.sweeps.folder import FINISHED, RUNNING, WAITING, Job, State, SweepFolder
+from kgrec.sweeps.folder import SweepFolder
+from kgrec.sweeps.state import FINISHED, RUNNING, WAITING, Job, State
 
 # Runs that were read before, by folder and the time at which their metrics were written.
 Known = dict[tuple[Path, int], Run]
