@@ -150,7 +150,9 @@ def _pairs(a: Contender, b: Contender) -> list[tuple[Run, Run]]:
 def _user_numbers(users: Sequence[pl.Series]) -> list[Tensor]:
     """Raw ids of each seed as numbers from 0; a user has the same number in all seeds."""
     ids = pl.concat(users).unique().sort()
-    return [torch.from_numpy(ids.search_sorted(column).to_numpy().astype("int64")) for column in users]
+    return [
+        torch.from_numpy(ids.search_sorted(column).to_numpy().astype("int64")) for column in users
+    ]
 
 
 def _weighted(

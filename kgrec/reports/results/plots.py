@@ -24,7 +24,6 @@ PAPER = Style(INK, "dot")
 BANDS = "Bands: one standard deviation over seeds."
 
 
-
 def chosen(systems: Sequence[System], most: int = MOST_LINES) -> tuple[dict[str, System], str]:
     """The systems that one plot can show, and words on those that it leaves out.
 

@@ -55,9 +55,9 @@ def mean(summary: Summary | None) -> float:
     return -math.inf if summary is None or math.isnan(summary.mean) else summary.mean
 
 
-def by_validation(systems: Sequence[System]) -> list[System]:
-    """Systems, the highest AUC on validation first."""
-    return sorted(systems, key=lambda s: -mean(s.summary("val/auc")))
+def by_validation(systems: Sequence[System], metric: str = "val/auc") -> list[System]:
+    """Systems, the highest validation metric first."""
+    return sorted(systems, key=lambda s: -mean(s.summary(metric)))
 
 
 def control(systems: Sequence[System], name: str, metric: str) -> Summary | None:

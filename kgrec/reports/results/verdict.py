@@ -76,17 +76,18 @@ def p_text(p: float, symbol: str = "") -> str:
     return f"< {value}" if small else value
 
 
-def place_verdict(systems: Sequence[System]) -> list[str]:
+def place_verdict(systems: Sequence[System], monitor: str = "val/auc") -> list[str]:
     """Sentences on the systems of one place: the best, its lead, and popularity.
 
-    The best is the one with the highest AUC on validation. It is compared with the second best
+    The best is the one with the highest validation metric. It is compared with the second best
     and with popularity by a paired bootstrap over users where both have the same rows, else by a
     t-test over seeds.
 
     Args:
         systems: comparable systems, labelled.
+        monitor: validation metric that decides which system is the best.
     """
-    ranked = by_validation(systems)
+    ranked = by_validation(systems, monitor)
     best = ranked[0]
     where, seeds = place(best.first), len(best.runs)
     auc = best.summary("test/auc")
@@ -94,7 +95,7 @@ def place_verdict(systems: Sequence[System]) -> list[str]:
         return []
     over = f"mean of {seeds} seeds" if seeds > 1 else "one seed"
     of = f" of {len(systems)} systems" if len(systems) > 1 else ""
-    lead = "has the best AUC on validation" if of else "was trained"
+    lead = f"has the best {metric_name(monitor)}" if of else "was trained"
     lines = [f"{where}: {best.label} {lead}{of}; its test AUC is {auc.text()} ({over})."]
     mine = Contender(best.label, best.runs)
     rivals = [Contender(s.label, s.runs) for s in ranked[1:2]]
