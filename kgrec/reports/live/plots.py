@@ -32,34 +32,37 @@ def settings_of(snapshot: Snapshot) -> list[str]:
 
 
 def page_palette(snapshot: Snapshot) -> Palette:
-    """Styles of the page: of each model if models are varied, else of each setting."""
-    keys = [key for key in snapshot.varied if key not in SEEDS and key != "model"]
-    without = (*SEEDS, *keys) if "model" in snapshot.varied else SEEDS
-    return Palette(_label(snapshot, state, without) for state in snapshot.states)
+    """Styles of the models of the page."""
+    varied = "model" in snapshot.varied
+    return Palette(_model(state) for state in snapshot.states if varied)
+
+
+def _model(state: State) -> str:
+    return str(state.job.varied.get("model", EMPTY))
 
 
 def line_styles(
     snapshot: Snapshot, palette: Palette, without: Sequence[str] = SEEDS
 ) -> dict[str, Style]:
-    """Style of each line: the colour of its model with a dash of its own, or of its setting.
+    """Style of each line of a chart.
+
+    Where models are varied, a line has the colour of its model and a dash of its own.
 
     Args:
         snapshot: the sweep.
-        palette: styles of the page.
+        palette: styles of the models.
         without: keys in which the runs of one line differ.
     """
-    by_model = "model" in snapshot.varied and "model" not in without
+    models = {_label(snapshot, state, without): _model(state) for state in snapshot.states}
+    if "model" not in snapshot.varied or "model" in without:
+        own = Palette(models)
+        return {label: own.style(label) for label in models}
     styles: dict[str, Style] = {}
     dashes: Counter[str] = Counter()
-    for state in snapshot.states:
-        label = _label(snapshot, state, without)
-        if label in styles:
-            continue
-        styles[label] = palette.style(label)
-        model = str(state.job.varied.get("model", EMPTY))
-        if by_model and model != BASELINE:
-            dash = DASHES[dashes[model] % len(DASHES)]
-            styles[label] = Style(palette.style(model).colour, dash)
+    for label, model in models.items():
+        styles[label] = palette.style(model)
+        if model != BASELINE:
+            styles[label] = Style(styles[label].colour, DASHES[dashes[model] % len(DASHES)])
             dashes[model] += 1
     return styles
 
@@ -100,13 +103,17 @@ def value_bars(snapshot: Snapshot, palette: Palette) -> Chart | None:
     spread = [stdev(v) if len(v := values[value]) > 1 else 0.0 for value in names]
     low = 0.5 if metric == "test/auc" and min(means) > 0.5 else 0.0
     label = {v: v if keys[0] == "model" else f"{name(keys[0])}={v}" for v in names}
+    styles = line_styles(snapshot, palette)
     figure = go.Figure()
     figure.add_bar(
-        x=[mean - low for mean in means], y=[escaped(value) for value in names], base=low,
+        x=[mean - low for mean in means], y=list(range(len(names))), base=low,
         orientation="h", width=0.7, showlegend=False,
-        marker={"color": [palette.style(label[value]).colour for value in names]},
-        text=[f"{m:.4f}, {_runs(len(values[v]))}" for m, v in zip(means, names, strict=True)],
-        textposition="none", hovertemplate="%{y}: %{text}<extra></extra>",
+        marker={"color": [styles[label[value]].colour for value in names]},
+        text=[
+            f"{escaped(value)}: {mean:.4f}, {_runs(len(values[value]))}"
+            for mean, value in zip(means, names, strict=True)
+        ],
+        textposition="none", hovertemplate="%{text}<extra></extra>",
         error_x={"array": spread, "visible": any(spread), "color": INK, "thickness": 1.5},
     )  # fmt: skip
     for where, level in _levels(snapshot, metric).items():
@@ -117,7 +124,10 @@ def value_bars(snapshot: Snapshot, palette: Palette) -> Chart | None:
     ends = [mean + sd for mean, sd in zip(means, spread, strict=True)]
     top = max(*ends, *_levels(snapshot, metric).values())
     figure.update_xaxes(title=metric_name(metric), range=[low, top + 0.04 * (top - low)])
-    figure.update_yaxes(type="category", range=[-0.5, len(names) - 0.5])
+    figure.update_yaxes(
+        tickvals=list(range(len(names))), ticktext=[escaped(value) for value in names],
+        range=[-0.5, len(names) - 0.5], showgrid=False,
+    )  # fmt: skip
     figure.update_layout(
         margin={"l": 12, "r": 12, "t": 12, "b": 52},
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
@@ -160,7 +170,7 @@ def by_value(snapshot: Snapshot, key: str, palette: Palette) -> Chart | None:
         style = styles[label]
         figure.add_scatter(
             x=[axis.at(at) for at, _ in points], y=[fmean(v) for _, v in points],
-            mode="lines+markers", name=escaped(label) or "kgrec", text=texts,
+            mode="lines+markers", name=escaped(label or _trained(snapshot)), text=texts,
             hovertemplate="%{text}", line={"color": style.colour, "dash": style.dash, "width": 2},
             error_y={"array": spread, "visible": any(spread), "thickness": 1, "width": 3},
         )  # fmt: skip
@@ -267,7 +277,7 @@ def training_curves(snapshot: Snapshot, palette: Palette) -> Chart | None:
             share = (heights[number] - low) / (high - low) if high > low else 1.0
             style = Style(sample_colorscale(SCALE, [share])[0], "solid")
         figure.add_scatter(
-            x=epochs, y=values, name=escaped(group) or "kgrec", legendgroup=group,
+            x=epochs, y=values, name=escaped(group or _trained(snapshot)), legendgroup=group,
             showlegend=few and group not in groups[:number],
             mode="lines" if len(epochs) > 1 else "markers",
             line={"color": style.colour, "dash": style.dash, "width": 2 if few else 1.5},
@@ -301,6 +311,12 @@ def _label(snapshot: Snapshot, state: State, without: Sequence[str] = ()) -> str
     if keys == ["model"]:
         return str(state.job.varied.get("model", EMPTY))
     return ", ".join(f"{name(key)}={state.job.varied.get(key, EMPTY)}" for key in keys)
+
+
+def _trained(snapshot: Snapshot) -> str:
+    """Name of a line of which no setting is varied: the model."""
+    models = {run.model for run in snapshot.runs.values()}
+    return models.pop() if len(models) == 1 else "this sweep"
 
 
 def _levels(snapshot: Snapshot, metric: str) -> dict[str, float]:

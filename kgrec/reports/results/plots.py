@@ -74,7 +74,7 @@ def metric_bars(where: str, systems: Sequence[System], palette: Palette) -> Draw
             axes.set_yticks(range(len(names)), names)
             axes.grid(False, axis="y")
             axes.set(xlabel=f"test {metric_name(metric)}", xlim=(low, None))
-            axes.xaxis.set_major_locator(MaxNLocator(5))
+            axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
             level = control(systems, BASELINE, f"test/{metric}")
             if level is not None:
                 axes.axvline(level.mean, color=INK, ls="--", lw=1.5)

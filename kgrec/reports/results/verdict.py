@@ -52,9 +52,9 @@ def _gap(c: Comparison, rank: str = "") -> str:
 
 def gap_words(label: str, value: float, reference: str, level: float, rank: str = "") -> str:
     """How far a value is above or below a reference, in words."""
-    apart = "equal to" if value == level else f"{abs(value - level):.4f} "
-    side = "" if value == level else ("above" if value > level else "below")
-    return f"{label} ({value:.4f}) is {rank}{apart}{side} {reference} ({level:.4f})"
+    apart = f"{abs(value - level):.4f}"
+    side = f"{apart} {'above' if value > level else 'below'}" if float(apart) else "equal to"
+    return f"{label} ({value:.4f}) is {rank}{side} {reference} ({level:.4f})"
 
 
 def _chance(c: Comparison, p: float) -> str:
