@@ -63,10 +63,10 @@ def contenders(
         DataError: the baseline is not among the runs, or the runs are not comparable.
     """
     group = systems(runs)
-    reason = "chosen by --baseline"
     if baseline is None:
-        baseline, reason = _default(group, places)
-    reference = _reference(group, baseline)
+        reference, reason = _default(group, places)
+    else:
+        reference, reason = _reference(group, baseline), "chosen by --baseline"
     others = [
         Contender(system.label, system.runs)
         for system in group
@@ -82,16 +82,16 @@ def contenders(
     return Contenders(reference, others, reason)
 
 
-def _default(group: Sequence[System], places: Sequence[Path]) -> tuple[str, str]:
-    """Name of the reference and the reason."""
+def _default(group: Sequence[System], places: Sequence[Path]) -> tuple[Contender, str]:
+    """The reference and the reason for it."""
     if len(group) == 1:
-        return BASELINE, "there is one system"
+        return _reference(group, BASELINE), "there is one system"
     if len(places) > 1:
         first = places[0].resolve()
         inside = [s for s in group if any(first in (r.folder, *r.folder.parents) for r in s.runs)]
         if len(inside) == 1:
-            return inside[0].label, "its folder is given first"
-    return BASELINE, "no other one was chosen; --baseline NAME chooses"
+            return Contender(inside[0].label, inside[0].runs), "its folder is given first"
+    return _reference(group, BASELINE), "the default; --baseline NAME chooses another one"
 
 
 def _reference(group: Sequence[System], name: str) -> Contender:
