@@ -25,7 +25,7 @@ from kgrec.config.devices import chosen_devices
 from kgrec.config.location import applied_hparams, missing_settings
 from kgrec.config.targets import check_targets
 from kgrec.data.dataset import PreparedData, RecDataset
-from kgrec.evaluation.results import Evaluation
+from kgrec.evaluation.results import BASELINE, Evaluation
 from kgrec.models.recommender import Recommender
 from kgrec.reports.console import dataset_tables, results_table, slices_table
 from kgrec.runs.checkpoints import load_recommender, read_checkpoint
@@ -33,7 +33,7 @@ from kgrec.runs.environment import environment
 from kgrec.runs.folder import RunFolder
 from kgrec.runs.results import shown_k, write_results
 from kgrec.tracking.logger import opened
-from kgrec.tracking.results import BASELINE, log_dataset, log_results
+from kgrec.tracking.results import log_dataset, log_results
 from kgrec.training import distributed
 from kgrec.training.accelerators import check_accelerator
 from kgrec.training.callbacks import EpochLog
