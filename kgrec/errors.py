@@ -1,4 +1,4 @@
-"""Errors that the user can mend: their message is complete, so no stack trace is printed."""
+"""Errors that the user can fix. Their message is complete, so no stack trace is printed."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -17,6 +17,14 @@ class DataError(KgrecError):
 
 class ConfigError(KgrecError):
     """A configuration key or value that cannot work."""
+
+
+class SettingError(ConfigError):
+    """An argument of a model that cannot work.
+
+    The message begins with the bare name of the argument. Models do not know the configuration:
+    :func:`kgrec.config.messages.user_error` turns the name into a key, such as ``model.d``.
+    """
 
 
 class CheckpointError(KgrecError):

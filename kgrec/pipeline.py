@@ -33,6 +33,7 @@ from kgrec.config.location import applied_hparams
 from kgrec.data.datamodule import KGDataModule
 from kgrec.data.dataset import PreparedData, RecDataset
 from kgrec.files import write_json, write_text
+from kgrec.models.recipes import trusted_by
 from kgrec.models.recommender import Recommender
 from kgrec.reports.console import (
     dataset_tables,
@@ -105,7 +106,7 @@ def run(cfg: DictConfig, first: bool = True) -> float:
         if not first:
             return math.nan
         best = checkpoint_path(cfg, "best")
-        found = {model: evaluate(load_recommender(best), *how), **controls}
+        found = {model: evaluate(load_recommender(best, trusted_by(recommender)), *how), **controls}
         for name, evaluated in found.items():
             prefix = "" if name == model else f"{name}/"
             metrics |= {f"{prefix}{key}": value for key, value in evaluated.figures.items()}
@@ -136,7 +137,7 @@ def precompute(recommender: Recommender, dataset: RecDataset) -> dict[str, float
     """Computes what is not trained; returns what the model found meanwhile, and the seconds."""
     begin = time.perf_counter()
     recommender.precompute(dataset)
-    found = {"seconds": time.perf_counter() - begin, **recommender.found}
+    found = {"seconds": time.perf_counter() - begin, **recommender.precompute_metrics}
     return {f"precompute/{key}": value for key, value in found.items()}
 
 

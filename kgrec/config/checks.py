@@ -14,7 +14,7 @@ from kgrec.config.devices import num_devices, num_nodes, world_size
 from kgrec.errors import ConfigError, listed
 from kgrec.evaluation.full_ranking import check_ks
 from kgrec.evaluation.ranking import METRICS
-from kgrec.models.recommender import import_object
+from kgrec.models.importing import import_object
 from kgrec.training import distributed
 from kgrec.training.memory import parse_bytes
 

@@ -7,12 +7,14 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from kgrec.errors import KgrecError, listed
+from kgrec.errors import KgrecError, SettingError, listed
 
 
 def user_error(error: BaseException | None) -> str | None:
     """The user's mistake behind an exception, if there is one."""
     while error is not None:
+        if isinstance(error, SettingError):  # models know the argument, not the key
+            return f"model.{error}"
         if isinstance(error, KgrecError):
             return str(error)
         if isinstance(error, OmegaConfBaseException):

@@ -8,6 +8,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -99,8 +100,12 @@ class FinishedRun:
     metrics: dict[str, float]
 
     @classmethod
-    def load(cls, folder: str | Path) -> FinishedRun:
+    def load(cls, folder: str | Path, trust: Iterable[str] = ()) -> FinishedRun:
         """Reads a run folder; the data it was trained on are not needed.
+
+        Args:
+            folder: run folder.
+            trust: packages outside of kgrec whose models and aggregators the checkpoint may name.
 
         Raises:
             DataError: the folder holds no finished run.
@@ -112,7 +117,7 @@ class FinishedRun:
                 f"{folder}: found no metrics.json, expected the folder of a finished run"
             )
         return cls(
-            load_recommender(folder / "checkpoints" / "best.ckpt"),
+            load_recommender(folder / "checkpoints" / "best.ckpt", trust),
             IdMaps.load(folder / "ids"),
             json.loads((folder / "metrics.json").read_text(encoding="utf-8")),
         )

@@ -231,6 +231,7 @@ class RecommenderModule(pl.LightningModule):
             users=found.users,
             items=gather(ranking.items, self.device),
             hits=gather(ranking.hits, self.device),
+            tied=gather(ranking.tied, self.device),
             relevant=gather(ranking.relevant, self.device),
         )
         figures = {k: float(v.mean()) for k, v in per_user(ranking, self._ks).items()}

@@ -26,8 +26,8 @@ def test_links_that_were_held_out_are_found():
     assert found.figures["hits@10"] > 0.9
     assert found.figures["mean_rank"] < 5
     untrained = train_transe(planted(), d=16, epochs=0, held_out=0.1)
-    assert untrained.figures["hits@10"] < 0.2
-    assert untrained.figures["mean_rank"] > 40
+    assert untrained.metrics["hits@10"] < 0.2
+    assert untrained.metrics["mean_rank"] > 40
 
 
 def test_an_entity_of_no_triple_has_no_vector():

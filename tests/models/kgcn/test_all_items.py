@@ -92,14 +92,14 @@ def test_blocks_of_any_size_give_the_same(H, kept, edge_cost, monkeypatch):
 
 def test_each_entity_is_computed_once_a_layer():
     model = make("sum", 2, "all", "paper")
-    first, last = model.encode().layerwise.layers
+    first, last = model.encode().all_items.layers
     assert last.entities.tolist() == list(range(ITEMS))
     assert first.entities.tolist() == [0, 1, 2, 3, 4, 5]  # 6 is two hops from nowhere
     assert first.m == int(GRAPH.neighborhood().degrees[first.entities].sum())
-    assert model.encode().layerwise.first.own.shape == (6, D)
+    assert model.encode().all_items.first.own.shape == (6, D)
 
 
 def test_what_ranking_needs_is_made_when_it_is_asked_for():
     encoded = make("sum", 1, "all", "paper").encode()
-    assert "layerwise" not in vars(encoded)
-    assert encoded.layerwise is encoded.layerwise
+    assert "all_items" not in vars(encoded)
+    assert encoded.all_items is encoded.all_items

@@ -138,13 +138,13 @@ def test_neighbours_can_be_drawn_anew():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"K": 0}, r"model\.K: found 0, expected an integer >= 1, or all"),
-        ({"K": "some"}, r"model\.K: found 'some', expected an integer >= 1, or all"),
-        ({"H": 0}, r"model\.H: found 0, expected an integer >= 1"),
-        ({"d": -1}, r"model\.d: found -1, expected an integer >= 1"),
-        ({"scaling": "none"}, r"model\.scaling: found 'none', expected paper or released"),
-        ({"neighbors": "x"}, r"model\.neighbors: found 'x', expected static or resampled"),
-        ({"aggregator": "mean"}, r"model\.aggregator: found 'mean', expected one of sum, concat"),
+        ({"K": 0}, r"K: found 0, expected an integer >= 1, or all"),
+        ({"K": "some"}, r"K: found 'some', expected an integer >= 1, or all"),
+        ({"H": 0}, r"H: found 0, expected an integer >= 1"),
+        ({"d": -1}, r"d: found -1, expected an integer >= 1"),
+        ({"scaling": "none"}, r"scaling: found 'none', expected paper or released"),
+        ({"neighbors": "x"}, r"neighbors: found 'x', expected static or resampled"),
+        ({"aggregator": "mean"}, r"aggregator: found 'mean', expected one of sum, concat"),
     ],
 )
 def test_settings_that_cannot_work(settings, message):
