@@ -103,6 +103,6 @@ class CKE(Recommender):
         return F.softplus(worse - better).mean() + self.kg_weight * self.kge.loss(triples)
 
     def bytes_per_row(self, items: Tensor) -> Tensor:
-        """(B,) bytes at the peak, for a pair and a triple: about 44 vectors."""
+        """(B,) bytes at the peak, for a pair and a triple: about 19 vectors."""
         d = self.user_embedding.embedding_dim
-        return torch.full((len(items),), 200.0 + 176 * d)
+        return torch.full((len(items),), 200.0 + 76 * d)

@@ -133,15 +133,15 @@ class LibFM(Recommender):
         )
 
     def bytes_per_row(self, items: Tensor) -> Tensor:
-        """(B,) bytes at the peak: about 10 vectors, and numbers of the row."""
-        return torch.full((len(items),), 140.0 + 40 * self.user_embedding.embedding_dim)
+        """(B,) bytes at the peak: about 6 vectors, and numbers of the row."""
+        return torch.full((len(items),), 60.0 + 24 * self.user_embedding.embedding_dim)
 
     def fixed_bytes(self) -> float:
         """Bytes of the attributes' sums, which every step computes for all items."""
         if self.offsets is None or self.attributes is None:
             return 0.0
-        d = self.user_embedding.embedding_dim
-        return 4.0 * (4 * (len(self.offsets) - 1) * (d + 2) + 6 * len(self.attributes))
+        vectors = 4 * self.item_embedding.weight.numel() + self.attribute_embedding.weight.numel()
+        return 4.0 * vectors + 40 * len(self.attributes)
 
     def _user_side(self, users: Tensor) -> Tensor:
         """(B,) w_0 + w_u."""

@@ -116,6 +116,10 @@ class LibFMTransE(LibFM):
         metrics = {f"transe/{name}": value for name, value in pretrained.metrics.items()}
         self.precompute_metrics |= metrics
 
+    def fixed_bytes(self) -> float:
+        """Bytes of the sums over z, which every step computes for all items."""
+        return 4.0 * 2 * self.item_embedding.weight.numel()
+
     def _attribute_sums(self) -> tuple[Tensor, Tensor, Tensor]:
         """Σ w_f x_f (I,), Σ v_f x_f (I, d), Σ x_f² ‖v_f‖² (I,) over the numbers of z."""
         z, factors = self.transe, self.transe_factors

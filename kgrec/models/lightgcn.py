@@ -113,13 +113,12 @@ class LightGCN(Recommender):
         return F.softplus(self.score(batch.users, batch.negatives, e) - better).mean()
 
     def bytes_per_row(self, items: Tensor) -> Tensor:
-        """(B,) bytes at the peak: about 10 vectors, and numbers of the row."""
-        return torch.full((len(items),), 100.0 + 40 * self.embedding.shape[1])
+        """(B,) bytes at the peak: about 6 vectors, and numbers of the row."""
+        return torch.full((len(items),), 40.0 + 24 * self.embedding.shape[1])
 
     def fixed_bytes(self) -> float:
-        """Bytes of a propagation: vectors of every user and item, and indices and weights."""
-        N, d = self.embedding.shape
-        return 4.0 * 5 * N * d + 2 * len(self.users) * 12
+        """Bytes of the propagation: two tables of the size of E⁽⁰⁾, and the adjacency."""
+        return 4.0 * 2 * self.embedding.numel() + 2 * len(self.users) * 12
 
 
 class _Propagate(torch.autograd.Function):

@@ -65,5 +65,5 @@ class SVD(Recommender):
         )
 
     def bytes_per_row(self, items: Tensor) -> Tensor:
-        """(B,) bytes at the peak: about 5 vectors, and numbers of the row."""
-        return torch.full((len(items),), 100.0 + 20 * self.user_embedding.embedding_dim)
+        """(B,) bytes at the peak: about 4 vectors, and numbers of the row."""
+        return torch.full((len(items),), 40.0 + 16 * self.user_embedding.embedding_dim)

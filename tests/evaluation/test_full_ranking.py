@@ -9,6 +9,7 @@ from kgrec.data.splits import RandomSplit
 from kgrec.errors import ConfigError
 from kgrec.evaluation.candidates import full_candidates, released_candidates
 from kgrec.evaluation.full_ranking import check_ks, overall, per_user, rank
+from kgrec.evaluation.ties import tie_order
 
 
 def pairs(rows, label=1):
@@ -28,12 +29,13 @@ def train_pairs(dataset):
 def literal(dataset, scores, stage, k, exclude):
     """Recall@k of every user with a positive in the split, by sorting lists."""
     relevant = pairs(getattr(dataset, stage))
+    place = tie_order(dataset.ids.items["item"], 0).argsort().tolist()
     found = {}
     for user in sorted({u for u, _ in relevant}):
         own = {i for u, i in relevant if u == user}
         ranked = sorted(
             (i for i in range(dataset.num_items) if (user, i) not in exclude),
-            key=lambda i: (-float(scores[user, i]), i),
+            key=lambda i: (-float(scores[user, i]), place[i]),
         )
         found[user] = len(own & set(ranked[:k])) / len(own)
     return found

@@ -1,5 +1,6 @@
 """Every model of conf/model is found by itself and must keep the contract of Recommender."""
 
+import weakref
 from pathlib import Path
 
 import pytest
@@ -7,12 +8,15 @@ import torch
 from conftest import ROOT, Train
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from kgrec.data.batches import PointwiseBatch
 from kgrec.data.training_rows import training_rows
 from kgrec.models.recipes import rebuild
 from kgrec.models.recommender import Recommender
 from kgrec.runs.checkpoints import load_recommender
+from kgrec.training.memory import RowBudget
 
 MODELS = sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml"))
 
@@ -113,6 +117,67 @@ def test_the_memory_estimate_has_one_number_per_row(model, dataset):
     assert estimate.shape == dataset.train.items.shape
     assert (estimate > 0).all() if model.trainable else (estimate == 0).all()
     assert model.fixed_bytes() >= 0
+
+
+def test_the_memory_estimate_grows_with_batch_and_size(name, model, dataset, tmp_path):
+    if not model.trainable:
+        pytest.skip("nothing to train")
+    estimates = []
+    for d in (8, 16, 32):
+        overrides = [f"model={name}", f"model.d={d}", f"paths.cache={tmp_path}"]
+        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+            cfg = compose("train", overrides=overrides)
+        budget = RowBudget(instantiate(cfg.model, dataset), 1e9)
+        steps = [budget.step_bytes(dataset.train.items, rows)[0] for rows in (10, 20, 40)]
+        assert 0 < steps[0] < steps[1] < steps[2]
+        estimates.append(steps[2])
+    assert estimates[0] < estimates[1] < estimates[2]
+
+
+def test_the_memory_estimate_is_near_the_measured_peak(model, dataset):
+    if not model.trainable:
+        pytest.skip("nothing to train")
+    peaks = []
+    for times in (10, 30):
+        eaten = [
+            type(batch)(*(column.repeat(times) for column in batch))
+            for batch in batches(model, dataset)
+        ]
+        rows = len(eaten[0][0])
+        model.loss(*eaten).backward()
+        with PeakMemory() as memory:
+            model.loss(*eaten).backward()
+        peaks.append((memory.peak, rows))
+    (low, few), (high, many) = peaks
+    measured = (high - low) / (many - few)
+    estimate = float(model.bytes_per_row(eaten[0][1]).mean())
+    assert measured / 2 < estimate < 6 * measured
+
+
+class PeakMemory(TorchDispatchMode):
+    """Counts the bytes of tensors that are alive at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self.alive: set[int] = set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, torch.Tensor) and tensor.layout is torch.strided:
+                storage = tensor.untyped_storage()
+                key, size = storage._cdata, storage.nbytes()
+                if key not in self.alive:
+                    self.alive.add(key)
+                    self.now += size
+                    self.peak = max(self.peak, self.now)
+                    weakref.finalize(storage, self.forget, key, size)
+        return result
+
+    def forget(self, key: int, size: int) -> None:
+        self.alive.discard(key)
+        self.now -= size
 
 
 def test_a_run_leaves_a_checkpoint_that_scores_without_the_data(name, train: Train):

@@ -112,12 +112,15 @@ def test_validation_chooses(cls, grid, by, dataset):
 @pytest.mark.parametrize(
     ("cls", "settings", "message"),
     [
-        (EASE, {"l2": []}, r"model.l2: found \[\], expected numbers >= 1e-06"),
-        (EASE, {"l2": [0]}, r"model.l2: found \[0\], expected numbers >= 1e-06"),
+        (EASE, {"l2": []}, r"l2: found \[\], expected numbers >= 1e-06"),
+        (EASE, {"l2": [0]}, r"l2: found \[0\], expected numbers >= 1e-06"),
         (ItemKNN, {"k": [0]}, r"k: found \[0\], expected numbers >= 1"),
         (ItemKNN, {"shrinkage": [-1]}, r"shrinkage: found \[-1\], expected numbers >= 0"),
         (EASE, {"choose_by": "val/f1"}, "choose_by: found 'val/f1', expected val/auc or"),
         (ItemKNN, {"choose_by": "val/recall@x"}, "choose_by: found 'val/recall@x'"),
+        (ItemKNN, {"choose_by": "val/recall@0"}, "choose_by: found 'val/recall@0'"),
+        (EASE, {"choose_by": "val/recall@41"}, "expected a cut-off of at most 40, the number of"),
+        (EASE, {"l2": ["x"]}, r"l2: found \['x'\], expected numbers >= 1e-06"),
     ],
 )
 def test_settings_that_cannot_work(cls, settings, message, dataset):

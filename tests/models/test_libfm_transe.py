@@ -58,7 +58,9 @@ def test_the_vectors_are_those_of_transe_and_are_kept(dataset, tmp_path):
     made.precompute(dataset)
     trained = train_transe(dataset.graph, d=6, epochs=2, held_out=0.1, seed=3)
     assert torch.equal(made.transe, trained.entities[: dataset.num_items])
-    assert made.precompute_metrics == {f"transe/{name}": value for name, value in trained.metrics.items()}
+    assert made.precompute_metrics == {
+        f"transe/{name}": value for name, value in trained.metrics.items()
+    }
     assert {"transe/hits@10", "transe/mean_rank", "transe/loss"} <= set(made.precompute_metrics)
     scaled = LibFMTransE.from_dataset(dataset, **settings, transe_scale=0.1)
     scaled.precompute(dataset)

@@ -58,7 +58,10 @@ def test_scores_are_weighted_products(dataset):
     torch.manual_seed(0)
     model = PER.from_dataset(dataset, d=3, iterations=5).double()
     model.precompute(dataset)
-    assert model.precompute_metrics == {"paths": len(model.paths), "items_on_paths": dataset.num_items}
+    assert model.precompute_metrics == {
+        "paths": len(model.paths),
+        "items_on_paths": dataset.num_items,
+    }
     assert len(model.paths) > 1
     with torch.no_grad():
         model.weights.copy_(torch.arange(1.0, len(model.paths) + 1))
@@ -116,5 +119,5 @@ def test_items_that_share_nothing(dataset):
     alone = named(replace(dataset, graph=lonely))
     with pytest.raises(ConfigError, match=r"paths: found no relation by which items share"):
         PER.from_dataset(alone)
-    with pytest.raises(ConfigError, match=r"paths: by 'a' no two items share a neighbour"):
+    with pytest.raises(ConfigError, match=r"paths: found 'a', by which no two items share"):
         PER.from_dataset(alone, paths=["a"])

@@ -16,15 +16,15 @@ def planted() -> KnowledgeGraph:
 
 def same(one: Pretrained, other: Pretrained) -> bool:
     tensors = zip(one[:2], other[:2], strict=True)
-    return all(torch.equal(a, b) for a, b in tensors) and one.figures == other.figures
+    return all(torch.equal(a, b) for a, b in tensors) and one.metrics == other.metrics
 
 
 def test_links_that_were_held_out_are_found():
     before = torch.random.get_rng_state()
     found = train_transe(planted(), d=16, epochs=200, held_out=0.1)
     assert torch.equal(before, torch.random.get_rng_state())
-    assert found.figures["hits@10"] > 0.9
-    assert found.figures["mean_rank"] < 5
+    assert found.metrics["hits@10"] > 0.9
+    assert found.metrics["mean_rank"] < 5
     untrained = train_transe(planted(), d=16, epochs=0, held_out=0.1)
     assert untrained.metrics["hits@10"] < 0.2
     assert untrained.metrics["mean_rank"] > 40
@@ -34,7 +34,7 @@ def test_an_entity_of_no_triple_has_no_vector():
     graph = KnowledgeGraph(*torch.tensor([[0, 1], [0, 0], [1, 3]]), 5, 1)
     found = train_transe(graph, d=4, epochs=3, held_out=0)
     assert (found.entities.norm(dim=1) > 0).tolist() == [True, True, False, True, False]
-    assert set(found.figures) == {"loss"}
+    assert set(found.metrics) == {"loss"}
     empty = KnowledgeGraph(*torch.zeros(3, 0, dtype=torch.int64), 5, 1)
     assert not train_transe(empty, d=4, epochs=3).entities.any()
 
