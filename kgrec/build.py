@@ -1,73 +1,167 @@
-"""What a run is made of, from its configuration; and whether it can work."""
+"""Builds the objects of a run from its configuration, and checks that they can work."""
 
 from __future__ import annotations
 
 import logging
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from kgrec.config.devices import num_devices, world_size
+from kgrec.config.sizes import parse_bytes
 from kgrec.data.datamodule import KGDataModule
 from kgrec.data.dataset import RecDataset
 from kgrec.errors import ConfigError
 from kgrec.models.recommender import Recommender
-from kgrec.runs.checkpoints import check_identity, read_checkpoint
+from kgrec.runs.checkpoints import read_checkpoint
+from kgrec.runs.identity import check_resume, resume_settings
+from kgrec.tracking.results import ControlLine
 from kgrec.training.memory import (
     CORES,
     check_memory,
     evaluation_batch_size,
-    parse_bytes,
     threads_for,
 )
 from kgrec.training.module import RecommenderModule
+from kgrec.training.testing import Evaluator
 
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Parts:
+    """Objects of one run.
+
+    Attributes:
+        model: name of the model, as in ``model=``.
+        monitor: validation metric by which the epoch is chosen.
+        dataset: split data.
+        recommender: the model.
+        module: Lightning module around the model.
+        datamodule: batches of all splits.
+        trainer: Lightning Trainer, without loggers yet.
+        control_line: callback that logs the main control beside the model.
+        evaluator: evaluates the model and the controls.
+    """
+
+    model: str
+    monitor: str
+    dataset: RecDataset
+    recommender: Recommender
+    module: RecommenderModule
+    datamodule: KGDataModule
+    trainer: pl.Trainer
+    control_line: ControlLine
+    evaluator: Evaluator
+
+
+def build(cfg: DictConfig, dataset: RecDataset) -> Parts:
+    """Builds everything that a run needs.
+
+    Raises:
+        ConfigError: a setting that cannot work, too little memory, or nothing to resume.
+        CheckpointError: the checkpoint to resume from is of another run.
+    """
+    facts = {"name": dataset.name, "protocol": dataset.protocol, "fingerprint": dataset.fingerprint}
+    ks = cutoffs(cfg, dataset)
+    fit_monitor(cfg, ks, dataset.num_items)  # first, because models may choose by it too
+    recommender: Recommender = instantiate(cfg.model, dataset)
+    rank_validation = cfg.ranking.validation or "@" in cfg.monitor
+    module = RecommenderModule(
+        recommender,
+        instantiate(cfg.optimizer),
+        cfg.seed,
+        facts,
+        resume_settings(cfg),
+        parse_bytes(cfg.memory_budget),
+        ks,
+        rank_validation,
+    )
+    datamodule = make_datamodule(cfg, dataset, recommender)
+    control_line = ControlLine(cfg.monitor)
+    trainer = make_trainer(cfg, [control_line])
+    if recommender.trainable:
+        fit_to_machine(cfg, recommender, dataset, trainer.strategy.root_device)
+    if cfg.ckpt_path is not None:
+        if not recommender.trainable:
+            raise ConfigError(
+                f"ckpt_path: found {cfg.ckpt_path}, expected null: the model has nothing to train"
+            )
+        check_resume(read_checkpoint(Path(cfg.ckpt_path)), module.identity())
+    return Parts(
+        model=str(HydraConfig.get().runtime.choices["model"]),
+        monitor=cfg.monitor,
+        dataset=dataset,
+        recommender=recommender,
+        module=module,
+        datamodule=datamodule,
+        trainer=trainer,
+        control_line=control_line,
+        evaluator=Evaluator(datamodule, facts, ks, rank_validation, one_device(cfg)),
+    )
+
+
 def cutoffs(cfg: DictConfig, dataset: RecDataset) -> list[int]:
-    """Cutoffs of the ranking metrics that the catalogue is large enough for."""
+    """Cut-offs of the ranking metrics that the catalogue is large enough for."""
     if cfg.ranking.name == "none":
         return []
     ks = [int(k) for k in cfg.ranking.ks]
-    if beyond := [k for k in ks if k > dataset.num_items]:
-        what = ", ".join(map(str, beyond))
-        log.info("ranking.ks: left out %s, as there are %d items", what, dataset.num_items)
+    if too_large := [k for k in ks if k > dataset.num_items]:
+        listed = ", ".join(map(str, too_large))
+        log.info("ranking.ks: left out %s, because there are %d items", listed, dataset.num_items)
     return [k for k in ks if k <= dataset.num_items]
 
 
-def check_before_training(cfg: DictConfig, module: RecommenderModule, dataset: RecDataset) -> None:
-    """Finds out now what would break in the middle of the run.
+def fit_monitor(cfg: DictConfig, ks: Sequence[int], num_items: int) -> None:
+    """Makes sure that validation will have the metric by which the epoch is chosen.
+
+    A monitor that a protocol has set, and whose cut-off is larger than the catalogue, becomes that
+    of the largest cut-off that fits.
 
     Raises:
-        ConfigError: the batch does not fit in memory, or there is nothing to resume.
-        CheckpointError: the checkpoint is of another model or data set.
+        ConfigError: the user's own monitor has such a cut-off.
     """
-    recommender = module.recommender
-    if recommender.trainable:
-        items, budget = dataset.train.items, parse_bytes(cfg.memory_budget)
-        rows = math.ceil(cfg.batch_size / world_size(cfg))
-        if cfg.threads == "auto":
-            cores = max(1, (cfg.cores or CORES) // num_devices(cfg))
-            torch.set_num_threads(threads_for(recommender, items, rows, cores))
-        device = make_trainer(cfg, []).strategy.root_device
-        pieces = check_memory(recommender, items, rows, budget, device)
-        if pieces > 1:
-            log.info("memory_budget: a step is taken in about %d pieces", pieces)
-    if cfg.ckpt_path is not None:
-        if not recommender.trainable:
-            raise ConfigError(f"ckpt_path: found {cfg.ckpt_path}, but there is nothing to train")
-        check_identity(read_checkpoint(Path(cfg.ckpt_path)), module.identity())
+    metric, at, k = cfg.monitor.partition("@")
+    if not at or int(k) in ks:
+        return
+    expected = [f"{metric}@{k}" for k in ks] or ["val/auc"]
+    if any(word.startswith("monitor=") for word in HydraConfig.get().overrides.task):
+        raise ConfigError(
+            f"monitor: found {cfg.monitor} for a catalogue of {num_items} items, expected one of "
+            f"{', '.join(expected)}"
+        )
+    log.info("monitor: %s instead of %s for %d items", expected[-1], cfg.monitor, num_items)
+    cfg.monitor = expected[-1]
+
+
+def fit_to_machine(
+    cfg: DictConfig, recommender: Recommender, dataset: RecDataset, device: torch.device
+) -> None:
+    """Sets the number of CPU threads, and checks that a training step fits in memory.
+
+    Raises:
+        ConfigError: it does not fit, even in pieces.
+    """
+    items, budget = dataset.train.items, parse_bytes(cfg.memory_budget)
+    rows = math.ceil(cfg.batch_size / world_size(cfg))
+    if cfg.threads == "auto":
+        cores = max(1, (cfg.cores or CORES) // num_devices(cfg))
+        torch.set_num_threads(threads_for(recommender, items, rows, cores))
+    pieces = check_memory(recommender, items, rows, budget, device)
+    if pieces > 1:
+        log.info("memory_budget: a step is taken in about %d pieces", pieces)
 
 
 def make_datamodule(cfg: DictConfig, dataset: RecDataset, recommender: Recommender) -> KGDataModule:
-    """Batches of the sizes that the configuration, or the memory at hand, asks for."""
+    """Batches of the sizes that the configuration or the free memory asks for."""
     datamodule = KGDataModule(
         dataset,
         batch_size=cfg.batch_size,
@@ -88,8 +182,8 @@ def make_datamodule(cfg: DictConfig, dataset: RecDataset, recommender: Recommend
 
 
 def steps_per_call(cfg: DictConfig) -> int | None:
-    """How many steps share one call of training_step; None: as the data module thinks best."""
-    # These count calls, and are meant to count steps.
+    """Optimiser steps in one call of training_step; None: the data module chooses."""
+    # Lightning counts calls of training_step, and these settings mean steps.
     counting = ("limit_train_batches", "val_check_interval", "max_steps", "overfit_batches")
     counted = any(cfg.trainer.get(key) is not None for key in counting)
     if cfg.steps_per_call is None and (counted or world_size(cfg) > 1):
@@ -98,21 +192,24 @@ def steps_per_call(cfg: DictConfig) -> int | None:
 
 
 def one_device(cfg: DictConfig) -> dict[str, Any]:
-    """Where the run is tested, as Lightning's Trainer takes it: the first of its devices."""
+    """The first device of the run, on which it is tested, as Lightning's Trainer takes it."""
     devices = cfg.trainer.devices
     of_list = [devices[0]] if OmegaConf.is_list(devices) else 1
     return {"accelerator": cfg.trainer.accelerator, "devices": of_list}
 
 
-def make_trainer(
-    cfg: DictConfig, loggers: Sequence[Any], more: Sequence[pl.Callback] = ()
-) -> pl.Trainer:
-    """A Lightning Trainer with the configured callbacks, and more."""
-    found = [instantiate(node) for node in cfg.callbacks.values() if node is not None]
-    callbacks = [*more] + [callback for callback in found if callback is not None]
+def make_trainer(cfg: DictConfig, first_callbacks: Sequence[pl.Callback] = ()) -> pl.Trainer:
+    """A Lightning Trainer with the configured callbacks and without loggers.
+
+    Args:
+        cfg: the configuration.
+        first_callbacks: callbacks that come before the configured ones.
+    """
+    configured = [instantiate(node) for node in cfg.callbacks.values() if node is not None]
+    callbacks = [*first_callbacks, *(callback for callback in configured if callback is not None)]
     trainer: pl.Trainer = instantiate(
         cfg.trainer,
-        logger=loggers,
+        logger=False,
         callbacks=callbacks,
         enable_progress_bar=any(isinstance(c, pl.callbacks.ProgressBar) for c in callbacks),
     )
@@ -122,8 +219,3 @@ def make_trainer(
 def make_loggers(cfg: DictConfig) -> list[Any]:
     """The configured loggers."""
     return [instantiate(node) for node in cfg.logger.values() if node is not None]
-
-
-def checkpoint_path(cfg: DictConfig, name: str) -> Path:
-    """Where the run keeps its "best" and its "last" checkpoint."""
-    return Path(cfg.paths.run) / "checkpoints" / f"{name}.ckpt"

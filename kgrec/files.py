@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all: under a temporary name, then renamed."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ if TYPE_CHECKING:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a file whole or not at all."""
+    """Writes a text file in UTF-8."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.incoming")
     temporary.write_text(text, encoding="utf-8")
     temporary.rename(path)
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes JSON whole or not at all."""
+    """Writes a JSON file; NaN is refused."""
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def write_parquet(path: Path, table: pl.DataFrame) -> None:
-    """Writes a table whole or not at all, making its folder."""
+    """Writes a table, and makes its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.incoming")
     table.write_parquet(temporary)

@@ -1,6 +1,7 @@
-"""One run: data, model, training, test, and the folder that it leaves.
+"""One run: prepare the data, build the model, fit it, test it and save the results.
 
-Here and in :mod:`kgrec.build` configuration meets code; below there are plain arguments.
+The configuration is read here, in :mod:`kgrec.build` and in :mod:`kgrec.config`; the code below
+takes plain arguments.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ import logging
 import math
 import statistics
 import time
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,168 +19,201 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from kgrec.build import (
-    check_before_training,
-    checkpoint_path,
-    cutoffs,
-    make_datamodule,
-    make_loggers,
-    make_trainer,
-    one_device,
-)
+from kgrec.build import Parts, build, make_loggers
 from kgrec.config.checks import check, check_start
-from kgrec.config.location import applied_hparams
-from kgrec.data.datamodule import KGDataModule
+from kgrec.config.location import applied_hparams, missing_settings
+from kgrec.config.targets import check_targets
 from kgrec.data.dataset import PreparedData, RecDataset
-from kgrec.files import write_json, write_text
+from kgrec.evaluation.results import Evaluation
 from kgrec.models.recipes import trusted_by
 from kgrec.models.recommender import Recommender
-from kgrec.reports.console import (
-    dataset_tables,
-    results_table,
-    slices_table,
-)
+from kgrec.reports.console import dataset_tables, results_table, slices_table
 from kgrec.runs.checkpoints import load_recommender, read_checkpoint
-from kgrec.runs.evaluation import shown_k, write_evaluation
-from kgrec.runs.folder import dataset_facts, environment
+from kgrec.runs.environment import environment
+from kgrec.runs.folder import RunFolder
+from kgrec.runs.results import shown_k, write_results
 from kgrec.tracking.logger import opened
-from kgrec.tracking.results import BESIDE, ControlLine, log_dataset, log_results
+from kgrec.tracking.results import BASELINE, log_dataset, log_results
 from kgrec.training import distributed
 from kgrec.training.callbacks import EpochLog
-from kgrec.training.memory import (
-    CORES,
-    parse_bytes,
-    peak_memory_gb,
-)
-from kgrec.training.module import RecommenderModule
-from kgrec.training.testing import Evaluated, evaluate, evaluate_controls
+from kgrec.training.memory import CORES, peak_memory_gb
 
 log = logging.getLogger(__name__)
 
 
 def run(cfg: DictConfig, first: bool = True) -> float:
-    """Runs one configuration and returns the validation figure by which the epoch was chosen.
+    """Runs one configuration.
 
     Args:
         cfg: the configuration.
-        first: whether this process is the one, of those that train the model, that speaks, writes
-            and tests; the others return nan.
+        first: whether this process, of those that train the model, prints, writes and tests.
+
+    Returns:
+        The validation metric by which the epoch was chosen; nan on the other processes.
 
     Raises:
         KgrecError: a mistake in data, configuration or checkpoint.
     """
     check(cfg)
+    check_targets(cfg)
     check_start(cfg)
-    folder, choices = Path(cfg.paths.run), HydraConfig.get().runtime.choices
     torch.set_num_threads(cfg.threads if isinstance(cfg.threads, int) else cfg.cores or CORES)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
 
-    data = instantiate(cfg.dataset)
-    dataset: RecDataset = instantiate(cfg.protocol)(data, instantiate(cfg.split))
+    data, dataset = prepare(cfg)
+    parts = build(cfg, dataset)
     log.info(dataset_tables(data, dataset))
-    log.info(applied_hparams(choices))
-
-    recommender: Recommender = instantiate(cfg.model, dataset)
-    facts = {"name": dataset.name, "protocol": dataset.protocol, "fingerprint": dataset.fingerprint}
-    kept = ("seed", "monitor", "batch_size", "memory_budget", "negatives", "optimizer")
-    resolved: Any = OmegaConf.to_container(cfg, resolve=True)
-    settings = {key: resolved[key] for key in kept}
-    optimizer, budget = instantiate(cfg.optimizer), parse_bytes(cfg.memory_budget)
-    ks = cutoffs(cfg, dataset)
-    ranked = cfg.ranking.validation or "@" in cfg.monitor
-    module = RecommenderModule(
-        recommender, optimizer, cfg.seed, facts, settings, budget, ks, ranked
-    )
-    datamodule = make_datamodule(cfg, dataset, recommender)
-    check_before_training(cfg, module, dataset)
-
-    model, device = str(choices["model"]), one_device(cfg)
-    how = datamodule, facts, ks, ranked, device
-    told = resolved | {"choices": {k: v for k, v in choices.items() if "hydra" not in k}}
-    with opened(lambda: make_loggers(cfg) if first else [], folder, told) as loggers:
+    log.info(applied_hparams(HydraConfig.get().runtime.choices))
+    folder = RunFolder(Path(cfg.paths.run))
+    with opened(lambda: make_loggers(cfg) if first else [], folder.wandb, tracked(cfg)) as loggers:
+        parts.trainer.loggers = list(loggers)
         if first:
-            log_dataset(loggers, write_account(cfg, data, dataset))
-        metrics = precompute(recommender, dataset)
-        controls = evaluate_controls(model, cfg.negatives.name, *how) if first else {}
-        metrics |= fit(cfg, module, datamodule, loggers, controls)
+            log_dataset(loggers, save_inputs(folder, cfg, data, dataset))
+        metrics = precompute(parts.recommender, dataset)
+        controls = parts.evaluator.controls(parts.model, cfg.negatives.name) if first else {}
+        metrics |= fit(parts, folder, cfg.ckpt_path, controls)
         if not first:
             return math.nan
-        best = checkpoint_path(cfg, "best")
-        found = {model: evaluate(load_recommender(best, trusted_by(recommender)), *how), **controls}
-        for name, evaluated in found.items():
-            prefix = "" if name == model else f"{name}/"
-            metrics |= {f"{prefix}{key}": value for key, value in evaluated.figures.items()}
-        slices, samples = write_evaluation(folder, dataset, found, ks)
-        write_json(folder / "metrics.json", metrics)
-        log_results(loggers, metrics, ks, samples, best)
-    title = f"{model} on {dataset.name}, protocol={dataset.protocol}"
-    k = shown_k(ks, dataset.num_items)
-    log.info(results_table(title, {n: e.figures for n, e in found.items()}, k))
-    log.info(slices_table(slices, k))
-    log.info("everything was written to %s", folder)
+        evaluations = {parts.model: test(parts, folder), **controls}
+        slices = save(parts, folder, metrics, evaluations, loggers)
+    show(parts, evaluations, slices)
+    if warning := missing_settings(HydraConfig.get().runtime.choices):
+        log.warning("warning: %s", warning)
+    log.info("the results are in %s", folder.path)
     return metrics[cfg.monitor]
 
 
-def write_account(cfg: DictConfig, data: PreparedData, dataset: RecDataset) -> dict[str, Any]:
-    """Leaves in the run folder what was asked for, where, and on which data; returns the last."""
-    folder, about = Path(cfg.paths.run), HydraConfig.get()
+def prepare(cfg: DictConfig) -> tuple[PreparedData, RecDataset]:
+    """Loads the data set and splits it as the protocol says."""
+    data: PreparedData = instantiate(cfg.dataset)
+    dataset: RecDataset = instantiate(cfg.protocol)(data, instantiate(cfg.split))
+    return data, dataset
+
+
+def tracked(cfg: DictConfig) -> dict[str, Any]:
+    """What W&B keeps as the configuration of the run: all settings, and the chosen files."""
+    settings: Any = OmegaConf.to_container(cfg, resolve=True)
+    choices = HydraConfig.get().runtime.choices
+    settings["choices"] = {k: v for k, v in choices.items() if "hydra" not in k}
+    return dict(settings)
+
+
+def save_inputs(
+    folder: RunFolder, cfg: DictConfig, data: PreparedData, dataset: RecDataset
+) -> dict[str, Any]:
+    """Writes configuration, environment, data facts and raw ids; returns the facts."""
+    hydra = HydraConfig.get()
+    chosen = {"overrides": list(hydra.overrides.task), "choices": dict(hydra.runtime.choices)}
     facts = dataset_facts(data, dataset)
-    write_text(folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
-    how = {"overrides": list(about.overrides.task), "choices": dict(about.runtime.choices)}
-    write_json(folder / "environment.json", environment() | how)
-    write_json(folder / "dataset.json", facts)
-    dataset.ids.save(folder / "ids")
+    folder.write_inputs(OmegaConf.to_yaml(cfg, resolve=True), environment() | chosen, facts)
+    dataset.ids.save(folder.ids)
     return facts
 
 
+def dataset_facts(data: PreparedData, dataset: RecDataset) -> dict[str, Any]:
+    """Plain facts on a data set, for the run folder."""
+    return {
+        "name": dataset.name,
+        "protocol": dataset.protocol,
+        "seed": data.seed,
+        "fingerprint": dataset.fingerprint,
+        "counts": data.counts(),
+        "published_counts": data.published_counts,
+        "files": data.files,
+        "account": dataset.account.as_list(),
+    }
+
+
 def precompute(recommender: Recommender, dataset: RecDataset) -> dict[str, float]:
-    """Computes what is not trained; returns what the model found meanwhile, and the seconds."""
+    """Computes what is not trained; returns the model's own metrics and the seconds."""
     begin = time.perf_counter()
     recommender.precompute(dataset)
-    found = {"seconds": time.perf_counter() - begin, **recommender.precompute_metrics}
-    return {f"precompute/{key}": value for key, value in found.items()}
+    metrics = {"seconds": time.perf_counter() - begin, **recommender.precompute_metrics}
+    return {f"precompute/{key}": value for key, value in metrics.items()}
 
 
 def fit(
-    cfg: DictConfig,
-    module: RecommenderModule,
-    datamodule: KGDataModule,
-    loggers: Sequence[Any],
-    controls: Mapping[str, Evaluated],
+    parts: Parts, folder: RunFolder, ckpt_path: str | None, controls: dict[str, Evaluation]
 ) -> dict[str, float]:
-    """Trains, leaving checkpoints/best.ckpt and last.ckpt, and says how long it took.
+    """Trains the model, which writes the best and the last checkpoint.
 
-    A model with nothing to train leaves best.ckpt as it is.
+    A model with nothing to train is saved as the best checkpoint as it is.
+
+    Args:
+        parts: objects of the run.
+        folder: run folder.
+        ckpt_path: checkpoint to resume from, or None.
+        controls: evaluations of the controls.
+
+    Returns:
+        Epochs, seconds and memory; nothing on processes other than the first.
     """
-    start = time.perf_counter()
-    beside = [ControlLine(cfg.monitor, controls[BESIDE].figures)] if BESIDE in controls else []
-    trainer, best = make_trainer(cfg, loggers, beside), checkpoint_path(cfg, "best")
-    if not module.recommender.trainable:
-        trainer.strategy.connect(module)
+    start, trainer, best = time.perf_counter(), parts.trainer, folder.checkpoint("best")
+    if not parts.recommender.trainable:
+        trainer.strategy.connect(parts.module)
         trainer.save_checkpoint(best, weights_only=True)
         return {"train/epochs": 0.0}
+    if BASELINE in controls:
+        parts.control_line.show(controls[BASELINE].metrics)
     try:
-        trainer.fit(module, datamodule=datamodule, ckpt_path=cfg.ckpt_path, weights_only=True)
-    except SystemExit:  # what Lightning makes of Ctrl-C
-        last = checkpoint_path(cfg, "last")
+        trainer.fit(
+            parts.module, datamodule=parts.datamodule, ckpt_path=ckpt_path, weights_only=True
+        )
+    except SystemExit:  # Lightning turns Ctrl-C into it
+        last = folder.checkpoint("last")
         log.info(
-            "interrupted; %s",
-            f"go on with ckpt_path={last}" if last.exists() else "in the first epoch",
+            "interrupted %s",
+            f"(resume with ckpt_path={last})" if last.exists() else "in the first epoch",
         )
         raise
     distributed.close()
     if not trainer.is_global_zero:
         return {}
-    kept = read_checkpoint(best)["epoch"] + 1
-    log.info("best %s at epoch %d of %d", cfg.monitor, kept, trainer.current_epoch)
-    clocks = [c for c in trainer.callbacks if isinstance(c, EpochLog)]  # type: ignore[attr-defined]
+    best_epoch = read_checkpoint(best)["epoch"] + 1
+    log.info("best %s at epoch %d of %d", parts.monitor, best_epoch, trainer.current_epoch)
+    if best_epoch == trainer.current_epoch == trainer.max_epochs:
+        log.info("the best epoch is the last one: more epochs may be better (epochs=…)")
+    clock = next((c for c in trainer.callbacks if isinstance(c, EpochLog)), None)  # type: ignore[attr-defined]
     metrics = {
         "train/peak_memory_gb": peak_memory_gb(trainer.strategy.root_device),
         "train/epochs": float(trainer.current_epoch),
-        "train/best_epoch": float(kept),
-        "train/seconds": clocks[0].elapsed if clocks else time.perf_counter() - start,
-        "train/rows_per_epoch": float(datamodule.train_batches.num_rows),
+        "train/best_epoch": float(best_epoch),
+        "train/seconds": clock.elapsed if clock else time.perf_counter() - start,
+        "train/rows_per_epoch": float(parts.datamodule.train_batches.num_rows),
     }
-    if clocks and clocks[0].seconds:
-        metrics["train/seconds_per_epoch"] = statistics.median(clocks[0].seconds)
+    if clock and clock.seconds:
+        metrics["train/seconds_per_epoch"] = statistics.median(clock.seconds)
     return metrics
+
+
+def test(parts: Parts, folder: RunFolder) -> Evaluation:
+    """Evaluates the model as its best checkpoint has it, so that every run tests its checkpoint."""
+    best = folder.checkpoint("best")
+    return parts.evaluator.evaluate(load_recommender(best, trusted_by(parts.recommender)))
+
+
+def save(
+    parts: Parts,
+    folder: RunFolder,
+    metrics: dict[str, float],
+    evaluations: dict[str, Evaluation],
+    loggers: Any,
+) -> list[dict[str, Any]]:
+    """Adds the evaluations to the metrics, writes all results, and returns the slices."""
+    for name, evaluation in evaluations.items():
+        prefix = "" if name == parts.model else f"{name}/"
+        metrics |= {f"{prefix}{key}": value for key, value in evaluation.metrics.items()}
+    ks = parts.evaluator.ks
+    slices, samples = write_results(folder, parts.dataset, evaluations, ks)
+    folder.write_metrics(metrics)  # last: with them the run is finished
+    log_results(loggers, metrics, ks, samples, folder.checkpoint("best"))
+    return slices
+
+
+def show(parts: Parts, evaluations: dict[str, Evaluation], slices: list[dict[str, Any]]) -> None:
+    """Prints test metrics of model and controls, and the slices."""
+    dataset = parts.dataset
+    k = shown_k(parts.evaluator.ks, dataset.num_items)
+    title = f"{parts.model} on {dataset.name}, protocol={dataset.protocol}"
+    log.info(results_table(title, {n: e.metrics for n, e in evaluations.items()}, k))
+    log.info(slices_table(slices, k))

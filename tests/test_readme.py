@@ -112,10 +112,3 @@ def test_links_and_paths_lead_somewhere(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", text):
         assert (ROOT / page).parent.joinpath(target).exists(), target
-
-
-def test_the_architecture_names_every_module():
-    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    for path in (ROOT / "kgrec").rglob("*.py"):
-        if path.name != "__init__.py":
-            assert path.name in text, path

@@ -153,6 +153,7 @@ def _compose(place: str, overrides: list[str]) -> DictConfig:
 
     from kgrec.config.checks import check
     from kgrec.config.location import conf_dir
+    from kgrec.config.targets import check_targets
 
     folder = None if place in _names() else Path(place).expanduser()
     if folder is not None and not folder.is_dir():
@@ -167,6 +168,7 @@ def _compose(place: str, overrides: list[str]) -> DictConfig:
         if "dataset.name" not in _keys(overrides):
             cfg.dataset.name = folder.resolve().name
     check(cfg)
+    check_targets(cfg)
     return cfg
 
 

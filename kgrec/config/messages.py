@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from hydra.errors import HydraException, InstantiationException, OverrideParseException
-from lightning_fabric.utilities.exceptions import MisconfigurationException
+from hydra.errors import (
+    HydraException,
+    InstantiationException,
+    MissingConfigException,
+    OverrideParseException,
+)
 from omegaconf import DictConfig
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from kgrec.errors import KgrecError, SettingError, listed
+from kgrec.errors import KgrecError, SettingError, one_of
+
+# Groups whose other options have keys that users may give without choosing the option.
+OPTIONS_WITH_KEYS = {
+    "hydra.launcher": "another launcher with it (hydra/launcher=joblib)",
+    "hydra.sweeper": "another sweeper with it (hydra/sweeper=optuna)",
+}
 
 
 def user_error(error: BaseException | None) -> str | None:
-    """The user's mistake behind an exception, if there is one."""
+    """The message of the user's mistake behind an exception; None if there is no such mistake."""
     while error is not None:
         if isinstance(error, SettingError):  # models know the argument, not the key
             return f"model.{error}"
@@ -19,35 +29,33 @@ def user_error(error: BaseException | None) -> str | None:
             return str(error)
         if isinstance(error, OmegaConfBaseException):
             return explain(error)
-        if isinstance(error, InstantiationException) and isinstance(
-            error.__cause__, TypeError | ValueError | MisconfigurationException
+        cause = error.__cause__
+        if isinstance(error, InstantiationException) and (
+            isinstance(cause, TypeError | ValueError)
+            or type(cause).__name__ == "MisconfigurationException"  # Lightning's
         ):
             key = str(error).rpartition("full_key: ")[2]
-            return f"{key}: {error.__cause__}"
-        error = error.__cause__
+            return f"{key}: {cause}"
+        error = cause
     return None
 
 
-# Groups of Hydra whose other options have keys that are easily given without them.
-HAS_MORE_KEYS = {
-    "hydra.launcher": ["another launcher with it (hydra/launcher=joblib)"],
-    "hydra.sweeper": ["another sweeper with it (hydra/sweeper=optuna)"],
-}
-
-
 def any_user_error(error: BaseException) -> str | None:
-    """As :func:`user_error`, for what Hydra says of a configuration as well."""
-    known = user_error(error)
-    if known is None and isinstance(error, HydraException):
+    """As :func:`user_error`, and also what Hydra says of a configuration."""
+    message = user_error(error)
+    if message is None and isinstance(error, HydraException):
         return explain(error)
-    return known
+    return message
 
 
 def explain(error: BaseException) -> str:
     """Found and expected, for an error of Hydra or OmegaConf."""
     if isinstance(error, OverrideParseException):
-        why = str(error.message).splitlines()[0].partition(" expecting ")[0]
-        return f"{error.override}: found nothing that Hydra can read ({why}), expected key=value"
+        reason = str(error.message).splitlines()[0].partition(" expecting ")[0]
+        return f"{error.override}: found nothing that Hydra can read ({reason}), expected key=value"
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+        group, _, name = str(error.missing_cfg_file).rpartition("/")
+        return f"{group}: found {name!r}, expected {one_of(error.options, name)}"
     inner = error if isinstance(error, OmegaConfBaseException) else error.__cause__
     if isinstance(inner, MissingMandatoryValue):
         key = inner.full_key
@@ -55,8 +63,8 @@ def explain(error: BaseException) -> str:
     if isinstance(inner, OmegaConfBaseException):
         parent, key = inner.parent_node, inner.full_key
         if isinstance(parent, DictConfig) and key and inner.key not in parent:
-            names = listed(parent.keys())
-            expected = [f"one of {names}"] if names else []
-            expected += HAS_MORE_KEYS.get(str(key).rpartition(".")[0], [])
+            expected = [one_of(parent.keys(), inner.key)] if len(parent) else []
+            if other := OPTIONS_WITH_KEYS.get(str(key).rpartition(".")[0]):
+                expected.append(other)
             return f"{key!s}: found an unknown key, expected {', or '.join(expected)}"
     return str(error)

@@ -6,12 +6,11 @@ Shapes: n users, L ranked items each.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from kgrec.errors import ConfigError
 from kgrec.evaluation import catalogue
 from kgrec.evaluation.candidates import Candidates
 from kgrec.evaluation.ranking import METRICS
@@ -109,12 +108,3 @@ def overall(ranking: Ranking, popularity: Tensor, ks: Sequence[int]) -> dict[str
 def _reachable(ranking: Ranking, ks: Sequence[int]) -> list[int]:
     """Cut-offs up to the length of the ranking."""
     return [k for k in ks if k <= ranking.items.shape[1]]
-
-
-def check_ks(ks: Any) -> None:
-    """Raises ConfigError unless the cut-offs are a list of distinct positive integers."""
-    listed = isinstance(ks, Sequence) and all(type(k) is int and k >= 1 for k in ks)
-    if not listed or not 0 < len(set(ks)) == len(ks):
-        raise ConfigError(
-            f"ranking.ks: found {ks!r}, expected distinct integers >= 1, such as [10,20]"
-        )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,17 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from omegaconf import OmegaConf
 
 from kgrec.errors import DataError
-from kgrec.runs.identity import flat
-
-# What may differ between the runs of one system: seeds, places, and how a run is watched.
-NOT_THE_SYSTEM = (
-    "seed", "paths", "logger", "callbacks", "ckpt_path", "threads", "eval_batch_size",
-    "memory_budget", "steps_per_call",
-)  # fmt: skip
-NOT_OF_THE_DATASET = ("seed", "root", "cache", "data")
+from kgrec.runs.folder import RunFolder, finished_folders, unfinished_folders
+from kgrec.runs.identity import system_settings
 
 
 @dataclass(frozen=True)
@@ -30,11 +21,11 @@ class Run:
     """One finished run.
 
     Attributes:
-        folder: where it lies.
+        folder: run folder.
         config: resolved configuration.
-        metrics: metrics.json.
-        dataset: dataset.json.
-        environment: environment.json.
+        metrics: all metrics of model and controls.
+        dataset: facts on the data set.
+        environment: versions, command, hardware and choices.
     """
 
     folder: Path
@@ -50,31 +41,24 @@ class Run:
         Raises:
             DataError: a file is missing or damaged; names it.
         """
-        parts = []
-        for name in ("metrics.json", "dataset.json", "environment.json"):
-            try:
-                parts.append(json.loads((folder / name).read_text(encoding="utf-8")))
-            except (OSError, ValueError) as error:
-                raise DataError(
-                    f"{folder / name}: found no readable file, expected that of a finished run "
-                    f"({error})"
-                ) from error
-        try:
-            config: Any = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
-        except Exception as error:  # whatever the YAML reader says
-            raise DataError(f"{folder / 'config.yaml'}: {error}") from error
-        return cls(folder, config, *parts)
+        files = RunFolder(folder)
+        metrics, dataset, environment = files.metrics(), files.dataset(), files.environment()
+        return cls(folder, files.config(), metrics, dataset, environment)
+
+    @property
+    def files(self) -> RunFolder:
+        """The files of the run folder."""
+        return RunFolder(self.folder)
 
     @property
     def model(self) -> str:
-        """Its name, as in ``model=``."""
+        """Name of the model, as in ``model=``."""
         return str(self.choices.get("model") or self.config["model"]["_target_"].split(".")[-2])
 
     @property
     def choices(self) -> Mapping[str, str]:
-        """What was chosen in each group of the configuration."""
-        found: Mapping[str, str] = self.environment.get("choices", {})
-        return found
+        """The option chosen in each configuration group."""
+        return dict(self.environment.get("choices", {}))
 
     @property
     def data(self) -> str:
@@ -88,22 +72,22 @@ class Run:
 
     @property
     def negatives(self) -> str:
-        """How training negatives are drawn."""
+        """The way training negatives are drawn: "resampled" or "static"."""
         return str(self.config["negatives"]["name"])
 
     @property
     def seed(self) -> int:
-        """Of model and training."""
+        """Seed of model and training."""
         return int(self.config["seed"])
 
     @property
     def split_key(self) -> tuple[str, int]:
-        """What two runs share whose users may be compared one by one: rows and seed."""
+        """Fingerprint of the rows, and seed; users of runs with the same key can be paired."""
         return str(self.dataset["fingerprint"]), self.seed
 
     @property
     def command(self) -> str:
-        """What repeats the run, from its beginning; where it was logged to does not matter."""
+        """A command that repeats the run from its beginning, with any logger."""
         words = self.environment.get("overrides")
         if words is None:
             return shlex.join(self.environment["command"])
@@ -111,23 +95,15 @@ class Run:
         return shlex.join(["python", "train.py", *kept])
 
     @property
-    def asked(self) -> set[str]:
-        """Keys that the command set."""
+    def given_keys(self) -> set[str]:
+        """Keys that the command line set."""
         words = self.environment.get("overrides") or []
         return {word.lstrip("+~").partition("=")[0] for word in words}
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """The configuration without what may differ within a system, flat: ``model.K`` to 8."""
-        kept = {k: v for k, v in self.config.items() if k not in NOT_THE_SYSTEM}
-        kept["dataset"] = {
-            k: v for k, v in self.config["dataset"].items() if k not in NOT_OF_THE_DATASET
-        }
-        kept["model"] = {k: v for k, v in self.config["model"].items() if k != "cache"}
-        kept["trainer"] = {
-            k: v for k, v in self.config["trainer"].items() if k not in ("accelerator", "devices")
-        }
-        return flat(kept)
+        """Settings that name the system of the run, flat: ``model.K`` to 8."""
+        return system_settings(self.config)
 
     def rows(self, model: str | None = None) -> pl.DataFrame:
         """Test rows with the scores of the model, or of a control.
@@ -135,54 +111,31 @@ class Run:
         Raises:
             DataError: the run has not kept them.
         """
-        return self._table("rows", model)
+        return self.files.rows(model or self.model)
 
     def users(self, model: str | None = None) -> pl.DataFrame:
         """Ranking metrics of every test user; as :meth:`rows`."""
-        return self._table("users", model)
-
-    def _table(self, name: str, model: str | None) -> pl.DataFrame:
-        path = self.folder / "evaluation" / (model or self.model) / f"{name}.parquet"
-        if not path.is_file():
-            raise DataError(f"{path}: found no such file, expected what a finished run keeps")
-        return pl.read_parquet(path, glob=False)
+        return self.files.users(model or self.model)
 
     def figure(self, metric: str, model: str | None = None) -> float | None:
-        """A figure of metrics.json, such as ``test/auc``, of the model or of a control."""
+        """A metric, such as ``test/auc``, of the model or of a control."""
         own = model is None or model == self.model
         return self.metrics.get(metric if own else f"{model}/{metric}")
 
     def controls(self) -> list[str]:
-        """Models that were tested beside."""
+        """Names of the controls that were evaluated with the model."""
         end = "/test/auc"
         return [k.removesuffix(end) for k in self.metrics if k.endswith(end) and k != "test/auc"]
 
     @cached_property
     def slices(self) -> list[dict[str, Any]]:
-        """evaluation/slices.json, or nothing where the run has none."""
-        path = self.folder / "evaluation" / "slices.json"
-        if not path.is_file():
-            return []
-        found: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
-        return found
+        """Test metrics by training positives; empty where the run has none."""
+        return self.files.slices()
 
     @cached_property
     def curves(self) -> pl.DataFrame:
-        """One row an epoch: ``epoch``, ``train/loss``, ``val/auc``, …; empty if none was kept."""
-        return read_curves(self.folder)
-
-
-def read_curves(folder: Path) -> pl.DataFrame:
-    """One row an epoch of a run, finished or not; a file that cannot be read yet is left out."""
-    parts = []
-    for path in sorted(folder.glob("curves/version_*/metrics.csv")):
-        with contextlib.suppress(OSError, pl.exceptions.PolarsError):  # half-written
-            parts.append(pl.read_csv(path, infer_schema_length=None, glob=False))
-    parts = [part for part in parts if "epoch" in part.columns]
-    if not parts:
-        return pl.DataFrame({"epoch": []}, schema={"epoch": pl.Int64})
-    whole = pl.concat(parts, how="diagonal_relaxed").drop_nulls("epoch")
-    return whole.group_by("epoch").agg(pl.all().drop_nulls().last()).sort("epoch")
+        """One row an epoch: ``epoch``, ``train/loss``, ``val/auc``; empty if none was kept."""
+        return self.files.curves()
 
 
 def find_runs(places: Iterable[Path]) -> list[Run]:
@@ -195,18 +148,16 @@ def find_runs(places: Iterable[Path]) -> list[Run]:
     for place in places:
         if not place.is_dir():
             raise DataError(f"{place}: found no such folder, expected one with finished runs")
-        found = sorted(path.parent for path in place.rglob("metrics.json"))
-        found = [folder for folder in found if (folder / "config.yaml").is_file()]
-        if not found:
-            raise DataError(f"{place}: found no finished run (no metrics.json) in it or under it")
-        folders |= dict.fromkeys(folder.resolve() for folder in found)
+        finished = [folder.path.resolve() for folder in finished_folders(place)]
+        if not finished:
+            raise DataError(f"{place}: found no finished run in it or under it, expected one")
+        folders |= dict.fromkeys(finished)
     return [Run.read(folder) for folder in folders]
 
 
 def unfinished(places: Iterable[Path]) -> list[Path]:
-    """Folders of runs that have begun and not finished."""
-    found = (path.parent for place in places for path in place.rglob("environment.json"))
-    return sorted(folder for folder in found if not (folder / "metrics.json").is_file())
+    """Folders of runs that have begun and are not finished."""
+    return sorted(folder.path for place in places for folder in unfinished_folders(place))
 
 
 def in_given_order(places: Sequence[Path], runs: Sequence[Run]) -> list[Run]:

@@ -1,145 +1,264 @@
-"""What a run leaves behind: enough to understand it, to repeat it and to score with it."""
+"""The files of a run folder: their names, how they are written and how they are read.
+
+config.yaml          resolved configuration
+environment.json     versions, command, hardware, choices of the configuration groups
+dataset.json         sizes and fingerprint of the data set, account of every row
+metrics.json         all metrics of model and controls; written last, so its presence means
+that the run is finished
+status.json          state of the run, see kgrec.runs.status
+train.log            what was printed
+checkpoints/         best.ckpt, last.ckpt
+curves/              metrics of every epoch
+evaluation/          slices.json, samples.json; <model>/rows.parquet: test rows with scores;
+<model>/users.parquet: ranking metrics of each user
+ids/                 raw ids of users, items, entities and relations
+wandb/               files of Weights & Biases
+"""
 
 from __future__ import annotations
 
-import importlib.metadata
+import contextlib
 import json
-import os
-import platform
-import subprocess
-import sys
-from collections.abc import Iterable
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import polars as pl
-import psutil
-import torch
-
-from kgrec.data.dataset import IdMaps, PreparedData, RecDataset
 from kgrec.errors import DataError
-from kgrec.models.recommender import Recommender
-from kgrec.runs.checkpoints import load_recommender
+from kgrec.files import write_json, write_parquet, write_text
 
-PACKAGES = (
-    "kgrec", "torch", "pytorch-lightning", "hydra-core", "omegaconf", "torchmetrics", "wandb",
-    "numpy", "polars",
-)  # fmt: skip
+if TYPE_CHECKING:
+    import polars as pl
 
-
-def environment() -> dict[str, Any]:
-    """Versions, commit, command line and hardware of this process."""
-    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return {
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "packages": {name: _version(name) for name in PACKAGES},
-        "git_commit": _git("rev-parse", "HEAD"),
-        "git_dirty": bool(_git("status", "--porcelain")),
-        "cpu_cores": os.cpu_count(),
-        "memory_bytes": psutil.virtual_memory().total,
-        "gpus": gpus,
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _git(*arguments: str) -> str | None:
-    """What git says of the code that runs, or None where git does not track it."""
-    here = Path(__file__)
-    try:
-        for command in (["ls-files", "--error-unmatch", here.name], list(arguments)):
-            done = subprocess.run(
-                ["git", "-C", str(here.parent), *command],
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            if done.returncode != 0:
-                return None
-    except OSError:
-        return None
-    return done.stdout.strip()
-
-
-def dataset_facts(data: PreparedData, dataset: RecDataset) -> dict[str, Any]:
-    """What is in dataset.json."""
-    return {
-        "name": dataset.name,
-        "protocol": dataset.protocol,
-        "seed": data.seed,
-        "fingerprint": dataset.fingerprint,
-        "counts": data.counts(),
-        "published_counts": data.published_counts,
-        "files": data.files,
-        "account": dataset.account.as_list(),
-    }
+CONFIG, ENVIRONMENT, DATASET = "config.yaml", "environment.json", "dataset.json"
+METRICS, STATUS, LOCK, LOG = "metrics.json", "status.json", "at_work.lock", "train.log"
+CURVES = "curves/version_*/metrics.csv"
 
 
 @dataclass(frozen=True)
-class FinishedRun:
-    """A trained model with the ids it speaks of, from its run folder alone.
+class RunFolder:
+    """One run folder.
 
     Attributes:
-        recommender: the model at its best validation epoch.
-        ids: raw ids.
-        metrics: what metrics.json says.
+        path: the folder.
     """
 
-    recommender: Recommender
-    ids: IdMaps
-    metrics: dict[str, float]
+    path: Path
 
-    @classmethod
-    def load(cls, folder: str | Path, trust: Iterable[str] = ()) -> FinishedRun:
-        """Reads a run folder; the data it was trained on are not needed.
+    # ------------------------------------------------------------ places
+
+    @property
+    def config_file(self) -> Path:
+        """Resolved configuration."""
+        return self.path / CONFIG
+
+    @property
+    def metrics_file(self) -> Path:
+        """Metrics of model and controls."""
+        return self.path / METRICS
+
+    @property
+    def status_file(self) -> Path:
+        """State of the run."""
+        return self.path / STATUS
+
+    @property
+    def lock_file(self) -> Path:
+        """File that the process at work on the run has locked."""
+        return self.path / LOCK
+
+    @property
+    def log_file(self) -> Path:
+        """What was printed."""
+        return self.path / LOG
+
+    @property
+    def ids(self) -> Path:
+        """Folder of raw ids."""
+        return self.path / "ids"
+
+    @property
+    def wandb(self) -> Path:
+        """Folder of Weights & Biases."""
+        return self.path / "wandb"
+
+    @property
+    def slices_file(self) -> Path:
+        """Test metrics by training positives of user and item."""
+        return self.path / "evaluation" / "slices.json"
+
+    @property
+    def samples_file(self) -> Path:
+        """Recommendations to a few test users."""
+        return self.path / "evaluation" / "samples.json"
+
+    def checkpoint(self, name: str) -> Path:
+        """The "best" or the "last" checkpoint."""
+        return self.path / "checkpoints" / f"{name}.ckpt"
+
+    def rows_file(self, model: str) -> Path:
+        """Test rows with the scores of the model, or of a control."""
+        return self.path / "evaluation" / model / "rows.parquet"
+
+    def users_file(self, model: str) -> Path:
+        """Ranking metrics of each test user, of the model or of a control."""
+        return self.path / "evaluation" / model / "users.parquet"
+
+    # ------------------------------------------------------------ reading
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has ended with its metrics."""
+        return self.metrics_file.is_file()
+
+    def metrics(self) -> dict[str, float]:
+        """All metrics.
+
+        Raises:
+            DataError: the file is missing or damaged.
+        """
+        return dict(self._json(METRICS))
+
+    def dataset(self) -> dict[str, Any]:
+        """Facts on the data set.
+
+        Raises:
+            DataError: the file is missing or damaged.
+        """
+        return dict(self._json(DATASET))
+
+    def environment(self) -> dict[str, Any]:
+        """Versions, command, hardware and choices.
+
+        Raises:
+            DataError: the file is missing or damaged.
+        """
+        return dict(self._json(ENVIRONMENT))
+
+    def config(self) -> dict[str, Any]:
+        """The resolved configuration.
+
+        Raises:
+            DataError: the file is missing or damaged.
+        """
+        from omegaconf import OmegaConf
+
+        try:
+            content: Any = OmegaConf.to_container(OmegaConf.load(self.config_file))
+        except Exception as error:  # of many kinds, from the YAML reader
+            raise DataError(f"{self.config_file}: {error}") from error
+        return dict(content)
+
+    def slices(self) -> list[dict[str, Any]]:
+        """Test metrics by training positives; empty where the run has none."""
+        if not self.slices_file.is_file():
+            return []
+        return list(json.loads(self.slices_file.read_text(encoding="utf-8")))
+
+    def curves(self) -> pl.DataFrame:
+        """Metrics of every epoch: one row an epoch, one column a metric.
+
+        Empty where the run has no epoch. A file that is being written is left out.
+        """
+        import polars as pl
+
+        parts = []
+        for path in sorted(self.path.glob(CURVES)):
+            with contextlib.suppress(OSError, pl.exceptions.PolarsError):
+                parts.append(pl.read_csv(path, infer_schema_length=None, glob=False))
+        parts = [part for part in parts if "epoch" in part.columns]
+        if not parts:
+            return pl.DataFrame({"epoch": []}, schema={"epoch": pl.Int64})
+        whole = pl.concat(parts, how="diagonal_relaxed").drop_nulls("epoch")
+        return whole.group_by("epoch").agg(pl.all().drop_nulls().last()).sort("epoch")
+
+    def rows(self, model: str) -> pl.DataFrame:
+        """Test rows with the scores of the model, or of a control.
+
+        Raises:
+            DataError: the run has not kept them.
+        """
+        return _table(self.rows_file(model))
+
+    def users(self, model: str) -> pl.DataFrame:
+        """Ranking metrics of each test user, of the model or of a control.
+
+        Raises:
+            DataError: the run has not kept them.
+        """
+        return _table(self.users_file(model))
+
+    def _json(self, name: str) -> Any:
+        path = self.path / name
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"{path}: found no readable file, expected that of a finished run ({error})"
+            ) from error
+
+    # ------------------------------------------------------------ writing
+
+    def write_inputs(
+        self, config: str, environment: Mapping[str, Any], dataset: Mapping[str, Any]
+    ) -> None:
+        """Writes what the run was asked for, where it runs, and its data set.
 
         Args:
-            folder: run folder.
-            trust: packages outside of kgrec whose models and aggregators the checkpoint may name.
-
-        Raises:
-            DataError: the folder holds no finished run.
-            CheckpointError: its checkpoint cannot be read.
+            config: resolved configuration as YAML.
+            environment: versions, command, hardware and choices.
+            dataset: facts on the data set.
         """
-        folder = Path(folder)
-        if not (folder / "metrics.json").is_file():
-            raise DataError(
-                f"{folder}: found no metrics.json, expected the folder of a finished run"
-            )
-        return cls(
-            load_recommender(folder / "checkpoints" / "best.ckpt", trust),
-            IdMaps.load(folder / "ids"),
-            json.loads((folder / "metrics.json").read_text(encoding="utf-8")),
-        )
+        write_text(self.config_file, config)
+        write_json(self.path / ENVIRONMENT, dict(environment))
+        write_json(self.path / DATASET, dict(dataset))
 
-    def score(self, users: list[str], items: list[str]) -> list[float]:
-        """Scores pairs of raw ids; higher is better.
+    def write_metrics(self, metrics: Mapping[str, float]) -> None:
+        """Writes all metrics; with them the run is finished."""
+        write_json(self.metrics_file, dict(metrics))
 
-        Raises:
-            DataError: an id that the model was not trained on, such as a user without positives.
-        """
-        user_ids = self._numbers(self.ids.users["user"], users, "user")
-        item_ids = self._numbers(self.ids.items["item"], items, "item")
-        with torch.no_grad():
-            return self.recommender.score(user_ids, item_ids).tolist()
+    def write_rows(self, model: str, table: pl.DataFrame) -> None:
+        """Writes test rows with the scores of a model."""
+        write_parquet(self.rows_file(model), table)
 
-    @staticmethod
-    def _numbers(known: pl.Series, wanted: list[str], kind: str) -> torch.Tensor:
-        number = {raw: i for i, raw in enumerate(known)}
-        missing = [raw for raw in wanted if raw not in number]
-        if missing:
-            raise DataError(
-                f"found {kind} {missing[0]!r}, expected one of the {len(number)} {kind}s of the "
-                "training data (users without a positive are none of them)"
-            )
-        return torch.tensor([number[raw] for raw in wanted], dtype=torch.int64)
+    def write_users(self, model: str, table: pl.DataFrame) -> None:
+        """Writes the ranking metrics of each test user."""
+        write_parquet(self.users_file(model), table)
+
+    def write_slices(self, slices: list[dict[str, Any]]) -> None:
+        """Writes test metrics by training positives."""
+        write_json(self.slices_file, slices)
+
+    def write_samples(self, samples: list[dict[str, Any]]) -> None:
+        """Writes recommendations to a few test users."""
+        write_json(self.samples_file, samples)
+
+
+def _table(path: Path) -> pl.DataFrame:
+    import polars as pl
+
+    if not path.is_file():
+        raise DataError(f"{path}: found no such file, expected a table of a finished run")
+    return pl.read_parquet(path, glob=False)
+
+
+def finished_folders(place: Path) -> Iterator[RunFolder]:
+    """Folders of finished runs in or under a place, by path."""
+    for path in sorted(place.rglob(METRICS)):
+        folder = RunFolder(path.parent)
+        if folder.config_file.is_file():
+            yield folder
+
+
+def unfinished_folders(place: Path) -> Iterator[RunFolder]:
+    """Folders of runs in or under a place that have begun and are not finished."""
+    for path in sorted(place.rglob(ENVIRONMENT)):
+        folder = RunFolder(path.parent)
+        if not folder.finished:
+            yield folder
+
+
+def watched_files(folder: Path) -> Iterator[Path]:
+    """Files from which the page on a sweep is made."""
+    for pattern in (STATUS, METRICS, LOG, "evaluation/samples.json", CURVES):
+        yield from sorted(folder.glob(pattern))

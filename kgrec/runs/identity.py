@@ -1,58 +1,197 @@
-"""What the figures of a run depend on, as flat settings: is one run what another would be?"""
+"""The identity of a run: which settings change its results, resume it, or name its system.
+
+One table answers three questions about a setting:
+
+- results: may the metrics of a run depend on it? A sweep does not take over a job's folder with
+  another value.
+- resume: may it change when a run resumes from its checkpoint?
+- system: does it tell one system from another? Runs that agree in all such settings are one
+  system; they differ by their seeds alone.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
-# Where a run goes and how it is watched, not what it finds.
-NOT_THE_RUN = (
-    "paths", "logger", "ckpt_path", "threads", "cores", "sweep", "trainer.accelerator",
-    "trainer.devices", "trainer.strategy", "trainer.num_nodes", "dataset.cache",
-    "dataset.data_dir", "callbacks.progress",
-)  # fmt: skip
-# Callbacks hold copies of the above.
-NOT_OF_A_CALLBACK = ("dirpath", "folder", "resume_from")
+from kgrec.errors import CheckpointError
+
+
+class Role(NamedTuple):
+    """What a setting means for the identity of a run.
+
+    Attributes:
+        results: whether metrics may depend on it.
+        resume: whether it may change when a run resumes.
+        system: whether it tells one system from another.
+    """
+
+    results: bool
+    resume: bool
+    system: bool
+
+
+# A setting that the table does not name: it changes results, so nothing may differ.
+DEFAULT = Role(results=True, resume=False, system=True)
+SEED = Role(results=True, resume=False, system=False)
+PLACE = Role(results=False, resume=True, system=False)  # where and how it runs
+LENGTH = Role(results=True, resume=True, system=True)  # how long it trains, what is evaluated
+ROUNDING = Role(results=True, resume=False, system=False)  # the order of sums
+CHUNKS = Role(results=True, resume=True, system=False)
+
+# The longest entry that is the setting or a group around it counts.
+TABLE = {
+    "seed": SEED,
+    "dataset.seed": SEED,
+    "paths": PLACE,
+    "logger": PLACE,
+    "ckpt_path": PLACE,
+    "sweep": PLACE,
+    "cores": PLACE,
+    "threads": PLACE,
+    "dataset.root": Role(results=True, resume=True, system=False),  # a data set may be moved
+    "dataset.data_dir": PLACE,
+    "dataset.cache": PLACE,
+    "dataset.table1": Role(results=False, resume=True, system=True),
+    "dataset.sources": Role(results=True, resume=True, system=True),
+    "model.cache": PLACE,
+    "trainer.accelerator": PLACE,
+    "trainer.devices": PLACE,
+    "trainer.num_nodes": PLACE,
+    "trainer.strategy": PLACE,
+    "trainer.log_every_n_steps": PLACE,
+    "trainer.enable_model_summary": PLACE,
+    "trainer.max_epochs": LENGTH,
+    "trainer.max_time": LENGTH,
+    "epochs": LENGTH,
+    "patience": LENGTH,
+    "settings": LENGTH,  # a name; the values behind it are compared one by one
+    "ranking": LENGTH,
+    "memory_budget": ROUNDING,
+    "steps_per_call": CHUNKS,
+    "eval_batch_size": CHUNKS,
+    "callbacks": CHUNKS,
+    "callbacks.best.dirpath": PLACE,
+    "callbacks.best.resume_from": PLACE,
+    "callbacks.last.dirpath": PLACE,
+    "callbacks.status": PLACE,
+    "callbacks.norms": PLACE,
+    "callbacks.epoch_log": PLACE,
+    "callbacks.progress": PLACE,
+}
+
+
+def role(key: str) -> Role:
+    """The role of a setting such as ``model.K``."""
+    while key:
+        if key in TABLE:
+            return TABLE[key]
+        key = key.rpartition(".")[0]
+    return DEFAULT
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """``{"model": {"K": 8}}`` to ``{"model.K": 8}``."""
-    found: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, Mapping):
-            found |= flat(value, f"{prefix}{key}.")
+            settings |= flat(value, f"{prefix}{key}.")
         else:
-            found[f"{prefix}{key}"] = value
-    return found
+            settings[f"{prefix}{key}"] = value
+    return settings
 
 
-def settings(cfg: DictConfig) -> dict[str, Any]:
-    """What a run's figures depend on, flat: ``model.K`` to 8."""
+def resolved(cfg: DictConfig) -> dict[str, Any]:
+    """All settings of a configuration, flat and plain."""
     plain: Any = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
-    return {key: value for key, value in flat(plain).items() if counts(key)}
+    return flat(plain)
 
 
-def counts(key: str) -> bool:
-    """Whether a run's figures may depend on a setting."""
-    if any(key == k or key.startswith(f"{k}.") for k in NOT_THE_RUN):
-        return False
-    return not (key.startswith("callbacks.") and key.rpartition(".")[2] in NOT_OF_A_CALLBACK)
+def result_settings(cfg: DictConfig) -> dict[str, Any]:
+    """Settings that the results of a run may depend on, flat."""
+    return {key: value for key, value in resolved(cfg).items() if role(key).results}
 
 
-def difference(kept: Path, wanted: Mapping[str, Any]) -> str | None:
-    """The first setting in which a run folder's config.yaml differs, in words; None: none does.
+def resume_settings(cfg: DictConfig) -> dict[str, Any]:
+    """Settings that a run must keep when it resumes, flat."""
+    return {key: value for key, value in resolved(cfg).items() if not role(key).resume}
+
+
+def system_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that name the system of a run, flat.
 
     Args:
-        kept: the file.
-        wanted: what :func:`settings` says of the job to be done.
+        config: resolved configuration, as the run folder keeps it.
     """
-    if not kept.is_file():
+    return {key: value for key, value in flat(config).items() if role(key).system}
+
+
+def difference(file: Path, wanted: Mapping[str, Any]) -> str | None:
+    """The first result-changing setting in which a configuration file differs; None: none does.
+
+    Args:
+        file: config.yaml of a run folder.
+        wanted: :func:`result_settings` of the job to run.
+    """
+    if not file.is_file():
         return None
-    found = settings(OmegaConf.create(OmegaConf.load(kept)))  # type: ignore[arg-type]
-    for key in sorted(found.keys() | wanted.keys()):
-        if found.get(key) != wanted.get(key):
-            return f"found {key} {found.get(key)!r} in {kept}, expected {wanted.get(key)!r}"
+    kept = result_settings(OmegaConf.create(OmegaConf.load(file)))  # type: ignore[arg-type]
+    for key in _typed_first(kept, wanted):
+        if kept.get(key) != wanted.get(key):
+            return f"found {key} {kept.get(key)!r} in {file}, expected {wanted.get(key)!r}"
     return None
+
+
+def check_resume(checkpoint: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    """Checks that a run may resume from a checkpoint.
+
+    Args:
+        checkpoint: content of a checkpoint file.
+        expected: identity of the module that resumes (``RecommenderModule.identity``): data set,
+            settings and recipe of the model.
+
+    Raises:
+        CheckpointError: the checkpoint is of another data set, model or setting; the message
+            names the first difference.
+    """
+    if "kgrec" not in checkpoint:
+        raise CheckpointError(
+            "ckpt_path: found a checkpoint that kgrec did not write, expected one of kgrec"
+        )
+    kept = checkpoint["kgrec"]
+    kept_settings, settings = kept["settings"], expected["settings"]
+    # Settings come first because they name what the user typed.
+    for key in _typed_first(kept_settings, settings):
+        if kept_settings.get(key) != settings.get(key):
+            raise CheckpointError(
+                f"ckpt_path: found {key} {_value(kept_settings, key)} in the checkpoint, expected "
+                f"{_value(settings, key)}: a run resumes with the settings that it began with"
+            )
+    for key, value in expected["dataset"].items():
+        if kept["dataset"].get(key) != value:
+            raise CheckpointError(
+                "ckpt_path: found a checkpoint of another data set "
+                f"({key} {kept['dataset'].get(key)!r}), expected {key} {value!r}"
+            )
+    if (found := kept["recipe"]["class"]) != (wanted := expected["recipe"]["class"]):
+        raise CheckpointError(f"ckpt_path: found a checkpoint of {found}, expected {wanted}")
+    arguments = kept["recipe"]["arguments"]
+    for key, value in expected["recipe"]["arguments"].items():
+        # A checkpoint of an older version lacks arguments that came later.
+        if key in arguments and arguments[key] != value:
+            raise CheckpointError(
+                f"ckpt_path: found a checkpoint with model.{key} {arguments.get(key)!r}, expected "
+                f"{value!r}"
+            )
+
+
+def _typed_first(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Keys of both, those of the top level first: others, such as dataset.seed, follow them."""
+    return sorted(one.keys() | other.keys(), key=lambda key: (key.count("."), key))
+
+
+def _value(settings: Mapping[str, Any], key: str) -> str:
+    return repr(settings[key]) if key in settings else "not set"

@@ -19,6 +19,7 @@ from typing import Any
 
 from kgrec.errors import DataError
 from kgrec.files import write_json
+from kgrec.runs.folder import RunFolder
 from kgrec.runs.status import held, read_status
 
 FILE = "sweep.json"
@@ -80,8 +81,8 @@ class State:
         folder: where it lies.
         state: waiting, running, finished, failed or interrupted (its process has gone, and the job
             can go on).
-        status: what status.json says; see :mod:`kgrec.runs.status`.
-        metrics: metrics.json; empty before the end.
+        status: state of the run; see :mod:`kgrec.runs.status`.
+        metrics: all metrics; empty before the end.
     """
 
     job: Job
@@ -94,10 +95,9 @@ class State:
     def read(cls, job: Job, folder: Path) -> State:
         """Reads a job's folder, if there is one."""
         status = read_status(folder)
-        path = folder / "metrics.json"
-        if path.is_file():
-            metrics = json.loads(path.read_text(encoding="utf-8"))
-            return cls(job, folder, FINISHED, status, metrics)
+        files = RunFolder(folder)
+        if files.finished:
+            return cls(job, folder, FINISHED, status, files.metrics())
         known = status.get("state", WAITING)
         if known == RUNNING and held(folder):
             return cls(job, folder, RUNNING, status)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import multiprocessing
 import os
@@ -18,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from kgrec.config.checks import check_start
 from kgrec.config.messages import any_user_error
 from kgrec.errors import ConfigError
+from kgrec.runs.folder import RunFolder
 from kgrec.runs.status import at_work, update
 from kgrec.sweeps.device_pool import free_device, jobs_at_once
 from kgrec.training.memory import forget_peak_memory
@@ -51,16 +51,17 @@ def run_in_sweep(cfg: DictConfig, run: Callable[[DictConfig], float]) -> float:
     """
     _end_with_the_sweep()
     folder, accelerator = Path(cfg.paths.run), cfg.trainer.accelerator
-    finished, last = folder / "metrics.json", folder / "checkpoints" / "last.ckpt"
+    files = RunFolder(folder)
+    last = files.checkpoint("last")
     allowed = list(cfg.trainer.devices) if OmegaConf.is_list(cfg.trainer.devices) else None
     with (
         free_device(accelerator, side_by_side(accelerator), allowed=allowed) as device,
         at_work(folder, wait=True, explain=explain),  # a job may outlive its sweep
         open_dict(cfg),
     ):
-        if finished.is_file():
+        if files.finished:
             log.info("finished before; nothing is done again")
-            return float(json.loads(finished.read_text(encoding="utf-8"))[cfg.monitor])
+            return files.metrics()[cfg.monitor]
         check_start(cfg)  # which refuses several devices
         forget_peak_memory()
         update(folder, device=device.name, monitor=cfg.monitor)
@@ -102,7 +103,7 @@ def check_alone(cfg: DictConfig) -> None:
     Raises:
         ConfigError: it is given the name of a sweep, or the folder of a finished run.
     """
-    if (Path(cfg.paths.run) / "metrics.json").exists():
+    if RunFolder(Path(cfg.paths.run)).finished:
         raise ConfigError(
             f"hydra.run.dir: found a finished run in {cfg.paths.run}, expected a new folder"
         )

@@ -14,7 +14,8 @@ from typing import Any
 from hydra.plugins.launcher import Launcher
 
 from kgrec.errors import KgrecError
-from kgrec.runs.status import STATUS, held, update
+from kgrec.runs.folder import STATUS
+from kgrec.runs.status import held, update
 from kgrec.sweeps.folder import FAILED, FINISHED, RUNNING, WAITING, Job, State, SweepFolder
 from kgrec.sweeps.progress import POLL_SECONDS, Watching, line, say
 

@@ -23,12 +23,14 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from kgrec.config import checks
+from kgrec.config.checks import check, check_start
 from kgrec.config.location import conf_dir
 from kgrec.config.messages import any_user_error
+from kgrec.config.targets import check_targets
 from kgrec.errors import ConfigError
-from kgrec.runs.identity import counts, difference, settings
-from kgrec.runs.status import LOCK, update
+from kgrec.runs.folder import LOCK, RunFolder
+from kgrec.runs.identity import difference, result_settings, role
+from kgrec.runs.status import update
 from kgrec.sweeps.device_pool import jobs_at_once
 from kgrec.sweeps.folder import (
     FAILED,
@@ -143,8 +145,9 @@ class KgrecSweeper(Sweeper):
             ConfigError: it cannot work.
         """
         with _as_job(self.config) as plain:
-            checks.check(plain)
-            checks.check_start(plain)
+            check(plain)
+            check_targets(plain)
+            check_start(plain)
 
     def begin(
         self, jobs: Sequence[Job], keys: Sequence[str], planned: int | None = None
@@ -170,11 +173,11 @@ class KgrecSweeper(Sweeper):
             except Exception as problem:  # whatever Hydra says of it
                 wrong[job.name] = any_user_error(problem) or str(problem)
                 continue
-            kept = self.folder / job.name / "config.yaml"
+            kept = RunFolder(self.folder / job.name).config_file
             if not kept.is_file():
                 continue
             with _as_job(whole) as plain:
-                told = difference(kept, settings(plain))
+                told = difference(kept, result_settings(plain))
             if told is not None:
                 raise ConfigError(f"{self.folder}: {told}: {ANOTHER_NAME}")
         if len(wrong) == len(jobs):
@@ -206,7 +209,7 @@ class KgrecSweeper(Sweeper):
             )
         found, wanted = about["shared"], shared(job, keys)
         for key in sorted(found.keys() | wanted.keys()):
-            if found.get(key) != wanted.get(key) and counts(key):
+            if found.get(key) != wanted.get(key) and role(key).results:
                 raise ConfigError(
                     f"{self.folder}: found a sweep with {key} {found.get(key, 'not set')}, "
                     f"expected {wanted.get(key, 'not set')}: {ANOTHER_NAME}"

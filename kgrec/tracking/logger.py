@@ -162,18 +162,18 @@ def _begin(**what: Any) -> Run:
 
 @contextmanager
 def opened(
-    make: Callable[[], Sequence[Logger]], folder: Path, config: Mapping[str, Any]
+    make: Callable[[], Sequence[Logger]], own: Path, config: Mapping[str, Any]
 ) -> Iterator[Sequence[Logger]]:
     """Loggers of one run, closed whatever happens; nothing of them is left for the next run.
 
     Args:
         make: makes the loggers.
-        folder: the run folder, where W&B keeps all its files.
+        own: folder where W&B keeps all its files.
         config: everything that the run was configured with.
     """
     loggers: Sequence[Logger] = ()
     failed = True
-    with _files_in(folder / "wandb"):
+    with _files_in(own):
         try:
             loggers = make()
             for to_wandb in wandb_loggers(loggers):

@@ -12,7 +12,7 @@ from pytorch_lightning.loggers import Logger, WandbLogger
 
 from kgrec.tracking.logger import RunLogger, tell, wandb_loggers
 
-BESIDE = "popularity"
+BASELINE = "popularity"
 
 
 class ControlLine(Callback):
@@ -23,13 +23,16 @@ class ControlLine(Callback):
 
     Args:
         monitor: the figure of the chart.
-        figures: popularity's, among others ``val/…``.
     """
 
-    def __init__(self, monitor: str, figures: Mapping[str, float]) -> None:
+    def __init__(self, monitor: str) -> None:
         self.monitor = monitor
-        self.figures = {k: v for k, v in figures.items() if k.startswith("val/")}
+        self.metrics: dict[str, float] = {}
         self.curve: dict[int, float] = {}
+
+    def show(self, metrics: Mapping[str, float]) -> None:
+        """Takes the metrics of the baseline; without them nothing is logged."""
+        self.metrics = {k: v for k, v in metrics.items() if k.startswith("val/")}
 
     def state_dict(self) -> dict[str, Any]:
         """The model's curve so far, by epoch."""
@@ -46,19 +49,21 @@ class ControlLine(Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Logs the flat line."""
-        flat: dict[str, float] = {f"{BESIDE}/{k}": v for k, v in self.figures.items()}
+        if not self.metrics:
+            return
+        flat: dict[str, float] = {f"{BASELINE}/{k}": v for k, v in self.metrics.items()}
         for logger in trainer.loggers:  # through the module all processes would have to know it
             logger.log_metrics(flat | {"epoch": trainer.current_epoch}, step=trainer.global_step)
 
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Draws both."""
-        if self.monitor not in self.figures:
+        if self.monitor not in self.metrics:
             return
         lines = {"model": list(self.curve.values())}
-        lines[BESIDE] = [self.figures[self.monitor]] * len(self.curve)
+        lines[BASELINE] = [self.metrics[self.monitor]] * len(self.curve)
 
         def draw(logger: WandbLogger) -> None:
-            chart = _lines(list(self.curve), lines, f"{self.monitor} and {BESIDE}", "epoch")
+            chart = _lines(list(self.curve), lines, f"{self.monitor} and {BASELINE}", "epoch")
             logger.experiment.log({f"charts/{self.monitor}": chart})
 
         tell(trainer.loggers, draw)
@@ -133,7 +138,7 @@ def topk_charts(metrics: Mapping[str, float], ks: Sequence[int]) -> dict[str, An
     for metric in ("recall", "ndcg"):
         curves = {
             name: [metrics[f"{prefix}test/{metric}@{k}"] for k in ks]
-            for name, prefix in (("model", ""), (BESIDE, f"{BESIDE}/"))
+            for name, prefix in (("model", ""), (BASELINE, f"{BASELINE}/"))
             if ks and all(f"{prefix}test/{metric}@{k}" in metrics for k in ks)
         }
         if curves:

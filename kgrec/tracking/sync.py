@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kgrec.errors import DataError
+from kgrec.runs.folder import RunFolder
 from kgrec.tracking.access import answers, has_key, server
 
 # Runs in one call of wandb, which sends some side by side.
@@ -31,7 +32,7 @@ class OfflineRun:
     @property
     def finished(self) -> bool:
         """Whether the run has its results."""
-        return (self.folder / "metrics.json").is_file()
+        return RunFolder(self.folder).finished
 
     @property
     def sent(self) -> bool:

@@ -147,6 +147,7 @@ class EpochLog(Callback):
         self.monitor = monitor
         self.seconds: list[float] = []
         self._start = self._begun = time.perf_counter()
+        self._before = 0.0  # seconds of training before the run was resumed
 
     @property
     def elapsed(self) -> float:
@@ -160,7 +161,11 @@ class EpochLog(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes over the times of the run that goes on."""
         self.seconds = list(state_dict["seconds"])
-        self._begun = time.perf_counter() - state_dict["elapsed"]
+        self._before = state_dict["elapsed"]
+
+    def on_fit_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Starts the clock of the whole training, after a checkpoint has been restored."""
+        self._begun = time.perf_counter() - self._before
 
     def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Starts the clock."""

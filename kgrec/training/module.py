@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
@@ -21,8 +21,9 @@ from kgrec.data.draws import generator
 from kgrec.errors import ConfigError
 from kgrec.evaluation.candidates import candidates
 from kgrec.evaluation.full_ranking import Ranking, overall, per_user, rank
+from kgrec.evaluation.results import TestResult
 from kgrec.models.recommender import Recommender
-from kgrec.runs.checkpoints import check_identity
+from kgrec.runs.identity import check_resume
 from kgrec.training.distributed import gather, joined
 from kgrec.training.memory import RowBudget
 from kgrec.training.metrics import CTRMetrics
@@ -32,18 +33,6 @@ log = logging.getLogger(__name__)
 
 # Evaluation loaders, in the order in which the data module gives them.
 LOADERS = ("", "matched/")
-
-
-class Tested(NamedTuple):
-    """What a test leaves beside its means.
-
-    Attributes:
-        scores: (n,) of the test rows, in their order.
-        ranking: the best items of each user, or None where nothing was ranked.
-    """
-
-    scores: Tensor
-    ranking: Ranking | None
 
 
 class RecommenderModule(pl.LightningModule):
@@ -57,7 +46,7 @@ class RecommenderModule(pl.LightningModule):
         optimizer: from parameter groups to an optimiser; None for a model without training.
         seed: of the run.
         dataset: plain facts on the data set, among them its fingerprint; kept in checkpoints.
-        settings: how it is trained, plain; kept in checkpoints, because a run goes on as it began.
+        settings: plain settings that must not change when the run resumes; kept in checkpoints.
         memory_budget: bytes that a step may need beside the parameters; a step that would need
             more is taken in pieces.
         ks: cutoffs of the ranking metrics.
@@ -65,7 +54,7 @@ class RecommenderModule(pl.LightningModule):
 
     Attributes:
         threshold: the score with the best F1 on the last validation.
-        tested: what the last test found, row by row and user by user.
+        test_result: results of the last test, row by row and user by user.
     """
 
     def __init__(
@@ -86,7 +75,7 @@ class RecommenderModule(pl.LightningModule):
         self.dataset = dataset
         self.settings = settings or {}
         self.threshold = float("nan")
-        self.tested: Tested | None = None
+        self.test_result: TestResult | None = None
         self._ks = tuple(ks)
         self._rank_validation = rank_validation
         self._optimizer = optimizer
@@ -206,7 +195,7 @@ class RecommenderModule(pl.LightningModule):
             if not loader:
                 figures["f1_val_threshold"] = metric.f1_at(self.threshold)
             self._report(f"test/{loader}", metric, figures)
-        self.tested = Tested(scores, self._rank("test"))
+        self.test_result = TestResult(scores, self._rank("test"))
         self._encoded = None
 
     def _rank(self, stage: str) -> Ranking | None:
@@ -282,7 +271,7 @@ class RecommenderModule(pl.LightningModule):
         Raises:
             CheckpointError: it is one.
         """
-        check_identity(checkpoint, self.identity())
+        check_resume(checkpoint, self.identity())
 
 
 def _key(stage: str, loader: str) -> str:

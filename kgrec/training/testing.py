@@ -1,9 +1,10 @@
-"""Tests a trained model and the controls that stand beside it, all on one path."""
+"""Evaluates a trained model and the controls in the same way."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import pytorch_lightning as pl
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
@@ -11,103 +12,87 @@ from pytorch_lightning.utilities.seed import isolate_rng
 
 from kgrec.data.datamodule import KGDataModule
 from kgrec.data.dataset import RecDataset
+from kgrec.evaluation.results import Evaluation
 from kgrec.models.controls import AllPositive, Popularity, PopularityBalance, UnseenItem
 from kgrec.models.recommender import Recommender
-from kgrec.training.module import RecommenderModule, Tested
-
-
-class Evaluated(NamedTuple):
-    """What testing one model found.
-
-    Attributes:
-        figures: ``val/…`` and ``test/…``.
-        tested: row by row and user by user.
-    """
-
-    figures: dict[str, float]
-    tested: Tested
+from kgrec.training.module import RecommenderModule
 
 
 def controls(dataset: RecDataset, negatives: str) -> dict[str, Recommender]:
-    """The models that stand beside every other one under this protocol."""
-    found: dict[str, Recommender] = {"popularity": Popularity.from_dataset(dataset)}
+    """Controls of a protocol, by name.
+
+    Args:
+        dataset: split data.
+        negatives: "resampled" or "static", the way training negatives are drawn.
+    """
+    models: dict[str, Recommender] = {"popularity": Popularity.from_dataset(dataset)}
     if dataset.protocol == "clean":
-        found["unseen_item"] = UnseenItem.from_dataset(dataset)
+        models["unseen_item"] = UnseenItem.from_dataset(dataset)
     elif negatives == "static":
-        found["popularity_balance"] = PopularityBalance.from_dataset(dataset)
-    found["all_positive"] = AllPositive.from_dataset(dataset)
-    return found
+        models["popularity_balance"] = PopularityBalance.from_dataset(dataset)
+    models["all_positive"] = AllPositive.from_dataset(dataset)
+    return models
 
 
-def evaluate(
-    recommender: Recommender,
-    datamodule: KGDataModule,
-    facts: dict[str, Any],
-    ks: Sequence[int],
-    rank_validation: bool,
-    device: Mapping[str, Any],
-) -> Evaluated:
-    """Validates a model, then tests it with the F1 threshold that validation chose.
+@dataclass(frozen=True)
+class Evaluator:
+    """Evaluates models on the validation and the test split of a data module.
 
-    Args:
-        recommender: ready to score.
-        datamodule: the rows, and whom to rank for.
-        facts: on the data set.
-        ks: cutoffs of the ranking metrics; none: it is not ranked.
-        rank_validation: whether validation ranks too.
-        device: ``accelerator`` and ``devices``, one of them, as Lightning's Trainer takes them.
+    Attributes:
+        datamodule: rows to score and users to rank for.
+        facts: plain facts on the data set.
+        ks: cut-offs of the ranking metrics; empty: nothing is ranked.
+        rank_validation: whether validation has ranking metrics too.
+        device: ``accelerator`` and ``devices`` of Lightning's Trainer; one device.
     """
-    module = RecommenderModule(
-        recommender, None, datamodule.seed, facts, ks=ks, rank_validation=rank_validation
-    )
-    figures = _figures(module, datamodule, device)
-    assert module.tested is not None
-    return Evaluated(figures, module.tested)
 
+    datamodule: KGDataModule
+    facts: dict[str, Any]
+    ks: Sequence[int]
+    rank_validation: bool
+    device: Mapping[str, Any]
 
-def evaluate_controls(
-    model: str,
-    negatives: str,
-    datamodule: KGDataModule,
-    facts: dict[str, Any],
-    ks: Sequence[int],
-    rank_validation: bool,
-    device: Mapping[str, Any],
-) -> dict[str, Evaluated]:
-    """Evaluates the controls that a model is not itself, and leaves random numbers as they were.
+    def evaluate(self, recommender: Recommender, ranked: bool = True) -> Evaluation:
+        """Validates a model, then tests it with the F1 threshold that is best on validation.
 
-    Args:
-        model: name of the model.
-        negatives: how training negatives are drawn.
-        datamodule: as for :func:`evaluate`, like what follows.
-        facts: on the data set.
-        ks: cutoffs; controls whose order means nothing are not ranked.
-        rank_validation: whether validation ranks too.
-        device: ``accelerator`` and ``devices``, one of them, as Lightning's Trainer takes them.
-    """
-    found, dataset = {}, datamodule.dataset
-    with isolate_rng():  # what is trained afterwards draws as if there were no controls
-        for name, control in controls(dataset, negatives).items():
-            if name != model:
-                control.precompute(dataset)
-                cutoffs = ks if control.ranks else ()
-                found[name] = evaluate(control, datamodule, facts, cutoffs, rank_validation, device)
-    return found
+        Args:
+            recommender: a model that is ready to score.
+            ranked: whether to compute ranking metrics.
+        """
+        module = RecommenderModule(
+            recommender,
+            None,
+            self.datamodule.seed,
+            self.facts,
+            ks=self.ks if ranked else (),
+            rank_validation=self.rank_validation,
+        )
+        trainer = pl.Trainer(
+            **self.device,
+            plugins=LightningEnvironment(),  # even if torchrun or SLURM started other processes
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        metrics: dict[str, float] = {}
+        for step in (trainer.validate, trainer.test):
+            for of_loader in step(module, datamodule=self.datamodule, verbose=False):
+                metrics |= of_loader
+        assert module.test_result is not None
+        return Evaluation(metrics, module.test_result)
 
+    def controls(self, model: str, negatives: str) -> dict[str, Evaluation]:
+        """Evaluates the controls other than the model; the state of random numbers stays.
 
-def _figures(
-    module: RecommenderModule, datamodule: KGDataModule, device: Mapping[str, Any]
-) -> dict[str, float]:
-    trainer = pl.Trainer(
-        **device,
-        plugins=LightningEnvironment(),  # also where torchrun or SLURM started other processes
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    figures: dict[str, float] = {}
-    for step in (trainer.validate, trainer.test):
-        for loader in step(module, datamodule=datamodule, verbose=False):
-            figures |= loader
-    return figures
+        Args:
+            model: name of the model.
+            negatives: "resampled" or "static", the way training negatives are drawn.
+        """
+        evaluations, dataset = {}, self.datamodule.dataset
+        with isolate_rng():  # training draws the same numbers with and without controls
+            for name, control in controls(dataset, negatives).items():
+                if name != model:
+                    control.precompute(dataset)
+                    evaluations[name] = self.evaluate(control, ranked=control.ranks)
+        return evaluations

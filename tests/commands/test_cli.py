@@ -206,7 +206,7 @@ MISTAKES = {
     "an empty folder": (["describe", "empty"], "empty: found nothing; expected the files of one"),
     "an unknown key": (["describe", "mine", "foo=1"], "foo: found an unknown key"),
     "an unknown key of the data": (["describe", "mine", "dataset.x=1"], "dataset.x: found an unkn"),
-    "an unknown split": (["describe", "mine", "split=x"], "Could not find 'split/x'"),
+    "an unknown split": (["describe", "mine", "split=x"], "split: found 'x', expected one of"),
     "no override": (["describe", "mine", "x"], "x"),
     "a bad value": (["describe", "mine", "dataset.unlinked=x"], "found 'x', expected drop or keep"),
     "no folder for the page": (["describe", "mine", "--html", "no/x"], "found no folder no"),

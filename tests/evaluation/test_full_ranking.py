@@ -6,9 +6,8 @@ from conftest import small
 
 from kgrec.data.protocols import clean, paper
 from kgrec.data.splits import RandomSplit
-from kgrec.errors import ConfigError
 from kgrec.evaluation.candidates import full_candidates, released_candidates
-from kgrec.evaluation.full_ranking import check_ks, overall, per_user, rank
+from kgrec.evaluation.full_ranking import overall, per_user, rank
 from kgrec.evaluation.ties import tie_order
 
 
@@ -102,9 +101,3 @@ def test_what_is_recommended_to_everybody(dataset):
     degrees = dataset.train.item_degrees()[best].double()
     assert figures["popularity@1"] == pytest.approx(float(degrees.mean()))
     assert figures["gini@10"] < figures["gini@1"]
-
-
-@pytest.mark.parametrize("ks", [[], [0], [1, 1], [2.0], ["20"], 20, "20", None])
-def test_bad_cutoffs_are_named(ks):
-    with pytest.raises(ConfigError, match=r"ranking\.ks: found .*, expected distinct integers"):
-        check_ks(ks)

@@ -166,11 +166,12 @@ def test_odd_recipes_give_one_clear_error(recipe, message, tmp_path):
         if "arguments" not in recipe:
             recipe = {"arguments": whole["arguments"] | recipe}
         recipe = {"class": whole["class"], **recipe}
-    if recipe == [] or "class" not in recipe:
-        with pytest.raises(CheckpointError, match=message):
-            rebuild(recipe, model.state_dict())
-        return
+    with pytest.raises(CheckpointError, match=message):
+        rebuild(recipe, model.state_dict())
     file = save(tmp_path / "odd.ckpt", recipe, model.state_dict())
+    is_recipe = isinstance(recipe, dict) and isinstance(recipe.get("class"), str)
+    if not is_recipe or not isinstance(recipe.get("arguments"), dict):
+        message = "found a file that is no checkpoint of kgrec, expected one of a run"
     with pytest.raises(CheckpointError, match=message) as caught:
         load_recommender(file)
     assert str(caught.value).startswith(f"{file}: ")
@@ -204,6 +205,16 @@ def test_sizes_are_compared_before_anything_is_allocated(name, changes):
     recipe["arguments"] |= changes
     with pytest.raises(CheckpointError, match="cannot be rebuilt: "):
         rebuild(recipe, models[name].state_dict())
+
+
+@pytest.mark.parametrize("name", ["kgrec", "state_dict", "epoch"])
+@pytest.mark.parametrize("value", [None, [], "text"])
+def test_a_file_that_is_no_checkpoint(name, value, tmp_path):
+    file = save(tmp_path / "best.ckpt", SVD(2, 3, 4).recipe(), SVD(2, 3, 4).state_dict())
+    torch.save(torch.load(file, weights_only=True) | {name: value}, file)
+    with pytest.raises(CheckpointError, match="found a file that is no checkpoint") as caught:
+        load_recommender(file)
+    assert str(file) in str(caught.value)
 
 
 @pytest.mark.parametrize(

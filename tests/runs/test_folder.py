@@ -2,13 +2,10 @@ import json
 
 import polars as pl
 import pytest
-import torch
 import yaml
 from conftest import Train
 
-from kgrec.errors import DataError
 from kgrec.evaluation.ranking import METRICS
-from kgrec.runs.folder import FinishedRun
 
 
 def test_what_a_run_leaves(train: Train):
@@ -72,7 +69,7 @@ def test_the_log_has_what_the_terminal_showed(train: Train):
         for part in ("popularity", "all_positive", "AUC", "F1 at val threshold", "epoch   2"):
             assert part in text
         assert "there is no conf/hparams/published/synthetic-kgcn.yaml" in text
-        assert f"everything was written to {run.folder}" in text
+        assert f"the results are in {run.folder}" in text
 
 
 def test_clean_shows_matched_negatives_and_the_unseen_item(train: Train):
@@ -83,21 +80,6 @@ def test_clean_shows_matched_negatives_and_the_unseen_item(train: Train):
     assert abs(run.metrics["popularity/test/matched/auc"] - 0.5) < abs(
         run.metrics["popularity/test/auc"] - 0.5
     )
-
-
-def test_a_finished_run_scores_raw_ids_from_its_folder_alone(train: Train, tmp_path):
-    run = train()
-    moved = tmp_path / "elsewhere"
-    run.folder.rename(moved)
-    finished = FinishedRun.load(moved)
-    scores = finished.score(["user3", "user4"], ["item5", "item6"])
-    with torch.no_grad():
-        expected = finished.recommender.score(torch.tensor([3, 4]), torch.tensor([5, 6]))
-    assert scores == expected.tolist()
-    with pytest.raises(DataError, match="found user 'nobody', expected one of the 60 users"):
-        finished.score(["nobody"], ["item1"])
-    with pytest.raises(DataError, match=r"found no metrics\.json"):
-        FinishedRun.load(tmp_path)
 
 
 def test_a_finished_run_is_not_overwritten(train: Train):

@@ -125,7 +125,7 @@ def test_after_ctrl_c_it_says_how_to_go_on(train: Train, monkeypatch):
         stopped = train("epochs=4")
     assert stopped.code == 1
     last = stopped.folder / "checkpoints" / "last.ckpt"
-    assert f"interrupted; go on with ckpt_path={last}" in stopped.out
+    assert f"interrupted (resume with ckpt_path={last})" in stopped.out
     resumed, whole = train("epochs=4", f"ckpt_path={last}"), train("epochs=4", folder="whole")
     assert resumed.code == 0, resumed.out + resumed.err
     assert resumed.metrics["test/auc"] == whole.metrics["test/auc"]

@@ -13,6 +13,7 @@ from kgrec.reports.live.charts import metric_name
 from kgrec.reports.live.snapshot import Snapshot
 from kgrec.reports.results.tables import Table
 from kgrec.runs.finished import Run
+from kgrec.runs.folder import RunFolder
 from kgrec.sweeps.folder import FINISHED, State
 from kgrec.sweeps.progress import words
 
@@ -78,9 +79,9 @@ def detail(snapshot: Snapshot, state: State) -> Detail:
         if run is None
         else run.command,
         figures=None if run is None else _figures(run, snapshot.sweep.monitor),
-        samples=samples(state.folder / "evaluation" / "samples.json"),
+        samples=samples(RunFolder(state.folder).samples_file),
         error=state.status.get("error"),
-        log=tail(state.folder / "train.log"),
+        log=tail(RunFolder(state.folder).log_file),
     )
 
 

@@ -11,15 +11,12 @@ from pathlib import Path
 import polars as pl
 
 from kgrec.errors import DataError
-from kgrec.runs.finished import Run, read_curves
+from kgrec.runs.finished import Run
+from kgrec.runs.folder import RunFolder, watched_files
 from kgrec.runs.status import held, read_status
 from kgrec.sweeps.folder import FINISHED, RUNNING, WAITING, Job, State, SweepFolder
 
-# What a page is made from; anything else in a job's folder may change without it.
-WATCHED = (
-    "status.json", "metrics.json", "train.log", "evaluation/samples.json", "curves/*/metrics.csv",
-)  # fmt: skip
-# Runs that were read before, by metrics.json and the time of its writing.
+# Runs that were read before, by folder and the time at which their metrics were written.
 Known = dict[tuple[Path, int], Run]
 
 
@@ -86,7 +83,7 @@ class Snapshot:
         if name in self.runs:
             return self.runs[name].curves
         if name not in self._curves:
-            self._curves[name] = read_curves(state.folder)
+            self._curves[name] = RunFolder(state.folder).curves()
         return self._curves[name]
 
     @property
@@ -120,7 +117,7 @@ def fingerprint(path: Path) -> object:
     for job in sweep.jobs:
         folder = sweep.folder(job)
         found.append(_state(job, folder).state)
-        found += [_stamp(one) for pattern in WATCHED for one in sorted(folder.glob(pattern))]
+        found += map(_stamp, watched_files(folder))
     return found
 
 
@@ -135,14 +132,14 @@ def _stamp(path: Path) -> object:
 def _state(job: Job, folder: Path) -> State:
     try:
         return State.read(job, folder)
-    except (OSError, ValueError):  # metrics.json is half-written
+    except (OSError, DataError):  # a file is being written
         status = read_status(folder)
         return State(job, folder, RUNNING if held(folder) else WAITING, status)
 
 
 def _run(folder: Path, known: Known) -> Run | None:
     try:
-        key = folder, (folder / "metrics.json").stat().st_mtime_ns
+        key = folder, RunFolder(folder).metrics_file.stat().st_mtime_ns
         if key not in known:
             known[key] = Run.read(folder)
     except (DataError, OSError):

@@ -235,7 +235,7 @@ def _over_seeds(metric: str, c: Contender) -> list[float]:
 def _threshold(run: Run, c: Contender) -> float:
     found = run.figure("val/threshold", c.model)
     if found is None:
-        raise DataError(f"{run.folder / 'metrics.json'}: found no val/threshold, needed for F1")
+        raise DataError(f"{run.files.metrics_file}: found no val/threshold, needed for F1")
     return found
 
 

@@ -220,7 +220,7 @@ def score_plots(where: str, systems: Sequence[System]) -> Drawn | None:
 
 
 def _has_logits(run: Run) -> bool:
-    kept = run.folder / "evaluation" / run.model / "rows.parquet"
+    kept = run.files.rows_file(run.model)
     return "test/log_loss" in run.metrics and kept.is_file()
 
 

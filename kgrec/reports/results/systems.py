@@ -131,7 +131,7 @@ def told(settings: Mapping[str, Any], like: Sequence[Run]) -> dict[str, Any]:
     for run in like:
         files.setdefault(str(run.settings.get("settings")), []).append(run.settings)
     within = {key for group in files.values() for key in differing(group[0], group)}
-    asked = {word for run in like for word in run.asked}
+    asked = {word for run in like for word in run.given_keys}
 
     def said(key: str) -> bool:
         return key in within or any(key == a or key.startswith(f"{a}.") for a in asked)

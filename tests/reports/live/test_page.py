@@ -17,7 +17,7 @@ from kgrec.reports.live.page import best_words, job_table, means_table, render, 
 from kgrec.reports.live.plots import parallel_coordinates, training_curves
 from kgrec.reports.live.snapshot import Snapshot
 from kgrec.reports.live.watch import watch
-from kgrec.runs.status import LOCK
+from kgrec.runs.folder import LOCK
 from kgrec.sweeps.folder import FILE
 
 EVIL = "<script>alert('x')</script> & <b>bold</b>"

@@ -11,7 +11,7 @@ from kgrec.cli import main
 from kgrec.errors import DataError
 from kgrec.reports.live.snapshot import fingerprint
 from kgrec.reports.live.watch import PAGE, watch
-from kgrec.runs.status import LOCK
+from kgrec.runs.folder import LOCK
 from kgrec.sweeps.folder import FILE
 
 

@@ -1,0 +1,33 @@
+"""Results of one evaluation: metrics, and the scores and rankings behind them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from kgrec.evaluation.full_ranking import Ranking
+
+
+class TestResult(NamedTuple):
+    """Test results of one model, row by row and user by user.
+
+    Attributes:
+        scores: (n,) scores of the test rows, in their order.
+        ranking: the best items of each user; None where nothing was ranked.
+    """
+
+    scores: Tensor
+    ranking: Ranking | None
+
+
+class Evaluation(NamedTuple):
+    """Validation and test of one model.
+
+    Attributes:
+        metrics: ``val/…`` and ``test/…``.
+        test: results row by row and user by user.
+    """
+
+    metrics: dict[str, float]
+    test: TestResult
