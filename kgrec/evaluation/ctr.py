@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kgrec.data.draws import widest_float
 from kgrec.errors import KgrecError
 
 
@@ -19,6 +20,14 @@ def check_numbers(scores: Tensor) -> None:
     """Raises KgrecError if a score is NaN."""
     if bad := int(scores.isnan().sum()):
         raise KgrecError(f"found {bad} of {scores.numel()} scores that are NaN, expected numbers")
+
+
+def _checked(scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Scores and labels on a device with float64; raises KgrecError if a score is NaN."""
+    check_numbers(scores)
+    if widest_float(scores.device) is not torch.float64:
+        return scores.cpu(), labels.cpu()
+    return scores, labels
 
 
 def auc(scores: Tensor, labels: Tensor) -> float:
@@ -37,7 +46,7 @@ def auc(scores: Tensor, labels: Tensor) -> float:
     Raises:
         KgrecError: a score is NaN.
     """
-    check_numbers(scores)
+    scores, labels = _checked(scores, labels)
     positive = labels > 0.5
     P, N = int(positive.sum()), int((~positive).sum())
     if P == 0 or N == 0:
@@ -62,7 +71,7 @@ def f1(scores: Tensor, labels: Tensor, threshold: float) -> float:
     Raises:
         KgrecError: a score is NaN.
     """
-    check_numbers(scores)
+    scores, labels = _checked(scores, labels)
     called, positive = scores >= threshold, labels > 0.5
     hits = int((called & positive).sum())
     denominator = int(called.sum()) + int(positive.sum())
@@ -83,7 +92,7 @@ def accuracy(scores: Tensor, labels: Tensor, threshold: float) -> float:
     Raises:
         KgrecError: a score is NaN.
     """
-    check_numbers(scores)
+    scores, labels = _checked(scores, labels)
     return float(((scores >= threshold) == (labels > 0.5)).double().mean())
 
 
@@ -103,7 +112,7 @@ def log_loss(logits: Tensor, labels: Tensor) -> float:
     Raises:
         KgrecError: a score is NaN.
     """
-    check_numbers(logits)
+    logits, labels = _checked(logits, labels)
     z = logits.double()
     return float((F.softplus(z) - z * labels.double()).mean())
 
@@ -121,7 +130,7 @@ def best_f1_threshold(scores: Tensor, labels: Tensor) -> float:
     Raises:
         KgrecError: a score is NaN.
     """
-    check_numbers(scores)
+    scores, labels = _checked(scores, labels)
     values, order = scores.sort(descending=True)
     hits = (labels[order] > 0.5).double().cumsum(0)
     called = torch.arange(1, len(values) + 1, dtype=torch.float64, device=values.device)

@@ -167,4 +167,4 @@ def evaluation_batch_size(recommender: Recommender, items: Tensor, budget: float
 
 
 def _mean(values: Tensor) -> float:
-    return float(values.double().mean())
+    return float(values.cpu().double().mean())

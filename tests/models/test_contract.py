@@ -13,9 +13,12 @@ from torch.utils._pytree import tree_leaves
 
 from kgrec.data.batches import PointwiseBatch
 from kgrec.data.training_rows import training_rows
+from kgrec.evaluation.candidates import full_candidates
+from kgrec.evaluation.topk import top_k
 from kgrec.models.recipes import rebuild
 from kgrec.models.recommender import Recommender
 from kgrec.runs.checkpoints import load_recommender
+from kgrec.training.lazy_adam import LazyAdam
 from kgrec.training.memory import RowBudget
 
 MODELS = sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml"))
@@ -152,6 +155,43 @@ def test_the_memory_estimate_is_near_the_measured_peak(model, dataset):
     measured = (high - low) / (many - few)
     estimate = float(model.bytes_per_row(eaten[0][1]).mean())
     assert measured / 2 < estimate < 6 * measured
+
+
+class NoFloat64(TorchDispatchMode):
+    """Refuses float64 tensors, as Apple's GPUs do."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, torch.Tensor) and tensor.dtype is torch.float64:
+                raise TypeError(f"{function}: this device has no float64")
+        return result
+
+
+@pytest.mark.parametrize("negatives", ["resampled", "static"])
+def test_training_and_ranking_work_without_float64(model, dataset, negatives, monkeypatch):
+    monkeypatch.setattr("kgrec.data.draws.SINGLE_PRECISION", ("cpu",))
+    kinds, users = type(model).batches, dataset.val.users
+    static = dataset.static_negatives if negatives == "static" else None
+    sources = training_rows(kinds, dataset.train, dataset.graph, static, 1, seed=0)
+    tables = [m for m in model.modules() if isinstance(m, torch.nn.Embedding)]
+    for table in tables:
+        table.sparse = type(model).__name__ in ("KGCN", "SVD")
+    budget = RowBudget(model, 1e4)
+    with NoFloat64():
+        if model.trainable:
+            optimizer = LazyAdam(model.parameters())
+            columns = [source.draw(0) for source in sources]
+            eaten = [kind(*part) for kind, part in zip(kinds, columns, strict=True)]
+            budget.cut(tuple(eaten))
+            model.loss(*eaten).backward()
+            optimizer.step()
+        with torch.no_grad():
+            encoded = model.encode()
+            model.score(users, dataset.val.items, encoded)
+            candidates = full_candidates(dataset, "val")
+            score_all = lambda users: model.score_all(users, encoded)  # noqa: E731
+            top_k(score_all, users, 5, dataset.num_items, candidates.exclude)
 
 
 class PeakMemory(TorchDispatchMode):
