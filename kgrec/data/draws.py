@@ -6,7 +6,6 @@ import hashlib
 
 import torch
 
-
 # Devices without float64.
 SINGLE_PRECISION = ("mps",)
 

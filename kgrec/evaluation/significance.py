@@ -1,8 +1,8 @@
 """Whether two systems differ, and by how much: bootstrap over users, Wilcoxon, t-test over seeds.
 
-AUC and F1 are pooled over rows, and many users have rows of one class only, so there is no figure a
-user to test; there the users are resampled, each with all its rows. Ranking metrics have one figure
-a user.
+AUC and F1 are pooled over rows, and many users have rows of one class only, so there is no
+value per user to test: users are resampled, each with all its rows. Ranking metrics have one value
+per user.
 
 Shapes: n rows or users; B bootstrap samples.
 """
@@ -17,17 +17,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kgrec.evaluation.ctr import check_numbers
+
 SAMPLES = 2000
-# Floats of a block of bootstrap samples side by side.
+# Floats of a block of bootstrap samples.
 BLOCK_FLOATS = 2**23
 
 
 class Difference(NamedTuple):
-    """The second system less the first.
+    """The difference second − first of two systems.
 
     Attributes:
-        first: figure of the first system.
-        second: figure of the second system.
+        first: value of the first system.
+        second: value of the second system.
         low: lower end of the 95 % percentile interval of the difference.
         high: upper end.
         p: two-sided bootstrap p-value of no difference.
@@ -46,7 +48,7 @@ class Difference(NamedTuple):
 
 
 def resampled_users(num_users: int, samples: int, seed: int, block: int) -> Iterator[Tensor]:
-    """(b, num_users) float64 blocks of how often each user is drawn, with replacement."""
+    """(b, num_users) float64 blocks: the number of times each user is drawn, with replacement."""
     draws = torch.Generator().manual_seed(seed)
     for start in range(0, samples, block):
         size = min(block, samples - start)
@@ -56,9 +58,9 @@ def resampled_users(num_users: int, samples: int, seed: int, block: int) -> Iter
 
 
 def weighted_auc(scores: Tensor, labels: Tensor) -> Callable[[Tensor], Tensor]:
-    """AUC of weighted rows, for many weightings: sorted once.
+    """AUC of weighted rows for many sets of weights, with one sort.
 
-    ``Σ w⁺·(W⁻ below + W⁻ tied / 2) / (W⁺·W⁻)``: with whole weights, the AUC of rows repeated so
+    ``Σ w⁺·(W⁻ below + W⁻ tied / 2) / (W⁺·W⁻)``: with integer weights, the AUC of rows repeated that
     often.
 
     Args:
@@ -66,8 +68,12 @@ def weighted_auc(scores: Tensor, labels: Tensor) -> Callable[[Tensor], Tensor]:
         labels: (n,) 0 or 1.
 
     Returns:
-        From weights (B, n) to (B,) AUC; nan where a class has no weight.
+        Function from weights (B, n) to (B,) AUC; nan where a class has no weight.
+
+    Raises:
+        KgrecError: a score is NaN.
     """
+    check_numbers(scores)
     values, order = scores.sort()
     positive = (labels > 0.5)[order].double()
     ends = torch.unique_consecutive(values, return_counts=True)[1].cumsum(0)
@@ -88,6 +94,7 @@ def weighted_auc(scores: Tensor, labels: Tensor) -> Callable[[Tensor], Tensor]:
 
 def weighted_f1(scores: Tensor, labels: Tensor, threshold: float) -> Callable[[Tensor], Tensor]:
     """F1 of weighted rows at a threshold; as :func:`weighted_auc`."""
+    check_numbers(scores)
     called, positive = (scores >= threshold).double(), (labels > 0.5).double()
 
     def compute(weights: Tensor) -> Tensor:
@@ -98,34 +105,34 @@ def weighted_f1(scores: Tensor, labels: Tensor, threshold: float) -> Callable[[T
 
 
 def bootstrap_pooled(
-    figures: Sequence[tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]],
+    metrics: Sequence[tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]],
     users: Sequence[Tensor],
     samples: int = SAMPLES,
     seed: int = 0,
 ) -> Difference:
-    """Paired bootstrap over users of a pooled figure, averaged over splits.
+    """Paired bootstrap over users of a pooled metric, averaged over splits.
 
-    A drawn user brings all its rows, in both systems, so the rows' dependence within a user is
-    kept. Where there are several splits (seeds), each is resampled on its own and the figures are
-    averaged.
+    A user is drawn with all its rows, in both systems, which keeps the dependence of rows within
+    a user. Of several splits (seeds) each is resampled on its own and the results are averaged.
 
     Args:
-        figures: of each split, the first and the second system's figure from weights (B, n).
-        users: of each split, (n,) user of each row, in [0, number of users).
-        samples: bootstrap samples.
-        seed: of the draws.
+        metrics: for each split, functions from weights (B, n) to the metric of the first and of
+            the second system.
+        users: for each split, (n,) user of each row, in [0, number of users).
+        samples: number of bootstrap samples.
+        seed: seed of the draws.
     """
     whole = torch.zeros(2, dtype=torch.float64)
     drawn = torch.zeros(2, samples, dtype=torch.float64)
-    for number, (pair, owners) in enumerate(zip(figures, users, strict=True)):
+    for number, (pair, owners) in enumerate(zip(metrics, users, strict=True)):
         everything = torch.ones(1, len(owners), dtype=torch.float64)
-        whole += torch.stack([figure(everything)[0] for figure in pair])
+        whole += torch.stack([metric(everything)[0] for metric in pair])
         num_users, start = int(owners.max()) + 1, 0
         block = max(1, BLOCK_FLOATS // (4 * len(owners)))
         for counts in resampled_users(num_users, samples, seed + number, block):
             weights = counts[:, owners]
-            for row, figure in enumerate(pair):
-                drawn[row, start : start + len(counts)] += figure(weights)
+            for row, metric in enumerate(pair):
+                drawn[row, start : start + len(counts)] += metric(weights)
             start += len(counts)
     whole, drawn = whole / len(users), drawn / len(users)
     return _difference(whole, drawn[1] - drawn[0])
@@ -134,7 +141,7 @@ def bootstrap_pooled(
 def bootstrap_paired(
     first: Tensor, second: Tensor, samples: int = SAMPLES, seed: int = 0
 ) -> Difference:
-    """Paired bootstrap of the mean of figures (n,) that belong together, such as of one user."""
+    """Paired bootstrap of the mean of paired values (n,), such as those of users."""
     gaps = (second - first).double()
     block = max(1, BLOCK_FLOATS // len(gaps))
     drawn = torch.cat(
@@ -146,7 +153,7 @@ def bootstrap_paired(
 
 def _difference(means: Tensor, drawn: Tensor) -> Difference:
     low, high = torch.quantile(drawn, torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
-    # The usual correction: the sample at hand counts as one of the bootstrap's.
+    # The usual correction: the observed sample counts as one of the bootstrap samples.
     below, above = int((drawn <= 0).sum()), int((drawn >= 0).sum())
     p = min(1.0, 2 * (min(below, above) + 1) / (len(drawn) + 1))
     return Difference(float(means[0]), float(means[1]), low, high, p)
@@ -156,10 +163,10 @@ class Wilcoxon(NamedTuple):
     """Wilcoxon's signed-rank test.
 
     Attributes:
-        p: two-sided; 1 where no pair differs.
+        p: two-sided p-value; 1 where no pair differs.
         effect: matched-pairs rank-biserial correlation, from -1 to 1: the share of the rank sum
-            that favours the second less the share that favours the first (Kerby 2014).
-        differing: pairs that differ.
+            that favours the second minus the share that favours the first (Kerby 2014).
+        differing: number of pairs that differ.
     """
 
     p: float
@@ -168,7 +175,7 @@ class Wilcoxon(NamedTuple):
 
 
 def wilcoxon(first: Tensor, second: Tensor) -> Wilcoxon:
-    """Signed-rank test on figures (n,) that belong together; equal ones are left out."""
+    """Signed-rank test on paired values (n,); pairs without a difference are left out."""
     from scipy import stats
 
     gaps = (second - first).double().numpy()
@@ -184,7 +191,7 @@ class TTest(NamedTuple):
     """Student's t-test over runs.
 
     Attributes:
-        p: two-sided; nan where a system has fewer than two runs.
+        p: two-sided p-value; nan where a system has fewer than two runs.
         low: lower end of the 95 % interval of the difference of means.
         high: upper end.
     """
@@ -195,7 +202,7 @@ class TTest(NamedTuple):
 
 
 def t_test(first: Sequence[float], second: Sequence[float]) -> TTest:
-    """Unpaired, of equal variances, as the KGCN paper has it (Table 2: at p = 0.1)."""
+    """Unpaired t-test with equal variances, as in the KGCN paper (Table 2: at p = 0.1)."""
     from scipy import stats
 
     if min(len(first), len(second)) < 2:
@@ -203,20 +210,20 @@ def t_test(first: Sequence[float], second: Sequence[float]) -> TTest:
     if np.ptp(first) == 0 and np.ptp(second) == 0:  # no variance to test against
         gap = float(np.mean(second) - np.mean(first))
         return TTest(1.0 if gap == 0 else 0.0, gap, gap)
-    found = stats.ttest_ind(second, first)
-    interval = found.confidence_interval()
-    return TTest(float(found.pvalue), float(interval.low), float(interval.high))
+    result = stats.ttest_ind(second, first)
+    interval = result.confidence_interval()
+    return TTest(float(result.pvalue), float(interval.low), float(interval.high))
 
 
 def holm(ps: Sequence[float]) -> list[float]:
     """Holm's correction (1979) of the p-values of several comparisons.
 
-    ``max_{j≤i} (m - j + 1)·p_(j)``, at most 1; nan stays nan and does not count.
+    ``max_{j≤i} (m - j + 1)·p_(j)``, at most 1; nan stays nan and is not counted.
     """
-    found = [float("nan")] * len(ps)
+    corrected = [float("nan")] * len(ps)
     order = sorted((p, i) for i, p in enumerate(ps) if not math.isnan(p))
     highest = 0.0
     for rank, (p, i) in enumerate(order):
         highest = max(highest, min(1.0, (len(order) - rank) * p))
-        found[i] = highest
-    return found
+        corrected[i] = highest
+    return corrected

@@ -76,12 +76,34 @@ def _best(
     values, items = scores.topk(k)
     if bool(values.isnan().any()):
         raise KgrecError("found scores that are not numbers, expected numbers to rank by")
-    # Which of equal scores topk returns is undefined. Rows with a tie at its end are sorted whole.
-    tied = (scores >= values[:, -1:]).sum(dim=1) > k
+    # The order of equal scores in topk is undefined: such rows are ordered here.
+    cut = values[:, -1:]
+    beyond = (scores >= cut).sum(dim=1) > k  # a tie reaches over the end
+    tied = beyond | (values[:, 1:] == values[:, :-1]).any(dim=1)
     if bool(tied.any()):
-        whole = scores[tied][:, order].sort(dim=1, descending=True, stable=True)
-        values[tied], items[tied] = whole.values[:, :k], order[whole.indices[:, :k]]
-    places, by_place = place[items].sort(dim=1)
-    values, by_value = values.gather(1, by_place).sort(dim=1, descending=True, stable=True)
-    items = order[places.gather(1, by_value)]
+        places = place[items[tied]].sort(dim=1).values
+        if bool(beyond.any()):
+            places[beyond[tied]] = _first_places(scores[beyond][:, order], cut[beyond], k)
+        items[tied] = order[places]
+        values[tied], by_value = (
+            scores[tied].gather(1, items[tied]).sort(dim=1, descending=True, stable=True)
+        )
+        items[tied] = items[tied].gather(1, by_value)
     return values, items.masked_fill_(values == -torch.inf, -1)
+
+
+def _first_places(scores: Tensor, cut: Tensor, k: int) -> Tensor:
+    """Columns of the best k scores, of those equal to the cut the first ones.
+
+    Args:
+        scores: (b, num_items), columns in the order of ties.
+        cut: (b, 1) score of rank k.
+        k: number of columns.
+
+    Returns:
+        (b, k) ascending.
+    """
+    above, equal = scores > cut, scores == cut
+    wanted = k - above.sum(dim=1, keepdim=True)
+    chosen = above | (equal & (equal.cumsum(dim=1) <= wanted))
+    return chosen.nonzero()[:, 1].view(-1, k)
