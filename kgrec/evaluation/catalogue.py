@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def exposure(items: Tensor, num_items: int) -> Tensor:
-    """(num_items,) number of users to whom each item is recommended."""
+    """(num_items,) number of users with each item among their best k."""
     flat = items.flatten()
     return torch.bincount(flat[flat >= 0], minlength=num_items)
 

@@ -58,7 +58,7 @@ def rebuild(
 
 
 def trusted_by(recommender: Recommender) -> tuple[str, ...]:
-    """Classes that a recommender itself is made of: a checkpoint of the same run may name them.
+    """Classes that a recommender consists of, which a checkpoint of its own run may name.
 
     Returns:
         The path of its class, and dotted paths among its arguments.

@@ -96,7 +96,7 @@ def test_scores_that_are_nan_are_an_error(metric):
         metric(scores, labels)
 
 
-def test_log_loss_of_hopeless_scores_is_finite():
+def test_log_loss_of_extreme_wrong_scores_is_finite():
     assert log_loss(torch.tensor([200.0, -200.0]), torch.tensor([0.0, 1.0])) == pytest.approx(200)
 
 

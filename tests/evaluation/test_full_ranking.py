@@ -1,4 +1,4 @@
-"""Whom top-K is measured on, what is not ranked, and the figures that come out."""
+"""Users to evaluate, items to exclude, and the metrics of top-K evaluation."""
 
 import pytest
 import torch
@@ -78,7 +78,7 @@ def test_a_user_with_few_items_left_finds_no_more_than_there_are():
 
 
 @pytest.mark.parametrize("protocol", [paper, clean])
-def test_the_released_way_leaves_validation_positives_in(protocol, monkeypatch):
+def test_released_ranking_does_not_exclude_validation_positives(protocol, monkeypatch):
     dataset = protocol(small(), RandomSplit())
     monkeypatch.setattr("kgrec.evaluation.candidates.RELEASED_USERS", 20)
     found = released_candidates(dataset, seed=1)
@@ -90,7 +90,7 @@ def test_the_released_way_leaves_validation_positives_in(protocol, monkeypatch):
     assert excluded == train_pairs(dataset) | negatives
 
 
-def test_what_is_recommended_to_everybody(dataset):
+def test_coverage_popularity_and_gini(dataset):
     found = rank(
         lambda u: torch.arange(dataset.num_items, 0, -1.0).repeat(len(u), 1),
         full_candidates(dataset, "test"), 10,

@@ -1,4 +1,4 @@
-"""Tests of difference: against literal resampling, scipy's figures, and planted differences."""
+"""Tests of difference: against literal resampling, scipy's results, and planted differences."""
 
 import math
 
@@ -48,7 +48,7 @@ def pooled(first, second, labels, users, **how):
     return bootstrap_pooled([pair], [users], **how)
 
 
-def test_a_planted_difference_of_auc_is_found_and_none_is_not():
+def test_a_planted_difference_of_auc_is_significant_and_no_difference_is_not():
     users, labels, scores = rows(200)
     noise = torch.randn(len(scores), generator=torch.Generator().manual_seed(5))
     worse = pooled(scores, scores + 2 * noise, labels, users)

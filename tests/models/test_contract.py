@@ -45,7 +45,7 @@ def rows(dataset) -> PointwiseBatch:
 
 
 def batches(model, dataset) -> tuple:
-    """One batch of each kind that the model eats, of 300 rows."""
+    """One batch of 300 rows of each type that the loss takes."""
     kinds = type(model).batches
     sources = training_rows(kinds, dataset.train, dataset.graph, None, 1, seed=0)
     columns = [[column[:300] for column in source.draw(0)] for source in sources]
@@ -86,12 +86,12 @@ def test_scoring_everything_equals_scoring_pairs(model, dataset):
 def test_the_loss_reaches_every_parameter_and_falls(model, dataset):
     if not model.trainable:
         pytest.skip("nothing to train")
-    eaten = batches(model, dataset)
+    taken = batches(model, dataset)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     losses = []
     for _ in range(60):
         optimizer.zero_grad()
-        loss = model.loss(*eaten)
+        loss = model.loss(*taken)
         loss.backward()
         optimizer.step()
         losses.append(float(loss.detach()))
@@ -104,9 +104,9 @@ def test_the_loss_reaches_every_parameter_and_falls(model, dataset):
 def test_the_loss_is_a_mean_over_rows(model, dataset):
     if not model.trainable:
         pytest.skip("nothing to train")
-    eaten = batches(model, dataset)
-    twice = [type(batch)(*(torch.cat([part, part]) for part in batch)) for batch in eaten]
-    torch.testing.assert_close(model.loss(*eaten), model.loss(*twice))
+    taken = batches(model, dataset)
+    twice = [type(batch)(*(torch.cat([part, part]) for part in batch)) for batch in taken]
+    torch.testing.assert_close(model.loss(*taken), model.loss(*twice))
 
 
 def test_a_recipe_and_the_state_rebuild_the_model(model, dataset):
@@ -142,18 +142,18 @@ def test_the_memory_estimate_is_near_the_measured_peak(model, dataset):
         pytest.skip("nothing to train")
     peaks = []
     for times in (10, 30):
-        eaten = [
+        taken = [
             type(batch)(*(column.repeat(times) for column in batch))
             for batch in batches(model, dataset)
         ]
-        rows = len(eaten[0][0])
-        model.loss(*eaten).backward()
+        rows = len(taken[0][0])
+        model.loss(*taken).backward()
         with PeakMemory() as memory:
-            model.loss(*eaten).backward()
+            model.loss(*taken).backward()
         peaks.append((memory.peak, rows))
     (low, few), (high, many) = peaks
     measured = (high - low) / (many - few)
-    estimate = float(model.bytes_per_row(eaten[0][1]).mean())
+    estimate = float(model.bytes_per_row(taken[0][1]).mean())
     assert measured / 2 < estimate < 6 * measured
 
 
@@ -182,9 +182,9 @@ def test_training_and_ranking_work_without_float64(model, dataset, negatives, mo
         if model.trainable:
             optimizer = LazyAdam(model.parameters())
             columns = [source.draw(0) for source in sources]
-            eaten = [kind(*part) for kind, part in zip(kinds, columns, strict=True)]
-            budget.cut(tuple(eaten))
-            model.loss(*eaten).backward()
+            taken = [kind(*part) for kind, part in zip(kinds, columns, strict=True)]
+            budget.cut(tuple(taken))
+            model.loss(*taken).backward()
             optimizer.step()
         with torch.no_grad():
             encoded = model.encode()

@@ -105,7 +105,7 @@ def test_without_gradients_it_is_embedding_bag():
         assert torch.equal(weighted_sums(table.requires_grad_(), found), expected)
 
 
-def test_spread_gives_every_read_what_its_bag_has():
+def test_spread_repeats_the_value_of_a_bag_for_every_read():
     values = torch.tensor([10, 11, 12, 13, 14])
     assert bags(True, False).spread(values).tolist() == [10] * 3 + [12] * 4 + [13] + [14] * 2
     assert torch.equal(bags(False, False).spread(values), values[:, None].expand(5, 4))

@@ -1,9 +1,8 @@
 """KGCN's scores of all items, computed layer by layer over entities, not pair by pair.
 
-For one user an entity has one representation per layer, in whichever item's receptive field it
-stands. So layer l is computed once for every entity within H - l hops of an item: H·K work per
-entity, not K^H per item. In the first layer the neighbours do not depend on the user, and with
-e_r = exp(u·r)
+For one user an entity has one representation per layer, in the receptive fields of all items. So
+layer l is computed once for every entity within H - l hops of an item: H·K work per entity, not K^H
+per item. In the first layer the neighbours do not depend on the user, and with e_r = exp(u·r)
 
     S_u(v) = Σ_r e_r · T[v, r] / Σ_r e_r · c[v, r]                               Eq. 1-3
 

@@ -30,11 +30,11 @@ def test_shapes(name):
     assert found(torch.randn(7, 5), torch.randn(7, 5)).shape == (7, 5)
 
 
-def test_only_avg_looks_away_from_the_user():
+def test_only_avg_has_no_attention():
     assert [name for name, kind in AGGREGATORS.items() if not kind.attention] == ["avg"]
 
 
-def test_a_class_of_ones_own_by_path_and_with_arguments():
+def test_a_class_of_the_users_own_by_path_and_with_arguments():
     assert isinstance(make_aggregator(f"{HERE}.Gated", 5, torch.relu), Gated)
     found = make_aggregator({"_target_": f"{HERE}.Gated", "gate": 0.9}, 5, torch.relu)
     assert found.gate == 0.9
@@ -50,7 +50,7 @@ def test_a_class_of_ones_own_by_path_and_with_arguments():
         ({"gate": 1}, "found 'None', expected one of"),
     ],
 )
-def test_what_is_no_aggregator(spec, message):
+def test_an_unknown_aggregator_is_refused(spec, message):
     with pytest.raises(ConfigError, match=message):
         make_aggregator(spec, 5, torch.relu)
 

@@ -157,7 +157,7 @@ def test_each_entity_is_computed_once_a_layer():
     assert model.encode().all_items.first.own.shape == (6, D)
 
 
-def test_what_ranking_needs_is_made_when_it_is_asked_for():
+def test_tensors_for_ranking_are_computed_when_first_read():
     encoded = make("sum", 1, "all", "paper").encode()
     assert "all_items" not in vars(encoded)
     assert encoded.all_items is encoded.all_items
