@@ -1,5 +1,6 @@
 """Every model of conf/model is found by itself and must keep the contract of Recommender."""
 
+import inspect
 import weakref
 from pathlib import Path
 
@@ -113,6 +114,34 @@ def test_a_recipe_and_the_state_rebuild_the_model(model, dataset):
     users, items, _ = rows(dataset)
     again = rebuild(model.recipe(), model.state_dict())
     assert torch.equal(again.score(users, items), model.score(users, items))
+
+
+def test_every_setting_is_in_the_recipe(model):
+    """Settings of from_dataset are arguments of the constructor; a cache changes no result."""
+    settings = set(inspect.signature(type(model).from_dataset).parameters) - {"dataset", "cache"}
+    renamed = {"neighbors": "sampling"}  # the constructor's neighbors are a tensor
+    recipe = model.recipe()["arguments"]
+    assert {renamed.get(name, name) for name in settings} <= set(recipe)
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value"),
+    [
+        ("kgcn", "neighbors", "resampled"),
+        ("kgcn", "K", 5),
+        ("kgnn_ls", "ls_weight", 0.25),
+        ("kgnn_ls", "neighbors", "resampled"),
+        ("libfm", "attributes", True),
+        ("libfm_transe", "transe_epochs", 3),
+        ("libfm_transe", "held_out", 0.5),
+    ],
+    indirect=["name"],
+)
+def test_another_setting_is_another_recipe(model, name, key, value, dataset, tmp_path):
+    overrides = [f"model={name}", f"model.{key}={value}", f"paths.cache={tmp_path}"]
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        cfg = compose("train", overrides=overrides)
+    assert instantiate(cfg.model, dataset).recipe() != model.recipe()
 
 
 def test_the_memory_estimate_has_one_number_per_row(model, dataset):
