@@ -26,6 +26,7 @@ from kgrec.config.location import applied_hparams, missing_settings
 from kgrec.config.targets import check_targets
 from kgrec.data.dataset import PreparedData, RecDataset
 from kgrec.evaluation.results import BASELINE, Evaluation
+from kgrec.models.recipes import trusted_by
 from kgrec.models.recommender import Recommender
 from kgrec.reports.console import dataset_tables, results_table, slices_table
 from kgrec.runs.checkpoints import load_recommender, read_checkpoint
@@ -130,7 +131,7 @@ def precompute(recommender: Recommender, dataset: RecDataset) -> dict[str, float
     """Computes what is not trained; returns the model's own metrics and the seconds."""
     begin = time.perf_counter()
     recommender.precompute(dataset)
-    metrics = {"seconds": time.perf_counter() - begin, **recommender.found}
+    metrics = {"seconds": time.perf_counter() - begin, **recommender.precompute_metrics}
     return {f"precompute/{key}": value for key, value in metrics.items()}
 
 
@@ -190,7 +191,8 @@ def fit(
 
 def test(parts: Parts, folder: RunFolder) -> Evaluation:
     """Evaluates the model as its best checkpoint has it, so that every run tests its checkpoint."""
-    return parts.evaluator.evaluate(load_recommender(folder.checkpoint("best")))
+    best = folder.checkpoint("best")
+    return parts.evaluator.evaluate(load_recommender(best, trusted_by(parts.recommender)))
 
 
 def save(

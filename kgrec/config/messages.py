@@ -11,7 +11,7 @@ from hydra.errors import (
 from omegaconf import DictConfig
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from kgrec.errors import KgrecError, one_of
+from kgrec.errors import KgrecError, SettingError, one_of
 from kgrec.training.trainer_arguments import REFUSED
 
 # Groups whose other options have keys that users may give without choosing the option.
@@ -24,6 +24,8 @@ OPTIONS_WITH_KEYS = {
 def user_error(error: BaseException | None) -> str | None:
     """The message of the user's mistake behind an exception; None if there is no such mistake."""
     while error is not None:
+        if isinstance(error, SettingError):  # models know the argument, not the key
+            return f"model.{error}"
         if isinstance(error, KgrecError):
             return str(error)
         if isinstance(error, OmegaConfBaseException):

@@ -6,6 +6,14 @@ import hashlib
 
 import torch
 
+# Devices without float64.
+SINGLE_PRECISION = ("mps",)
+
+
+def widest_float(device: torch.device) -> torch.dtype:
+    """float64, or float32 on a device that has no float64."""
+    return torch.float32 if device.type in SINGLE_PRECISION else torch.float64
+
 
 def generator(
     seed: int, purpose: str, epoch: int = 0, device: torch.device | str = "cpu"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from kgrec.data.draws import widest_float
 from kgrec.data.interactions import Interactions
 
 
@@ -75,7 +76,8 @@ class NegativeSampler:
 
 def _uniform_below(bounds: Tensor, generator: torch.Generator) -> Tensor:
     """(n,) int64, uniform in [0, bounds)."""
-    draw = torch.rand(bounds.shape, generator=generator, dtype=torch.float64, device=bounds.device)
+    dtype, device = widest_float(bounds.device), bounds.device
+    draw = torch.rand(bounds.shape, generator=generator, dtype=dtype, device=device)
     return torch.minimum((draw * bounds).long(), bounds - 1)
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from kgrec.data.batches import PairwiseBatch, PointwiseBatch, TrainingRows, TripleBatch
-from kgrec.data.draws import generator
+from kgrec.data.draws import generator, widest_float
 from kgrec.data.interactions import Interactions, LabelledRows
 from kgrec.data.knowledge_graph import KnowledgeGraph
 from kgrec.data.negatives import NegativeSampler
@@ -131,7 +131,9 @@ class PairwiseRows:
         device = self._users.device
         draw = generator(self.seed, "negatives", epoch, device)
         if self._static:
-            uniform = torch.rand(self.num_rows, generator=draw, dtype=torch.float64, device=device)
+            uniform = torch.rand(
+                self.num_rows, generator=draw, dtype=widest_float(device), device=device
+            )
             rank = (uniform * self._counts[self._users]).long()
             negatives = self._pool.items[self._starts[self._users] + rank]
         else:

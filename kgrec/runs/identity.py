@@ -188,7 +188,8 @@ def check_resume(checkpoint: Mapping[str, Any], expected: Mapping[str, Any]) -> 
         raise CheckpointError(f"ckpt_path: found a checkpoint of {found}, expected {wanted}")
     arguments = kept["recipe"]["arguments"]
     for key, value in expected["recipe"]["arguments"].items():
-        if arguments.get(key) != value:
+        # A checkpoint of an older version lacks arguments that came later.
+        if key in arguments and arguments[key] != value:
             raise CheckpointError(
                 f"ckpt_path: found a checkpoint with model.{key} {arguments.get(key)!r}, expected "
                 f"{value!r}"
