@@ -81,7 +81,7 @@ def test_a_mistake_gets_one_clear_error(overrides, message, train: Train):
         ({"kg.txt": ""}, "kg.txt: found an empty file"),
         ({"kg.txt": "a\tr\tb\n"}, "found 1 triples that mention none of the 2 items"),
         ({"kg.txt": "0\tr\n"}, "kg.txt:1: found '0\\tr', expected 3 fields"),
-        ({"user_artists.dat": "u\ti\tr\n9\t99\t1\n"}, "found 1 interactions and no positive"),
+        ({"user_artists.dat": "u\ti\tr\n9\t99\t1\n"}, "found 1 interactions, none of an item"),
         ({"kg.txt": None}, "found item_index2entity_id.txt, user_artists.dat; expected the files"),
     ],
 )

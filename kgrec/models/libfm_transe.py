@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from kgrec.data.dataset import RecDataset
 from kgrec.errors import ConfigError
+from kgrec.files import user_path
 from kgrec.models.libfm import LibFM
 from kgrec.models.recommender import check_at_least
 from kgrec.models.transe_pretraining import pretrained_transe
@@ -97,7 +98,7 @@ class LibFMTransE(LibFM):
             raise ConfigError(f"model.held_out: found {held_out!r}, expected {share}")
         sizes = dataset.num_users, dataset.num_items
         model = cls(*sizes, d, bias, linear, transe_d, transe_scale)
-        folder = None if cache is None else Path(cache).expanduser()
+        folder = None if cache is None else user_path(cache)
         model._pretraining = transe_epochs, held_out, folder
         return model
 

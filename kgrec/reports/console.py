@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,17 +23,29 @@ def leave_the_console() -> None:
     logging.captureWarnings(True)
 
 
-def as_text(table: Table, width: int = 120) -> str:
-    """A table as plain lines, at most so many characters wide."""
+def as_text(table: Table, width: int | None = None) -> str:
+    """A table as plain lines.
+
+    Args:
+        table: the table.
+        width: largest number of characters in a line; None: the width of the terminal, or 80
+            where there is none.
+    """
+    width = width or shutil.get_terminal_size((80, 24)).columns
     out = io.StringIO()
-    # Names are of the user's choosing: what looks like markup is none.
+    # Names are chosen by users, so text that looks like markup is not markup.
     Console(file=out, width=width, color_system=None, markup=False, emoji=False).print(table)
     return out.getvalue().rstrip()
 
 
 def dataset_tables(data: PreparedData, dataset: RecDataset) -> str:
-    """Sizes beside the paper's, and what became of every row."""
-    sizes = Table(title=f"{data.name}, protocol={dataset.protocol}", min_width=40)
+    """Sizes of the data set, and the rows that the preparation dropped or merged.
+
+    The table of rows is left out where nothing was dropped or merged. The whole account is in
+    dataset.json.
+    """
+    title = f"{data.name}, protocol={dataset.protocol}"
+    sizes = Table(title=title, min_width=min(len(title) + 4, 40))
     sizes.add_column("")
     sizes.add_column("here", justify="right")
     if data.published_counts:
@@ -42,12 +55,16 @@ def dataset_tables(data: PreparedData, dataset: RecDataset) -> str:
         if data.published_counts:
             row.append(f"{data.published_counts[name]:,}")
         sizes.add_row(*row)
-    account = Table(title="What became of the rows")
-    for column in ("step", "", "count"):
-        account.add_column(column, justify="right" if column == "count" else "left")
-    for entry in dataset.account.entries:
-        account.add_row(entry.step, entry.what, f"{entry.count:,}")
-    return as_text(sizes) + "\n" + as_text(account)
+    text = as_text(sizes)
+    if changes := dataset.account.changes:
+        account = Table(title="Rows that were dropped or merged")
+        account.add_column("step")
+        account.add_column("")
+        account.add_column("count", justify="right", no_wrap=True)
+        for entry in changes:
+            account.add_row(entry.step, entry.what, f"{entry.count:,}")
+        text += "\n" + as_text(account)
+    return text + "\nall counts: dataset.json, kgrec data describe"
 
 
 def columns(k: int | None) -> dict[str, str]:

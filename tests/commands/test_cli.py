@@ -121,12 +121,12 @@ def test_a_folder_is_described(kgrec, tmp_path):
     said = kgrec("data", "describe", "my data")
     assert said.code == 0, said.err
     assert said.out.startswith("my data")
-    for words in ("positives of a user", "genre", "interactions read", "density"):
+    for words in ("positives per user", "genre", "interactions read", "density"):
         assert words in said.out
     assert "preparing my data from my data" in said.err
     assert "preparing" not in said.out
-    # Two positives cannot be split three ways; all else is there.
-    assert "described without a split: " in said.err
+    # Two positives cannot be split into three parts; the rest of the description is complete.
+    assert "the description has no split: " in said.err
     assert "users with a test positive" not in said.out
 
 
@@ -331,24 +331,26 @@ def test_the_cache_is_listed_and_cleared(kgrec, tmp_path):
         write(tmp_path / name, RAW)
         kgrec("data", "describe", name, "--no-split")
     said = kgrec("data", "cache")
-    rows = [line.split() for line in said.out.splitlines() if "usable" in line]
-    assert [row[0] for row in rows] == ["one", "two"]
-    assert rows[0][-5:] == ["2", "2", "2", "3", "2"]
+    names = [Path(line).name.partition("-")[0] for line in said.out.splitlines()[::3]]
+    assert names == ["one", "two"]
+    assert said.out.count("  usable, 0.0 MB, made ") == 2
+    sizes = "  2 users, 2 items, 2 positives, 3 entities, 1 relations, 2 triples"
+    assert said.out.splitlines()[2] == sizes
     (two,) = (path for path in (tmp_path / "data" / "cache").iterdir() if path.is_dir()
               and path.name.startswith("two"))  # fmt: skip
     manifest = two / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"layout": 1', '"layout": 0'))
     said = kgrec("data", "cache", "two")
-    assert "of an older layout or code" in said.out
+    assert "of other code or an older layout" in said.out
     assert "one-" not in said.out
     with FileLock(two.parent / f"{two.name}.lock"):
         said = kgrec("data", "cache", "--clear")
     assert re.search(r"^removed data/cache/one-\w+, 0\.0 MB$", said.out, flags=re.MULTILINE)
-    assert f"kept data/cache/{two.name}: a process is at work on it" in said.out
-    assert "found nothing to remove" in kgrec("data", "cache", "other", "--clear").out
+    assert f"kept data/cache/{two.name}: a process is writing it" in said.out
+    assert "nothing to remove" in kgrec("data", "cache", "other", "--clear").out
     assert f"removed data/cache/{two.name}" in kgrec("data", "cache", "--clear").out
-    assert "nothing is kept there" in kgrec("data", "cache").out
-    assert "elsewhere: nothing" in kgrec("data", "cache", "--dir", "elsewhere").out
+    assert "the cache is empty" in kgrec("data", "cache").out
+    assert "elsewhere: the cache is empty" in kgrec("data", "cache", "--dir", "elsewhere").out
 
 
 def test_a_twin_is_generated_and_not_over_other_things(kgrec, tmp_path):

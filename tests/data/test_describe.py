@@ -10,13 +10,15 @@ import torch
 from conftest import prepared, raw_tables, small
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.cells import cell_len
 
 from kgrec.data.dataset import PreparedData
 from kgrec.data.describe import components, describe, distribution, relations
 from kgrec.data.knowledge_graph import KnowledgeGraph
 from kgrec.data.prepare import prepare
-from kgrec.data.protocols import clean
+from kgrec.data.protocols import clean, paper
 from kgrec.data.splits import RandomSplit
+from kgrec.reports import console
 from kgrec.reports.dataset import page as dataset_page
 from kgrec.reports.dataset import tables as dataset_tables
 from kgrec.reports.drawing import svg_element
@@ -206,7 +208,8 @@ def test_it_is_plain_data_of_which_every_name_is_known():
     found = describe(data, clean(data, RandomSplit()))
     told = json.loads(json.dumps(found.as_dict(), allow_nan=False))
     assert list(told) == [
-        "name", "counts", "published_counts", "facts", "distributions", "relations", "account",
+        "name", "counts", "published_counts", "facts", "distributions", "relations",
+        "inverse_relations", "lookalikes", "account",
     ]  # fmt: skip
     assert set(told["facts"]) | set(told["distributions"]) <= set(dataset_tables.LABELS)
 
@@ -307,6 +310,41 @@ def test_tables_are_not_clipped_and_show_names_as_they_are(capsys):
     assert "interactions of items without an entity, dropped" in out
 
 
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_tables_fit_the_terminal(width, capsys, monkeypatch):
+    data = nasty([1.0, 2.0, 3.0])
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setattr(dataset_tables.sys.stdout, "isatty", lambda: True, raising=False)
+    dataset_tables.show(describe(data))
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
+    assert max(map(cell_len, lines)) <= width
+    text = " ".join(" ".join(lines).split())
+    assert "…" not in text.replace("… and", "")
+    mean = next(line for line in lines if line.split()[:1] == ["mean"])
+    assert mean.split() == ["mean", "1.50", "1.50", "16.50", "21.33"]
+    assert sum(line.count("neighbours") for line in lines) >= 2
+    big = small()
+    for protocol in (paper, clean):
+        lines = console.dataset_tables(big, protocol(big, RandomSplit())).splitlines()
+        assert max(map(cell_len, lines)) <= width
+
+
+def test_the_start_of_a_run_shows_only_steps_that_changed_something():
+    rows = [(f"u{n}", f"i{m}", 5.0) for n in range(8) for m in range(n, n + 8)]
+    links = [(f"i{m}", f"e{m}") for m in range(40)]
+    data = prepared([*rows, rows[0], ("x", "i0", 1.0)], links, [("e0", "r", "e1")], min_rating=4)
+    dataset = paper(data, RandomSplit())
+    text = console.dataset_tables(data, dataset)
+    for line in ("duplicate positives (the same user and item), merged", "users without a posi"):
+        assert line in text
+    for line in ("duplicate links", "triples read", "test rows", "self-loops"):
+        assert line not in text
+    assert any(e.what == "self-loops, kept" for e in dataset.account.entries)
+    data = small()
+    text = console.dataset_tables(data, paper(data, RandomSplit()))
+    assert "dropped or merged" not in text
+
+
 @pytest.mark.parametrize(
     ("value", "shown"),
     [(0, "0.0 %"), (0.00294, "0.294 %"), (1e-7, "1e-05 %"), (0.5, "50.0 %"), (0.99986, "99.99 %"),
@@ -317,5 +355,5 @@ def test_a_share_that_is_not_none_and_not_all_does_not_look_like_it(value, shown
 
 
 def test_times_that_are_no_dates_are_numbers():
-    assert dataset_tables.figure("first_positive_at", 0) == "1970-01-01 00:00"
-    assert dataset_tables.figure("first_positive_at", 1e15) == "1,000,000,000,000,000"
+    assert dataset_tables.fact("first_positive_at", 0) == "1970-01-01 00:00"
+    assert dataset_tables.fact("first_positive_at", 1e15) == "1,000,000,000,000,000"

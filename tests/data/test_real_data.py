@@ -39,7 +39,7 @@ def test_book_keeps_its_own_negatives_and_says_which_stand_twice():
     dataset = paper(load("book"), RandomSplit())
     counts = {e.what: e.count for e in dataset.account.entries}
     assert counts["negatives given in the files"] == 69873
-    assert counts["of these, pairs that stand there twice, kept"] == 153
+    assert counts["further copies of a given negative, kept"] == 153
 
 
 def figure(kind, dataset) -> float:

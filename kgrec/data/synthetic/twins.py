@@ -20,6 +20,7 @@ from kgrec.data.synthetic.planted import World, has_ratings
 from kgrec.data.synthetic.shapes import SHAPES
 from kgrec.data.synthetic.small import generate
 from kgrec.errors import ConfigError
+from kgrec.files import user_path
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +77,7 @@ def synthetic(
         )  # fmt: skip
     check(like, scale, format)
     name = f"synthetic-{like}" + ("" if scale == 1 else f"-{scale:g}")
-    folder = Path(data_dir) / f"{name}-seed{seed}-{format}"
+    folder = user_path(data_dir) / f"{name}-seed{seed}-{format}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.parent / f".{folder.name}.lock"):
         if not is_twin(folder, like, scale, format, seed):
