@@ -35,8 +35,8 @@ def build(plan: Plan, target: Path) -> Report:
     triples = Triples(report)
     listed = _read_items(plan, tables, triples)
     items = pl.concat([listed["item"], rows["item"]]).unique(maintain_order=True)
-    for links in plan.triples:
-        read_triples(links, items, tables, triples)
+    for table in plan.triples:
+        read_triples(table, items, tables, triples)
     own = triples.table()
     files: dict[str, pl.DataFrame] = {}
     graph_links = pl.DataFrame(schema={"item": pl.String, "entity": pl.String})
@@ -144,7 +144,5 @@ def _count_unlinked(rows: pl.DataFrame, links: pl.DataFrame, report: Report) -> 
 def _whole(rows: pl.DataFrame) -> pl.DataFrame:
     """Numbers that are all whole as integers, so that files show 3 for 3.0."""
     floats = [c for c, kind in rows.schema.items() if kind == pl.Float64]
-    whole = [
-        c for c in floats if (rows[c] == rows[c].round()).all() and rows[c].abs().max() < 2**53
-    ]
+    whole = [c for c in floats if ((rows[c] == rows[c].round()) & (rows[c].abs() < 2**53)).all()]
     return rows.with_columns(pl.col(whole).cast(pl.Int64))
