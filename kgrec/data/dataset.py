@@ -25,8 +25,8 @@ class IdMaps:
     Attributes:
         users: column ``user``.
         items: columns ``item``, ``entity`` and ``name`` (null where the files have none).
-        entities: column ``entity``; the items' entities come first.
-        relations: column ``relation``.
+        entities: columns ``entity`` and ``name`` (as above); the items' entities come first.
+        relations: columns ``relation`` and ``name``.
     """
 
     users: pl.DataFrame
