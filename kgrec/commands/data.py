@@ -1,4 +1,4 @@
-"""``kgrec data``: describe and convert data, generate synthetic data, manage the cache."""
+"""``kgrec data``: build, describe and convert data, generate synthetic data, manage the cache."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PLACE = "name of a data set in conf/dataset, or your folder (./NAME if both have
 
 def add_parser(commands: Any) -> None:
     """Adds this command and its actions to the commands of ``kgrec``."""
-    data = commands.add_parser("data", help="describe, convert or generate data; manage the cache")
+    data = commands.add_parser("data", help="build, describe, convert or generate data")
     actions = data.add_subparsers(dest="data_command", required=True, metavar="ACTION")
 
     describe = actions.add_parser(
@@ -55,6 +55,24 @@ def add_parser(commands: Any) -> None:
     describe.add_argument(
         "--split", action=argparse.BooleanOptionalAction, default=True,
         help="also split the data as a run would, and count the test users (default: yes)",
+    )  # fmt: skip
+
+    build = actions.add_parser(
+        "build",
+        help="build a folder that kgrec trains on from your own tables",
+        description="Builds a folder in CSV format from your own tables (CSV, TSV, Parquet), as a "
+        "YAML file says. --guess looks at the tables and writes that file.",
+        epilog="examples: kgrec data build --guess my/tables --out build.yaml; "
+        "kgrec data build build.yaml --out my/shop",
+    )
+    build.add_argument(
+        "sources", nargs="+", metavar="FILE",
+        help="the YAML file; with --guess: a folder with tables, or tables",
+    )  # fmt: skip
+    build.add_argument("--guess", action="store_true", help="write a YAML file for the tables")
+    build.add_argument(
+        "--out", metavar="OUT", help="the folder to write; with --guess: the YAML file, default: "
+        "printed",
     )  # fmt: skip
 
     convert = actions.add_parser(
@@ -120,7 +138,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Runs the subcommand that was parsed."""
     commands = {
         "describe": _describe, "convert": _convert, "formats": _formats, "cache": _cache,
-        "generate": _generate,
+        "generate": _generate, "build": _build,
     }  # fmt: skip
     with _log_to_stderr():
         commands[arguments.data_command](arguments)
@@ -293,6 +311,15 @@ def _convert(arguments: argparse.Namespace) -> None:
     for note in convert(raw, target, arguments.to, arguments.lossy):
         log.info("%s", note)
     log.info("wrote %s, in format %s, from %s", target, arguments.to, format_name)
+
+
+def _build(arguments: argparse.Namespace) -> None:
+    from kgrec.data.build import command
+
+    sources = [Path(source).expanduser() for source in arguments.sources]
+    out = None if arguments.out is None else Path(arguments.out).expanduser()
+    sys.stdout.write(command.guess(sources, out) if arguments.guess else
+                     command.build(sources, out))  # fmt: skip
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -93,6 +93,7 @@ def _content(raw: RawTables) -> dict[str, pl.Series]:
     tables = {
         "interactions": raw.interactions, "links": raw.links, "triples": raw.triples,
         "negatives": raw.negatives, "item names": raw.item_names,
+        "entity names": raw.entity_names, "relation names": raw.relation_names,
     }  # fmt: skip
     return {
         name: pl.Series(dtype=pl.UInt64) if table is None
@@ -105,7 +106,12 @@ def _without_empty_tables(raw: RawTables) -> RawTables:
     """The tables, with None for negatives and names without rows."""
     negatives = None if raw.negatives is None or raw.negatives.is_empty() else raw.negatives
     names = None if raw.item_names is None or raw.item_names.is_empty() else raw.item_names
-    return replace(raw, negatives=negatives, item_names=names)
+    entities, relations = (
+        None if table is None or table.is_empty() else table
+        for table in (raw.entity_names, raw.relation_names)
+    )
+    return replace(raw, negatives=negatives, item_names=names, entity_names=entities,
+                   relation_names=relations)  # fmt: skip
 
 
 # ------------------------------------------------------------------ leaving out
@@ -147,6 +153,15 @@ def _no_names(raw: RawTables) -> tuple[RawTables, str]:
     if raw.item_names is None:
         return raw, ""
     return replace(raw, item_names=None), f"{raw.item_names.height:,} names of items, left out"
+
+
+def _no_graph_names(raw: RawTables) -> tuple[RawTables, str]:
+    tables = [t for t in (raw.entity_names, raw.relation_names) if t is not None]
+    if not tables:
+        return raw, ""
+    count = sum(table.height for table in tables)
+    smaller = replace(raw, entity_names=None, relation_names=None)
+    return smaller, f"{count:,} names of entities and relations, left out"
 
 
 def _without_column(column: str, content: str) -> Step:
@@ -267,6 +282,7 @@ STEPS: tuple[Step, ...] = (
     _linked_only,
     _no_negatives,
     _no_names,
+    _no_graph_names,
     _without_column("timestamp", "timestamps"),
     _without_column("rating", "ratings"),
     _without_column("part", "rows with a given part (train, val or test)"),

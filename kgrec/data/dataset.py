@@ -25,8 +25,8 @@ class IdMaps:
     Attributes:
         users: column ``user``.
         items: columns ``item``, ``entity`` and ``name`` (null where the files have none).
-        entities: column ``entity``; the entities of the items come first.
-        relations: column ``relation``.
+        entities: columns ``entity`` and ``name`` (as above); the entities of the items come first.
+        relations: columns ``relation`` and ``name``.
     """
 
     users: pl.DataFrame

@@ -68,6 +68,8 @@ def prepare(
         names = named.unique("item", keep="first", maintain_order=True)
         further = named.height - names.height
         account.add("items", "further names of an item, dropped", further, changes=True)
+    listed = items.join(names, on="item", how="left", maintain_order="left")
+    listed = listed.select("item", "entity", "name")
     return PreparedData(
         name=name,
         positives=rows.positives,
@@ -78,14 +80,28 @@ def prepare(
         graph=graph,
         ids=IdMaps(
             users=rows.users,
-            items=items.join(names, on="item", how="left", maintain_order="left").select(
-                "item", "entity", "name"
-            ),
-            entities=entities,
-            relations=relations,
+            items=listed,
+            entities=_named_entities(entities, raw.entity_names, listed["name"]),
+            relations=_named(relations, "relation", raw.relation_names),
         ),
         account=account,
     )
+
+
+def _named(ids: pl.DataFrame, column: str, names: pl.DataFrame | None) -> pl.DataFrame:
+    """Ids with their ``name``, null where the files have none."""
+    if names is None:
+        return ids.with_columns(name=pl.lit(None, dtype=pl.String))
+    return ids.join(names, on=column, how="left", maintain_order="left").select(column, "name")
+
+
+def _named_entities(
+    entities: pl.DataFrame, names: pl.DataFrame | None, of_items: pl.Series
+) -> pl.DataFrame:
+    """``entity, name``; an item's entity, of which there is one a row, has the item's name."""
+    named = _named(entities, "entity", names)
+    first = of_items.extend_constant(None, entities.height - len(of_items))
+    return named.with_columns(name=pl.coalesce(first, pl.col("name")))
 
 
 def _number_items(

@@ -31,6 +31,8 @@ class RawTables:
         negatives: ``user, item`` pairs that the files give as negatives (label 0), or None.
         item_names: ``item, name`` of every item that the files list, null for an item without
             a name; None where the files list none.
+        entity_names: ``entity, name`` of entities that are not items, or None.
+        relation_names: ``relation, name``, or None.
         counts: what the reader skipped, changed or had to guess.
         notes: further lines for the account, which need no attention.
     """
@@ -40,6 +42,8 @@ class RawTables:
     triples: pl.DataFrame
     negatives: pl.DataFrame | None = None
     item_names: pl.DataFrame | None = None
+    entity_names: pl.DataFrame | None = None
+    relation_names: pl.DataFrame | None = None
     counts: Counts = field(default_factory=list)
     notes: Counts = field(default_factory=list)
 

@@ -13,6 +13,9 @@ from kgrec.data.formats import kgat, recbole, released_final, released_raw, tabl
 from kgrec.data.raw_tables import Counts, RawTables
 from kgrec.errors import ConfigError, DataError
 
+# Files that ``kgrec data build`` adds to a folder for people and later steps.
+BUILT = ("build.json", "title_links.csv", "user_attributes.csv")
+
 Write = Callable[[Path, RawTables, Iterable[pl.DataFrame]], None]
 
 
@@ -69,7 +72,10 @@ class Format:
         others = sorted(
             path.name
             for path in folder.iterdir()
-            if path not in read and path.is_file() and not path.name.startswith(".")
+            if path not in read
+            and path.is_file()
+            and not path.name.startswith(".")
+            and path.name not in BUILT
         )
         if not others:
             return []
@@ -126,7 +132,7 @@ _TABLES = Format(
         (_tables("interactions"), _tables("triples", "kg")),
         (_tables("train"), _tables("test"), _tables("triples", "kg")),
     ),
-    (*_tables("links", "items"), *_tables(*tables.PART_FILES[1])),
+    (*_tables("links", "items", "entities", "relations"), *_tables(*tables.PART_FILES[1])),
     tables.read,
     tables.write,
     tables.losses,
@@ -202,4 +208,9 @@ def recognise(folder: Path) -> Format:
         for f in FORMATS.values()
         if f.name != "parquet"
     )
+    if any(name.endswith((*tables.SUFFIXES, ".txt")) for name in names):
+        expected += (
+            f"\nfrom tables of your own: kgrec data build --guess {folder} --out build.yaml\n"
+            "writes a plan, and kgrec data build build.yaml --out FOLDER such a folder"
+        )
     raise DataError(f"{folder}: found {content}; expected the files of one format:\n{expected}")

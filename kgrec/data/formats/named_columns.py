@@ -182,7 +182,7 @@ class Table:
         expected = "numbers or dates" if name == "timestamp" else "numbers"
         dates = (pl.Date, pl.Datetime) if name == "timestamp" else ()
         values = self.values(name, f"{expected} ({name})", pl.Boolean, pl.Decimal, *dates)
-        numbers = _seconds(values) if name == "timestamp" else _numbers(values)
+        numbers = seconds(values) if name == "timestamp" else _numbers(values)
         wrong = (~numbers.is_finite()).fill_null(True)
         if wrong.any():
             value = values.filter(wrong)[0]
@@ -225,7 +225,7 @@ def _numbers(values: pl.Series) -> pl.Series:
     return values.cast(pl.Float64, strict=False)
 
 
-def _seconds(values: pl.Series) -> pl.Series:
+def seconds(values: pl.Series) -> pl.Series:
     """Seconds since 1970 of numbers or dates; dates in strings begin with year-month-day."""
     if values.dtype == pl.String:
         numbers = _numbers(values)

@@ -2,7 +2,8 @@
 
 ``interactions.*`` (user, item; optionally rating, timestamp, label, split), or ``train.*`` and
 ``test.*`` (and ``val.*``) for data that come with a split; ``triples.*`` (head, relation, tail);
-optionally ``links.*`` (item, entity) and ``items.*`` (item, name). Without links an item is the
+optionally ``links.*`` (item, entity), ``items.*`` (item, name), ``entities.*`` (entity, name) and
+``relations.*`` (relation, name). Without links an item is the
 entity of the same id; the items are then those of the interactions and of ``items.*``. Columns
 have their usual names (``named_columns.NAMES``) or those that the user gives; other columns are
 not read, and counted.
@@ -69,7 +70,16 @@ def read(folder: Path, columns: Mapping[str, str] | None = None) -> RawTables:
         )
     counts: Counts = []
     notes: Counts = []
-    stems = ("interactions", "triples", "kg", "links", "items", *sum(PART_FILES, ()))
+    stems = (
+        "interactions",
+        "triples",
+        "kg",
+        "links",
+        "items",
+        "entities",
+        "relations",
+        *sum(PART_FILES, ()),
+    )
     if parquet := [path for path in _files(folder, stems) if path.suffix == ".parquet"]:
         check_parquet(parquet)
     whole, parts = _one(folder, "interactions"), [_one(folder, *stems) for stems in PART_FILES]
@@ -99,6 +109,8 @@ def read(folder: Path, columns: Mapping[str, str] | None = None) -> RawTables:
         rows, negatives = by_label(rows)
     triples = _triples(_one(folder, "triples", "kg"), given, counts, notes)
     names = _names(_one(folder, "items"), given, counts, notes)
+    entity_names = _graph_names(_one(folder, "entities"), "entity", counts)
+    relation_names = _graph_names(_one(folder, "relations"), "relation", counts)
     links = _one(folder, "links")
     if links is not None:
         table = Table(links, {"item": True, "entity": True}, given, other_items=True)
@@ -107,7 +119,9 @@ def read(folder: Path, columns: Mapping[str, str] | None = None) -> RawTables:
     else:
         listed = [rows, *([] if negatives is None else [negatives])]
         linked = _linked_to_themselves(listed, names, triples, counts, notes)
-    return RawTables(rows, linked, triples, negatives, names, counts, notes)
+    return RawTables(
+        rows, linked, triples, negatives, names, entity_names, relation_names, counts, notes
+    )
 
 
 def _names(
@@ -123,6 +137,19 @@ def _names(
         name = table.values("name", "strings (name)").cast(pl.String).alias("name")
     _count_unused(table, notes)
     return named_items(pl.DataFrame([items, name]), path.name, counts)
+
+
+def _graph_names(path: Path | None, what: str, counts: Counts) -> pl.DataFrame | None:
+    """``entity, name`` or ``relation, name``; None where the file has no such columns."""
+    if path is None:
+        return None
+    table = Table(path, {what: False, "name": False}, {})
+    if what not in table.columns or "name" not in table.columns:
+        counts.append((f"{path.name} has no columns {what} and name, not read", 1))
+        return None
+    name = table.values("name", "strings (name)").cast(pl.String).str.strip_chars()
+    names = pl.DataFrame([table.ids(what, counts), name.alias("name")])
+    return names.filter(pl.col("name") != "").unique(what, keep="first", maintain_order=True)
 
 
 def _linked_to_themselves(
@@ -234,6 +261,9 @@ def write(
     write_table(folder / f"links{suffix}", [raw.links])
     if raw.item_names is not None and not raw.item_names.is_empty():
         write_table(folder / f"items{suffix}", [raw.item_names])
+    for stem, names in (("entities", raw.entity_names), ("relations", raw.relation_names)):
+        if names is not None and not names.is_empty():
+            write_table(folder / f"{stem}{suffix}", [names])
 
 
 def _with_split(rows: pl.DataFrame) -> pl.DataFrame:

@@ -59,6 +59,8 @@ def unwritable(
         "ratings": ratings or "rating" not in columns,
         "timestamps": timestamps or "timestamp" not in columns,
         "item names": names or raw.item_names is None,
+        "entity names": raw.entity_names is None,
+        "relation names": raw.relation_names is None,
     }
     losses = [content for content, kept in held.items() if not kept] + without_rows(raw)
     for table, ids in id_columns(raw):
@@ -74,6 +76,8 @@ def id_columns(raw: RawTables) -> list[tuple[pl.DataFrame, tuple[str, ...]]]:
         (raw.triples, TRIPLE),
         (raw.negatives, ("user", "item")),
         (raw.item_names, ("item", "name")),
+        (raw.entity_names, ("entity", "name")),
+        (raw.relation_names, ("relation", "name")),
     ]
     return [(table, columns) for table, columns in tables if table is not None]
 

@@ -119,6 +119,7 @@ def generate(
     account.add("graph", "triples generated", len(graph))
     entities = [f"item{i}" for i in range(num_items)]
     entities += [f"attribute{a % A}_of_relation{a // A}" for a in range(R * A)]
+    no_name = pl.lit(None, dtype=pl.String).alias("name")
     return PlantedData(
         name=name,
         positives=positives,
@@ -134,8 +135,10 @@ def generate(
                     "name": pl.Series([None] * num_items, dtype=pl.String),
                 }
             ),
-            entities=pl.DataFrame({"entity": entities}),
-            relations=pl.DataFrame({"relation": [f"relation{r}" for r in range(R)]}),
+            entities=pl.DataFrame({"entity": entities}).with_columns(no_name),
+            relations=pl.DataFrame({"relation": [f"relation{r}" for r in range(R)]}).with_columns(
+                no_name
+            ),
         ),
         account=account,
         seed=seed,
