@@ -46,9 +46,10 @@ def steps(task: dict[str, Any]) -> dict[str, Any]:
     """Seconds of training steps in a bare loop; a step over ``memory_budget`` is cut."""
     from hydra.utils import instantiate
 
+    from kgrec.config.sizes import parse_bytes
     from kgrec.data.batches import Epochs
     from kgrec.data.training_rows import PointwiseRows
-    from kgrec.training.memory import RowBudget, parse_bytes
+    from kgrec.training.memory import RowBudget
 
     dataset, cfg = load_dataset(task["overrides"]), compose(task["overrides"])
     torch.manual_seed(0)

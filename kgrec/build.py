@@ -16,6 +16,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from kgrec.config.devices import num_devices, world_size
+from kgrec.config.sizes import parse_bytes
 from kgrec.data.datamodule import KGDataModule
 from kgrec.data.dataset import RecDataset
 from kgrec.errors import ConfigError
@@ -27,7 +28,6 @@ from kgrec.training.memory import (
     CORES,
     check_memory,
     evaluation_batch_size,
-    parse_bytes,
     threads_for,
 )
 from kgrec.training.module import RecommenderModule
@@ -72,10 +72,10 @@ def build(cfg: DictConfig, dataset: RecDataset) -> Parts:
         ConfigError: a setting that cannot work, too little memory, or nothing to resume.
         CheckpointError: the checkpoint to resume from is of another run.
     """
-    recommender: Recommender = instantiate(cfg.model, dataset)
     facts = {"name": dataset.name, "protocol": dataset.protocol, "fingerprint": dataset.fingerprint}
     ks = cutoffs(cfg, dataset)
-    check_monitor(cfg.monitor, ks, dataset.num_items)
+    fit_monitor(cfg, ks, dataset.num_items)  # first, because models may choose by it too
+    recommender: Recommender = instantiate(cfg.model, dataset)
     rank_validation = cfg.ranking.validation or "@" in cfg.monitor
     own = applied(trainer_settings(cfg))
     log_every_n_steps = own.pop("log_every_n_steps", None)
@@ -126,19 +126,26 @@ def cutoffs(cfg: DictConfig, dataset: RecDataset) -> list[int]:
     return [k for k in ks if k <= dataset.num_items]
 
 
-def check_monitor(monitor: str, ks: Sequence[int], num_items: int) -> None:
-    """Checks that validation will have the metric by which the epoch is chosen.
+def fit_monitor(cfg: DictConfig, ks: Sequence[int], num_items: int) -> None:
+    """Makes sure that validation will have the metric by which the epoch is chosen.
+
+    A monitor that a protocol has set, and whose cut-off is larger than the catalogue, becomes that
+    of the largest cut-off that fits.
 
     Raises:
-        ConfigError: its cut-off is larger than the catalogue.
+        ConfigError: the user's own monitor has such a cut-off.
     """
-    metric, at, k = monitor.partition("@")
-    if at and int(k) not in ks:
-        expected = [f"{metric}@{k}" for k in ks] or ["val/auc"]
+    metric, at, k = cfg.monitor.partition("@")
+    if not at or int(k) in ks:
+        return
+    expected = [f"{metric}@{k}" for k in ks] or ["val/auc"]
+    if any(word.startswith("monitor=") for word in HydraConfig.get().overrides.task):
         raise ConfigError(
-            f"monitor: found {monitor} for a catalogue of {num_items} items, expected one of "
+            f"monitor: found {cfg.monitor} for a catalogue of {num_items} items, expected one of "
             f"{', '.join(expected)}"
         )
+    log.info("monitor: %s instead of %s for %d items", expected[-1], cfg.monitor, num_items)
+    cfg.monitor = expected[-1]
 
 
 def fit_to_machine(

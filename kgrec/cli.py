@@ -47,7 +47,9 @@ def main() -> None:
     except Exception as error:
         from kgrec.config.messages import any_user_error
 
-        message = str(error) if isinstance(error, OSError) else any_user_error(error)
+        message = any_user_error(error)
+        if message is None and isinstance(error, OSError):
+            message = str(error)
         if message is None:
             raise
         print(f"error: {message}", file=sys.stderr)  # noqa: T201

@@ -1,5 +1,6 @@
-"""Errors that the user can mend: their message is complete, so no stack trace is printed."""
+"""Errors that the user can fix. Their message is complete, so no stack trace is printed."""
 
+import difflib
 from collections.abc import Iterable
 from typing import Any
 
@@ -19,6 +20,14 @@ class ConfigError(KgrecError):
     """A configuration key or value that cannot work."""
 
 
+class SettingError(ConfigError):
+    """An argument of a model that cannot work.
+
+    The message begins with the bare name of the argument. Models do not know the configuration:
+    :func:`kgrec.config.messages.user_error` turns the name into a key, such as ``model.d``.
+    """
+
+
 class CheckpointError(KgrecError):
     """A checkpoint that does not belong to this data set or model."""
 
@@ -26,3 +35,10 @@ class CheckpointError(KgrecError):
 def listed(names: Iterable[Any]) -> str:
     """Names in alphabetical order for a message; private ones are left out."""
     return ", ".join(sorted(str(name) for name in names if not str(name).startswith("_")))
+
+
+def one_of(names: Iterable[Any], found: Any) -> str:
+    """``one of a, b, c``, and the name that the user may have meant."""
+    known = [str(name) for name in names]
+    close = difflib.get_close_matches(str(found), known, n=1)
+    return f"one of {listed(known)}" + (f" (did you mean {close[0]}?)" if close else "")

@@ -5,15 +5,47 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import textwrap
 import warnings
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kgrec.config.location import conf_dir, options
+from kgrec.files import expand_home
+
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 log = logging.getLogger(__name__)
+
+HELP = """\
+usage: {program} [-m] [KEY=VALUE ...]
+
+Trains and tests a recommender. Every setting is a key=value, without dashes.
+
+examples:
+  {program}                        KGCN on MovieLens-100K
+  {program} dataset=music model=svd
+  {program} dataset=custom dataset.root=my/folder
+  {program} -m model.H=1,2,3,4     a sweep: one run a value
+
+{groups}
+
+often used:
+  epochs, patience, batch_size, seed, monitor, threads, memory_budget,
+  ckpt_path (resume), model.K, model.H, model.d, model.aggregator,
+  optimizer.lr, optimizer.weight_decay, trainer.accelerator, trainer.devices,
+  dataset.root, dataset.min_rating
+
+more:
+  {program} --cfg job              the whole configuration
+  {program} --hydra-help           options of Hydra, such as --config-dir
+"""
+GROUPS = (
+    "dataset", "model", "settings", "protocol", "split", "negatives", "ranking", "optimizer",
+    "trainer", "logger", "experiment",
+)  # fmt: skip
 
 
 class ReportedError(Exception):
@@ -21,7 +53,7 @@ class ReportedError(Exception):
 
 
 def add_parser(commands: Any) -> None:
-    """Adds this command to those of ``kgrec``; its arguments are Hydra's."""
+    """Adds this command to those of ``kgrec``; Hydra reads its arguments."""
     commands.add_parser(
         "train",
         add_help=False,
@@ -30,13 +62,15 @@ def add_parser(commands: Any) -> None:
 
 
 def from_cli() -> None:
-    """Runs ``kgrec train``, whose arguments Hydra reads from ``sys.argv`` itself."""
+    """Runs ``kgrec train``."""
     sys.argv = [f"{sys.argv[0]} train", *sys.argv[2:]]
     main()
 
 
 def main() -> None:
-    """Runs the command line of ``python train.py``."""
+    """Runs the command line; mistakes of the user end with one line and exit code 1."""
+    sys.argv[1:] = map(expand_home, sys.argv[1:])
+    _answer_at_once(sys.argv)
     # On several devices torch warns of what is intended. It reads this when it is imported.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     # Hydra would print a stack trace for every error; with this it raises them.
@@ -45,40 +79,66 @@ def main() -> None:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    from kgrec.config.location import conf_dir
     from kgrec.config.messages import any_user_error
     from kgrec.errors import KgrecError
-    from kgrec.training import distributed
 
-    distributed.agree_on_start()
+    if "TORCHELASTIC_USE_AGENT_STORE" in os.environ:  # torchrun has started several processes
+        from kgrec.training import distributed
+
+        distributed.agree_on_start()
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(job)()
     except ReportedError:
         sys.exit(1)
-    except OSError as error:  # such as a run folder that cannot be written
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
-        sys.exit(1)
-    except (HydraException, OmegaConfBaseException, KgrecError) as error:
+    # An OSError is, for one, a run folder that cannot be written.
+    except (HydraException, OmegaConfBaseException, KgrecError, OSError) as error:
         print(f"error: {any_user_error(error) or error}", file=sys.stderr)  # noqa: T201
         sys.exit(1)
+
+
+def _answer_at_once(argv: list[str]) -> None:
+    """Prints the help, or refuses options that are settings, before anything is imported."""
+    program, *words = argv
+    name = "kgrec train" if program.endswith(" train") else f"python {Path(program).name}"
+    if any(word in ("-h", "--help") for word in words):
+        listed = "\n".join(_choices(group) for group in GROUPS)
+        print(HELP.format(program=name, groups=f"groups:\n{listed}"))  # noqa: T201
+        sys.exit(0)
+    for number, word in enumerate(words):
+        key, equals, value = word.lstrip("-").partition("=")
+        plain = key.replace("-", "_").partition(".")[0]
+        if word.startswith("--") and plain in _top_level_keys():
+            following = words[number + 1 : number + 2]
+            value = value if equals else (following[0] if following else "…")
+            message = f"{word}: found an option, expected {key.replace('-', '_')}={value}"
+            print(f"error: {message} (settings have no dashes)", file=sys.stderr)  # noqa: T201
+            sys.exit(1)
+
+
+def _choices(group: str) -> str:
+    """A group of the configuration and its options, in lines that fit a terminal."""
+    words = " | ".join(options(group))
+    return textwrap.fill(words, 79, initial_indent=f"  {group}= ", subsequent_indent=" " * 6)
+
+
+def _top_level_keys() -> tuple[str, ...]:
+    from kgrec.config.checks import TOP_LEVEL_KEYS
+
+    return TOP_LEVEL_KEYS
 
 
 def job(cfg: DictConfig) -> float:
     """Runs what Hydra composed: a single run, or one job of a sweep.
 
     Returns:
-        The validation figure by which the epoch was chosen.
+        The validation metric by which the epoch was chosen.
     """
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
+    from kgrec.config.checks import check
     from kgrec.config.devices import world_size
     from kgrec.config.messages import user_error
-    from kgrec.pipeline import run
-    from kgrec.reports.console import leave_the_console
-    from kgrec.runs.status import at_work
-    from kgrec.sweeps.job import check_alone, explain, in_a_sweep, run_in_sweep
-    from kgrec.training import distributed
 
     # Lightning 2.6 calls what torch has deprecated; and the loss is logged once an epoch.
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
@@ -87,6 +147,14 @@ def job(cfg: DictConfig) -> float:
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
     multirun = HydraConfig.get().mode == RunMode.MULTIRUN
     try:
+        if not multirun:  # a job of a sweep is checked when its folder can say so
+            check(cfg)  # before the imports below, which take seconds
+        from kgrec.pipeline import run
+        from kgrec.reports.console import leave_the_console
+        from kgrec.runs.status import at_work
+        from kgrec.sweeps.job import check_alone, explain, in_a_sweep, run_in_sweep
+        from kgrec.training import distributed
+
         if in_a_sweep():
             leave_the_console()
             return run_in_sweep(cfg, run)

@@ -1,22 +1,14 @@
-"""Checks of a configuration before anything is built from it."""
+"""Checks of keys and values of a configuration; nothing heavy is imported for them."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Mapping
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from kgrec.config.devices import num_devices, num_nodes, world_size
-from kgrec.errors import ConfigError, listed
-from kgrec.evaluation.full_ranking import check_ks
-from kgrec.evaluation.ranking import METRICS
-from kgrec.models.recommender import import_object
-from kgrec.training import distributed
-from kgrec.training.memory import parse_bytes
+from kgrec.config.sizes import parse_bytes
+from kgrec.errors import ConfigError, listed, one_of
 from kgrec.training.trainer_arguments import check_arguments
 
 TOP_LEVEL_KEYS = (
@@ -26,15 +18,6 @@ TOP_LEVEL_KEYS = (
     "paths",
 )  # fmt: skip
 
-# Groups whose file names a callable, and the arguments that the run itself passes to it.
-TARGETS = {
-    "dataset": (),
-    "protocol": ("data", "split"),
-    "split": (),
-    "model": ("dataset",),
-    "optimizer": ("params",),
-    "trainer": (),
-}
 # Groups that the run reads key by key.
 KEYS = {
     "negatives": ("name", "ratio"),
@@ -43,8 +26,10 @@ KEYS = {
 }
 
 RANKINGS = ("full", "released", "none")
+# As kgrec.evaluation.ranking has them, whose import would take seconds; a test compares the two.
+RANKING_METRICS = ("recall", "precision", "ndcg", "mrr", "map", "hit")
 
-# Whole numbers, the least they may be, and whether null is fine too.
+# Whole numbers: the least allowed value, and whether null is allowed.
 WHOLE_NUMBERS = {
     "epochs": (1, False),
     "patience": (1, True),
@@ -56,16 +41,15 @@ WHOLE_NUMBERS = {
 
 
 def check(cfg: DictConfig) -> None:
-    """Refuses keys that nothing would read and numbers that cannot work.
+    """Refuses unknown keys and values that cannot work.
+
+    The arguments of models, data sets and other callables are checked by
+    :func:`kgrec.config.targets.check_targets`.
 
     Raises:
         ConfigError: names the key, what was found and what is expected.
     """
-    unknown = sorted(set(map(str, cfg)) - set(TOP_LEVEL_KEYS))
-    if unknown:
-        raise ConfigError(
-            f"{unknown[0]}: found an unknown key, expected one of {listed(TOP_LEVEL_KEYS)}"
-        )
+    _check_keys(cfg)
     for key, (least, nullable) in WHOLE_NUMBERS.items():
         value = cfg[key]
         if value is None and nullable:
@@ -76,21 +60,26 @@ def check(cfg: DictConfig) -> None:
     threads = cfg.threads
     if threads not in (None, "auto") and (type(threads) is not int or threads < 1):
         raise ConfigError(f"threads: found {threads!r}, expected an integer >= 1, auto, or null")
-    _check_values(cfg)
-    for group, keys in KEYS.items():
-        unknown = sorted(set(map(str, cfg[group])) - set(keys))
-        if unknown:
-            raise ConfigError(
-                f"{group}.{unknown[0]}: found an unknown key, expected one of {listed(keys)}"
-            )
-    _check_ranking(cfg)
-    for group, passed in TARGETS.items():
-        _check_arguments(group, OmegaConf.to_container(cfg[group], resolve=True), passed)
-
-
-def _check_values(cfg: DictConfig) -> None:
-    """Values that only a library would complain about, in its own words and too late."""
     parse_bytes(cfg.memory_budget)
+    _check_numbers(cfg)
+    _check_trainer(cfg)
+    _check_ranking(cfg)
+
+
+def _check_keys(cfg: DictConfig) -> None:
+    for key in map(str, cfg):
+        if key not in TOP_LEVEL_KEYS:
+            expected = one_of(TOP_LEVEL_KEYS, key)
+            raise ConfigError(f"{key}: found an unknown key, expected {expected}")
+    for group, keys in KEYS.items():
+        for key in map(str, cfg[group]):
+            if key not in keys:
+                expected = one_of(keys, key)
+                raise ConfigError(f"{group}.{key}: found an unknown key, expected {expected}")
+
+
+def _check_numbers(cfg: DictConfig) -> None:
+    """Numbers that a library would refuse too late, and in its own words."""
     for key in ("seed", "dataset.seed"):
         value = OmegaConf.select(cfg, key)
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**32:
@@ -104,6 +93,9 @@ def _check_values(cfg: DictConfig) -> None:
             raise ConfigError(f"{key}: found {value!r}, expected a number")
         if value < 0 and key.startswith("optimizer"):
             raise ConfigError(f"{key}: found {value!r}, expected at least 0")
+
+
+def _check_trainer(cfg: DictConfig) -> None:
     if world_size(cfg) > 1:
         _check_distributed(cfg)
     if cfg.callbacks.get("best") is None:
@@ -112,21 +104,6 @@ def _check_values(cfg: DictConfig) -> None:
             "which is what is tested"
         )
     check_arguments(OmegaConf.to_container(cfg.trainer, resolve=True), cfg.epochs)  # type: ignore[arg-type]
-
-
-def check_start(cfg: DictConfig) -> None:
-    """Checks that the processes of this run have been, or can be, started.
-
-    Raises:
-        ConfigError: they have not, or cannot.
-    """
-    about = HydraConfig.get()
-    distributed.check_start(
-        num_devices(cfg),
-        num_nodes(cfg),
-        multirun=about.mode == RunMode.MULTIRUN,
-        folder_given=any(word.startswith("hydra.run.dir=") for word in about.overrides.hydra),
-    )
 
 
 def _check_distributed(cfg: DictConfig) -> None:
@@ -144,12 +121,12 @@ def _check_distributed(cfg: DictConfig) -> None:
         raise ConfigError(f"steps_per_call: {found}, expected 1, or null, on several devices")
     if cfg.batch_size < count:
         raise ConfigError(
-            f"batch_size: found {cfg.batch_size}, expected at least {count}: a row a device"
+            f"batch_size: found {cfg.batch_size}, expected at least {count}: one row a device"
         )
 
 
 def _check_ranking(cfg: DictConfig) -> None:
-    """What is ranked, and the figure by which the epoch is chosen."""
+    """Settings of the ranking, and the metric by which the epoch is chosen."""
     name, ks = cfg.ranking.name, cfg.ranking.ks
     if name not in RANKINGS:
         raise ConfigError(f"ranking.name: found {name!r}, expected one of {listed(RANKINGS)}")
@@ -163,27 +140,43 @@ def _check_ranking(cfg: DictConfig) -> None:
     expected = ["val/auc", "val/f1_val_threshold"]
     if "clean" in cfg.protocol._target_:
         expected.append("val/matched/auc")
-    expected += [f"val/{metric}@{k}" for metric in METRICS for k in ks]
+    expected += [f"val/{metric}@{k}" for metric in RANKING_METRICS for k in ks]
     if cfg.monitor not in expected:
         few = ", ".join(expected if len(expected) < 8 else [*expected[:6], "…"])
         raise ConfigError(
-            f"monitor: found {cfg.monitor!r}, expected a figure of the validation where higher is "
+            f"monitor: found {cfg.monitor!r}, expected a validation metric for which higher is "
             f"better ({few}); an epoch is never chosen on the test"
         )
 
 
-def _check_arguments(group: str, node: Any, passed: tuple[str, ...]) -> None:
-    if not isinstance(node, Mapping) or "_target_" not in node:
-        raise ConfigError(f"{group}: found no _target_, expected a file of conf/{group}")
-    try:
-        known = inspect.signature(import_object(node["_target_"])).parameters
-    except ConfigError as error:
-        raise ConfigError(f"{group}._target_: {error}") from error
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
-        return
-    expected = [name for name in known if name not in passed]
-    for key in node:
-        if not str(key).startswith("_") and key not in expected:
-            raise ConfigError(
-                f"{group}.{key}: found an unknown key, expected one of {listed(expected)}"
-            )
+def check_ks(ks: Any) -> None:
+    """Checks cut-offs of ranking metrics.
+
+    Raises:
+        ConfigError: they are no list of distinct positive integers.
+    """
+    positive = isinstance(ks, list | tuple) and all(type(k) is int and k >= 1 for k in ks)
+    if not positive or not 0 < len(set(ks)) == len(ks):
+        raise ConfigError(
+            f"ranking.ks: found {ks!r}, expected distinct integers >= 1, such as [10,20]"
+        )
+
+
+def check_start(cfg: DictConfig) -> None:
+    """Checks that as many processes as the run needs were started, or can be.
+
+    Raises:
+        ConfigError: they were not, or cannot.
+    """
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    from kgrec.training import distributed
+
+    hydra = HydraConfig.get()
+    distributed.check_start(
+        num_devices(cfg),
+        num_nodes(cfg),
+        multirun=hydra.mode == RunMode.MULTIRUN,
+        folder_given=any(word.startswith("hydra.run.dir=") for word in hydra.overrides.hydra),
+    )

@@ -2,53 +2,63 @@
 
 from __future__ import annotations
 
-from hydra.errors import HydraException, InstantiationException, OverrideParseException
-from lightning_fabric.utilities.exceptions import MisconfigurationException
+from hydra.errors import (
+    HydraException,
+    InstantiationException,
+    MissingConfigException,
+    OverrideParseException,
+)
 from omegaconf import DictConfig
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from kgrec.errors import KgrecError, listed
+from kgrec.errors import KgrecError, SettingError, one_of
 from kgrec.training.trainer_arguments import REFUSED
+
+# Groups whose other options have keys that users may give without choosing the option.
+OPTIONS_WITH_KEYS = {
+    "hydra.launcher": "another launcher with it (hydra/launcher=joblib)",
+    "hydra.sweeper": "another sweeper with it (hydra/sweeper=optuna)",
+}
 
 
 def user_error(error: BaseException | None) -> str | None:
-    """The user's mistake behind an exception, if there is one."""
+    """The message of the user's mistake behind an exception; None if there is no such mistake."""
     while error is not None:
+        if isinstance(error, SettingError):  # models know the argument, not the key
+            return f"model.{error}"
         if isinstance(error, KgrecError):
             return str(error)
         if isinstance(error, OmegaConfBaseException):
             return explain(error)
-        if isinstance(error, InstantiationException) and isinstance(
-            error.__cause__, TypeError | ValueError | MisconfigurationException
+        cause = error.__cause__
+        if isinstance(error, InstantiationException) and (
+            isinstance(cause, TypeError | ValueError)
+            or type(cause).__name__ == "MisconfigurationException"  # Lightning's
         ):
             key = str(error).rpartition("full_key: ")[2]
-            return f"{key}: {error.__cause__}"
-        if isinstance(error, MisconfigurationException):  # of a Trainer that has been built
+            return f"{key}: {cause}"
+        if type(error).__name__ == "MisconfigurationException":  # of a Trainer that is built
             return "trainer: " + " ".join(str(error).split())
-        error = error.__cause__
+        error = cause
     return None
 
 
-# Groups of Hydra whose other options have keys that are easily given without them.
-HAS_MORE_KEYS = {
-    "hydra.launcher": ["another launcher with it (hydra/launcher=joblib)"],
-    "hydra.sweeper": ["another sweeper with it (hydra/sweeper=optuna)"],
-}
-
-
 def any_user_error(error: BaseException) -> str | None:
-    """As :func:`user_error`, for what Hydra says of a configuration as well."""
-    known = user_error(error)
-    if known is None and isinstance(error, HydraException):
+    """As :func:`user_error`, and also what Hydra says of a configuration."""
+    message = user_error(error)
+    if message is None and isinstance(error, HydraException):
         return explain(error)
-    return known
+    return message
 
 
 def explain(error: BaseException) -> str:
     """Found and expected, for an error of Hydra or OmegaConf."""
     if isinstance(error, OverrideParseException):
-        why = str(error.message).splitlines()[0].partition(" expecting ")[0]
-        return f"{error.override}: found nothing that Hydra can read ({why}), expected key=value"
+        reason = str(error.message).splitlines()[0].partition(" expecting ")[0]
+        return f"{error.override}: found nothing that Hydra can read ({reason}), expected key=value"
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+        group, _, name = str(error.missing_cfg_file).rpartition("/")
+        return f"{group}: found {name!r}, expected {one_of(error.options, name)}"
     inner = error if isinstance(error, OmegaConfBaseException) else error.__cause__
     if isinstance(inner, MissingMandatoryValue):
         key = inner.full_key
@@ -59,8 +69,9 @@ def explain(error: BaseException) -> str:
         if group == "trainer" and name in REFUSED:
             return f"{key!s}: found a setting that a run refuses, expected {REFUSED[name][1]}"
         if isinstance(parent, DictConfig) and key and inner.key not in parent:
-            names = listed(parent.keys())
-            expected = [f"one of {names}"] if names else []
-            expected += HAS_MORE_KEYS.get(str(key).rpartition(".")[0], [])
+            keys = [k for k in parent if not str(k).startswith("_")]
+            expected = [one_of(keys, inner.key)] if keys else []
+            if other := OPTIONS_WITH_KEYS.get(str(key).rpartition(".")[0]):
+                expected.append(other)
             return f"{key!s}: found an unknown key, expected {', or '.join(expected)}"
     return str(error)

@@ -21,7 +21,7 @@ class Run:
     """One finished run.
 
     Attributes:
-        folder: where it lies.
+        folder: run folder.
         config: resolved configuration.
         metrics: all metrics of model and controls.
         dataset: facts on the data set.
@@ -52,14 +52,13 @@ class Run:
 
     @property
     def model(self) -> str:
-        """Its name, as in ``model=``."""
+        """Name of the model, as in ``model=``."""
         return str(self.choices.get("model") or self.config["model"]["_target_"].split(".")[-2])
 
     @property
     def choices(self) -> Mapping[str, str]:
-        """What was chosen in each group of the configuration."""
-        found: Mapping[str, str] = self.environment.get("choices", {})
-        return found
+        """The option chosen in each configuration group."""
+        return dict(self.environment.get("choices", {}))
 
     @property
     def data(self) -> str:
@@ -73,22 +72,22 @@ class Run:
 
     @property
     def negatives(self) -> str:
-        """How training negatives are drawn."""
+        """The way training negatives are drawn: "resampled" or "static"."""
         return str(self.config["negatives"]["name"])
 
     @property
     def seed(self) -> int:
-        """Of model and training."""
+        """Seed of model and training."""
         return int(self.config["seed"])
 
     @property
     def split_key(self) -> tuple[str, int]:
-        """What two runs share whose users may be compared one by one: rows and seed."""
+        """Fingerprint of the rows, and seed; users of runs with the same key can be paired."""
         return str(self.dataset["fingerprint"]), self.seed
 
     @property
     def command(self) -> str:
-        """What repeats the run, from its beginning; where it was logged to does not matter."""
+        """A command that repeats the run from its beginning, with any logger."""
         words = self.environment.get("overrides")
         if words is None:
             return shlex.join(self.environment["command"])
@@ -96,8 +95,8 @@ class Run:
         return shlex.join(["python", "train.py", *kept])
 
     @property
-    def asked(self) -> set[str]:
-        """Keys that the command set."""
+    def given_keys(self) -> set[str]:
+        """Keys that the command line set."""
         words = self.environment.get("overrides") or []
         return {word.lstrip("+~").partition("=")[0] for word in words}
 
@@ -124,7 +123,7 @@ class Run:
         return self.metrics.get(metric if own else f"{model}/{metric}")
 
     def controls(self) -> list[str]:
-        """Models that were tested beside."""
+        """Names of the controls that were evaluated with the model."""
         end = "/test/auc"
         return [k.removesuffix(end) for k in self.metrics if k.endswith(end) and k != "test/auc"]
 
@@ -135,7 +134,7 @@ class Run:
 
     @cached_property
     def curves(self) -> pl.DataFrame:
-        """One row an epoch: ``epoch``, ``train/loss``, ``val/auc``, …; empty if none was kept."""
+        """One row an epoch: ``epoch``, ``train/loss``, ``val/auc``; empty if none was kept."""
         return self.files.curves()
 
 

@@ -147,7 +147,7 @@ def difference(file: Path, wanted: Mapping[str, Any]) -> str | None:
     if not file.is_file():
         return None
     kept = result_settings(OmegaConf.create(OmegaConf.load(file)))  # type: ignore[arg-type]
-    for key in sorted(kept.keys() | wanted.keys()):
+    for key in _typed_first(kept, wanted):
         if kept.get(key) != wanted.get(key):
             return f"found {key} {kept.get(key)!r} in {file}, expected {wanted.get(key)!r}"
     return None
@@ -171,8 +171,8 @@ def check_resume(checkpoint: Mapping[str, Any], expected: Mapping[str, Any]) -> 
         )
     kept = checkpoint["kgrec"]
     kept_settings, settings = kept["settings"], expected["settings"]
-    # Settings first: they name what the user typed.
-    for key in sorted(kept_settings.keys() | settings.keys()):
+    # Settings come first because they name what the user typed.
+    for key in _typed_first(kept_settings, settings):
         if kept_settings.get(key) != settings.get(key):
             raise CheckpointError(
                 f"ckpt_path: found {key} {_value(kept_settings, key)} in the checkpoint, expected "
@@ -188,11 +188,17 @@ def check_resume(checkpoint: Mapping[str, Any], expected: Mapping[str, Any]) -> 
         raise CheckpointError(f"ckpt_path: found a checkpoint of {found}, expected {wanted}")
     arguments = kept["recipe"]["arguments"]
     for key, value in expected["recipe"]["arguments"].items():
-        if arguments.get(key) != value:
+        # A checkpoint of an older version lacks arguments that came later.
+        if key in arguments and arguments[key] != value:
             raise CheckpointError(
                 f"ckpt_path: found a checkpoint with model.{key} {arguments.get(key)!r}, expected "
                 f"{value!r}"
             )
+
+
+def _typed_first(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Keys of both, those of the top level first: others, such as dataset.seed, follow them."""
+    return sorted(one.keys() | other.keys(), key=lambda key: (key.count("."), key))
 
 
 def _value(settings: Mapping[str, Any], key: str) -> str:

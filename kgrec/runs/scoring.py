@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,8 +32,12 @@ class FinishedRun:
     metrics: dict[str, float]
 
     @classmethod
-    def load(cls, folder: str | Path) -> FinishedRun:
+    def load(cls, folder: str | Path, trust: Iterable[str] = ()) -> FinishedRun:
         """Reads a run folder; the data it was trained on are not needed.
+
+        Args:
+            folder: run folder.
+            trust: packages of the user's own whose models and aggregators the checkpoint may name.
 
         Raises:
             DataError: the folder holds no finished run.
@@ -43,27 +49,52 @@ class FinishedRun:
                 f"{folder}: found no {files.metrics_file.name}, expected the folder of a finished "
                 "run"
             )
-        recommender = load_recommender(files.checkpoint("best"))
+        recommender = load_recommender(files.checkpoint("best"), trust)
         return cls(recommender, IdMaps.load(files.ids), files.metrics())
 
-    def score(self, users: list[str], items: list[str]) -> list[float]:
+    def score(self, users: str | Sequence[str], items: str | Sequence[str]) -> list[float]:
         """Scores pairs of raw ids; higher is better.
 
+        Args:
+            users: raw ids of users, one a pair; a single user is paired with every item.
+            items: raw ids of items, one a pair; a single item is paired with every user.
+
+        Returns:
+            One score a pair.
+
         Raises:
-            DataError: an id that the model was not trained on, such as a user without positives.
+            DataError: an id that the model was not trained on, or lists of different lengths.
         """
+        users, items = _as_list(users), _as_list(items)
+        if len(users) == 1:
+            users *= len(items)
+        elif len(items) == 1:
+            items *= len(users)
+        if len(users) != len(items):
+            raise DataError(
+                f"found {len(users)} users and {len(items)} items, expected pairs: lists of one "
+                "length, or a single user or item"
+            )
         user_ids = self._numbers(self.ids.users["user"], users, "user")
         item_ids = self._numbers(self.ids.items["item"], items, "item")
         with torch.no_grad():
             return self.recommender.score(user_ids, item_ids).tolist()
 
     @staticmethod
-    def _numbers(known: pl.Series, wanted: list[str], kind: str) -> torch.Tensor:
-        number = {raw: i for i, raw in enumerate(known)}
-        missing = [raw for raw in wanted if raw not in number]
-        if missing:
+    def _numbers(raw_ids: pl.Series, wanted: list[str], kind: str) -> torch.Tensor:
+        number = {raw: i for i, raw in enumerate(raw_ids)}
+        unknown = [raw for raw in wanted if raw not in number]
+        if unknown:
+            examples = ", ".join(raw_ids.head(3))
+            close = difflib.get_close_matches(str(unknown[0]), number, n=1)
+            meant = f"; did you mean {close[0]}?" if close else ""
             raise DataError(
-                f"found {kind} {missing[0]!r}, expected one of the {len(number)} {kind}s of the "
-                "training data (users without a positive are none of them)"
+                f"found {kind} {unknown[0]!r}, expected one of the {len(number)} {kind}s of the "
+                f"training data, such as {examples}{meant} (a user without a positive is not one "
+                "of them)"
             )
         return torch.tensor([number[raw] for raw in wanted], dtype=torch.int64)
+
+
+def _as_list(ids: str | Sequence[str]) -> list[str]:
+    return [ids] if isinstance(ids, str) else [str(each) for each in ids]

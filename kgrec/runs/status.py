@@ -1,6 +1,7 @@
-"""What a run says of itself while it goes on, in its folder: ``status.json``, and a lock.
+"""State and lock of a run folder.
 
-Whoever watches a run reads these files alone, from the same machine or over a shared disk.
+``status.json`` says how the work stands, and a lock says whether a process is at work. Programs
+that watch a run read these two files, on the same machine or over a shared disk.
 """
 
 from __future__ import annotations
@@ -29,22 +30,22 @@ log = logging.getLogger(__name__)
 def at_work(
     folder: Path, wait: bool = False, explain: Callable[[Exception], str] = str
 ) -> Iterator[None]:
-    """Holds the run folder for this process, and writes how the work in it ends.
+    """Locks the run folder for this process, and writes how the work in it ends.
 
-    The lock is the operating system's: it goes with its process, however that ends.
+    The operating system holds the lock. It releases the lock when the process ends for any reason.
 
     Args:
-        folder: the run folder.
-        wait: for another process that is at work there.
-        explain: an error, in words for people.
+        folder: run folder.
+        wait: whether to wait for another process that is at work there.
+        explain: from an error to its message for people.
 
     Raises:
-        ConfigError: another process is, and is not waited for.
+        ConfigError: another process is at work there, and ``wait`` is false.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(RunFolder(folder).lock_file)
     try:
-        lock.acquire(timeout=2)  # whoever only looks holds it for a moment
+        lock.acquire(timeout=2)  # a program that only looks holds the lock for a moment
     except Timeout as error:
         if not wait:
             raise ConfigError(
@@ -53,8 +54,7 @@ def at_work(
             ) from error
         log.info("another process is at work in %s; waiting for it", folder)
         lock.acquire()
-    told = read_status(folder)
-    before = float(told.get("seconds", 0.0))  # of earlier sittings
+    before = float(read_status(folder).get("seconds", 0.0))  # of processes before this one
     begin = time.perf_counter()
 
     def seconds() -> float:
@@ -65,10 +65,10 @@ def at_work(
     try:
         yield
     except BaseException as error:
-        # Ctrl-C, and what Lightning makes of it, is no failure: the run can go on.
+        # A run that Ctrl-C has ended can resume, so it has not failed.
         if isinstance(error, Exception):
-            words = explain(error).strip() or type(error).__name__
-            update(folder, state="failed", error=words, seconds=seconds())
+            message = explain(error).strip() or type(error).__name__
+            update(folder, state="failed", error=message, seconds=seconds())
         else:
             update(folder, state="interrupted", error=None, seconds=seconds())
         raise
@@ -79,26 +79,25 @@ def at_work(
 
 
 def update(folder: Path, **facts: Any) -> None:
-    """Sets facts in status.json; what was told before and is not set anew stays."""
+    """Sets facts in status.json; facts that are not given stay as they are."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     write_json(RunFolder(folder).status_file, read_status(folder) | facts | {"updated": now})
 
 
 def read_status(folder: Path) -> dict[str, Any]:
-    """What status.json says; nothing where there is none yet."""
+    """Facts of status.json; empty if there is no readable file."""
     try:
-        found: dict[str, Any] = json.loads(
-            RunFolder(folder).status_file.read_text(encoding="utf-8")
-        )
+        facts = json.loads(RunFolder(folder).status_file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found
+    return dict(facts)
 
 
 def held(folder: Path) -> bool:
     """Whether a process is at work in a run folder.
 
-    To look is to take the lock for a moment, so two that look at once see each other.
+    The function takes the lock for a moment, so two programs that look at the same time may see
+    each other.
     """
     path = RunFolder(folder).lock_file
     if not path.exists():
@@ -108,7 +107,7 @@ def held(folder: Path) -> bool:
         lock.acquire(timeout=0)
     except Timeout:
         return True
-    except (OSError, NotImplementedError):  # another user's folder, a disk without locks
+    except (OSError, NotImplementedError):  # another user's folder, or a disk without locks
         return True
     lock.release()
     return False

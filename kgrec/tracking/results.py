@@ -10,9 +10,8 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger, WandbLogger
 
+from kgrec.evaluation.results import BASELINE
 from kgrec.tracking.logger import RunLogger, log_to_wandb, wandb_loggers
-
-BASELINE = "popularity"
 
 
 class ControlLine(Callback):

@@ -12,6 +12,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from kgrec.data.draws import widest_float
+
 
 class LazyAdam(torch.optim.Adam):
     """Adam with weight decay λ on the rows of tables that a step reads; fused Adam elsewhere.
@@ -77,9 +79,8 @@ class LazyAdam(torch.optim.Adam):
         v = state["exp_avg_sq"].index_select(0, rows).mul_(beta2).addcmul_(g, g, value=1 - beta2)
         state["exp_avg"].index_copy_(0, rows, m)
         state["exp_avg_sq"].index_copy_(0, rows, v)
-        # Tensors of one number, so that the CPU does not wait for a GPU. 1 - 0.999 loses digits in
-        # float32, but MPS has no float64.
-        step = state["step"] if p.device.type == "mps" else state["step"].double()
+        # Tensors of one number, so that the CPU does not wait for a GPU; 1 - 0.999 wants float64.
+        step = state["step"].to(widest_float(p.device))
         rate, root = group["lr"] / (1 - beta1**step), (1 - beta2**step).sqrt()
         w -= m.div_(v.sqrt_().div_(root).add_(group["eps"])).mul_(rate)
         p.index_copy_(0, rows, w)

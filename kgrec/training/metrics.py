@@ -45,7 +45,7 @@ class CTRMetrics(Metric):
         Raises:
             KgrecError: a score is not finite.
         """
-        scores, labels = self._rows()
+        scores, labels = dim_zero_cat(self.scores), dim_zero_cat(self.labels)
         bad = int((~torch.isfinite(scores)).sum())
         if bad:
             raise KgrecError(
@@ -67,10 +67,4 @@ class CTRMetrics(Metric):
     def f1_at(self, threshold: float) -> float:
         """F1 of all batches at a threshold that was chosen on other rows."""
         with self.sync_context():
-            scores, labels = self._rows()
-            return f1(scores, labels, threshold)
-
-    def _rows(self) -> tuple[Tensor, Tensor]:
-        """(n,) scores and labels; on the CPU where the device has no float64 to sum in."""
-        rows = dim_zero_cat(self.scores), dim_zero_cat(self.labels)
-        return (rows[0].cpu(), rows[1].cpu()) if rows[0].device.type == "mps" else rows
+            return f1(dim_zero_cat(self.scores), dim_zero_cat(self.labels), threshold)

@@ -278,6 +278,7 @@ class RecommenderModule(pl.LightningModule):
             users=evaluated.users,
             items=gather_rows(ranking.items, self.device),
             hits=gather_rows(ranking.hits, self.device),
+            tied=gather_rows(ranking.tied, self.device),
             relevant=gather_rows(ranking.relevant, self.device),
         )
         values = {k: float(v.mean()) for k, v in per_user(ranking, self._ks).items()}

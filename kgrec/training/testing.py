@@ -52,19 +52,19 @@ class Evaluator:
     rank_validation: bool
     device: Mapping[str, Any]
 
-    def evaluate(self, recommender: Recommender) -> Evaluation:
+    def evaluate(self, recommender: Recommender, ranked: bool = True) -> Evaluation:
         """Validates a model, then tests it with the threshold that has the best F1 on validation.
 
         Args:
-            recommender: model that is ready to score; it has ranking metrics if its ``ranks`` is
-                true.
+            recommender: model that is ready to score.
+            ranked: whether to compute ranking metrics.
         """
         module = RecommenderModule(
             recommender,
             None,
             self.datamodule.seed,
             self.facts,
-            ks=self.ks if recommender.ranks else (),
+            ks=self.ks if ranked else (),
             rank_validation=self.rank_validation,
         )
         trainer = pl.Trainer(
@@ -96,5 +96,5 @@ class Evaluator:
             for name, control in controls(dataset, negatives).items():
                 if name != model:
                     control.precompute(dataset)
-                    evaluations[name] = self.evaluate(control)
+                    evaluations[name] = self.evaluate(control, ranked=control.ranks)
         return evaluations

@@ -8,9 +8,11 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 import kgrec
-from kgrec.config.checks import TOP_LEVEL_KEYS, check
-from kgrec.config.location import applied_hparams, conf_dir
+from kgrec.config.checks import RANKING_METRICS, TOP_LEVEL_KEYS, check, check_ks
+from kgrec.config.location import DEFAULT_SETTINGS, applied_hparams, conf_dir, missing_settings
+from kgrec.config.targets import check_targets
 from kgrec.errors import ConfigError
+from kgrec.evaluation.ranking import METRICS
 
 CONF = ROOT / "conf"
 
@@ -87,7 +89,9 @@ CHOICES = sorted(
 def test_every_choice_composes(dataset, model, settings):
     root = ["dataset.root=x"] if dataset == "custom" else []
     cfg = composed(f"dataset={dataset}", f"model={model}", f"settings={settings}", *root)
-    check(OmegaConf.merge(cfg, {"paths": {"run": "x"}}))
+    whole = OmegaConf.merge(cfg, {"paths": {"run": "x"}})
+    check(whole)
+    check_targets(whole)
 
 
 def test_every_settings_file_is_for_a_model_that_exists():
@@ -130,8 +134,14 @@ def test_every_key_of_the_main_file_has_a_comment():
 )
 def test_what_is_refused(change, message):
     cfg = OmegaConf.create(OmegaConf.to_container(composed("paths.run=x"), resolve=True))
+    wrong = OmegaConf.merge(cfg, change)
+
+    def checks() -> None:
+        check(wrong)
+        check_targets(wrong)
+
     with pytest.raises(ConfigError, match=message):
-        check(OmegaConf.merge(cfg, change))
+        checks()
 
 
 def test_it_says_which_settings_were_applied():
@@ -140,5 +150,26 @@ def test_it_says_which_settings_were_applied():
     assert "model's own" in applied_hparams(choices | {"dataset": "synthetic"})
 
 
+def test_settings_that_were_asked_for_and_are_not_there_are_a_warning():
+    choices = {"settings": "tuned", "dataset": "music", "model": "kgcn"}
+    assert missing_settings(choices) is None
+    assert missing_settings(choices | {"dataset": "custom", "settings": "none"}) is None
+    assert missing_settings(choices | {"dataset": "custom", "settings": DEFAULT_SETTINGS}) is None
+    assert "settings=tuned has no conf/hparams/tuned/custom-kgcn.yaml" in str(
+        missing_settings(choices | {"dataset": "custom"})
+    )
+    assert {"settings": DEFAULT_SETTINGS} in OmegaConf.load(CONF / "train.yaml").defaults
+
+
 def test_configuration_travels_with_the_package():
     assert conf_dir() in (CONF, Path(kgrec.__file__).parent / "conf")
+
+
+@pytest.mark.parametrize("ks", [[], [0], [1, 1], [2.0], ["20"], 20, "20", None])
+def test_bad_cutoffs_are_named(ks):
+    with pytest.raises(ConfigError, match=r"ranking\.ks: found .*, expected distinct integers"):
+        check_ks(ks)
+
+
+def test_ranking_metrics_are_those_of_the_evaluation():
+    assert tuple(METRICS) == RANKING_METRICS

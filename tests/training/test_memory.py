@@ -2,17 +2,19 @@ import pytest
 import torch
 from conftest import Train, small
 
-from kgrec.data.batches import PointwiseBatch
+from kgrec.data.batches import PairwiseBatch, PointwiseBatch
 from kgrec.data.protocols import paper
 from kgrec.data.splits import RandomSplit
 from kgrec.errors import ConfigError
+from kgrec.models.bprmf import BPRMF
+from kgrec.models.cke import CKE
 from kgrec.models.controls import Popularity
 from kgrec.models.kgcn.model import KGCN
+from kgrec.models.lightgcn import LightGCN
 from kgrec.training.memory import (
     RowBudget,
     check_memory,
     evaluation_batch_size,
-    parse_bytes,
     threads_for,
 )
 
@@ -20,20 +22,6 @@ from kgrec.training.memory import (
 @pytest.fixture
 def dataset():
     return paper(small(), RandomSplit())
-
-
-@pytest.mark.parametrize(
-    ("size", "expected"),
-    [(1000, 1000), ("1000", 1000), ("4 GB", 4 * 10**9), ("1.5gib", 1.5 * 2**30), ("2MB", 2e6)],
-)
-def test_sizes_are_read(size, expected):
-    assert parse_bytes(size) == expected
-
-
-@pytest.mark.parametrize("size", ["many", "4 TBB", 0, "-1", True, None])
-def test_malformed_sizes_are_refused(size):
-    with pytest.raises(ConfigError, match=r"memory_budget: found .*, expected bytes, such as 4 GB"):
-        parse_bytes(size)
 
 
 def test_more_hops_and_neighbours_need_more_memory(dataset):
@@ -86,6 +74,40 @@ def test_pieces_are_within_the_budget_and_add_up(dataset, K):
         (model.loss(*piece) * share).backward()
     for parameter, gradient in zip(model.parameters(), expected, strict=True):
         torch.testing.assert_close(parameter.grad, gradient)
+
+
+@pytest.mark.parametrize("cls", [BPRMF, LightGCN])
+def test_pairwise_batches_are_cut_too(dataset, cls):
+    model = cls.from_dataset(dataset, d=8).double()
+    users, items, _ = batch(dataset)
+    whole = PairwiseBatch(users, items, items.flip(0))
+    pieces = RowBudget(model, float(model.bytes_per_row(items).sum()) / 4).cut((whole,))
+    assert len(pieces) in (4, 5)
+    assert all(isinstance(piece, PairwiseBatch) for (piece,), _ in pieces)
+    model.loss(whole).backward()
+    expected = [p.grad for p in model.parameters()]
+    model.zero_grad()
+    for piece, share in pieces:
+        (model.loss(*piece) * share).backward()
+    for parameter, gradient in zip(model.parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient)
+
+
+def test_batches_of_several_types_are_not_cut(dataset):
+    model, whole = CKE.from_dataset(dataset, d=8), (batch(dataset), batch(dataset))
+    budget = RowBudget(model, 1.0)
+    assert budget.cut(whole) == [(whole, 1.0)]
+    assert budget.pieces(dataset.train.items, 100) == 1
+
+
+def test_a_propagation_counts_once_per_step(dataset):
+    model, items = LightGCN.from_dataset(dataset, d=8), dataset.train.items
+    whole, piece = RowBudget(model, 1.0).step_bytes(items, 100)
+    rows = 100 * float(model.bytes_per_row(items)[0])
+    assert whole == pytest.approx(model.fixed_bytes() + rows)
+    assert model.fixed_bytes() < piece < whole
+    large = LightGCN(138_159, 16_954, torch.arange(1), torch.arange(1), d=64)
+    assert threads_for(large, items, 1024, cores=16) == 16
 
 
 def test_a_step_within_the_budget_is_one_piece(dataset):

@@ -1,0 +1,49 @@
+"""Checks of what a configuration calls: models, data sets, optimisers and the like."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from kgrec.errors import ConfigError, one_of
+from kgrec.models.importing import import_object
+
+# Groups whose file names a callable, and the arguments that the run itself passes to it.
+TARGETS = {
+    "dataset": (),
+    "protocol": ("data", "split"),
+    "split": (),
+    "model": ("dataset",),
+    "optimizer": ("params",),
+    "trainer": (),
+}
+
+
+def check_targets(cfg: DictConfig) -> None:
+    """Refuses callables that cannot be imported, and keys that they do not take.
+
+    Raises:
+        ConfigError: names the key, what was found and what is expected.
+    """
+    for group, passed in TARGETS.items():
+        _check_arguments(group, OmegaConf.to_container(cfg[group], resolve=True), passed)
+
+
+def _check_arguments(group: str, node: Any, passed: tuple[str, ...]) -> None:
+    if not isinstance(node, Mapping) or "_target_" not in node:
+        raise ConfigError(f"{group}: found no _target_, expected a file of conf/{group}")
+    try:
+        parameters = inspect.signature(import_object(node["_target_"])).parameters
+    except ConfigError as error:
+        raise ConfigError(f"{group}._target_: {error}") from error
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    expected = [name for name in parameters if name not in passed]
+    for key in node:
+        if not str(key).startswith("_") and key not in expected:
+            raise ConfigError(
+                f"{group}.{key}: found an unknown key, expected {one_of(expected, key)}"
+            )

@@ -1,0 +1,91 @@
+"""The structure of the package: what may import what, and who knows what."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+KGREC = ROOT / "kgrec"
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted(KGREC.rglob("*.py"))
+}
+# Rooms from the top down: a room imports from those below it, never from those above.
+ROOMS = [
+    ("cli",), ("commands",), ("pipeline",), ("build",), ("reports", "sweeps"), ("config",),
+    ("training", "tracking"), ("runs",), ("models",), ("evaluation",), ("data",),
+    ("files", "errors"),
+]  # fmt: skip
+
+
+def imports(module: str) -> set[str]:
+    """Modules of kgrec that a module imports, also inside functions and for types alone."""
+    known = set()
+    for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            known |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            known |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return {name for name in known if name in MODULES and name != module}
+
+
+def room(module: str) -> str:
+    return [*module.split("."), ""][1]
+
+
+def test_no_circle_of_imports():
+    graph = {module: imports(module) for module in MODULES}
+    # A package is what it re-exports; its own modules may name their neighbours through it.
+    done: set[str] = set()
+
+    def walk(module: str, path: tuple[str, ...]) -> None:
+        assert module not in path, " -> ".join([*path, module])
+        if module in done:
+            return
+        for other in sorted(graph[module]):
+            if not module.startswith(f"{other}."):
+                walk(other, (*path, module))
+        done.add(module)
+
+    for module in graph:
+        walk(module, ())
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_rooms_import_downwards_alone(module):
+    level = {name: number for number, names in enumerate(ROOMS) for name in names}
+    if room(module) == "":
+        return
+    for other in imports(module):
+        if room(other) and room(other) != room(module):
+            assert level[room(other)] >= level[room(module)], f"{module} imports {other}"
+
+
+def test_few_modules_at_the_top():
+    assert len(list(KGREC.glob("*.py"))) <= 6
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["metrics.json", "status.json", "dataset.json", "environment.json", "slices.json",
+     "rows.parquet", "last.ckpt"],
+)  # fmt: skip
+def test_one_module_knows_the_files_of_a_run_folder(name):
+    def strings(path: Path) -> set[str]:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        docs = {ast.get_docstring(n, clean=False) for n in ast.walk(tree)
+                if isinstance(n, ast.Module | ast.ClassDef | ast.FunctionDef)}  # fmt: skip
+        return {n.value for n in ast.walk(tree)
+                if isinstance(n, ast.Constant) and isinstance(n.value, str)} - docs  # fmt: skip
+
+    knowing = [m for m, path in MODULES.items() if any(name in text for text in strings(path))]
+    assert knowing in ([], ["kgrec.runs.folder"])
+
+
+def test_the_architecture_names_every_module():
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    tree = set(re.findall(r"\w+", text.split("```")[1]))
+    modules = {path.stem for path in MODULES.values()} - {"__init__"}
+    assert modules - tree == set()
