@@ -120,8 +120,7 @@ def passed_on(trainer: Mapping[str, Any]) -> dict[str, Any]:
 
 def profiler(name: str, folder: str) -> dict[str, Any]:
     """Hydra's node for a profiler of Lightning that writes ``fit-profile.txt`` to a folder."""
-    kind = {"simple": "Simple", "advanced": "Advanced", "pytorch": "PyTorch"}[name]
-    target = f"pytorch_lightning.profilers.{kind}Profiler"
+    target = f"pytorch_lightning.profilers.{name.capitalize()}Profiler"
     return {"_target_": target, "dirpath": folder, "filename": "profile"}
 
 
@@ -187,8 +186,8 @@ VALUES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "gradient_clip_algorithm": (lambda value: value in ("norm", "value"), "norm or value"),
     "deterministic": (lambda value: _is_bool(value) or value == "warn", "true, false or warn"),
     "profiler": (
-        lambda value: value in ("simple", "advanced", "pytorch") or isinstance(value, Mapping),
-        "simple, advanced or pytorch",
+        lambda value: value in ("simple", "advanced") or isinstance(value, Mapping),
+        "simple or advanced, or a _target_ (such as PyTorchProfiler)",
     ),
     "benchmark": _BOOL,
     "inference_mode": _BOOL,
