@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from kgrec.errors import KgrecError, SettingError, one_of
+from kgrec.training.trainer_arguments import REFUSED
 
 # Groups whose other options have keys that users may give without choosing the option.
 OPTIONS_WITH_KEYS = {
@@ -36,6 +37,8 @@ def user_error(error: BaseException | None) -> str | None:
         ):
             key = str(error).rpartition("full_key: ")[2]
             return f"{key}: {cause}"
+        if type(error).__name__ == "MisconfigurationException":  # of a Trainer that is built
+            return "trainer: " + " ".join(str(error).split())
         error = cause
     return None
 
@@ -62,8 +65,12 @@ def explain(error: BaseException) -> str:
         return f"{key}: found nothing, expected a value (set it with {key}=…)"
     if isinstance(inner, OmegaConfBaseException):
         parent, key = inner.parent_node, inner.full_key
+        group, _, name = str(key).rpartition(".")
+        if group == "trainer" and name in REFUSED:
+            return f"{key!s}: found a setting that a run refuses, expected {REFUSED[name][1]}"
         if isinstance(parent, DictConfig) and key and inner.key not in parent:
-            expected = [one_of(parent.keys(), inner.key)] if len(parent) else []
+            keys = [k for k in parent if not str(k).startswith("_")]
+            expected = [one_of(keys, inner.key)] if keys else []
             if other := OPTIONS_WITH_KEYS.get(str(key).rpartition(".")[0]):
                 expected.append(other)
             return f"{key!s}: found an unknown key, expected {', or '.join(expected)}"

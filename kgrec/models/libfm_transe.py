@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from kgrec.data.dataset import RecDataset
 from kgrec.errors import SettingError
+from kgrec.files import user_path
 from kgrec.models.libfm import LibFM
 from kgrec.models.recommender import check_at_least
 from kgrec.models.transe_pretraining import pretrained_transe
@@ -103,7 +104,7 @@ class LibFMTransE(LibFM):
         """
         sizes = dataset.num_users, dataset.num_items
         model = cls(*sizes, d, bias, linear, transe_d, transe_scale, transe_epochs, held_out)
-        model._cache = None if cache is None else Path(cache).expanduser()
+        model._cache = None if cache is None else user_path(cache)
         return model
 
     def precompute(self, dataset: RecDataset) -> None:

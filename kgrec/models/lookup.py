@@ -75,6 +75,9 @@ def rows_and_sums(
     Returns:
         (k, d) rows and (n, d) sums; differentiable in the table and in the bags' weights.
     """
+    if bags.weights is not None and bags.weights.dtype != table.dtype:  # mixed precision
+        dtype = torch.promote_types(bags.weights.dtype, table.dtype)
+        table, bags = table.to(dtype), bags._replace(weights=bags.weights.to(dtype))
     if sparse and table.requires_grad and torch.is_grad_enabled():
         summed = bags.rows.flatten()
         reads = summed if rows is None else torch.cat([rows, summed])

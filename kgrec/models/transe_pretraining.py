@@ -31,11 +31,6 @@ from kgrec.models.kge import TransE
 
 log = logging.getLogger(__name__)
 
-# Modules on which the vectors depend, in addition to those that prepare data.
-MODULES = (
-    "models/transe_pretraining.py", "models/kge.py", "data/training_rows.py", "data/draws.py",
-    "evaluation/link_prediction.py",
-)  # fmt: skip
 PROGRESS_LINES = 5
 
 
@@ -124,7 +119,7 @@ def pretrained_transe(
         "relations": graph.num_relations,
         "triples": len(graph),
     }
-    inputs = {"modules": MODULES, "graph": digest.hexdigest(), "sizes": sizes, **settings}
+    inputs = {"modules": [__name__], "graph": digest.hexdigest(), "sizes": sizes, **settings}
 
     def train() -> Pretrained:
         return train_transe(graph, d, epochs, held_out, seed)
