@@ -1,14 +1,34 @@
-"""Files that are written whole or not at all: under a temporary name, then renamed."""
+"""Paths that users name, and files that are written under a temporary name, then renamed."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import polars as pl
+
+
+def user_path(text: str) -> Path:
+    """A path that the user named, with ``~`` expanded.
+
+    A relative path starts from the folder in which the command was typed, also where Hydra has
+    changed the working directory (``hydra.job.chdir=true``).
+    """
+    from hydra.core.hydra_config import HydraConfig
+
+    path = Path(text).expanduser()
+    if HydraConfig.initialized() and HydraConfig.get().job.chdir:
+        path = Path(HydraConfig.get().runtime.cwd) / path
+    return path
+
+
+def expand_home(word: str) -> str:
+    """A word of the command line; ``~`` in ``key=~/folder``, which Hydra cannot read, expanded."""
+    return re.sub(r"(?<=[=,])~(?=[/,]|$)", str(Path.home()), word)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -26,6 +26,27 @@ pytest_plugins = ["finished_runs"]
 
 os.environ["WANDB_MODE"] = "disabled"
 
+# Markers by path and name; CONTRIBUTING.md says what each is for and how long it takes.
+FAST = ("data", "evaluation", "models", "runs")
+NOT_FAST = (
+    "data/test_formats_properties.py", "data/test_movie.py", "data/test_real_data.py",
+    "data/test_twins.py", "models/test_contract.py", "models/test_kgnn_ls.py",
+    "models/test_learning.py", "runs/test_evaluation.py", "runs/test_folder.py",
+)  # fmt: skip
+NETWORK = ("test_a_wheel_trains_from_an_empty_folder", "test_the_main_job_of_the_readme")
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest selects by marker
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks tests as ``fast`` or ``network``."""
+    for item in items:
+        path = item.path.relative_to(ROOT / "tests")
+        slow = item.get_closest_marker("slow") is not None
+        if path.parts[0] in FAST and path.as_posix() not in NOT_FAST and not slow:
+            item.add_marker("fast")
+        if item.name in NETWORK:
+            item.add_marker("network")
+
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:

@@ -148,7 +148,9 @@ def make_sweep(make_run: MakeRun, tmp_path: Path) -> MakeSweep:
         for number, job in enumerate(jobs[:finished]):
             own = {k.removeprefix("model."): _plain(v) for k, v in job["varied"].items()}
             seed = int(own.pop("seed", 1))
-            run = make_run(f"{name}-{number}", seed, 1 + 0.1 * number, sweep=name, **{**settings, **own})
+            run = make_run(
+                f"{name}-{number}", seed, 1 + 0.1 * number, sweep=name, **{**settings, **own}
+            )
             run.rename(place / job["name"])
             status = {"state": "finished", "seconds": 9.5, "device": "CPU", "epoch": 2,
                       "epochs": 2, "updated": "2026-01-01T10:01:00+00:00"}  # fmt: skip

@@ -30,7 +30,7 @@ MISTAKES = {
     "negative learning rate": (["optimizer.lr=-1"], "optimizer.lr: found -1, expected at least 0"),
     "no number": (["optimizer.weight_decay=x"], "weight_decay: found 'x', expected a number"),
     "ratios": (["split.ratios=0.5"], "error: split: "),
-    "accelerator": (["trainer.accelerator=tpux"], "error: trainer: "),
+    "accelerator": (["trainer.accelerator=tpux"], "accelerator: found 'tpux', expected one of"),
     "trainer key": (["+trainer.foo=1"], "trainer.foo: found an unknown key, expected one of accel"),
     "negatives key": (["+negatives.foo=1"], "negatives.foo: found an unknown key, expected one of"),
     "huge seed": (["seed=99999999999"], "seed: found 99999999999, expected an integer from 0"),
@@ -81,7 +81,7 @@ def test_a_mistake_gets_one_clear_error(overrides, message, train: Train):
         ({"kg.txt": ""}, "kg.txt: found an empty file"),
         ({"kg.txt": "a\tr\tb\n"}, "found 1 triples that mention none of the 2 items"),
         ({"kg.txt": "0\tr\n"}, "kg.txt:1: found '0\\tr', expected 3 fields"),
-        ({"user_artists.dat": "u\ti\tr\n9\t99\t1\n"}, "found 1 interactions and no positive"),
+        ({"user_artists.dat": "u\ti\tr\n9\t99\t1\n"}, "found 1 interactions, none of an item"),
         ({"kg.txt": None}, "found item_index2entity_id.txt, user_artists.dat; expected the files"),
     ],
 )

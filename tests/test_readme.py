@@ -89,26 +89,26 @@ def test_the_model_of_ones_own_runs(
     run = train(f"--config-dir={tmp_path / 'my' / 'conf'}", "model=item_bias")
     assert run.code == 0, run.err
     assert run.metrics["train/epochs"] == 2
-    model = load_recommender(run.folder / "checkpoints" / "best.ckpt")
+    model = load_recommender(run.folder / "checkpoints" / "best.ckpt", trust=["my_models"])
     assert type(model).__name__ == "ItemBias"
     assert model.bias.weight.any()
 
 
 @pytest.mark.parametrize(
     "page",
-    [
-        "README.md",
-        "docs/data.md",
-        "docs/architecture.md",
-        "docs/results.md",
-        "docs/protocols.md",
-        "docs/performance.md",
-        "docs/sweeps.md",
-        "docs/dashboards.md",
-        "docs/distributed.md",
-    ],
+    ["README.md", "CONTRIBUTING.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))],
 )
 def test_links_and_paths_lead_somewhere(page):
     text = (ROOT / page).read_text(encoding="utf-8")
-    for target in re.findall(r"\]\((?!http)([^)#]+)\)", text):
+    for target in re.findall(r"\]\((?!http)([^)#]+)", text):
         assert (ROOT / page).parent.joinpath(target).exists(), target
+
+
+def test_troubleshooting_quotes_messages_that_exist():
+    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    symptoms = "\n".join(re.findall(r"(?m)^\| (.*?) \| ", page))
+    quoted = {text.strip(" …") for text in re.findall(r"`([^`]*found[^`]*|scores[^`]*)`", symptoms)}
+    assert len(quoted) > 5
+    code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "kgrec").rglob("*.py"))
+    code = re.sub(r'"\s+f?"', "", code)  # a message over several lines
+    assert [text for text in quoted if text not in code] == []

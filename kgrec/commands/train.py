@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kgrec.config.location import conf_dir, options
+from kgrec.files import expand_home
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -68,6 +69,7 @@ def from_cli() -> None:
 
 def main() -> None:
     """Runs the command line; mistakes of the user end with one line and exit code 1."""
+    sys.argv[1:] = map(expand_home, sys.argv[1:])
     _answer_at_once(sys.argv)
     # On several devices torch warns of what is intended. It reads this when it is imported.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
@@ -145,7 +147,8 @@ def job(cfg: DictConfig) -> float:
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
     multirun = HydraConfig.get().mode == RunMode.MULTIRUN
     try:
-        check(cfg)  # before the imports below, which take seconds
+        if not multirun:  # a job of a sweep is checked when its folder can say so
+            check(cfg)  # before the imports below, which take seconds
         from kgrec.pipeline import run
         from kgrec.reports.console import leave_the_console
         from kgrec.runs.status import at_work

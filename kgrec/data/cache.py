@@ -1,14 +1,15 @@
-"""Prepared data, kept on disk: made once, mapped into memory ever after.
+"""The cache of prepared data: made once, then mapped into memory.
 
-An entry is a folder, named after the data set and a key that changes with the content of the raw
-files, the settings and the code that prepares. It is written under another name and renamed when
-it is whole; a lock lets one process do the work while others wait for it. What does not fit
-(truncated, foreign, of an older layout) is made anew. :func:`kept` does so for whatever else is
-worth keeping.
+An entry is a folder, named after the data set and a key. The key changes with the content of the
+raw files, the settings and the code that prepares the data. An entry is written under another name
+and renamed when it is complete. A lock lets one process do the work while others wait. An entry
+that does not fit (truncated, of other code or an older layout) is made again. :func:`kept` caches
+other results in the same way.
 """
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import logging
@@ -32,28 +33,52 @@ from kgrec.errors import DataError
 log = logging.getLogger(__name__)
 
 LAYOUT = 1
-"""Of the files below; entries of another layout are made anew."""
+"""Version of the manifest; entries of another layout are made again."""
 
 _MANIFEST = "manifest.json"
+
+_PACKAGE = Path(__file__).parents[1]
 
 T = TypeVar("T")
 
 
+def code_files(*modules: str) -> list[Path]:
+    """Files of the modules, and of all that they import from kgrec, directly or not.
+
+    Args:
+        modules: dotted names of modules of kgrec.
+    """
+    files: dict[str, Path] = {}
+    names = list(modules)
+    while names:
+        name = names.pop()
+        base = _PACKAGE.joinpath(*name.split(".")[1:])
+        file = next(
+            (f for f in (base.with_suffix(".py"), base / "__init__.py") if f.is_file()), None
+        )
+        if name in files or file is None:  # an imported name need not be a module
+            continue
+        files[name] = file
+        for node in ast.walk(ast.parse(file.read_bytes())):
+            if isinstance(node, ast.Import):
+                names += [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module is not None:
+                names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        names = [name for name in names if name.split(".")[0] == _PACKAGE.name]
+    return [files[name] for name in sorted(files)]
+
+
 @cache
 def code_digest(*modules: str) -> str:
-    """Changes when the code that reads and prepares does, or further modules of kgrec do."""
-    here = Path(__file__).parent
-    names = ("raw_tables", "text_files", "csv_files", "prepare", "interactions", "knowledge_graph")
-    files = [here / f"{name}.py" for name in names] + sorted((here / "formats").glob("*.py"))
-    files += [here.parent / module for module in modules]
+    """A hash of the source code of :func:`code_files`."""
     digest = hashlib.sha256()
-    for file in files:
+    for file in code_files(*modules):
         digest.update(file.read_bytes())
     return digest.hexdigest()
 
 
 def key_of(inputs: Mapping[str, Any]) -> str:
-    """64 hex digits for all that prepared data depend on, "modules" in ``inputs`` among it."""
+    """64 hex digits that change with the inputs and the code of their "modules"."""
     code = code_digest(*inputs.get("modules", ()))
     content = {"layout": LAYOUT, "code": code, **inputs}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
@@ -62,13 +87,13 @@ def key_of(inputs: Mapping[str, Any]) -> str:
 def cached(
     folder: Path | None, name: str, inputs: Mapping[str, Any], make: Callable[[], PreparedData]
 ) -> PreparedData:
-    """Takes prepared data from the cache, or makes them and puts them there.
+    """Prepared data from the cache; makes and caches them if they are not there.
 
     Args:
-        folder: of the cache; None: make them.
-        name: of the data set, for people.
-        inputs: plain facts on everything that the data depend on, hashes of the files among them.
-        make: makes the data.
+        folder: folder of the cache; None: make the data without caching them.
+        name: name of the data set, for people.
+        inputs: everything that the data depend on, see :func:`kept`.
+        make: function that makes the data.
     """
     return kept(folder, name, inputs, make, prepared_files.save, prepared_files.load)
 
@@ -81,25 +106,27 @@ def kept(
     save: Callable[[T, Path], Mapping[str, Any]],
     load: Callable[[Path, Mapping[str, Any]], T],
 ) -> T:
-    """Takes anything from the cache, or makes it and puts it there.
+    """A result from the cache; makes and caches it if it is not there.
 
     Args:
-        folder: of the cache; None: make it.
-        name: for people.
-        inputs: plain facts on everything that it depends on; "modules", if there, are the files
-            of kgrec's further code that makes it.
-        make: makes it.
-        save: writes its files into a folder; returns what the manifest should hold, "counts"
-            among it.
-        load: reads them, given the manifest; may raise what files that do not fit raise.
+        folder: folder of the cache; None: make the result without caching it.
+        name: name of the result, for people.
+        inputs: everything that the result depends on, as plain data; "modules" are the names of
+            the modules with the functions that make it (what these import, and the module of
+            ``save``, are added).
+        make: function that makes the result.
+        save: function that writes its files into a folder and returns entries for the manifest,
+            "counts" among them.
+        load: function that reads the files, given the folder and the manifest.
     """
     if folder is None:
         return make()
+    inputs = {**inputs, "modules": sorted({*inputs.get("modules", ()), save.__module__})}
     key = key_of(inputs)
     entry = folder / f"{re.sub('[^A-Za-z0-9_.-]', '_', name).lstrip('.')}-{key[:16]}"
-    found = _read(entry, key, load)
-    if found is not None:
-        return found
+    result = _read(entry, key, load)
+    if result is not None:
+        return result
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / f"{entry.name}.lock")
@@ -109,22 +136,22 @@ def kept(
             log.info("another process prepares %s; waiting for it", name)
             lock.acquire()
     except OSError as error:
-        log.warning("%s: %s; the prepared data are not kept", folder, error)
+        log.warning("%s: %s; the prepared data are not cached", folder, error)
         return make()
     try:
-        found = _read(entry, key, load, log_problem=False)
-        if found is None:
-            # The lock is ours, so what stands half-written is of a process that has died.
+        result = _read(entry, key, load, log_problem=False)
+        if result is None:
+            # This process has the lock, so a half-written entry is of a process that has died.
             for stale in folder.glob(f".{entry.name}.*"):
                 shutil.rmtree(stale, ignore_errors=True)
             made = make()
             try:
                 _write(entry, key, name, inputs, lambda incoming: save(made, incoming))
             except OSError as error:
-                log.warning("%s: %s; the prepared data are not kept", entry, error)
+                log.warning("%s: %s; the prepared data are not cached", entry, error)
                 return made
-            found = _read(entry, key, load)
-        return found if found is not None else made
+            result = _read(entry, key, load)
+        return result if result is not None else made
     finally:
         lock.release()
 
@@ -139,14 +166,14 @@ def _write(
     incoming = entry.with_name(f".{entry.name}.{os.getpid()}")
     incoming.mkdir()
     try:
-        about = save(incoming)
+        entries = save(incoming)
         manifest = {
             "layout": LAYOUT,
             "key": key,
             "name": name,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "inputs": inputs,
-            **about,
+            **entries,
             "bytes": {path.name: path.stat().st_size for path in sorted(incoming.iterdir())},
         }
         text = json.dumps(manifest, indent=2, ensure_ascii=False)
@@ -164,23 +191,23 @@ def _read(
     load: Callable[[Path, Mapping[str, Any]], T],
     log_problem: bool = True,
 ) -> T | None:
-    """What an entry holds, or None where it is missing or does not fit."""
+    """The result in an entry, or None where the entry is missing or does not fit."""
     if not entry.exists():
         return None
     try:
         return load(entry, _manifest(entry, key))
     except (OSError, ValueError, KeyError, TypeError, SafetensorError, DataError) as error:
         if log_problem:
-            log.warning("%s: %s; the data are prepared anew", entry, error)
+            log.warning("%s: %s; the data are prepared again", entry, error)
         return None
 
 
 def _manifest(entry: Path, key: str) -> dict[str, Any]:
-    """Of an entry whose files are whole."""
+    """The manifest of an entry, checked against the sizes of its files."""
     manifest: dict[str, Any] = json.loads((entry / _MANIFEST).read_text(encoding="utf-8"))
-    for what, expected in (("layout", LAYOUT), ("key", key)):
-        if manifest[what] != expected:
-            raise ValueError(f"found {what} {manifest[what]!r}, expected {expected!r}")
+    for field, expected in (("layout", LAYOUT), ("key", key)):
+        if manifest[field] != expected:
+            raise ValueError(f"found {field} {manifest[field]!r}, expected {expected!r}")
     for name, expected in manifest["bytes"].items():
         size = (entry / name).stat().st_size
         if size != expected:
@@ -188,7 +215,7 @@ def _manifest(entry: Path, key: str) -> dict[str, Any]:
     return manifest
 
 
-# ------------------------------------------------------------------ looking after it
+# ------------------------------------------------------------------ list and clear
 
 
 @dataclass(frozen=True)
@@ -197,11 +224,11 @@ class Entry:
 
     Attributes:
         path: the folder.
-        name: of the data set; empty for what is no whole entry.
-        created: when, ISO 8601 in UTC.
-        size: in bytes.
+        name: name of the data set; empty for an incomplete entry.
+        created: time of creation, ISO 8601 in UTC.
+        size: size in bytes.
         counts: sizes of the data set.
-        usable: whether the present code would take it.
+        usable: whether the present code would use the entry.
     """
 
     path: Path
@@ -213,10 +240,10 @@ class Entry:
 
 
 def entries(folder: Path) -> list[Entry]:
-    """What the cache holds, half-written folders of dead processes among it."""
+    """The entries of the cache, also half-written ones of processes that have died."""
     if not folder.is_dir():
         return []
-    found = []
+    listed = []
     for path in sorted(p for p in folder.iterdir() if p.is_dir()):
         size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
         try:
@@ -225,17 +252,17 @@ def entries(folder: Path) -> list[Entry]:
             about = (manifest["name"], manifest["created"], manifest["counts"])
         except (OSError, ValueError, KeyError, TypeError):
             usable, about = False, ("", "", {})
-        found.append(Entry(path, about[0], about[1], size, about[2], usable))
-    return found
+        listed.append(Entry(path, about[0], about[1], size, about[2], usable))
+    return listed
 
 
 def clear(folder: Path, name: str | None = None) -> tuple[list[Entry], list[Entry]]:
-    """Removes entries: all of them, or those of one data set.
+    """Removes all entries, or those of one data set.
 
     Returns:
-        What was removed, and what was left because a process is at work on it.
+        The removed entries, and those that stay because a process is writing them.
     """
-    removed, kept = [], []
+    removed, in_use = [], []
     for entry in entries(folder):
         if name is not None and entry.name != name:
             continue
@@ -247,10 +274,10 @@ def clear(folder: Path, name: str | None = None) -> tuple[list[Entry], list[Entr
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            kept.append(entry)
+            in_use.append(entry)
             continue
         shutil.rmtree(entry.path)
         lock.release()
         path.unlink(missing_ok=True)
         removed.append(entry)
-    return removed, kept
+    return removed, in_use

@@ -1,4 +1,4 @@
-"""What is in a data set: sizes, distributions, relations, gaps. Pure functions of frozen data."""
+"""Description of a data set: sizes, distributions, relations and gaps, as pure functions."""
 
 from __future__ import annotations
 
@@ -11,25 +11,26 @@ from torch import Tensor
 
 from kgrec.data.account import Account
 from kgrec.data.dataset import PreparedData, RecDataset
+from kgrec.data.inverses import inverse_pairs
 from kgrec.data.knowledge_graph import KnowledgeGraph
 from kgrec.data.raw_tables import PARTS
 
 
 @dataclass(frozen=True)
 class Distribution:
-    """Of some counts over their owners.
+    """Summary of counts, each of which belongs to an owner (a user, an item or an entity).
 
     Attributes:
-        min: the least.
+        min: smallest count.
         p25: first quartile.
-        median: half of the owners have at most so many.
+        median: median.
         p75: third quartile.
-        p99: 99 % of the owners have at most so many.
-        max: the most.
-        mean: sum over owners.
-        gini: 0 where all have the same, near 1 where one has all.
-        top1: share of the sum that the top 1 % of the owners (one at least) have.
-        top10: likewise the top 10 %.
+        p99: 99th percentile.
+        max: largest count.
+        mean: mean over the owners.
+        gini: Gini coefficient, 0 where all counts are equal and near 1 where one owner has all.
+        top1: share of the sum that the top 1 % of the owners (at least one) have.
+        top10: share of the sum that the top 10 % of the owners (at least one) have.
     """
 
     min: float
@@ -45,7 +46,7 @@ class Distribution:
 
 
 def distribution(counts: Tensor) -> Distribution:
-    """Summarises (n,) counts, n >= 1; quantiles are of the lower kind, values that occur."""
+    """Summarises (n,) counts, n >= 1; each quantile is a count that occurs (the lower one)."""
     ordered = counts.double().sort().values
     n, total = len(ordered), float(ordered.sum())
     quantiles = torch.quantile(
@@ -62,35 +63,32 @@ def distribution(counts: Tensor) -> Distribution:
 
 
 def components(graph: KnowledgeGraph) -> Tensor:
-    """(num_entities,) the smallest entity that each is connected to: its component's name.
+    """(num_entities,) the component of each entity, named by its smallest entity.
 
-    Every entity takes over the smallest name among its neighbours, and names follow their own
-    names (pointer jumping), until nothing changes.
+    Every entity takes the smallest name among its neighbours, and names follow their own names
+    (pointer jumping), until nothing changes.
     """
     name = torch.arange(graph.num_entities)
     while True:
         least = torch.minimum(name[graph.heads], name[graph.tails])
-        found = name.clone()
-        # Names of both ends, and the roots that these names point at, come down to the least.
+        smaller = name.clone()
+        # Names of both ends, and the roots that these names point at, become the least name.
         for ends in (graph.heads, graph.tails, name[graph.heads], name[graph.tails]):
-            found.scatter_reduce_(0, ends, least, "amin")
-        while not torch.equal(found, found[found]):
-            found = found[found]
-        if torch.equal(found, name):
+            smaller.scatter_reduce_(0, ends, least, "amin")
+        while not torch.equal(smaller, smaller[smaller]):
+            smaller = smaller[smaller]
+        if torch.equal(smaller, name):
             return name
-        name = found
+        name = smaller
 
 
 def relations(graph: KnowledgeGraph, names: pl.Series, num_items: int) -> pl.DataFrame:
-    """One row a relation, the commonest first.
+    """Table of the relations, the most frequent first.
 
-    Columns ``relation, triples, heads, tails`` (distinct ones) ``items`` and ``coverage``: the
-    number and the share of the items that have it, from either end.
+    Columns ``relation``, ``triples``, ``heads`` and ``tails`` (numbers of distinct ones),
+    ``items`` and ``coverage`` (number and share of the items with the relation, at either end).
     """
-    triples = pl.DataFrame({
-        "relation": graph.relations.numpy(), "head": graph.heads.numpy(),
-        "tail": graph.tails.numpy(),
-    })  # fmt: skip
+    triples = _triples(graph)
     ends = pl.concat([
         triples.select("relation", entity="head"), triples.select("relation", entity="tail")
     ])  # fmt: skip
@@ -111,22 +109,50 @@ def relations(graph: KnowledgeGraph, names: pl.Series, num_items: int) -> pl.Dat
     )
 
 
+def inverses(graph: KnowledgeGraph, names: pl.Series) -> pl.DataFrame:
+    """Pairs of inverse relations by name, see :func:`kgrec.data.inverses.inverse_pairs`."""
+    named = dict(enumerate(names))
+    pairs = inverse_pairs(_triples(graph))
+    replaced = pl.col("relation", "inverse").replace_strict(named, return_dtype=pl.String)
+    return pairs.with_columns(replaced)
+
+
+def _triples(graph: KnowledgeGraph) -> pl.DataFrame:
+    columns = ("heads", "relations", "tails")
+    return pl.DataFrame({column[:-1]: getattr(graph, column).numpy() for column in columns})
+
+
+def lookalikes(ids: pl.Series) -> list[list[str]]:
+    """Groups of ids that differ only by blanks, case or Unicode form (NFKC).
+
+    Args:
+        ids: distinct strings.
+    """
+    form = ids.str.normalize("NFKC").str.to_lowercase().str.replace_all(r"\s+", "")
+    table = pl.DataFrame({"id": ids, "form": form}).filter(pl.col("form").is_duplicated())
+    groups = table.group_by("form", maintain_order=True).agg("id")
+    return groups["id"].to_list()
+
+
 @dataclass(frozen=True)
 class Description:
-    """What :func:`describe` found; plain but for the relation table and the raw counts.
+    """The result of :func:`describe`.
 
     Attributes:
-        name: of the data set.
-        counts: its sizes.
-        published: those of the KGCN paper's Table 1, or empty.
-        facts: further single figures; those that do not apply are not there. Names that end in
-            ``_share`` and ``density`` are from 0 to 1, times are seconds since 1970, all others
-            count.
-        distributions: by what is counted: ``positives_per_user``, ``positives_per_item``,
+        name: name of the data set.
+        counts: sizes of the data set.
+        published: sizes in Table 1 of the KGCN paper, or empty.
+        facts: further single values; those that do not apply are left out. Names that end in
+            ``_share`` and ``density`` are from 0 to 1, names that end in ``_at`` are seconds
+            since 1970, and all others are counts.
+        distributions: summaries of ``positives_per_user``, ``positives_per_item``,
             ``neighbors_per_item`` and ``neighbors_per_entity`` (entries of S(v)).
-        relations: see :func:`relations`.
-        account: what became of every row.
-        samples: the counts behind the distributions, and ``times``; for plots.
+        relations: table of the relations, see :func:`relations`.
+        inverses: pairs of inverse relations, see :func:`inverses`.
+        lookalikes: groups of similar ids, see :func:`lookalikes`, by kind of id; kinds without
+            any are left out.
+        account: counts of the preparation's steps.
+        samples: counts behind the distributions, and ``times``; for plots.
     """
 
     name: str
@@ -135,11 +161,13 @@ class Description:
     facts: dict[str, float]
     distributions: dict[str, Distribution]
     relations: pl.DataFrame
+    inverses: pl.DataFrame
+    lookalikes: dict[str, list[list[str]]]
     account: list[dict[str, Any]]
     samples: dict[str, Tensor]
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data for JSON, samples left out."""
+        """Plain data for JSON, without the samples."""
         return {
             "name": self.name,
             "counts": self.counts,
@@ -147,25 +175,27 @@ class Description:
             "facts": self.facts,
             "distributions": {name: asdict(d) for name, d in self.distributions.items()},
             "relations": self.relations.to_dicts(),
+            "inverse_relations": self.inverses.to_dicts(),
+            "lookalikes": self.lookalikes,
             "account": self.account,
         }
 
 
-# Facts that only the account knows: what its lines begin with.
+# Facts that only the account has: the step and the beginning of its lines.
 _COUNTED = {
     "items_without_entity": ("items", "items without an entity"),
-    "duplicate_links": ("items", "links that stand twice"),
-    "duplicate_positives": ("interactions", "positives of a pair that stands more than once"),
-    "duplicate_triples": ("graph", "triples that stand twice"),
+    "duplicate_links": ("items", "duplicate links"),
+    "duplicate_positives": ("interactions", "duplicate positives"),
+    "duplicate_triples": ("graph", "duplicate triples"),
 }
 
 
 def describe(data: PreparedData, dataset: RecDataset | None = None) -> Description:
-    """Looks at prepared data and, for what depends on it, their split.
+    """Describes prepared data and, where it is given, their split.
 
     Args:
         data: prepared data.
-        dataset: the same, split; None where they cannot be.
+        dataset: the same data, split; None: without the facts that depend on a split.
     """
     positives, graph = data.positives, data.graph
     num_items = positives.num_items
@@ -194,6 +224,8 @@ def describe(data: PreparedData, dataset: RecDataset | None = None) -> Descripti
         facts["last_positive_at"] = float(data.times.max())
     if dataset is not None:
         facts |= _split_facts(dataset)
+    kinds = ("users", "items", "entities", "relations")
+    similar = {kind: lookalikes(getattr(data.ids, kind).to_series(0)) for kind in kinds}
     account = dataset.account if dataset is not None else data.account
     return Description(
         name=data.name,
@@ -202,6 +234,8 @@ def describe(data: PreparedData, dataset: RecDataset | None = None) -> Descripti
         facts=facts,
         distributions={n: distribution(c) for n, c in samples.items() if n != "times"},
         relations=relations(graph, data.ids.relations["relation"], num_items),
+        inverses=inverses(graph, data.ids.relations["relation"]),
+        lookalikes={kind: groups for kind, groups in similar.items() if groups},
         account=account.as_list(),
         samples=samples,
     )
@@ -212,12 +246,12 @@ def _zeros(counts: Tensor) -> int:
 
 
 def _counted(account: Account) -> dict[str, int]:
-    found = {}
-    for name, (step, begins) in _COUNTED.items():
-        lines = [e for e in account.entries if e.step == step and e.what.startswith(begins)]
+    facts = {}
+    for name, (step, beginning) in _COUNTED.items():
+        lines = [e for e in account.entries if e.step == step and e.what.startswith(beginning)]
         if lines:
-            found[name] = sum(line.count for line in lines)
-    return found
+            facts[name] = sum(line.count for line in lines)
+    return facts
 
 
 def _graph_facts(graph: KnowledgeGraph, around: Tensor, num_items: int) -> dict[str, float]:
@@ -243,12 +277,12 @@ def _split_facts(dataset: RecDataset) -> dict[str, float]:
         torch.unique(dataset.test.users[liked]),
         torch.unique(dataset.test.items[liked]),
     )
-    strangers = _zeros(dataset.train.user_degrees()[testers])
+    untrained = _zeros(dataset.train.user_degrees()[testers])
     unseen = _zeros(dataset.train.item_degrees()[tested])
     return {
         "test_users": len(testers),
-        "test_users_without_training": strangers,
-        "test_users_without_training_share": strangers / len(testers),
+        "test_users_without_training": untrained,
+        "test_users_without_training_share": untrained / len(testers),
         "test_items": len(tested),
         "test_items_without_training_share": unseen / len(tested),
     }

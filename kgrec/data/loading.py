@@ -1,19 +1,20 @@
-"""The target of every conf/dataset file: find, read, prepare, keep."""
+"""The target of every conf/dataset file: find, read, prepare and cache a data set."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from kgrec.data.cache import cached
 from kgrec.data.dataset import PreparedData
+from kgrec.data.formats import Format
 from kgrec.data.prepare import prepare
 from kgrec.data.sources.locate import locate
 from kgrec.data.sources.public_files import Source
 from kgrec.errors import ConfigError
+from kgrec.files import user_path
 
 log = logging.getLogger(__name__)
 
@@ -29,51 +30,60 @@ def load(
     table1: Mapping[str, int] | None = None,
     columns: Mapping[str, str] | None = None,
     pool_splits: bool = False,
+    inverses: str = "keep",
     cache: str | None = None,
 ) -> PreparedData:
     """Finds, reads and prepares a data set.
 
     Args:
-        name: of the data set.
-        sources: the public forms of its files, see :class:`kgrec.data.sources.public_files.Source`.
-        root: the folder that the user names, or None.
-        data_dir: the project's data folder.
-        min_rating: ratings below it are no positives; None: every interaction is one.
-        unlinked: "drop" or "keep" items that no entity is known for.
-        seed: for the split and the evaluation negatives.
-        table1: sizes that the KGCN paper's Table 1 gives, to be shown beside ours.
+        name: name of the data set.
+        sources: public forms of its files, see :class:`kgrec.data.sources.public_files.Source`.
+        root: folder that the user names, or None.
+        data_dir: data folder of the project.
+        min_rating: lowest rating of a positive; None: every interaction is a positive.
+        unlinked: "drop" or "keep" items without an entity.
+        seed: seed of the split and of the evaluation negatives.
+        table1: sizes in Table 1 of the KGCN paper, for comparison.
         columns: for CSV and Parquet, the files' own names of columns.
-        pool_splits: forget the parts that the files come split into.
-        cache: the folder that prepared data are kept in; None: prepare anew each time.
+        pool_splits: whether to ignore the split that the files come with.
+        inverses: "keep" or "merge" pairs of inverse relations.
+        cache: folder of prepared data; None: prepare the data each time.
 
     Raises:
         ConfigError: an unknown value.
-        DataError: files that are missing, malformed or do not fit together.
+        DataError: files are missing or malformed, or do not fit together.
     """
     if not isinstance(pool_splits, bool):
         raise ConfigError(f"dataset.pool_splits: found {pool_splits!r}, expected true or false")
-    found = locate(
+    located = locate(
         name,
         [Source.from_config(source) for source in sources],
-        Path(root).expanduser() if root is not None else None,
-        Path(data_dir),
+        user_path(root) if root is not None else None,
+        user_path(data_dir),
     )
     named = {key: value for key, value in (columns or {}).items() if value is not None}
-    settings = {"min_rating": min_rating, "unlinked": unlinked, "pool_splits": pool_splits}
+    settings = {
+        "min_rating": min_rating,
+        "unlinked": unlinked,
+        "pool_splits": pool_splits,
+        "inverses": inverses,
+    }
 
     def make() -> PreparedData:
-        log.info("preparing %s from %s", name, found.folder)
-        raw = found.format.read(found.folder, named)
+        log.info("preparing %s from %s", name, located.folder)
+        raw = located.format.read(located.folder, named)
         return prepare(
-            raw, name, min_rating, unlinked, pool_splits=pool_splits, place=str(found.folder)
+            raw, name, min_rating, unlinked, pool_splits, inverses, place=str(located.folder)
         )
 
     inputs = {
+        # The functions whose code, with all that it imports, decides what is made.
+        "modules": [Format.read.__module__, prepare.__module__],
         "name": name,
-        "format": found.format.name,
-        "files": found.files,
+        "format": located.format.name,
+        "files": located.files,
         "columns": named,
         **settings,
     }
-    data = cached(Path(cache).expanduser() if cache is not None else None, name, inputs, make)
-    return replace(data, seed=seed, files=found.files, published_counts=dict(table1 or {}))
+    data = cached(user_path(cache) if cache is not None else None, name, inputs, make)
+    return replace(data, seed=seed, files=located.files, published_counts=dict(table1 or {}))

@@ -1,8 +1,9 @@
-"""Prepared data as files, mapped into memory when they are read."""
+"""Files of prepared data, mapped into memory when they are read."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from kgrec.data.account import Account
+from kgrec.data.account import Account, Entry
 from kgrec.data.dataset import IdMaps, PreparedData
 from kgrec.data.interactions import Interactions
 from kgrec.data.knowledge_graph import KnowledgeGraph
@@ -19,7 +20,7 @@ TENSORS = "tensors.safetensors"
 
 
 def _tensors(data: PreparedData) -> dict[str, Tensor]:
-    found = {
+    tensors = {
         "positives.users": data.positives.users,
         "positives.items": data.positives.items,
         "rated.users": data.rated.users,
@@ -29,30 +30,28 @@ def _tensors(data: PreparedData) -> dict[str, Tensor]:
         "graph.tails": data.graph.tails,
     }
     if data.rated is data.positives:
-        del found["rated.users"], found["rated.items"]
+        del tensors["rated.users"], tensors["rated.items"]
     if data.times is not None:
-        found["times"] = data.times
+        tensors["times"] = data.times
     if data.given_parts is not None:
-        found["given_parts"] = data.given_parts
+        tensors["given_parts"] = data.given_parts
     if data.given_negatives is not None:
-        found["negatives.users"], found["negatives.items"] = data.given_negatives
-    return {name: tensor.contiguous() for name, tensor in found.items()}
+        tensors["negatives.users"], tensors["negatives.items"] = data.given_negatives
+    return {name: tensor.contiguous() for name, tensor in tensors.items()}
 
 
 def save(data: PreparedData, folder: Path) -> dict[str, Any]:
     """Writes the files into a folder; returns sizes and account for its manifest."""
     save_file(_tensors(data), folder / TENSORS)
     data.ids.save(folder)
-    return {"counts": data.counts(), "account": data.account.as_list()}
+    return {"counts": data.counts(), "account": [asdict(entry) for entry in data.account.entries]}
 
 
 def load(folder: Path, manifest: Mapping[str, Any]) -> PreparedData:
     """Reads what :func:`save` wrote."""
     tensors = load_tensors(folder / TENSORS)
     counts = manifest["counts"]
-    account = Account()
-    for line in manifest["account"]:
-        account.add(line["step"], line["what"], line["count"])
+    account = Account([Entry(**line) for line in manifest["account"]])
 
     def interactions(name: str) -> Interactions:
         return Interactions(
@@ -83,6 +82,6 @@ def load(folder: Path, manifest: Mapping[str, Any]) -> PreparedData:
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
-    """Tensors that are views of the mapped file: pages come in when they are looked at."""
+    """Tensors that are views of the mapped file: its pages are read when they are used."""
     with safe_open(path, framework="pt") as file:
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

@@ -1,10 +1,10 @@
 """The two evaluation protocols: from prepared data to a split data set.
 
-``paper``: balanced negatives are drawn first, then all rows are split, as the released KGCN
-code does. Because each user is balanced before the split, a user's training balance tells of
-the test labels; figures under this protocol are for comparison with the paper.
+``paper``: balanced negatives are drawn first, then all rows are split, as the released KGCN code
+does. Because each user is balanced before the split, the labels of a user's training rows reveal
+those of the test rows. Results under this protocol are for comparison with the paper.
 
-``clean``: positives are split first; evaluation negatives are then drawn for each split.
+``clean``: positives are split first; evaluation negatives are then drawn for each part.
 """
 
 from __future__ import annotations
@@ -28,16 +28,18 @@ Protocol = Callable[[PreparedData, Split], RecDataset]
 def paper(data: PreparedData, split: Split) -> RecDataset:
     """Negatives before the split (KGCN, section 4.3, and the released preprocessing).
 
-    Each user gets as many distinct negatives as it has positives, from the items it has not
-    rated at all; where the files bring their own label-0 rows, those are used.
+    Each user gets as many distinct negatives as it has positives, from the items that the user
+    has not rated at all. Where the files give label-0 rows, those are used instead; all copies of
+    such a pair are put into the part of the first copy, so that no test row is a training row.
 
     Args:
         data: prepared data.
-        split: which row goes where.
+        split: the part of each row.
 
     Raises:
-        ConfigError: a split of positives (by time, or as the files give it): the negatives,
-            drawn before, have no place in it.
+        ConfigError: the split goes by time or by the files' own split, which negatives do not
+            have.
+        DataError: a part would be empty or have only one label.
     """
     _check_given(data, split)
     if split.needs:
@@ -56,20 +58,20 @@ def paper(data: PreparedData, split: Split) -> RecDataset:
             "protocol",
             "negatives that could not be drawn (the user has rated too many items)",
             int(wanted.sum()) - len(negatives[0]),
+            changes=True,
         )
     else:
         negatives = data.given_negatives
         account.add("protocol", "negatives given in the files", len(negatives[0]))
         clash = positives.contains(*negatives)
         negatives = (negatives[0][~clash], negatives[1][~clash])
-        account.add("protocol", "of these, positives too, dropped", int(clash.sum()))
-        twice = len(negatives[0]) - len(
-            Interactions.from_pairs(*negatives, positives.num_users, positives.num_items)
-        )
-        account.add("protocol", "of these, pairs that stand there twice, kept", twice)
+        what = "given negatives that are positives too, dropped"
+        account.add("protocol", what, int(clash.sum()), changes=True)
     rows = LabelledRows.from_parts((positives.users, positives.items), negatives)
     size = positives.num_users, positives.num_items
     parts = split(Rows(rows.users, rows.items, *size), generator(seed, "split"))
+    if data.given_negatives is not None:
+        parts = _copies_together(rows, parts, positives.num_items, account)
     train = rows.take(parts == TRAIN)
     liked = train.labels > 0
     return _finish(
@@ -83,19 +85,35 @@ def paper(data: PreparedData, split: Split) -> RecDataset:
     )
 
 
-def clean(data: PreparedData, split: Split) -> RecDataset:
-    """Positives are split first; each split then gets negatives of its own.
+def _copies_together(rows: LabelledRows, parts: Tensor, num_items: int, account: Account) -> Tensor:
+    """(n,) parts in which every copy of a pair is in the part of its first copy.
 
-    For each user as many as that split's positives of the user, distinct, from items that are
-    no positive of the user in any split. A second set of negatives is drawn in proportion to
-    how often an item occurs among that split's own positives.
+    The parts of all other rows stay as they are.
+    """
+    keys = rows.users * num_items + rows.items
+    pairs, pair = torch.unique(keys, return_inverse=True)
+    row = torch.arange(len(keys))
+    first = torch.full((len(pairs),), len(keys)).scatter_reduce(0, pair, row, "amin")[pair]
+    copies, together = int((first != row).sum()), parts[first]
+    account.add("protocol", "further copies of a given negative, kept", copies)
+    what = "copies of a given negative, moved to the part (train, val, test) of the first copy"
+    account.add("protocol", what, int((parts != together).sum()), changes=True)
+    return together
+
+
+def clean(data: PreparedData, split: Split) -> RecDataset:
+    """Positives are split first; the validation and test parts then get negatives of their own.
+
+    Each user gets as many distinct negatives as the part has positives of the user, from items
+    that are not a positive of the user in any part. A second set of negatives is drawn in
+    proportion to how often an item occurs among the part's own positives.
 
     Args:
         data: prepared data.
-        split: which positive goes where.
+        split: the part of each positive.
 
     Raises:
-        ConfigError: the files come split, and another split is asked for.
+        ConfigError: the files come with a split, and another split is chosen.
         DataError: the data lack what the split goes by, or a part would be empty.
     """
     _check_given(data, split)
@@ -108,7 +126,7 @@ def clean(data: PreparedData, split: Split) -> RecDataset:
     parts = split(rows, generator(seed, "split"))
     if data.given_negatives is not None:
         what = "negatives given in the files, not used under clean"
-        account.add("protocol", what, len(data.given_negatives[0]))
+        account.add("protocol", what, len(data.given_negatives[0]), changes=True)
     sampler = None if split.items_apart else NegativeSampler(positives)
     held_out, matched = {}, {}
     for name, part in (("val", VAL), ("test", TEST)):
@@ -118,12 +136,13 @@ def clean(data: PreparedData, split: Split) -> RecDataset:
         )
         if split.items_apart:
             count = int((own.item_degrees() > 0).sum())
-            account.add("protocol", f"{name} items, apart; its negatives come from them", count)
+            account.add("protocol", f"{name} items (its negatives are drawn from them)", count)
         account.add("protocol", f"{name} negatives drawn after the split", len(negatives[0]))
         account.add(
             "protocol",
             f"{name} negatives that could not be drawn (the user has too many items)",
             len(own) - len(negatives[0]),
+            changes=True,
         )
         held_out[name] = LabelledRows.from_parts((own.users, own.items), negatives)
         popular = draw_popularity_matched(own, positives, generator(seed, f"{name} matched"))
@@ -132,6 +151,7 @@ def clean(data: PreparedData, split: Split) -> RecDataset:
             "protocol",
             f"{name} popularity-matched negatives that could not be drawn",
             len(own) - len(popular[0]),
+            changes=True,
         )
         matched[name] = LabelledRows.from_parts((own.users, own.items), popular)
     train = positives.take(parts == TRAIN)
@@ -140,17 +160,17 @@ def clean(data: PreparedData, split: Split) -> RecDataset:
 
 
 def _check_given(data: PreparedData, split: Split) -> None:
-    """A split that the files bring is never dropped unsaid."""
+    """Raises ConfigError where a split that the files come with would be ignored."""
     if data.given_parts is not None and "given" not in split.needs:
         raise ConfigError(
             f"split: found a split in the files of dataset {data.name}, expected split=given and "
             "protocol=clean (protocol=paper draws negatives before it splits, so its rows would "
-            "be others than those given); dataset.pool_splits=true forgets the given split"
+            "not be the given ones); dataset.pool_splits=true ignores the given split"
         )
 
 
 class _OwnItems:
-    """Draws negatives among the items of one part, which no other part has.
+    """Sampler of negatives among the items of one part, which no other part has.
 
     Args:
         own: the positives of the part.
@@ -163,9 +183,35 @@ class _OwnItems:
         )
 
     def draw_distinct(self, counts: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """As :meth:`NegativeSampler.draw_distinct`."""
+        """Draws distinct items, see :meth:`NegativeSampler.draw_distinct`."""
         users, numbers = self._sampler.draw_distinct(counts, generator)
         return users, self.items[numbers]
+
+
+def _check_parts(
+    data: PreparedData, train: Interactions, held_out: dict[str, LabelledRows], account: Account
+) -> None:
+    """Counts the rows of each part.
+
+    Raises:
+        DataError: a part is empty, or an evaluation part has only one label.
+    """
+    parts: dict[str, Interactions | LabelledRows] = {"train": train, **held_out}
+    for name, rows in parts.items():
+        account.add("split", "train positives" if name == "train" else f"{name} rows", len(rows))
+        if len(rows) == 0:
+            raise DataError(
+                f"dataset {data.name}: found {len(data.positives)} positives, too few to give the "
+                f"{name} split a row; expected more interactions or other split.ratios"
+            )
+    for name, labelled in held_out.items():
+        labels = labelled.labels
+        if float(labels.min()) == float(labels.max()):
+            raise DataError(
+                f"dataset {data.name}: found only label {labels[0]:g} among the {len(labels)} "
+                f"{name} rows, expected positives and negatives; more interactions or items, or "
+                "other split.ratios"
+            )
 
 
 def _finish(
@@ -177,30 +223,20 @@ def _finish(
     matched: dict[str, LabelledRows],
     account: Account,
 ) -> RecDataset:
+    """Checks the parts and puts the data set together."""
+    with account.shown_on_failure():
+        _check_parts(data, train, held_out, account)
     val, test = held_out["val"], held_out["test"]
-    for name, rows in (("train", train), ("val", val), ("test", test)):
-        account.add("split", "train positives" if name == "train" else f"{name} rows", len(rows))
-        if len(rows) == 0:
-            raise DataError(
-                f"dataset {data.name}: found {len(data.positives)} positives, too few to give the "
-                f"{name} split a row; expected more interactions or other split.ratios"
-            )
-    for name, rows in held_out.items():
-        if float(rows.labels.min()) == float(rows.labels.max()):
-            raise DataError(
-                f"dataset {data.name}: found only label {rows.labels[0]:g} among the {len(rows)} "
-                f"{name} rows, expected positives and negatives; more interactions or items, or "
-                "other split.ratios"
-            )
     # AUC against popular items needs some of them, in validation and test.
     if any(float(rows.labels.min()) > 0 for rows in matched.values()):
-        account.add("protocol", "splits without a popularity-matched negative: none is shown", 1)
+        what = "popularity-matched rows not used, as a part has no negative among them"
+        account.add("protocol", what, sum(map(len, matched.values())), changes=True)
         matched = {}
     liked = test.labels > 0
     testers = torch.unique(test.users[liked])
     without = int((train.user_degrees()[testers] == 0).sum())
     account.add("split", "users with a test positive", len(testers))
-    account.add("split", "of these, users without a training positive", without)
+    account.add("split", "users with a test positive, but without a training positive", without)
     return RecDataset(
         name=data.name,
         protocol=protocol,

@@ -1,33 +1,40 @@
-"""Raw tables: what a file format holds, ids still the user's own strings."""
+"""Raw tables: the content of data files, with the ids as the user wrote them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import polars as pl
 
-# The numbers of the parts in column ``part`` of interactions that come already split.
+# Names of the parts that the numbers in column ``part`` of interactions stand for.
 PARTS = ("train", "val", "test")
 
 TRIPLE = ("head", "relation", "tail")
 
 Counts = list[tuple[str, int]]
-"""What a reader had to pass over or to decide, as (what, how many)."""
+"""Lines of the account, as (description, number of rows)."""
 
 
 @dataclass(frozen=True)
 class RawTables:
-    """What a reader returns and a writer takes; every id is a string, as found in the files.
+    """Tables that a reader returns and a writer takes.
+
+    Every id is a string, as it stands in the files, without blanks around it.
 
     Attributes:
         interactions: ``user, item`` and, where the files have them, ``rating`` and
             ``timestamp`` (both Float64; seconds since 1970) and ``part`` (Int8, an index into
-            ``PARTS``), for files that come already split.
-        links: ``item, entity``: which entities of the graph an item is.
+            ``PARTS``) for files that come with a split.
+        links: ``item, entity``: the entities of the graph that each item is linked to.
         triples: ``head, relation, tail``.
         negatives: ``user, item`` pairs that the files give as negatives (label 0), or None.
-        item_names: ``item, name``, or None.
-        counts: see :data:`Counts`.
+        item_names: ``item, name`` of every item that the files list, null for an item without
+            a name; None where the files list none.
+        entity_names: ``entity, name`` of entities that are not items, or None.
+        relation_names: ``relation, name``, or None.
+        counts: what the reader skipped, changed or had to guess.
+        notes: further lines for the account, which need no attention.
     """
 
     interactions: pl.DataFrame
@@ -35,28 +42,51 @@ class RawTables:
     triples: pl.DataFrame
     negatives: pl.DataFrame | None = None
     item_names: pl.DataFrame | None = None
+    entity_names: pl.DataFrame | None = None
+    relation_names: pl.DataFrame | None = None
     counts: Counts = field(default_factory=list)
+    notes: Counts = field(default_factory=list)
 
     @property
     def given_parts(self) -> list[str]:
-        """The parts that the files come split into, or none."""
+        """Names of the parts that the files are split into; empty without a given split."""
         if "part" not in self.interactions.columns:
             return []
         return [PARTS[i] for i in self.interactions["part"].unique().sort()]
 
 
 def by_label(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame | None]:
-    """Positives and, where there are any, negatives of rows with a ``label``, 1 or 0."""
+    """Positives, and negatives or None, of rows with a ``label`` of 1 or 0."""
     positive = pl.col("label") == 1
     negatives = rows.filter(~positive).select("user", "item")
     return rows.filter(positive).drop("label"), None if negatives.is_empty() else negatives
 
 
 def named_items(names: pl.DataFrame, file: str, counts: Counts) -> pl.DataFrame:
-    """The rows of ``item, name`` in which neither is blank; counts the others."""
-    blank = pl.any_horizontal((pl.all().str.strip_chars() == "").fill_null(True))
-    found = names.filter(~blank)
-    if found.height < names.height:
-        what = f"rows of {file} without an item or a name, passed over"
-        counts.append((what, names.height - found.height))
-    return found
+    """Rows of ``item, name`` with null for a blank name; rows without an item are only counted."""
+    blank = (pl.col("item").str.strip_chars() == "").fill_null(True)
+    rows = names.filter(~blank)
+    if rows.height < names.height:
+        counts.append((f"rows of {file} without an item, skipped", names.height - rows.height))
+    name = pl.col("name")
+    return rows.with_columns(name=pl.when(name.str.strip_chars() != "").then(name))
+
+
+def strip_blanks(
+    frame: pl.DataFrame, columns: Iterable[str], file: str, counts: Counts
+) -> pl.DataFrame:
+    """Strips blanks of any kind from both ends of ids, no-break spaces too; counts the ids.
+
+    Args:
+        frame: a table with the ids.
+        columns: its columns of ids.
+        file: name of the file, for the account.
+        counts: where a line is added for each column in which an id had blanks around it.
+    """
+    columns = list(columns)
+    stripped = frame.with_columns(pl.col(c).str.strip_chars() for c in columns)
+    for column in columns:
+        changed = int((stripped[column] != frame[column]).sum())
+        if changed:
+            counts.append((f"ids ({column}) of {file} with blanks around them, stripped", changed))
+    return stripped

@@ -1,8 +1,8 @@
-"""Text files as tables, fast where every line fits, and with the line number where one does not.
+"""Readers of plain text files: fast where every line fits, else with the number of the bad line.
 
-There are two readers. The fast one lets polars parse the file and gives up at the slightest
-oddity. The careful one then goes over the file as lines: it forgives what is harmless (blank
-lines, carriage returns) and names the first line that is not.
+The fast reader lets polars parse the file and gives up at the first irregularity. The careful
+reader then goes through the lines: it accepts what is harmless (blank lines, carriage returns)
+and names the first line that is not.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from pathlib import Path
 
 import polars as pl
 
+from kgrec.data.raw_tables import Counts, strip_blanks
 from kgrec.errors import DataError
 
-# Bytes that are taken at once, to the end of a line.
+# Bytes that are read at once, up to the end of a line.
 _BLOCK = 1 << 24
 
 Columns = Mapping[str, type[pl.DataType]]
@@ -22,24 +23,59 @@ Columns = Mapping[str, type[pl.DataType]]
 
 
 def read_fields(
-    path: Path, columns: Columns, separator: str = "\t", header: bool = False
+    path: Path, columns: Columns, counts: Counts, separator: str = "\t", header: bool = False
 ) -> pl.DataFrame:
     """Reads a file in which every line has the same fields, separated and not quoted.
 
-    Blank lines, CRLF and a UTF-8 byte order mark are fine.
+    Blank lines, CRLF and a UTF-8 byte order mark are accepted. Blanks around an id are stripped.
 
     Args:
-        path: of the file.
+        path: the file.
         columns: names and types in the order of the file; strings must not be blank, numbers
             must be finite.
-        separator: between fields, one character.
-        header: whether to pass over the first line.
+        counts: the list to which the number of stripped ids is added.
+        separator: character between two fields.
+        header: whether the first line is a header, which is skipped.
 
     Raises:
-        DataError: the file is missing, empty, not UTF-8, or a line does not fit; with its number.
+        DataError: the file is missing, empty or not UTF-8, or a line does not fit or repeats the
+            header; the message has the number of the line.
     """
     frame = _read_fast(path, columns, separator, header)
-    return _read_carefully(path, columns, separator, header) if frame is None else frame
+    if frame is None:
+        frame = _read_carefully(path, columns, separator, header)
+    ids = [name for name, kind in columns.items() if kind == pl.String]
+    if header:
+        _, text = first_line(path)
+        names = dict(zip(columns, text.split(separator), strict=False))
+        row = repeated_header(frame, {name: names.get(name, "") for name in ids})
+        if row is not None:
+            raise second_header(path, int(read_lines(path)["line"][row + 1]))
+    return strip_blanks(frame, ids, path.name, counts)
+
+
+def repeated_header(frame: pl.DataFrame, names: Mapping[str, str]) -> int | None:
+    """Position of the first row whose ids are all the names in the header, or None.
+
+    Such a row comes of joining two files (``cat a.csv b.csv``).
+
+    Args:
+        frame: the rows below the header.
+        names: for each column of ids, its name in the header.
+    """
+    first, *_ = names
+    rows = frame.with_row_index("row")
+    for column in (first, *names):  # few rows are left after the first column
+        rows = rows.filter(pl.col(column).str.strip_chars() == names[column].strip())
+    return None if rows.is_empty() else int(rows["row"][0])
+
+
+def second_header(path: Path, line: int) -> DataError:
+    """The error for a header in the middle of a file."""
+    return DataError(
+        f"{path}:{line}: found the header a second time, expected it only at the top (files that "
+        "were joined? remove this line)"
+    )
 
 
 def _read_fast(path: Path, columns: Columns, separator: str, header: bool) -> pl.DataFrame | None:
@@ -54,20 +90,20 @@ def _read_fast(path: Path, columns: Columns, separator: str, header: bool) -> pl
             raise_if_empty=False,
             glob=False,
         )
-    except (DataError, OSError, pl.exceptions.PolarsError):  # which the careful reader explains
+    except (DataError, OSError, pl.exceptions.PolarsError):  # the careful reader explains it
         return None
     if frame.is_empty():
         return None
-    odd = []
+    irregular = []
     for name, kind in columns.items():
         column = pl.col(name)
-        odd.append(column.is_null().any())
+        irregular.append(column.is_null().any())
         if kind == pl.Float64:
-            odd.append((~column.is_finite()).any())
+            irregular.append((~column.is_finite()).any())
         else:
-            odd.append((column.str.strip_chars() == "").any())
-            odd.append(column.str.ends_with("\r").any())
-    return None if frame.select(pl.any_horizontal(*odd)).item() else frame
+            irregular.append((column.str.strip_chars() == "").any())
+            irregular.append(column.str.ends_with("\r").any())
+    return None if frame.select(pl.any_horizontal(*irregular)).item() else frame
 
 
 def _read_carefully(path: Path, columns: Columns, separator: str, header: bool) -> pl.DataFrame:
@@ -85,7 +121,7 @@ def _read_carefully(path: Path, columns: Columns, separator: str, header: bool) 
 
 
 def first_line(path: Path) -> tuple[int, str]:
-    """The first line that is not blank, and its number.
+    """Number and text of the first line that is not blank.
 
     Raises:
         DataError: the file is missing, empty, blank, or its beginning is not UTF-8.
@@ -94,18 +130,18 @@ def first_line(path: Path) -> tuple[int, str]:
         if not lines.is_empty():
             number, text = lines.row(0)
             return number, text
-    raise _nothing_in(path)
+    raise _empty(path)
 
 
 def read_lines(path: Path, encoding: str = "utf-8") -> pl.DataFrame:
-    """Reads a text file as ``line`` (1-based number) and ``text``, blank lines left out.
+    """Reads a text file as ``line`` (number from 1) and ``text``, without blank lines.
 
     Raises:
         DataError: the file is missing, empty or not in the given encoding.
     """
     frame = pl.concat([_NO_LINES, *_lines(path, encoding, _BLOCK)])
     if frame.is_empty():
-        raise _nothing_in(path)
+        raise _empty(path)
     return frame
 
 
@@ -113,7 +149,7 @@ _NO_LINES = pl.DataFrame(schema={"line": pl.UInt32, "text": pl.String})
 
 
 def _lines(path: Path, encoding: str, block: int) -> Iterator[pl.DataFrame]:
-    """``line, text`` of the lines that are not blank, block by block."""
+    """Yields ``line, text`` of the lines that are not blank, block by block."""
     before = 0
     for piece in _blocks(path, block):
         try:
@@ -134,7 +170,7 @@ def _lines(path: Path, encoding: str, block: int) -> Iterator[pl.DataFrame]:
 
 
 def _blocks(path: Path, size: int) -> Iterator[bytes]:
-    """The bytes of a file, whole lines of at least ``size`` bytes at once."""
+    """Yields the bytes of a file in whole lines, at least ``size`` bytes at once."""
     if not path.is_file():
         raise DataError(f"{path}: found no such file, expected a text file")
     try:
@@ -145,7 +181,7 @@ def _blocks(path: Path, size: int) -> Iterator[bytes]:
         raise DataError(f"{path}: {error.strerror}; expected a readable file") from None
 
 
-def _nothing_in(path: Path) -> DataError:
+def _empty(path: Path) -> DataError:
     kind = "only blank lines" if path.stat().st_size else "an empty file"
     return DataError(f"{path}: found {kind}, expected lines of data")
 
@@ -156,19 +192,19 @@ def not_utf8(path: Path, line: int, error: UnicodeDecodeError) -> DataError:
     return DataError(f"{path}:{line}: found the byte 0x{byte:02x}, expected UTF-8 text")
 
 
-def malformed(path: Path, line: int, found: str, expected: str) -> DataError:
-    """The error for one line of a file."""
-    shown = found if len(found) <= 80 else found[:77] + "..."
+def malformed(path: Path, line: int, text: str, expected: str) -> DataError:
+    """The error for one line of a file, of which ``text`` is wrong."""
+    shown = text if len(text) <= 80 else text[:77] + "..."
     return DataError(f"{path}:{line}: found {shown!r}, expected {expected}")
 
 
 def split_fields(
     lines: pl.DataFrame, path: Path, columns: Sequence[str], separator: str = "\t"
 ) -> pl.DataFrame:
-    """Splits ``text`` into exactly ``columns``; keeps ``line`` for later messages.
+    """Splits ``text`` into exactly ``columns`` and keeps ``line`` for later messages.
 
     Raises:
-        DataError: a line has another number of fields, or an empty one.
+        DataError: a line has another number of fields.
     """
     layout = f"{len(columns)} fields ({', '.join(columns)}) separated by {separator!r}"
     wrong = lines.filter(
@@ -184,7 +220,7 @@ def split_fields(
 
 
 def require_ids(frame: pl.DataFrame, path: Path, columns: Sequence[str]) -> pl.DataFrame:
-    """Raises DataError where an id is empty; returns the frame as it came."""
+    """Raises DataError where an id is blank; returns the frame unchanged."""
     for column in columns:
         empty = frame.filter(pl.col(column).str.strip_chars().fill_null("") == "")
         if not empty.is_empty():
@@ -193,10 +229,10 @@ def require_ids(frame: pl.DataFrame, path: Path, columns: Sequence[str]) -> pl.D
 
 
 def parse_number(frame: pl.DataFrame, path: Path, column: str, what: str) -> pl.DataFrame:
-    """Casts a column of strings to finite floats; blanks around them are fine.
+    """Casts a column of strings to finite floats; blanks around them are accepted.
 
     Raises:
-        DataError: a value is no finite number.
+        DataError: a value is not a finite number.
     """
     number = pl.col(column).str.strip_chars().cast(pl.Float64, strict=False)
     bad = frame.filter(number.is_null() | ~number.is_finite())
@@ -206,7 +242,7 @@ def parse_number(frame: pl.DataFrame, path: Path, column: str, what: str) -> pl.
 
 
 def whole_number(column: str) -> pl.Expr:
-    """Whether a string is a whole number from 0 to 2³¹ - 1, written the one usual way."""
+    """Whether a string is a whole number from 0 to 2³¹ - 1, without sign or leading zeros."""
     number = pl.col(column).cast(pl.UInt32, strict=False)
-    usual = number.is_not_null() & (number.cast(pl.String) == pl.col(column))
-    return usual & (number < 2**31)
+    canonical = number.is_not_null() & (number.cast(pl.String) == pl.col(column))
+    return canonical & (number < 2**31)

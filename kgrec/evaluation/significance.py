@@ -22,6 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kgrec.evaluation.ctr import check_numbers
+
 SAMPLES = 2000
 # Floats in one block of bootstrap samples.
 BLOCK_FLOATS = 2**23
@@ -92,6 +94,7 @@ def weighted_auc(scores: Tensor, labels: Tensor) -> WeightedMetric:
     Returns:
         From weights (B, n) to (B,) AUC; nan where a class has no weight.
     """
+    check_numbers(scores)
     values, order = scores.sort()
     positive = (labels > 0.5)[order].double()
     ends = torch.unique_consecutive(values, return_counts=True)[1].cumsum(0)
@@ -112,6 +115,7 @@ def weighted_auc(scores: Tensor, labels: Tensor) -> WeightedMetric:
 
 def weighted_f1(scores: Tensor, labels: Tensor, threshold: float) -> WeightedMetric:
     """F1 of weighted rows at a threshold; arguments as in :func:`weighted_auc`."""
+    check_numbers(scores)
     called, positive = (scores >= threshold).double(), (labels > 0.5).double()
 
     def compute(weights: Tensor) -> Tensor:

@@ -82,8 +82,13 @@ def _minimum_width(table: Table) -> int:
 
 
 def dataset_tables(data: PreparedData, dataset: RecDataset) -> str:
-    """Sizes beside the paper's, and what became of every row."""
-    sizes = Table(title=f"{data.name}, protocol={dataset.protocol}", min_width=40)
+    """Sizes of the data set, and the rows that the preparation dropped or merged.
+
+    The table of rows is left out where nothing was dropped or merged. The whole account is in
+    dataset.json.
+    """
+    title = f"{data.name}, protocol={dataset.protocol}"
+    sizes = Table(title=title, min_width=min(len(title) + 4, 40))
     sizes.add_column("")
     sizes.add_column("here", justify="right")
     if data.published_counts:
@@ -93,12 +98,16 @@ def dataset_tables(data: PreparedData, dataset: RecDataset) -> str:
         if data.published_counts:
             row.append(f"{data.published_counts[name]:,}")
         sizes.add_row(*row)
-    account = Table(title="What became of the rows")
-    for column in ("step", "", "count"):
-        account.add_column(column, justify="right" if column == "count" else "left")
-    for entry in dataset.account.entries:
-        account.add_row(entry.step, entry.what, f"{entry.count:,}")
-    return as_text(sizes) + "\n" + as_text(account)
+    text = as_text(sizes)
+    if changes := dataset.account.changes:
+        account = Table(title="Rows that were dropped or merged")
+        account.add_column("step")
+        account.add_column("")
+        account.add_column("count", justify="right", no_wrap=True)
+        for entry in changes:
+            account.add_row(entry.step, entry.what, f"{entry.count:,}")
+        text += "\n" + as_text(account)
+    return text + "\nall counts: dataset.json, kgrec data describe"
 
 
 def columns(k: int | None) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """State and lock of a run folder.
 
-``status.json`` says how the work stands, and a lock says whether a process is at work. Programs that
-watch a run read these two files, on the same machine or over a shared disk.
+``status.json`` says how the work stands, and a lock says whether a process is at work. Programs
+that watch a run read these two files, on the same machine or over a shared disk.
 """
 
 from __future__ import annotations

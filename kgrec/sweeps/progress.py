@@ -5,6 +5,7 @@ Jobs run in processes of the launcher, so everything is read from their folders.
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 import textwrap
@@ -15,14 +16,16 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Column
 
 from kgrec.sweeps.folder import SweepFolder
 from kgrec.sweeps.state import FINISHED, RUNNING, Job, State
 
 POLL_SECONDS = 0.5
-SHOWN = {"AUC": "test/auc", "Recall@20": "test/recall@20"}
-WIDE = 100  # columns of a terminal that has room for bars of 24 characters
+SHOWN = {"test AUC": "test/auc", "Recall@20": "test/recall@20"}
+# Terminals of so many columns have room for the metric, and for a bar too.
+MEDIUM, WIDE = 76, 100
+BAR_WIDTH = 24
+NO_BREAK_SPACE = "\u00a0"
 PIPED_WIDTH = 120  # characters, where the output goes to a file
 
 
@@ -32,7 +35,9 @@ def terminal_width() -> int:
 
 
 def say(text: str) -> None:
-    """Prints a line that belongs to the sweep, not to the log file of a job."""
+    """Prints lines that belong to the sweep, not to the log file of a job."""
+    if sys.stdout.isatty():
+        text = "\n".join(wrapped(text_line, terminal_width()) for text_line in text.split("\n"))
     print(text, flush=True)  # noqa: T201
 
 
@@ -111,33 +116,41 @@ class Watching:
             "metric": "" if best is None else f"{state.monitor} {best:.4f}",
         }
         if state.job.name not in self._bars:
-            self._bars[state.job.name] = self._progress.add_task(words(state.job), **fields)
+            self._bars[state.job.name] = self._progress.add_task(
+                _short(words(state.job), self._console.width), **fields
+            )
         else:
             self._progress.update(self._bars[state.job.name], **fields)
 
 
 def _columns(width: int) -> list[ProgressColumn]:
-    """Columns of the bars: a narrow terminal has no room for the bar itself.
+    """Columns of the bars; a narrow terminal has no room for the bar itself, nor for the metric."""
+    fields = ["done", "metric"] if width >= MEDIUM else ["done"]
+    cells = [TextColumn(f"{{task.fields[{field}]}}", markup=False) for field in fields]
+    bar = [BarColumn(bar_width=BAR_WIDTH)] if width >= WIDE else []
+    name = TextColumn("{task.description}", markup=False)
+    return [name, *bar, *cells, TimeElapsedColumn()]
 
-    The name of the job takes what room is left, and is cut if that is too little.
-    """
-    name = Column(no_wrap=True, overflow="ellipsis", ratio=1)
-    cells = [
-        TextColumn(f"{{task.fields[{field}]}}", table_column=Column(no_wrap=True), markup=False)
-        for field in ("done", "metric")
-    ]
-    bar = [BarColumn(bar_width=24)] if width >= WIDE else []
-    return [
-        TextColumn("{task.description}", table_column=name, markup=False), *bar, *cells,
-        TimeElapsedColumn(table_column=Column(no_wrap=True)),
-    ]  # fmt: skip
+
+def _short(name: str, width: int) -> str:
+    """The name of a job, cut to what the other columns leave of a terminal's width."""
+    others = len("epoch 100 of 100  0:00:00 ")
+    others += len("val/recall@20 0.1234 ") * (width >= MEDIUM) + (BAR_WIDTH + 1) * (width >= WIDE)
+    return name if len(name) <= width - others else f"{name[: width - others - 1]}…"
 
 
 def wrapped(text: str, width: int) -> str:
-    """Text in lines of at most ``width`` characters, all but the first indented."""
-    return textwrap.fill(
-        text, width, subsequent_indent=" " * 6, break_long_words=False, break_on_hyphens=False
+    """Text in lines of at most ``width`` characters, all but the first indented.
+
+    A number stays with its name and its unit, and a path is not broken.
+    """
+    if len(text) <= width:
+        return text
+    joined = re.sub(r"(?<! ) (?=\d|s$)", NO_BREAK_SPACE, text)
+    lines = textwrap.wrap(
+        joined, width, subsequent_indent=" " * 6, break_on_hyphens=False, break_long_words=False
     )
+    return "\n".join(lines).replace(NO_BREAK_SPACE, " ")
 
 
 def counted(jobs: int) -> str:
@@ -158,5 +171,5 @@ def line(state: State) -> str:
         error = (str(state.status.get("error")).strip().splitlines() or [""])[0]
         return f"{name}: {state.state} after {seconds or '0 s'}: {error}"
     parts = [f"{state.monitor} {state.validation:.4f}"] if state.validation is not None else []
-    parts += [f"test {n} {state.metrics[m]:.4f}" for n, m in SHOWN.items() if m in state.metrics]
+    parts += [f"{n} {state.metrics[m]:.4f}" for n, m in SHOWN.items() if m in state.metrics]
     return "  ".join([f"{name}:", *parts, seconds]).rstrip()

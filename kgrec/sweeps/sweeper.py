@@ -23,8 +23,9 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from kgrec.config import checks as config_checks
+from kgrec.config.checks import check, check_start
 from kgrec.config.messages import any_user_error
+from kgrec.config.targets import check_targets
 from kgrec.errors import ConfigError
 from kgrec.runs.folder import LOCK, RunFolder
 from kgrec.runs.identity import difference, result_settings
@@ -143,8 +144,9 @@ class KgrecSweeper(Sweeper):
             ConfigError: a setting cannot work.
         """
         with _as_job(self.config) as cfg:
-            config_checks.check(cfg)
-            config_checks.check_start(cfg)
+            check(cfg)
+            check_targets(cfg)
+            check_start(cfg)
 
     def begin(
         self, jobs: Sequence[Job], keys: Sequence[str], planned: int | None = None

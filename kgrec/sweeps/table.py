@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
-from kgrec.config.location import applied_hparams
+from kgrec.config.location import applied_hparams, missing_settings
 from kgrec.errors import DataError
 from kgrec.reports.console import as_text
 from kgrec.runs.folder import RunFolder
@@ -39,7 +40,7 @@ def records(sweep: SweepFolder, states: Sequence[State]) -> list[dict[str, Any]]
     """One row per job.
 
     A row has the varied values, ``state``, metrics, ``best`` (whether the job has the best
-    setting), ``seconds``, ``error``, ``settings`` (the settings file that the job applied) and
+    setting), ``seconds``, ``error``, ``settings`` (a line on the applied settings file) and
     ``folder``.
     """
     best = best_jobs(states)
@@ -56,9 +57,10 @@ def records(sweep: SweepFolder, states: Sequence[State]) -> list[dict[str, Any]]
 
 
 def _settings(state: State) -> str | None:
-    """The settings file of a job, or that there is none; None before the job has started."""
+    """A line on the settings file of a job; None before the job has started."""
     try:
-        return applied_hparams(RunFolder(state.folder).environment()["choices"])
+        choices = RunFolder(state.folder).environment()["choices"]
+        return missing_settings(choices) or applied_hparams(choices)
     except (DataError, KeyError):
         return None
 
@@ -78,6 +80,8 @@ def print_tables(sweep: SweepFolder, states: Sequence[State]) -> None:
     others = [key for key in sweep.keys if key not in SEEDS]
     over_seeds_too = len(others) < len(sweep.keys)
     title = f"{sweep.name}: {counted(len(rows))}"
+    if all(row["state"] == FINISHED for row in rows):
+        title += ", all finished"
     if not over_seeds_too and any(row["best"] for row in rows):
         title += f"; {STAR} best {sweep.monitor}"
     # A single seed is never the best: its split may be an easy one.
@@ -157,15 +161,20 @@ def _table(
     rows: Sequence[Mapping[str, Any]],
 ) -> Table:
     table = Table(title=title)
+    ends = Counter(key.rpartition(".")[2] for key in keys)
     for key in keys:
-        table.add_column(key.removeprefix("model."), overflow="fold")
-    table.add_column("state")
+        end = key.rpartition(".")[2]
+        table.add_column(end if ends[end] == 1 else key, overflow="fold")
+    means = "error" not in rows[0]
+    with_state = means or any(row["state"] != FINISHED for row in rows)
+    if with_state:
+        table.add_column("seeds" if means else "state")
     for column in columns:
         table.add_column(column.replace(" ", "\n"), justify="right", no_wrap=True)
     for row in rows:
         cells = [_text(row[c], c, row["best"] and c == monitor) for c in columns]
         values = ["" if row[key] is None else str(row[key]) for key in keys]
-        table.add_row(*values, row["state"], *cells)
+        table.add_row(*values, *([row["state"]] if with_state else []), *cells)
     return table
 
 

@@ -139,15 +139,12 @@ def agree_on_start() -> None:
         os.environ[STARTED] = store.get(STARTED).decode()
 
 
-def check_start(
-    devices: int, nodes: int, accelerator: str, multirun: bool, folder_given: bool
-) -> None:
+def check_start(devices: int, nodes: int, multirun: bool, folder_given: bool) -> None:
     """Checks that as many processes as are asked for can be, or have been, started.
 
     Args:
         devices: of a node.
         nodes: machines.
-        accelerator: as Lightning's Trainer names it.
         multirun: whether this is one of several jobs.
         folder_given: whether the command line names the run folder.
 
@@ -182,13 +179,9 @@ def check_start(
             "hydra.run.dir: found none, expected the run folder that all processes share, such as "
             "hydra.run.dir=logs/runs/$SLURM_JOB_ID"
         )
-    if accelerator in ("auto", "cuda", "gpu") and torch.cuda.is_available():
-        there = torch.cuda.device_count()
-        if devices > there:
-            raise ConfigError(f"trainer.devices: found {devices}, expected at most {there} (GPUs)")
 
 
-def gather(part: Tensor, device: torch.device | None = None) -> Tensor:
+def gather_rows(part: Tensor, device: torch.device | None = None) -> Tensor:
     """The rows of all processes, in the order of ranks; of a lone process its own.
 
     Args:

@@ -12,6 +12,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from kgrec.data.draws import widest_float
+
 
 class LazyAdam(torch.optim.Adam):
     """Adam and λ on the touched rows of tables; plain fused Adam on everything else.
@@ -77,8 +79,8 @@ class LazyAdam(torch.optim.Adam):
         v = state["exp_avg_sq"].index_select(0, rows).mul_(beta2).addcmul_(g, g, value=1 - beta2)
         state["exp_avg"].index_copy_(0, rows, m)
         state["exp_avg_sq"].index_copy_(0, rows, v)
-        # Tensors of one number, so that a GPU need not be waited for; 1 - 0.999 needs float64.
-        step = state["step"].double()
+        # Tensors of one number, so that a GPU need not be waited for; 1 - 0.999 wants float64.
+        step = state["step"].to(widest_float(p.device))
         rate, root = group["lr"] / (1 - beta1**step), (1 - beta2**step).sqrt()
         w -= m.div_(v.sqrt_().div_(root).add_(group["eps"])).mul_(rate)
         p.index_copy_(0, rows, w)

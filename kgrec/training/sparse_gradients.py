@@ -7,7 +7,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from kgrec.training.distributed import gather, joined
+from kgrec.training.distributed import gather_rows, joined
 
 
 def ask_for_sparse_gradients(module: nn.Module) -> list[Tensor]:
@@ -56,7 +56,7 @@ def _average_rows(table: Tensor) -> Tensor:
         rows = torch.empty(1, 0, dtype=torch.int64, device=table.device)
         grad = _sparse(rows, table.new_empty(0, table.shape[1]), table)
     grad = grad.coalesce()
-    rows, values = gather(grad.indices()[0]), gather(grad.values())
+    rows, values = gather_rows(grad.indices()[0]), gather_rows(grad.values())
     return _sparse(rows[None], values / dist.get_world_size(), table).coalesce()
 
 

@@ -1,9 +1,12 @@
-"""The cache: the same data, once made; whatever does not fit is made anew."""
+"""The cache: data are made once and read back equal; what does not fit is made again."""
 
 from __future__ import annotations
 
 import json
 import logging
+import shutil
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +16,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 import torch
-from conftest import small
+from conftest import ROOT, small
 from files import RAW, RECBOLE, write
 
 from kgrec.data import cache
@@ -51,7 +54,7 @@ def made(folder: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize("files", [RAW, RECBOLE], ids=["raw", "with times and names"])
-def test_what_comes_out_is_what_went_in(files, tmp_path):
+def test_cached_data_equal_the_prepared_data(files, tmp_path):
     root, folder = write(tmp_path / "raw", files), tmp_path / "cache"
     plain, first, second = (loaded(root, place) for place in (None, folder, folder))
     assert same(plain, first)
@@ -59,7 +62,7 @@ def test_what_comes_out_is_what_went_in(files, tmp_path):
     assert len(made(folder)) == 1
 
 
-def test_negatives_and_parts_come_out_too(tmp_path):
+def test_negatives_and_parts_are_cached_too(tmp_path):
     data = small()
     n = len(data.positives)
     full = PreparedData(
@@ -75,7 +78,7 @@ def test_negatives_and_parts_come_out_too(tmp_path):
         assert same(cache.cached(tmp_path, "x", {"a": 1}, lambda: full), full)
 
 
-def test_it_is_made_once_and_mapped(root, tmp_path, monkeypatch, caplog):
+def test_data_are_made_once_and_mapped(root, tmp_path, monkeypatch, caplog):
     caplog.set_level(logging.INFO)
     loaded(root, tmp_path / "cache")
     assert "preparing toy" in caplog.text
@@ -89,7 +92,7 @@ def test_it_is_made_once_and_mapped(root, tmp_path, monkeypatch, caplog):
 
 @pytest.mark.parametrize(
     "change",
-    [{"unlinked": "keep"}, {"min_rating": 4}, {"pool_splits": True}],
+    [{"unlinked": "keep"}, {"min_rating": 4}, {"pool_splits": True}, {"inverses": "merge"}],
     ids=lambda change: next(iter(change)),
 )
 def test_other_settings_are_another_entry(change, root, tmp_path):
@@ -98,7 +101,7 @@ def test_other_settings_are_another_entry(change, root, tmp_path):
     assert len(made(tmp_path / "cache")) == 2
 
 
-def test_the_seed_and_the_place_of_the_files_are_not(root, tmp_path):
+def test_seed_and_folder_do_not_make_another_entry(root, tmp_path):
     loaded(root, tmp_path / "cache")
     assert loaded(root, tmp_path / "cache", seed=7).seed == 7
     loaded(root.rename(tmp_path / "elsewhere"), tmp_path / "cache")
@@ -112,11 +115,40 @@ def test_other_content_is_another_entry(root, tmp_path):
     assert len(made(tmp_path / "cache")) == 2
 
 
-def test_so_is_other_code(root, tmp_path, monkeypatch):
+def test_other_code_is_another_entry(root, tmp_path, monkeypatch):
     loaded(root, tmp_path / "cache")
     monkeypatch.setattr(cache, "code_digest", lambda *modules: "other")
     loaded(root, tmp_path / "cache")
     assert len(made(tmp_path / "cache")) == 2
+
+
+def test_the_code_of_an_entry_is_all_that_its_modules_import():
+    """What Python itself imports with the two modules is in the list."""
+    roots = ("kgrec.data.formats", "kgrec.data.prepare")
+    program = "import sys, kgrec.data.formats, kgrec.data.prepare; print(*sorted(sys.modules))"
+    output = subprocess.check_output([sys.executable, "-c", program], text=True)
+    packages = {"kgrec", "kgrec.data"}  # imported on the way, and empty
+    loaded = {name for name in output.split() if name.split(".")[0] == "kgrec"} - packages
+    files = {".".join(p.relative_to(ROOT).with_suffix("").parts) for p in cache.code_files(*roots)}
+    assert {name.removesuffix(".__init__") for name in files} == loaded
+    assert "kgrec.data.formats.kgat" in loaded
+
+
+def test_a_change_of_any_imported_module_changes_the_digest(tmp_path, monkeypatch):
+    shutil.copytree(ROOT / "kgrec", tmp_path / "kgrec")
+    monkeypatch.setattr(cache, "_PACKAGE", tmp_path / "kgrec")
+    digest = cache.code_digest.__wrapped__
+    root = "kgrec.models.transe_pretraining"
+    before = digest(root)
+    for name in ("models/kge.py", "data/training_rows.py", "evaluation/link_prediction.py"):
+        with (tmp_path / "kgrec" / name).open("a") as file:
+            file.write("# changed\n")
+        after = digest(root)
+        assert after != before, name
+        before = after
+    with (tmp_path / "kgrec" / "reports" / "console.py").open("a") as file:
+        file.write("# changed\n")
+    assert digest(root) == before
 
 
 def _truncate(entry: Path) -> None:
@@ -156,14 +188,14 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
-def test_what_does_not_fit_is_made_anew(fault, root, tmp_path, caplog):
+def test_what_does_not_fit_is_made_again(fault, root, tmp_path, caplog):
     expected = loaded(root, tmp_path / "cache")
     expected = loaded(root, None)
     (entry,) = made(tmp_path / "cache")
     fault(entry)
     with caplog.at_level(logging.INFO):
         assert same(loaded(root, tmp_path / "cache"), expected)
-    assert "the data are prepared anew" in caplog.text
+    assert "the data are prepared again" in caplog.text
     caplog.clear()
     with caplog.at_level(logging.INFO):
         assert same(loaded(root, tmp_path / "cache"), expected)
@@ -171,7 +203,7 @@ def test_what_does_not_fit_is_made_anew(fault, root, tmp_path, caplog):
     assert made(tmp_path / "cache") == [entry]
 
 
-def test_half_written_entries_of_dead_processes_are_swept(root, tmp_path):
+def test_half_written_entries_of_dead_processes_are_removed(root, tmp_path):
     loaded(root, tmp_path / "cache")
     (entry,) = made(tmp_path / "cache")
     half = entry.rename(entry.with_name(f".{entry.name}.12345"))
@@ -180,13 +212,13 @@ def test_half_written_entries_of_dead_processes_are_swept(root, tmp_path):
     assert made(tmp_path / "cache") == [entry]
 
 
-def test_a_cache_that_cannot_be_written_is_done_without(root, tmp_path, caplog):
+def test_a_cache_that_cannot_be_written_is_not_used(root, tmp_path, caplog):
     (tmp_path / "cache").write_text("a file")
     assert len(loaded(root, tmp_path / "cache").positives) == 2
-    assert "the prepared data are not kept" in caplog.text
+    assert "the prepared data are not cached" in caplog.text
 
 
-def test_a_failure_leaves_nothing(tmp_path):
+def test_a_failure_leaves_no_entry(tmp_path):
     def fail() -> PreparedData:
         raise RuntimeError
 
@@ -195,7 +227,7 @@ def test_a_failure_leaves_nothing(tmp_path):
     assert made(tmp_path) == []
 
 
-def test_of_many_that_prepare_at_once_one_does_the_work_and_all_get_it(tmp_path):
+def test_of_several_processes_one_prepares_and_all_get_the_data(tmp_path):
     """In threads here; in processes of their own in tests/test_slow.py."""
     calls, ready = [], threading.Barrier(6)
 
@@ -232,7 +264,7 @@ def test_entries_are_listed_and_cleared(root, tmp_path):
     assert cache.entries(tmp_path / "nowhere") == []
 
 
-def test_what_is_in_use_is_not_cleared(root, tmp_path):
+def test_an_entry_in_use_is_not_cleared(root, tmp_path):
     from filelock import FileLock
 
     folder = tmp_path / "cache"

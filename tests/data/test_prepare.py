@@ -33,24 +33,24 @@ def test_ids_and_counts():
     assert data.graph.tails.tolist() == [3, 3, 1]
 
 
-def test_every_row_is_accounted_for():
+def test_every_row_is_in_the_account():
     found = counts(prepared(RATINGS, LINKS, TRIPLES, min_rating=4))
     assert found["interactions read"] == 7
     assert found["interactions of items without an entity, dropped"] == 2
-    assert found["interactions rated below 4, no positives"] == 2
-    assert found["positives of a pair that stands more than once, merged"] == 1
+    assert found["interactions rated below 4, not positive"] == 2
+    assert found["duplicate positives (the same user and item), merged"] == 1
     assert found["positives"] == 2
-    assert found["users left without a positive, dropped"] == 2
-    assert found["links that stand twice, merged"] == 1
+    assert found["users without a positive, dropped"] == 2
+    assert found["duplicate links, merged"] == 1
     assert found["items without an entity, dropped"] == 1
-    assert found["triples that stand twice, merged"] == 1
+    assert found["duplicate triples, merged"] == 1
     assert found["self-loops, kept"] == 1
-    assert found["items whose entity the graph does not have"] == 1
+    assert found["items whose entity is in no triple"] == 1
     assert found["items without any positive, kept"] == 1
     assert found["items without a neighbour in the graph, kept"] == 1
     total = found["interactions of items without an entity, dropped"]
-    total += found["interactions rated below 4, no positives"] + found["positives"]
-    assert total + found["positives of a pair that stands more than once, merged"] == 7
+    total += found["interactions rated below 4, not positive"] + found["positives"]
+    assert total + found["duplicate positives (the same user and item), merged"] == 7
 
 
 def test_unlinked_items_can_be_kept():
@@ -61,7 +61,7 @@ def test_unlinked_items_can_be_kept():
     assert counts(data)["items without an entity, kept without neighbours"] == 1
 
 
-def test_without_a_threshold_it_says_that_all_ratings_count():
+def test_without_a_threshold_the_account_says_that_all_ratings_are_positive():
     data = prepared(RATINGS, LINKS, TRIPLES)
     assert len(data.positives) == 4
     assert counts(data)["rated 1 to 5, all taken as positive (dataset.min_rating=null)"] == 5
@@ -110,11 +110,11 @@ def test_triples_that_become_the_same_are_merged():
 
 def test_both_directions_of_a_triple_are_counted():
     data = prepared(RATINGS, LINKS, [("E1", "r", "T"), ("T", "r", "E1"), ("T", "s", "E1")])
-    assert counts(data)["triples whose reverse stands there too: one neighbour each"] == 2
+    assert counts(data)["triples with a reverse of the same relation: one neighbour each"] == 2
     assert data.graph.neighborhood().degrees.tolist() == [2, 0, 0, 2]
 
 
-def test_times_are_those_of_the_first_interaction_and_parts_the_first_part():
+def test_a_pair_has_its_earliest_time_and_its_first_part():
     raw = raw_tables(RATINGS, LINKS, TRIPLES)
     rows = raw.interactions.with_columns(
         timestamp=pl.Series([7.0, 1, 5, 2, 3, 4, 6]),
@@ -127,23 +127,28 @@ def test_times_are_those_of_the_first_interaction_and_parts_the_first_part():
     assert counts(data)["pairs in several given parts, kept in the first"] == 1
     pooled = prepare(replace(raw, interactions=rows), "test", min_rating=4, pool_splits=True)
     assert pooled.given_parts is None
-    assert counts(pooled)["the given splits were pooled (dataset.pool_splits)"] == 1
+    assert counts(pooled)["interactions whose given split is ignored (dataset.pool_splits)"] == 7
 
 
-def test_without_any_link():
-    with pytest.raises(DataError, match="found no link from an item to an entity, expected some"):
+def test_links_are_required():
+    with pytest.raises(
+        DataError, match="found no link from an item to an entity, expected at least one"
+    ):
         prepared(RATINGS, [], TRIPLES)
 
 
-def test_a_graph_that_mentions_no_item():
+def test_a_graph_without_an_item_is_refused():
     with pytest.raises(
         DataError, match=r"found 1 triples that mention none of the 3 items .*expec"
     ):
         prepared(RATINGS, LINKS, [("A", "r", "B")])
 
 
-def test_no_positive_at_all():
-    with pytest.raises(DataError, match="found 7 interactions and no positive among them"):
+def test_data_without_a_positive_are_refused():
+    with pytest.raises(
+        DataError,
+        match=r"found 5 ratings from 1 to 5, expected some of at least dataset\.min_rating=6",
+    ):
         prepared(RATINGS, LINKS, TRIPLES, min_rating=6)
 
 

@@ -4,9 +4,10 @@ from conftest import prepared, small
 
 from kgrec.data.batches import Epochs
 from kgrec.data.dataset import RecDataset
+from kgrec.data.draws import generator
 from kgrec.data.negatives import NegativeSampler
 from kgrec.data.protocols import clean, paper
-from kgrec.data.splits import TEST, TRAIN, VAL, RandomSplit
+from kgrec.data.splits import TEST, TRAIN, VAL, RandomSplit, Rows
 from kgrec.data.training_rows import PointwiseRows
 from kgrec.errors import ConfigError, DataError
 
@@ -46,7 +47,7 @@ def test_no_positive_is_lost_or_doubled(data, dataset):
     assert set().union(*parts.values()) == everything
 
 
-def test_a_negative_is_an_item_and_no_positive(data, dataset):
+def test_negatives_are_items_that_are_not_positive(data, dataset):
     everything = pairs(data.positives.users, data.positives.items)
     assert data.graph.num_entities > data.positives.num_items  # so there is something to confuse
     for rows in (dataset.val, dataset.test):
@@ -74,14 +75,14 @@ def test_clean_balances_every_user_within_each_split(data):
         )
 
 
-def test_clean_matched_negatives_are_no_positives(data):
+def test_clean_matched_negatives_are_not_positive(data):
     dataset = clean(data, RandomSplit())
     everything = pairs(data.positives.users, data.positives.items)
     assert set(dataset.matched) == {"val", "test"}
     assert not set(disliked(dataset.matched["test"])) & everything
 
 
-def test_paper_negatives_avoid_what_the_user_rated_low():
+def test_paper_negatives_are_not_rated_at_all():
     rows = [("u", f"i{n}", 5.0) for n in range(4)] + [("u", f"i{n}", 1.0) for n in range(4, 8)]
     links = [(f"i{n}", f"e{n}") for n in range(12)]
     data = prepared(rows, links, [("e0", "r", "e1")], min_rating=3)
@@ -126,13 +127,47 @@ def test_given_negatives_are_used_under_paper_and_counted(data):
     counts = {e.what: e.count for e in dataset.account.entries}
     n = len(data.positives)
     assert counts["negatives given in the files"] == n + 2
-    assert counts["of these, positives too, dropped"] == 1
-    assert counts["of these, pairs that stand there twice, kept"] == 1
+    assert counts["given negatives that are positives too, dropped"] == 1
+    assert counts["further copies of a given negative, kept"] == 1
     used = disliked(dataset.val) + disliked(dataset.test)
     used += zip(*(t.tolist() for t in dataset.static_negatives), strict=True)
     assert sorted(used) == sorted(zip(*(t[:-1].tolist() for t in negatives), strict=True))
     counts = {e.what: e.count for e in clean(data, RandomSplit()).account.entries}
     assert counts["negatives given in the files, not used under clean"] == n + 2
+
+
+def test_copies_of_a_given_negative_are_in_one_part(data):
+    users, items = NegativeSampler(data.positives).draw_distinct(
+        data.positives.user_degrees(), torch.Generator().manual_seed(0)
+    )
+    copied = (torch.cat([users, users[:100]]), torch.cat([items, items[:100]]))
+    object.__setattr__(data, "given_negatives", copied)
+    dataset = paper(data, RandomSplit())
+    train = set(zip(*(t.tolist() for t in dataset.static_negatives), strict=True))
+    val, test = set(disliked(dataset.val)), set(disliked(dataset.test))
+    assert not train & val
+    assert not train & test
+    assert not val & test
+    counts = {e.what: e.count for e in dataset.account.entries}
+    assert counts["further copies of a given negative, kept"] == 100
+    moved = "copies of a given negative, moved to the part (train, val, test) of the first copy"
+    assert 20 < counts[moved] < 90
+    # All positives stay in the part that the split gave them.
+    rows = Rows(
+        torch.cat([data.positives.users, copied[0]]), torch.cat([data.positives.items, copied[1]]),
+        data.positives.num_users, data.positives.num_items,
+    )  # fmt: skip
+    parts = RandomSplit()(rows, generator(data.seed, "split"))[: len(data.positives)]
+    expected = data.positives.take(parts == TRAIN)
+    assert torch.equal(dataset.train.keys, expected.keys)
+
+
+def test_the_account_is_logged_before_an_error(caplog):
+    data = prepared([("u", "i0", 1.0)], [("i0", "e0"), ("i1", "e1")], [("e0", "r", "e1")])
+    with caplog.at_level("INFO"), pytest.raises(DataError):
+        clean(data, RandomSplit())
+    assert "counted before the error:\n  items: items linked to an entity: 2" in caplog.text
+    assert "split: train positives: 1" in caplog.text
 
 
 @pytest.mark.parametrize("protocol", [paper, clean])
@@ -143,6 +178,6 @@ def test_held_out_rows_need_both_labels(protocol):
         protocol(data, RandomSplit())
 
 
-def test_one_seed_one_dataset():
+def test_equal_seeds_give_equal_data_sets():
     first, again, other = (paper(small(seed), RandomSplit()) for seed in (0, 0, 1))
     assert first.fingerprint == again.fingerprint != other.fingerprint

@@ -92,7 +92,7 @@ def test_ranking_can_be_left_out_or_done_the_released_way(train: Train):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["monitor=test/auc"], "monitor: found 'test/auc', expected a figure of the validation"),
+        (["monitor=test/auc"], "monitor: found 'test/auc', expected a validation metric"),
         (["monitor=val/log_loss"], "monitor: found 'val/log_loss'"),
         (["monitor=val/recall@7"], "monitor: found 'val/recall@7'"),
         (["ranking.ks=[0]"], "ranking.ks: found [0], expected distinct integers >= 1"),
@@ -108,7 +108,7 @@ def test_mistakes_are_named(train: Train, overrides, message):
 
 
 def test_nobody_to_rank_for_is_said(train: Train):
-    run = train("split=cold_users", "protocol=clean", "ranking=released")
+    run = train("split=cold_users", "protocol=clean", "ranking=released", "monitor=val/auc")
     assert run.code == 0, run.err
     assert "ranking: found no user to rank for (released)" in run.out
     assert not any("@" in key for key in run.metrics)
@@ -122,3 +122,26 @@ def test_a_model_that_has_diverged_is_an_error(train: Train):
 
 def test_figures_are_numbers(train: Train):
     assert not any(math.isnan(value) for value in train("protocol=clean").metrics.values())
+
+
+def test_clean_chooses_by_the_ranking_unless_nothing_is_ranked(train: Train):
+    clean = train("protocol=clean", folder="clean")
+    assert clean.code == 0, clean.err
+    assert "val/ndcg@10" in clean.metrics
+    assert "best val/ndcg@10 at epoch" in clean.out
+    unranked = train("protocol=clean", "ranking=none", folder="unranked")
+    assert unranked.code == 0, unranked.err
+    assert "best val/auc at epoch" in unranked.out
+
+
+def test_a_cutoff_beyond_the_catalogue_is_named_or_replaced(train: Train):
+    few = "dataset.num_items=8", "dataset.positives_per_user=4", "dataset.num_users=40"
+    given = train(*few, "monitor=val/recall@20")
+    assert given.code == 1
+    assert "monitor: found val/recall@20 for a catalogue of 8 items, expected one of" in given.out
+    assert "Traceback" not in given.out + given.err
+    default = train(*few, "protocol=clean", folder="default")
+    assert default.code == 0, default.out
+    assert "monitor: val/ndcg@5 instead of val/ndcg@10 for 8 items" in default.out
+    ease = train(*few, "protocol=clean", "model=ease", folder="ease")
+    assert ease.code == 0, ease.out

@@ -2,12 +2,15 @@ import pytest
 import torch
 from conftest import Train, small
 
-from kgrec.data.batches import PointwiseBatch
+from kgrec.data.batches import PairwiseBatch, PointwiseBatch
 from kgrec.data.protocols import paper
 from kgrec.data.splits import RandomSplit
 from kgrec.errors import ConfigError
+from kgrec.models.bprmf import BPRMF
+from kgrec.models.cke import CKE
 from kgrec.models.controls import Popularity
 from kgrec.models.kgcn.model import KGCN
+from kgrec.models.lightgcn import LightGCN
 from kgrec.training.memory import (
     RowBudget,
     check_memory,
@@ -71,6 +74,40 @@ def test_pieces_are_within_the_budget_and_add_up(dataset, K):
         (model.loss(*piece) * share).backward()
     for found, wanted in zip(model.parameters(), expected, strict=True):
         torch.testing.assert_close(found.grad, wanted)
+
+
+@pytest.mark.parametrize("cls", [BPRMF, LightGCN])
+def test_pairwise_batches_are_cut_too(dataset, cls):
+    model = cls.from_dataset(dataset, d=8).double()
+    users, items, _ = batch(dataset)
+    whole = PairwiseBatch(users, items, items.flip(0))
+    pieces = RowBudget(model, float(model.bytes_per_row(items).sum()) / 4).cut((whole,))
+    assert len(pieces) in (4, 5)
+    assert all(isinstance(piece, PairwiseBatch) for (piece,), _ in pieces)
+    model.loss(whole).backward()
+    expected = [p.grad for p in model.parameters()]
+    model.zero_grad()
+    for piece, share in pieces:
+        (model.loss(*piece) * share).backward()
+    for parameter, gradient in zip(model.parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient)
+
+
+def test_batches_of_several_types_are_not_cut(dataset):
+    model, whole = CKE.from_dataset(dataset, d=8), (batch(dataset), batch(dataset))
+    budget = RowBudget(model, 1.0)
+    assert budget.cut(whole) == [(whole, 1.0)]
+    assert budget.pieces(dataset.train.items, 100) == 1
+
+
+def test_a_propagation_counts_once_per_step(dataset):
+    model, items = LightGCN.from_dataset(dataset, d=8), dataset.train.items
+    whole, piece = RowBudget(model, 1.0).step_bytes(items, 100)
+    rows = 100 * float(model.bytes_per_row(items)[0])
+    assert whole == pytest.approx(model.fixed_bytes() + rows)
+    assert model.fixed_bytes() < piece < whole
+    large = LightGCN(138_159, 16_954, torch.arange(1), torch.arange(1), d=64)
+    assert threads_for(large, items, 1024, cores=16) == 16
 
 
 def test_a_step_within_the_budget_is_left_whole(dataset):

@@ -1,33 +1,36 @@
-"""File formats: one module each, from a folder to raw tables and back."""
+"""File formats: one module each, which reads raw tables from a folder and writes them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import polars as pl
 
 from kgrec.data.formats import kgat, recbole, released_final, released_raw, tables
-from kgrec.data.raw_tables import RawTables
+from kgrec.data.raw_tables import Counts, RawTables
 from kgrec.errors import ConfigError, DataError
+
+# Files that ``kgrec data build`` adds to a folder for people and later steps.
+BUILT = ("build.json", "title_links.csv", "user_attributes.csv")
 
 Write = Callable[[Path, RawTables, Iterable[pl.DataFrame]], None]
 
 
 @dataclass(frozen=True)
 class Format:
-    """A file format, recognised by its files.
+    """A file format, recognised by the names of its files.
 
     Attributes:
-        name: as users call it.
-        required: sets of files that make it up, any one of which suffices; each is a list of
-            alternatives, names or patterns.
-        optional: further files that it reads, names or patterns.
-        reader: from a folder to raw tables.
-        write: into an empty folder; takes the interactions in pieces.
-        losses: what it cannot hold of some tables.
+        name: name of the format.
+        required: alternative sets of files, one of which a folder must have; each file is a list
+            of alternative names or patterns.
+        optional: names or patterns of further files that the format reads.
+        reader: function from a folder to raw tables.
+        write: function that writes into an empty folder; takes the interactions in pieces.
+        losses: function that lists what the format cannot hold of given tables.
     """
 
     name: str
@@ -41,28 +44,46 @@ class Format:
         """Reads a folder.
 
         Args:
-            folder: with the files.
-            columns: the files' own names of columns, for formats that name them.
+            folder: the folder with the files.
+            columns: the files' own names of columns, for formats with named columns.
 
         Raises:
-            ConfigError: columns for a format that has no names.
-            DataError: what is wrong, with file and line.
+            ConfigError: ``columns`` is given for a format without named columns.
+            DataError: a file is malformed; the message has file and line.
         """
         named = {key: value for key, value in (columns or {}).items() if value is not None}
         for path in self._named(folder):
             if not path.is_file():
                 raise DataError(f"{path}: found a folder or a dead link, expected a file")
-        if self.reader is tables.read:
-            return tables.read(folder, named)
-        if named:
+        if named and self.reader is not tables.read:
             raise ConfigError(
                 f"dataset.columns: found {', '.join(sorted(named))}, expected none for files in "
                 f"format {self.name}, whose columns are fixed"
             )
-        return self.reader(folder)
+        try:
+            raw = tables.read(folder, named) if self.reader is tables.read else self.reader(folder)
+        except pl.exceptions.PanicException as error:
+            raise DataError(f"{folder}: {error}; expected files that polars can read") from None
+        return replace(raw, counts=raw.counts + self._other_files(folder))
+
+    def _other_files(self, folder: Path) -> Counts:
+        """An account line for the files of a folder that this format does not read."""
+        read = set(self._named(folder))
+        others = sorted(
+            path.name
+            for path in folder.iterdir()
+            if path not in read
+            and path.is_file()
+            and not path.name.startswith(".")
+            and path.name not in BUILT
+        )
+        if not others:
+            return []
+        shown = ", ".join(others[:5]) + (", …" if len(others) > 5 else "")
+        return [(f"files not read, as {self.name} has none of that name ({shown})", len(others))]
 
     def fits(self, folder: Path) -> bool:
-        """Whether a folder has the files."""
+        """Whether a folder has the required files."""
         return any(
             all(any(any(folder.glob(name)) for name in names) for names in files)
             for files in self.required
@@ -81,24 +102,24 @@ class Format:
 
     @property
     def description(self) -> str:
-        """Its files, for messages."""
+        """The required files, for messages."""
         return "; or ".join(
             ", ".join(" or ".join(_together(names)) for names in files) for files in self.required
         )
 
     @property
     def extras(self) -> str:
-        """The files that it reads where they are there, for messages."""
+        """The optional files, for messages."""
         return ", ".join(_together(self.optional))
 
 
 def _together(names: Iterable[str]) -> list[str]:
-    """``a.csv`` and ``a.tsv`` as ``a.csv|tsv``."""
+    """Names that differ by their ending as one: ``a.csv`` and ``a.tsv`` as ``a.csv|tsv``."""
     endings: dict[str, list[str]] = {}
     for name in names:
         stem, _, ending = name.rpartition(".")
         endings.setdefault(stem, []).append(ending)
-    return [f"{stem}.{'|'.join(found)}" for stem, found in endings.items()]
+    return [f"{stem}.{'|'.join(alternatives)}" for stem, alternatives in endings.items()]
 
 
 def _tables(*stems: str) -> tuple[str, ...]:
@@ -111,7 +132,7 @@ _TABLES = Format(
         (_tables("interactions"), _tables("triples", "kg")),
         (_tables("train"), _tables("test"), _tables("triples", "kg")),
     ),
-    (*_tables("links", "items"), *_tables(*tables.PART_FILES[1])),
+    (*_tables("links", "items", "entities", "relations"), *_tables(*tables.PART_FILES[1])),
     tables.read,
     tables.write,
     tables.losses,
@@ -166,19 +187,30 @@ FORMATS: dict[str, Format] = {
 
 
 def recognise(folder: Path) -> Format:
-    """Tells which format a folder is in.
+    """Recognises the format of a folder.
 
     Raises:
-        DataError: none fits; lists what was found and what each format expects.
+        DataError: the folder has the files of no format; the message lists its files and those
+            of each format.
     """
     if not folder.is_dir():
-        raise DataError(f"{folder}: found no such folder, expected one with data files")
+        raise DataError(
+            f"{folder}: found no such folder (looked for {folder.absolute()}), expected one with "
+            "data files"
+        )
     for candidate in FORMATS.values():
         if candidate.fits(folder):
             return candidate
     names = sorted(f"{p.name}/" if p.is_dir() else p.name for p in folder.iterdir())
-    found = ", ".join(names) or "nothing"
+    content = ", ".join(names) or "nothing"
     expected = "\n".join(
-        f"  {f.name}: {f.description}" for f in FORMATS.values() if f.name != "parquet"
+        f"  {f.name}: {f.description} (optional: {f.extras})"
+        for f in FORMATS.values()
+        if f.name != "parquet"
     )
-    raise DataError(f"{folder}: found {found}; expected the files of one format:\n{expected}")
+    if any(name.endswith((*tables.SUFFIXES, ".txt")) for name in names):
+        expected += (
+            f"\nfrom tables of your own: kgrec data build --guess {folder} --out build.yaml\n"
+            "writes a plan, and kgrec data build build.yaml --out FOLDER such a folder"
+        )
+    raise DataError(f"{folder}: found {content}; expected the files of one format:\n{expected}")

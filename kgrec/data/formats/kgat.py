@@ -1,9 +1,9 @@
-"""KGAT's files, as KGAT, KGIN and others share them; split into train and test.
+"""KGAT's files, which KGIN and others use too; split into train and test.
 
 ``train.txt`` and ``test.txt`` (a user and its items on each line, separated by blanks),
-``kg_final.txt`` (head relation tail); all of them numbers, an item being the entity of the same
-number. ``user_list.txt``, ``item_list.txt``, ``entity_list.txt`` and ``relation_list.txt``, where
-they are there, say which raw id (``org_id``) each number (``remap_id``) stands for.
+``kg_final.txt`` (head relation tail). All values are numbers, and an item is the entity of the
+same number. The optional ``user_list.txt``, ``item_list.txt``, ``entity_list.txt`` and
+``relation_list.txt`` give the raw id (``org_id``) of each number (``remap_id``).
 """
 
 from __future__ import annotations
@@ -15,7 +15,13 @@ import polars as pl
 
 from kgrec.data.formats.writing import unfit, unwritable, write_rows
 from kgrec.data.raw_tables import PARTS, TRIPLE, Counts, RawTables
-from kgrec.data.text_files import first_line, malformed, read_lines, whole_number
+from kgrec.data.text_files import (
+    first_line,
+    malformed,
+    read_lines,
+    second_header,
+    whole_number,
+)
 from kgrec.errors import DataError
 
 LISTS = ("user_list.txt", "item_list.txt", "entity_list.txt", "relation_list.txt")
@@ -23,7 +29,7 @@ _FILES = {"train": "train.txt", "test": "test.txt"}
 
 
 def read(folder: Path) -> RawTables:
-    """Reads interactions with their parts, the graph, and raw ids where they are listed."""
+    """Reads interactions with their parts, the graph, and the raw ids that are listed."""
     counts: Counts = []
     rows = pl.concat(
         [
@@ -72,7 +78,7 @@ def read(folder: Path) -> RawTables:
 
 
 def _named(frame: pl.DataFrame, column: str, named: pl.DataFrame) -> pl.DataFrame:
-    """Puts the raw id in the place of each number."""
+    """Replaces each number by its raw id."""
     return (
         frame.join(named, left_on=column, right_on="number", maintain_order="left")
         .with_columns(pl.col("raw").alias(column))
@@ -92,12 +98,12 @@ def _read_lists_of_items(path: Path, counts: Counts) -> pl.DataFrame:
     words = words.select(user=pl.col("word").list.first(), item=pl.col("word").list.slice(1))
     alone = words.filter(pl.col("item").list.len() == 0).height
     if alone:
-        counts.append((f"users of {path.name} without any item, passed over", alone))
+        counts.append((f"users of {path.name} without any item, skipped", alone))
     return words.filter(pl.col("item").list.len() > 0).explode("item")
 
 
 def _read_numbers(path: Path, columns: tuple[str, ...]) -> pl.DataFrame:
-    """Numbers separated by blanks."""
+    """Reads lines of numbers separated by blanks."""
     lines = read_lines(path)
     text = pl.col("text").str.strip_chars().str.replace_all(r"\s+", " ")
     words = lines.select("line", "text", word=text.str.split(" "))
@@ -115,7 +121,7 @@ def _read_numbers(path: Path, columns: tuple[str, ...]) -> pl.DataFrame:
 
 
 def _read_list(path: Path) -> pl.DataFrame:
-    """``number, raw`` and, where it is there, ``freebase_id`` of a list file."""
+    """Reads ``number, raw`` and, where the file has it, ``freebase_id`` of a list file."""
     number, text = first_line(path)
     header = text.split()
     if header not in (["org_id", "remap_id"], ["org_id", "remap_id", "freebase_id"]):
@@ -123,37 +129,41 @@ def _read_list(path: Path) -> pl.DataFrame:
     lines = read_lines(path)[1:]
     if lines.is_empty():
         raise DataError(f"{path}: found a header and no rows, expected rows")
-    # Raw ids may have blanks in them; the last fields have none.
+    # Raw ids may contain blanks; the last fields do not.
     last = r"\s+(\S+)" * (len(header) - 1)
     fields = lines["text"].str.extract_groups(rf"^\s*(\S.*?){last}\s*$").struct.unnest()
     fields.columns = ["raw", "number", *header[2:]]
     fields = fields.with_columns(line=lines["line"], text=lines["text"])
     layout = f"{len(header)} fields ({', '.join(header)})"
+    blanks = pl.col("text").str.strip_chars().str.replace_all(r"\s+", " ")
+    repeated = fields.filter(blanks == " ".join(header))
+    if not repeated.is_empty():
+        raise second_header(path, repeated["line"][0])
     wrong = fields.filter(pl.col("raw").is_null() | ~whole_number("number"))
     if not wrong.is_empty():
         raise malformed(path, wrong["line"][0], wrong["text"][0], layout)
-    for column, what in (("number", "remap_id"), ("raw", "org_id")):
-        twice = fields.filter(~pl.col(column).is_first_distinct())
-        if not twice.is_empty():
-            raise malformed(path, twice["line"][0], twice["text"][0], f"each {what} once")
+    for column, name in (("number", "remap_id"), ("raw", "org_id")):
+        repeated = fields.filter(~pl.col(column).is_first_distinct())
+        if not repeated.is_empty():
+            raise malformed(path, repeated["line"][0], repeated["text"][0], f"each {name} once")
     return fields.select("number", "raw", *header[2:])
 
 
 def losses(raw: RawTables) -> list[str]:
     """What these files cannot hold of the given tables."""
-    found = unwritable(raw, negatives=False, ratings=False, timestamps=False, names=False)
+    losses = unwritable(raw, negatives=False, ratings=False, timestamps=False, names=False)
     if "part" not in raw.interactions.columns:
-        found.append("that there is no given split (these files are split into train and test)")
+        losses.append("that there is no given split (these files are split into train and test)")
     elif raw.given_parts != ["train", "test"]:
-        found.append(f"given splits other than train and test ({', '.join(raw.given_parts)})")
+        losses.append(f"given splits other than train and test ({', '.join(raw.given_parts)})")
     if raw.links["item"].is_duplicated().any() or raw.links["entity"].is_duplicated().any():
-        found.append("links that are not one to one")
-    # An item's entity stands in the middle of a line of blanks, as raw ids need not.
-    found += unfit(raw.links, ("entity",), " ")
-    loose = raw.interactions.join(raw.links, on="item", how="anti").height
-    if loose:
-        found.append(f"{loose} interactions of items without an entity")
-    return found
+        losses.append("links that are not one to one")
+    # The entity of an item is a field between blanks, so it cannot contain any.
+    losses += unfit(raw.links, ("entity",), " ")
+    unlinked = raw.interactions.join(raw.links, on="item", how="anti").height
+    if unlinked:
+        losses.append(f"{unlinked} interactions of items without an entity")
+    return losses
 
 
 def write(folder: Path, raw: RawTables, interactions: Iterable[pl.DataFrame]) -> None:

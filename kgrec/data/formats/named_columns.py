@@ -1,4 +1,4 @@
-"""One table whose columns go by names: those that people usually give them, or the user's own."""
+"""One table with named columns: CSV, TSV or Parquet."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from pathlib import Path
 import polars as pl
 
 from kgrec.data.csv_files import SEPARATORS, header_fields, line_of, read_csv
-from kgrec.data.raw_tables import Counts
-from kgrec.data.text_files import first_line
+from kgrec.data.parquet_files import parquet_columns, read_parquet
+from kgrec.data.raw_tables import Counts, strip_blanks
+from kgrec.data.text_files import first_line, repeated_header, second_header
 from kgrec.errors import DataError
 
-# Columns by the names that people give them, written small and without anything but letters.
+# Our name of a column, and the names that files give it, in small letters and nothing else.
 NAMES = {
     "user": ("user", "userid", "uid"),
     "item": ("item", "itemid", "iid", "movieid", "bookid", "artistid", "isbn", "asin"),
@@ -29,15 +30,31 @@ NAMES = {
 }
 
 
+# The years 1 to 9999, in seconds since 1970.
+DATES = (-62_135_596_800, 253_402_300_799)
+
+_UNITS = {"ms": 1e3, "us": 1e6, "ns": 1e9}
+
+_IDS = ("user", "item", "head", "relation", "tail", "entity")
+
+
 class Table:
-    """One file: its columns by our names, and how to tell the line of a row.
+    """One file: its columns under our names, and the line of each row.
 
     Args:
-        path: of the file.
-        wanted: our names of the columns, and whether they must be there.
-        given: the file's own names of some.
-        headless: the file has no header; its columns are what is wanted, in this order.
-        beside: the file stands beside the interactions, and may call items otherwise.
+        path: the file.
+        wanted: our names of the columns, and whether each is required.
+        given: the file's own names of some columns.
+        headless: whether the file has no header; its columns are then the wanted ones in order.
+        other_items: whether the file need not name the items' column as the interactions do.
+
+    Attributes:
+        frame: all columns of the file.
+        columns: our name to the file's, for every wanted column that the file has.
+        unused: the file's other columns.
+
+    Raises:
+        DataError: the file is malformed or a required column is missing.
     """
 
     def __init__(
@@ -46,19 +63,16 @@ class Table:
         wanted: Mapping[str, bool],
         given: Mapping[str, str],
         headless: bool = False,
-        beside: bool = False,
+        other_items: bool = False,
     ) -> None:
         self.path, self.header = path, not headless
-        if beside:
+        if other_items:
             given = {name: column for name, column in given.items() if name != "item"} | (
                 {"item": given["item"]} if given.get("item") in _fields(path) else {}
             )
         self.separator = ""
         if path.suffix == ".parquet":
-            try:
-                self.frame = pl.read_parquet(path, glob=False)
-            except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-                raise DataError(f"{path}: {error}; expected a whole Parquet file") from None
+            self.frame = read_parquet(path)
             if self.frame.is_empty():
                 raise DataError(f"{path}: found no rows, expected rows")
         else:
@@ -66,33 +80,61 @@ class Table:
             self.frame = read_csv(path, self.separator, list(wanted) if headless else None)
         self.columns = _choose(path, self.frame.columns, wanted, given)
         self.unused = [c for c in self.frame.columns if c not in self.columns.values()]
+        ids = [name for name in _IDS if name in self.columns]
+        for name in ids:
+            if re.search(":.*_seq$", self.columns[name]):
+                raise DataError(
+                    f"{path}: found column {self.columns[name]}, which has several values in a "
+                    f"cell, expected one {name} in each (type token)"
+                )
+        if self.separator:
+            names = {c: c for c in (self.columns[name] for name in ids)}
+            if headless:
+                names = {name: name for name in ids}
+            row = repeated_header(self.frame, names)
+            if row is not None:
+                raise second_header(path, line_of(path, self.separator, self.header, row))
 
     def _separator(
         self, wanted: Mapping[str, bool], given: Mapping[str, str], headless: bool
     ) -> str:
-        """The separator with which the header names the most of what is wanted."""
-        _, text = first_line(self.path)
+        """The separator with which the header names the most wanted columns.
 
-        def known(separator: str) -> int:
-            fields = header_fields(text, separator)
+        Raises:
+            DataError: the header names wanted columns, but separates them by blanks or colons.
+        """
+        number, text = first_line(self.path)
+
+        def matching(fields: list[str]) -> int:
             if headless:
                 return len(fields) == len(wanted)
             return sum(bool(matches(fields, name, given)) for name in wanted)
 
-        return max(SEPARATORS, key=known)
+        best = max(SEPARATORS, key=lambda separator: matching(header_fields(text, separator)))
+        required = sum(wanted.values())
+        if matching(header_fields(text, best)) < required <= matching(text.split()):
+            raise DataError(
+                f"{self.path}:{number}: found a header with fields separated by blanks, expected "
+                "fields separated by a comma, a tab, ; or |"
+            )
+        return best
 
     def row(self, index: int) -> str:
-        """Where a row stands, for messages."""
+        """File and line of a row, for messages."""
         if not self.separator:
             return f"{self.path}: row {index + 1}"
         return f"{self.path}:{line_of(self.path, self.separator, self.header, index)}"
 
     def first(self, wrong: pl.Series) -> str:
-        """Where the first row stands for which ``wrong`` holds."""
+        """File and line of the first row for which ``wrong`` holds."""
         return self.row(int(wrong.arg_max() or 0))
 
     def values(self, name: str, expected: str, *others: type[pl.DataType]) -> pl.Series:
-        """A column of strings or numbers, categories as strings, or of one of other types."""
+        """A column of strings, numbers or one of ``others``; categories become strings.
+
+        Raises:
+            DataError: the column has another type; ``expected`` says which types are accepted.
+        """
         values = self.frame[self.columns[name]]
         kind = values.dtype
         if kind == pl.Categorical or isinstance(kind, pl.Enum):
@@ -105,7 +147,11 @@ class Table:
         return values
 
     def ids(self, name: str, counts: Counts) -> pl.Series:
-        """A column of ids as strings."""
+        """A column of ids as strings, without blanks around them; counts what was changed.
+
+        Raises:
+            DataError: a value is blank, or a number that is not whole.
+        """
         values = self.values(name, f"whole numbers or strings ({name})")
         if values.dtype.is_float():
             whole = (values == values.round()) & (values.abs() < 2**53)
@@ -116,8 +162,9 @@ class Table:
                     "expected a whole number or a string"
                 )
             values = values.cast(pl.Int64)
-        values = values.cast(pl.String)
-        empty = (values.str.strip_chars() == "").fill_null(True)
+        values = values.cast(pl.String).alias(name)
+        values = strip_blanks(values.to_frame(), [name], self.path.name, counts)[name]
+        empty = (values == "").fill_null(True)
         if empty.any():
             raise DataError(f"{self.first(empty)}: found '', expected a value for {name}")
         if written_as_floats(values):
@@ -127,43 +174,59 @@ class Table:
         return values.alias(name)
 
     def numbers(self, name: str) -> pl.Series:
-        """A column of finite numbers; times may be dates too."""
+        """A column of finite numbers; a timestamp may also be a date of the years 1 to 9999.
+
+        Raises:
+            DataError: a value is not such a number or date.
+        """
         expected = "numbers or dates" if name == "timestamp" else "numbers"
         dates = (pl.Date, pl.Datetime) if name == "timestamp" else ()
         values = self.values(name, f"{expected} ({name})", pl.Boolean, pl.Decimal, *dates)
-        found = _seconds(values) if name == "timestamp" else _numbers(values)
-        wrong = (~found.is_finite()).fill_null(True)
+        numbers = seconds(values) if name == "timestamp" else _numbers(values)
+        wrong = (~numbers.is_finite()).fill_null(True)
         if wrong.any():
-            was = values.filter(wrong)[0]
-            raise DataError(f"{self.first(wrong)}: found {was!r}, expected {expected} ({name})")
-        return found.alias(name)
+            value = values.filter(wrong)[0]
+            raise DataError(f"{self.first(wrong)}: found {value!r}, expected {expected} ({name})")
+        if values.dtype.is_temporal():
+            impossible = ~numbers.is_between(*DATES)
+            if impossible.any():
+                raise DataError(
+                    f"{self.first(impossible)}: found a date {numbers.filter(impossible)[0]:,.0f} "
+                    f"seconds from 1970 in column {self.columns[name]}, expected one of the years "
+                    "1 to 9999"
+                )
+        return numbers.alias(name)
 
     def chosen(self, name: str, values: Mapping[str, int], expected: str) -> pl.Series:
-        """A column of names out of a few, as numbers."""
+        """A column whose values are keys of ``values``, as the numbers that these stand for.
+
+        Raises:
+            DataError: a value is not a key; ``expected`` says which keys there are.
+        """
         column = self.values(name, expected, pl.Boolean).cast(pl.String)
         small = column.str.strip_chars().str.to_lowercase()
-        found = small.replace_strict(values, default=None, return_dtype=pl.Int8)
-        wrong = found.is_null()
+        numbers = small.replace_strict(values, default=None, return_dtype=pl.Int8)
+        wrong = numbers.is_null()
         if wrong.any():
-            was = column.filter(wrong)[0]
-            raise DataError(f"{self.first(wrong)}: found {was!r}, expected {expected}")
-        return found.alias(name)
+            value = column.filter(wrong)[0]
+            raise DataError(f"{self.first(wrong)}: found {value!r}, expected {expected}")
+        return numbers.alias(name)
 
 
 def written_as_floats(ids: pl.Series) -> bool:
-    """Whether all are like 42.0, which pandas makes of 42 where a column has gaps."""
+    """Whether all ids are like 42.0, which pandas makes of 42 where a column has gaps."""
     return ids.str.contains(r"^(?:0|-?[1-9][0-9]*)\.0$").all()
 
 
 def _numbers(values: pl.Series) -> pl.Series:
-    """Null where a value is no number."""
+    """Values as Float64, null where a value is not a number."""
     if values.dtype == pl.String:
         values = values.str.strip_chars()
     return values.cast(pl.Float64, strict=False)
 
 
-def _seconds(values: pl.Series) -> pl.Series:
-    """Seconds since 1970 of numbers, or of dates; dates in strings begin with year-month-day."""
+def seconds(values: pl.Series) -> pl.Series:
+    """Seconds since 1970 of numbers or dates; dates in strings begin with year-month-day."""
     if values.dtype == pl.String:
         numbers = _numbers(values)
         iso = values.str.contains(r"^\s*[0-9]{4}-[0-9]{2}-[0-9]{2}")
@@ -171,8 +234,11 @@ def _seconds(values: pl.Series) -> pl.Series:
             return numbers
         dates = values.set(~iso.fill_null(False), None).str.strip_chars()
         values = dates.str.to_datetime(time_unit="us", time_zone="UTC", strict=False)
-    if values.dtype.is_temporal():
-        return values.cast(pl.Datetime("us")).dt.timestamp("us") / 1e6
+    # By the integers behind dates: polars panics at a date beyond what its calendar knows.
+    if values.dtype == pl.Date:
+        return values.to_physical().cast(pl.Float64) * 86_400
+    if isinstance(values.dtype, pl.Datetime):
+        return values.to_physical().cast(pl.Float64) / _UNITS[values.dtype.time_unit]
     return _numbers(values)
 
 
@@ -182,18 +248,15 @@ def _plain(column: str) -> str:
 
 
 def _fields(path: Path) -> list[str]:
-    """Every name that the header of a table may be read as."""
+    """The fields of a header for every separator that it may have."""
     if path.suffix == ".parquet":
-        try:
-            return list(pl.read_parquet_schema(path))
-        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError):
-            return []  # which reading it will explain
+        return parquet_columns(path)
     _, text = first_line(path)
     return [field for separator in SEPARATORS for field in header_fields(text, separator)]
 
 
 def matches(fields: list[str], name: str, given: Mapping[str, str]) -> list[str]:
-    """The fields of a header that may be meant by our name, or by the user's own."""
+    """The fields of a header that match our name of a column, or the one that the user gives."""
     if name in given:
         return [field for field in fields if field == given[name]]
     return [field for field in fields if _plain(field) in NAMES[name]]
@@ -202,22 +265,22 @@ def matches(fields: list[str], name: str, given: Mapping[str, str]) -> list[str]
 def _choose(
     path: Path, fields: list[str], wanted: Mapping[str, bool], given: Mapping[str, str]
 ) -> dict[str, str]:
-    """Our name to the file's, for every column that is there."""
+    """Our name to the file's, for every wanted column that the file has."""
     chosen = {}
     for name, required in wanted.items():
-        found = matches(fields, name, given)
-        if len(found) > 1:
+        candidates = matches(fields, name, given)
+        if len(candidates) > 1:
             raise DataError(
-                f"{path}: found the columns {', '.join(found)}, expected one for {name}; say which "
-                f"with dataset.columns.{name}="
+                f"{path}: found the columns {', '.join(candidates)}, expected one for {name}; "
+                f"choose it with dataset.columns.{name}="
             )
-        if found:
-            chosen[name] = found[0]
+        if candidates:
+            chosen[name] = candidates[0]
         elif required or name in given:
             expected = given.get(name) or " or ".join(NAMES[name][:2])
             raise DataError(
                 f"{path}: found the columns {', '.join(fields)}, expected one for {name} "
-                f"({expected}); say which with dataset.columns.{name}="
+                f"({expected}); choose it with dataset.columns.{name}="
             )
     for name, column in chosen.items():
         other = next(n for n, c in chosen.items() if c == column)

@@ -1,27 +1,30 @@
 """RecBole's atomic files.
 
 ``*.inter``, or ``*.train.inter`` and ``*.test.inter`` (and ``*.valid.inter``) for data that come
-already split; ``*.link``, ``*.kg`` and, for names, ``*.item``. Fields are separated by tabs;
-the header says ``name:type``; fields that are not known are left alone. Rows with label 0 are
-negatives.
+with a split; ``*.link``, ``*.kg`` and, for names, ``*.item``. Fields are separated by tabs; the
+header says ``name:type``; other fields are not read. Rows with label 0 are negatives. A field of
+type ``token_seq`` in ``*.kg`` holds several tokens, each of which makes a triple.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
 import polars as pl
 
 from kgrec.data.formats.writing import append_rows, unwritable, write_rows
-from kgrec.data.raw_tables import PARTS, Counts, RawTables, by_label, named_items
+from kgrec.data.raw_tables import PARTS, Counts, RawTables, by_label, named_items, strip_blanks
 from kgrec.data.text_files import (
     first_line,
     malformed,
     parse_number,
     read_fields,
     read_lines,
+    repeated_header,
     require_ids,
+    second_header,
     split_fields,
 )
 from kgrec.errors import DataError
@@ -34,44 +37,93 @@ _IDS = {"user_id": "user", "item_id": "item"}
 _TRIPLE = {"head_id": "head", "relation_id": "relation", "tail_id": "tail"}
 
 
-def _header(path: Path) -> tuple[int, str, list[str]]:
+def _header(path: Path, required: Iterable[str]) -> dict[str, str]:
+    """The fields of a header, each with its type (empty where the file gives none).
+
+    Raises:
+        DataError: the header lacks a required field, has a field twice or is not separated by
+            tabs.
+    """
     number, text = first_line(path)
-    return number, text, [name.split(":")[0] for name in text.strip().split("\t")]
+    fields = [field.partition(":") for field in text.strip().split("\t")]
+    names = [name.strip() for name, _, _ in fields]
+    missing = [name for name in required if name not in names]
+    if missing:
+        expected = f"a header with the field {missing[0]}"
+        if len(fields) == 1 and re.search(rf"[\s,;|]{missing[0]}\b|\b{missing[0]}:", text):
+            expected = "fields separated by tabs"
+        raise malformed(path, number, text, expected)
+    if len(set(names)) < len(names):
+        raise malformed(path, number, text, "each field once")
+    return {name: kind.strip() for name, (_, _, kind) in zip(names, fields, strict=True)}
 
 
 def _read_atomic(
-    path: Path, wanted: dict[str, str], optional: dict[str, str] | None = None
+    path: Path,
+    wanted: dict[str, str],
+    counts: Counts,
+    optional: dict[str, str] | None = None,
+    sequences: bool = False,
 ) -> pl.DataFrame:
-    """Reads fields of an atomic file, renamed; only the optional ``name`` may be empty."""
-    number, text, header = _header(path)
-    missing = [name for name in wanted if name not in header]
-    if missing:
-        raise malformed(path, number, text, f"a header with the field {missing[0]}")
-    if len(set(header)) < len(header):
-        raise malformed(path, number, text, "each field once")
-    found = wanted | {n: column for n, column in (optional or {}).items() if n in header}
-    columns = list(found.values())
-    if "name" not in columns and set(found) == set(header):
+    """Reads fields of an atomic file under other names.
+
+    Args:
+        path: the file.
+        wanted: names of required fields, each with the name of its column.
+        counts: the list to which changes of ids are added.
+        optional: fields that the file may lack; only a ``name`` may be empty.
+        sequences: whether an id field may have the type token_seq; the row is then repeated for
+            each token.
+
+    Raises:
+        DataError: the file is malformed.
+    """
+    header = _header(path, wanted)
+    fields = wanted | {n: column for n, column in (optional or {}).items() if n in header}
+    several = []
+    for field, column in fields.items():
+        if column != "name" and header[field].endswith("_seq"):
+            if not sequences:
+                number, text = first_line(path)
+                expected = f"one value in {field}, not the type {header[field]}"
+                raise malformed(path, number, text, expected)
+            several.append(column)
+    columns = list(fields.values())
+    ids = [c for c in columns if c not in {"name", *_NUMBERS}]
+    if "name" not in columns and set(fields) == set(header):
         kinds = {c: pl.Float64 if c in _NUMBERS else pl.String for c in columns}
-        fields = {found[name]: kinds[found[name]] for name in header}
-        return read_fields(path, fields, header=True).select(columns)
-    lines = read_lines(path)[1:]
-    if lines.is_empty():
-        raise DataError(f"{path}: found a header and no rows, expected rows")
-    renamed = [found.get(name, f"other field: {name}") for name in header]
-    frame = split_fields(lines, path, renamed).select("line", *columns)
-    frame = require_ids(frame, path, [c for c in columns if c not in {"name", *_NUMBERS}])
-    for column in columns:
-        if column in _NUMBERS:
-            frame = parse_number(frame, path, column, column)
-    return frame.drop("line")
+        ordered = {fields[name]: kinds[fields[name]] for name in header}
+        frame = read_fields(path, ordered, counts, header=True).select(columns)
+    else:
+        lines = read_lines(path)
+        first, lines = lines[:1], lines[1:]
+        if lines.is_empty():
+            raise DataError(f"{path}: found a header and no rows, expected rows")
+        renamed = [fields.get(name, f"other field: {name}") for name in header]
+        names = split_fields(first, path, renamed).row(0, named=True)
+        frame = split_fields(lines, path, renamed).select("line", *columns)
+        row = repeated_header(frame, {column: names[column] for column in ids})
+        if row is not None:
+            raise second_header(path, frame["line"][row])
+        frame = require_ids(frame, path, ids)
+        for column in columns:
+            if column in _NUMBERS:
+                frame = parse_number(frame, path, column, column)
+        frame = strip_blanks(frame.drop("line"), ids, path.name, counts)
+    for column in several:
+        rows = frame.height
+        tokens = pl.col(column).str.replace_all(r"\s+", " ").str.split(" ")
+        frame = frame.with_columns(tokens).explode(column)
+        counts.append((f"rows added by tokens of {column} in {path.name}", frame.height - rows))
+    return frame
 
 
 def read(folder: Path) -> RawTables:
     """Reads interactions, whole or split, links, graph and names."""
+    counts: Counts = []
     frames = []
     for path, part in _inter_files(folder):
-        frame = _read_atomic(path, _IDS, {n: n for n in _NUMBERS})
+        frame = _read_atomic(path, _IDS, counts, {n: n for n in _NUMBERS})
         if "label" in frame.columns and not frame["label"].is_in([0.0, 1.0]).all():
             row = (~frame["label"].is_in([0.0, 1.0])).arg_max() or 0
             line = read_lines(path)["line"][row + 1]
@@ -90,30 +142,29 @@ def read(folder: Path) -> RawTables:
     if "label" in rows.columns:
         rows, negatives = by_label(rows)
     names = None
-    counts: Counts = []
     if list(folder.glob("*.item")):
         path = only(folder, ".item")
-        number, text, fields = _header(path)
-        if "item_id" not in fields:
-            raise malformed(path, number, text, "a header with the field item_id")
+        fields = _header(path, ["item_id"])
         title = next((name for name in fields if "title" in name or "name" in name), None)
-        if title is not None:
-            names = _read_atomic(path, {"item_id": "item"}, {title: "name"})
-            names = named_items(names, path.name, counts)
-        else:
+        optional = {} if title is None else {title: "name"}
+        names = _read_atomic(path, {"item_id": "item"}, counts, optional)
+        if title is None:
+            names = names.with_columns(name=pl.lit(None, dtype=pl.String))
             counts.append((f"{path.name} has no field for a title or a name: no names", 1))
+        names = named_items(names, path.name, counts)
+    links = {"item_id": "item", "entity_id": "entity"}
     return RawTables(
         interactions=rows,
         negatives=negatives,
-        links=_read_atomic(only(folder, ".link"), {"item_id": "item", "entity_id": "entity"}),
-        triples=_read_atomic(only(folder, ".kg"), _TRIPLE),
+        links=_read_atomic(only(folder, ".link"), links, counts),
+        triples=_read_atomic(only(folder, ".kg"), _TRIPLE, counts, sequences=True),
         item_names=names,
         counts=counts,
     )
 
 
 def _inter_files(folder: Path) -> list[tuple[Path, int | None]]:
-    """The interaction files, each with its part."""
+    """The interaction files, each with its part; None for a file that is not split."""
     given: list[tuple[Path, int | None]] = []
     for part, name in enumerate(PART_FILES):
         if list(folder.glob(f"*.{name}.inter")):
@@ -133,30 +184,30 @@ def _inter_files(folder: Path) -> list[tuple[Path, int | None]]:
 
 
 def only(folder: Path, suffix: str) -> Path:
-    """The one file of a folder whose name ends so.
+    """The only file of a folder whose name has the suffix.
 
     Raises:
         DataError: there is none, or more than one.
     """
-    found = sorted(folder.glob(f"*{suffix}"))
-    if len(found) != 1:
-        names = ", ".join(p.name for p in found) or "none"
+    paths = sorted(folder.glob(f"*{suffix}"))
+    if len(paths) != 1:
+        names = ", ".join(p.name for p in paths) or "none"
         raise DataError(f"{folder}: found {names}, expected one file that ends in {suffix}")
-    return found[0]
+    return paths[0]
 
 
 def losses(raw: RawTables) -> list[str]:
     """What these files cannot hold of the given tables."""
     parts = raw.given_parts
-    found = unwritable(raw)
+    losses = unwritable(raw)
     if parts and (missing := sorted({"train", "test"} - set(parts))):
-        found.append(f"given splits without a {' and a '.join(missing)} part")
-    return found
+        losses.append(f"given splits without a {' and a '.join(missing)} part")
+    return losses
 
 
 def write(folder: Path, raw: RawTables, interactions: Iterable[pl.DataFrame]) -> None:
     """Writes interactions, whole or split, links, graph and names, named like the folder."""
-    # A stem that ends in .train would make the name of a part.
+    # A stem that ends in .train would look like the name of a part.
     stem = folder.name.strip(".").replace(".", "-") or "data"
     numbers = [c for c in ("rating", "timestamp") if c in raw.interactions.columns]
     labelled = raw.negatives is not None

@@ -1,8 +1,8 @@
-"""What the preprocessing of the released KGCN code writes.
+"""Files that the preprocessing of the released KGCN code writes.
 
 ``ratings_final.txt`` (user, item, label) and ``kg_final.txt`` (head, relation, tail). Items and
-entities are numbers there, an item being the entity of the same number; label-0 rows are the
-negatives that were drawn when the file was written.
+entities are numbers, and an item is the entity of the same number. Label-0 rows are the negatives
+that were drawn when the file was written.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import polars as pl
 
 from kgrec.data.formats.released_raw import INDEX, read_index
 from kgrec.data.formats.writing import append_rows, unwritable, write_rows
-from kgrec.data.raw_tables import TRIPLE, RawTables, by_label
+from kgrec.data.raw_tables import TRIPLE, Counts, RawTables, by_label
 from kgrec.data.text_files import malformed, read_fields, read_lines, split_fields, whole_number
 from kgrec.errors import DataError
 
@@ -22,8 +22,9 @@ RATINGS, GRAPH = "ratings_final.txt", "kg_final.txt"
 
 
 def _wrong_row(path: Path, condition: pl.Expr, column: str, expected: str) -> DataError:
-    """The error for the first row for which the condition holds."""
+    """The error for the first row that meets the condition."""
     rows = split_fields(read_lines(path), path, ["user", "item", "label"])
+    rows = rows.with_columns(pl.col("user", "item", "label").str.strip_chars())
     row = rows.filter(condition).row(0, named=True)
     return malformed(path, row["line"], row[column], expected)
 
@@ -31,11 +32,12 @@ def _wrong_row(path: Path, condition: pl.Expr, column: str, expected: str) -> Da
 def read(folder: Path) -> RawTables:
     """Reads ratings and graph.
 
-    Where the item index lies beside them, line i of it gives the raw id of item i (so the
-    preprocessing numbered them).
+    Where the folder has an item index, line i of it gives the raw id of item i, as the
+    preprocessing numbers them.
     """
     path = folder / RATINGS
-    rows = read_fields(path, dict.fromkeys(("user", "item", "label"), pl.String))
+    counts: Counts = []
+    rows = read_fields(path, dict.fromkeys(("user", "item", "label"), pl.String), counts)
     for condition, column, expected in (
         (~pl.col("label").is_in(["0", "1"]), "label", "a label, 0 or 1"),
         (~whole_number("item"), "item", "an item number"),
@@ -52,7 +54,7 @@ def read(folder: Path) -> RawTables:
     links = pl.DataFrame({"item": numbers, "entity": numbers})
     index = [folder / name for name in INDEX if (folder / name).is_file()]
     if index:
-        listed = read_index(index[0])
+        listed = read_index(index[0], counts)
         if listed.height < num_items:
             raise DataError(
                 f"{index[0]}: found {listed.height} items, expected at least {num_items}, "
@@ -67,25 +69,26 @@ def read(folder: Path) -> RawTables:
         interactions=positives,
         negatives=negatives,
         links=links,
-        triples=read_fields(folder / GRAPH, dict.fromkeys(TRIPLE, pl.String)),
+        triples=read_fields(folder / GRAPH, dict.fromkeys(TRIPLE, pl.String), counts),
+        counts=counts,
     )
 
 
 def losses(raw: RawTables) -> list[str]:
     """What these files cannot hold of the given tables."""
-    found = unwritable(raw, given_splits=False, ratings=False, timestamps=False, names=False)
+    losses = unwritable(raw, given_splits=False, ratings=False, timestamps=False, names=False)
     numbers = pl.int_range(raw.links.height, eager=True).cast(pl.String)
     if raw.links["item"].is_duplicated().any():
-        found.append("items linked to several entities")
+        losses.append("items linked to several entities")
     elif raw.links["entity"].is_duplicated().any():
-        found.append("entities linked to several items")
+        losses.append("entities linked to several items")
     elif not raw.links["entity"].equals(numbers):
-        found.append("the names of entities (they become numbers)")
+        losses.append("the names of entities (they become numbers)")
     for rows, what in ((raw.interactions, "interactions"), (raw.negatives, "negatives")):
-        loose = 0 if rows is None else rows.join(raw.links, on="item", how="anti").height
-        if loose:
-            found.append(f"{loose} {what} of items without an entity")
-    return found
+        unlinked = 0 if rows is None else rows.join(raw.links, on="item", how="anti").height
+        if unlinked:
+            losses.append(f"{unlinked} {what} of items without an entity")
+    return losses
 
 
 def write(folder: Path, raw: RawTables, interactions: Iterable[pl.DataFrame]) -> None:
@@ -97,12 +100,12 @@ def write(folder: Path, raw: RawTables, interactions: Iterable[pl.DataFrame]) ->
     negatives = [] if raw.negatives is None else [raw.negatives]
     for label, pieces in (("1", interactions), ("0", negatives)):
         for rows in pieces:
-            known = rows.join(numbers, on="item", maintain_order="left")
-            append_rows(path, known.select("user", "number", label=pl.lit(label)), "\t")
+            numbered = rows.join(numbers, on="item", maintain_order="left")
+            append_rows(path, numbered.select("user", "number", label=pl.lit(label)), "\t")
     write_rows(folder / INDEX[0], items.select("item", "entity"), "\t")
     triples = raw.triples
     if not items["entity"].equals(numbers["number"]):
-        # Entities get numbers too: the items' own first, then the others as they appear.
+        # Entities get numbers too: first those of the items, then the others as they appear.
         own = pl.DataFrame({"entity": items["entity"], "number": numbers["number"]})
         others = (
             triples.select(pl.concat_list("head", "tail").alias("entity"))

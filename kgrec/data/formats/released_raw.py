@@ -1,7 +1,7 @@
-"""Raw files as in the repositories of KGCN and RippleNet.
+"""Raw files as they are in the repositories of KGCN and RippleNet.
 
 ``user_artists.dat`` | ``ratings.csv`` | ``BX-Book-Ratings.csv``; ``item_index2entity_id.txt``
-(item, entity); ``kg.txt`` (head, relation, tail); and, for names, MovieLens' ``movies.csv``.
+(item, entity); ``kg.txt`` (head, relation, tail); and, for names, the ``movies.csv`` of MovieLens.
 """
 
 from __future__ import annotations
@@ -12,51 +12,61 @@ from pathlib import Path
 
 import polars as pl
 
-from kgrec.data.csv_files import read_csv
-from kgrec.data.formats.writing import append_rows, blank, unfit, unwritable, write_rows
-from kgrec.data.raw_tables import TRIPLE, Counts, RawTables, named_items
-from kgrec.data.text_files import first_line, malformed, read_fields, read_lines
+from kgrec.data.csv_files import line_of, read_csv
+from kgrec.data.formats.writing import append_rows, blank, padded, unfit, unwritable, write_rows
+from kgrec.data.raw_tables import TRIPLE, Counts, RawTables, named_items, strip_blanks
+from kgrec.data.text_files import (
+    first_line,
+    malformed,
+    read_fields,
+    read_lines,
+    repeated_header,
+    second_header,
+)
 from kgrec.errors import DataError
-
-Counted = tuple[pl.DataFrame, Counts]
 
 _STRINGS = dict.fromkeys(("user", "item"), pl.String)
 
 
-def _read_user_artists(path: Path) -> Counted:
-    return _read_headed(path, {**_STRINGS, "rating": pl.Float64}, "\t"), []
+def _read_user_artists(path: Path, counts: Counts) -> pl.DataFrame:
+    return _read_headed(path, {**_STRINGS, "rating": pl.Float64}, "\t", counts)
 
 
-def _read_movielens(path: Path) -> Counted:
+def _read_movielens(path: Path, counts: Counts) -> pl.DataFrame:
     columns = {**_STRINGS, "rating": pl.Float64, "timestamp": pl.Float64}
-    return _read_headed(path, columns, ","), []
+    return _read_headed(path, columns, ",", counts)
 
 
-def _read_headed(path: Path, columns: dict[str, type[pl.DataType]], separator: str) -> pl.DataFrame:
+def _read_headed(
+    path: Path, columns: dict[str, type[pl.DataType]], separator: str, counts: Counts
+) -> pl.DataFrame:
     number, text = first_line(path)
     fields = text.split(separator)
     if len(fields) == len(columns) and fields[2].replace(".", "", 1).isdigit():
         raise malformed(path, number, text, "a header")
-    return read_fields(path, columns, separator, header=True)
+    return read_fields(path, columns, counts, separator, header=True)
 
 
-def _read_book_crossing(path: Path) -> Counted:
+def _read_book_crossing(path: Path, counts: Counts) -> pl.DataFrame:
     """``"user";"ISBN";"rating"`` in Latin-1; some lines of the public file are broken."""
     lines = read_lines(path, encoding="latin-1")
+    repeated = lines[1:].filter(pl.col("text") == lines["text"][0])
+    if not repeated.is_empty():
+        raise second_header(path, repeated["line"][0])
     fields = lines["text"].str.extract_groups(r'^"(\d+)";"(.+)";"(\d+)"$').struct.unnest()
     fields.columns = ["user", "item", "rating"]
     if fields["rating"][0] is not None:
         raise malformed(path, lines["line"][0], lines["text"][0], "a header")
     fields = fields[1:]
-    whole = fields.drop_nulls()
+    whole = fields.drop_nulls().filter(pl.col("item").str.strip_chars() != "")
     if whole.is_empty():
         raise DataError(f'{path}: found no line of the form "user";"ISBN";"rating", expected some')
-    broken = fields.height - whole.height
+    counts.append((f"broken lines of {path.name}, skipped", fields.height - whole.height))
     frame = whole.with_columns(pl.col("rating").cast(pl.Float64))
-    return frame, [(f"broken lines of {path.name}, passed over", broken)]
+    return strip_blanks(frame, ("user", "item"), path.name, counts)
 
 
-RATINGS: dict[str, Callable[[Path], Counted]] = {
+RATINGS: dict[str, Callable[[Path, Counts], pl.DataFrame]] = {
     "user_artists.dat": _read_user_artists,
     "ratings.csv": _read_movielens,
     "BX-Book-Ratings.csv": _read_book_crossing,
@@ -70,9 +80,9 @@ def _first(folder: Path, names: Sequence[str]) -> Path:
     return next(folder / name for name in names if (folder / name).is_file())
 
 
-def read_index(path: Path) -> pl.DataFrame:
+def read_index(path: Path, counts: Counts) -> pl.DataFrame:
     """``item, entity`` of an item index file."""
-    return read_fields(path, {"item": pl.String, "entity": pl.String})
+    return read_fields(path, {"item": pl.String, "entity": pl.String}, counts)
 
 
 def read(folder: Path) -> RawTables:
@@ -83,24 +93,30 @@ def read(folder: Path) -> RawTables:
         raise DataError(
             f"{folder}: found {ratings.name} beside {others[0]}, expected one file of ratings"
         )
-    interactions, counts = RATINGS[ratings.name](ratings)
+    counts: Counts = []
+    interactions = RATINGS[ratings.name](ratings, counts)
     names = None
     if (path := folder / NAMES[0]).is_file():
         table = read_csv(path, ",")
         if table.width < 2:
             raise malformed(path, *first_line(path), "a header with movieId and title")
-        names = table.select(pl.nth(0).alias("item"), pl.nth(1).alias("name"))
+        item, name, *_ = table.columns
+        row = repeated_header(table, {item: item, name: name})
+        if row is not None:
+            raise second_header(path, line_of(path, ",", True, row))
+        names = table.select(item=item, name=name)
+        names = strip_blanks(names, ["item"], path.name, counts)
         names = named_items(names, path.name, counts)
     return RawTables(
         interactions=interactions,
-        links=read_index(_first(folder, INDEX)),
-        triples=read_fields(_first(folder, GRAPH), dict.fromkeys(TRIPLE, pl.String)),
+        links=read_index(_first(folder, INDEX), counts),
+        triples=read_fields(_first(folder, GRAPH), dict.fromkeys(TRIPLE, pl.String), counts),
         item_names=names,
         counts=counts,
     )
 
 
-# What the header of each ratings file says, its fields and what separates them.
+# The header of each ratings file: its fields and their separator.
 _LAYOUTS = {
     "user_artists.dat": (["userID", "artistID", "weight"], "\t"),
     "ratings.csv": (["userId", "movieId", "rating", "timestamp"], ","),
@@ -111,14 +127,14 @@ _LAYOUTS = {
 def losses(raw: RawTables) -> list[str]:
     """What these files cannot hold of the given tables."""
     # Names are quoted; a comma separates only the fields of ratings.csv.
-    found = unwritable(replace(raw, item_names=None), given_splits=False, negatives=False)
+    losses = unwritable(replace(raw, item_names=None), given_splits=False, negatives=False)
     if raw.item_names is not None:
-        found += blank(raw.item_names, ("item", "name"))
+        losses += blank(raw.item_names, ("item", "name")) + padded(raw.item_names, ["item"])
     if "timestamp" in raw.interactions.columns:
-        found += unfit(raw.interactions, ("user", "item"), ",")
+        losses += unfit(raw.interactions, ("user", "item"), ",")
     if "rating" not in raw.interactions.columns:
-        found.append("that there are no ratings (these files need one in every row)")
-    return found
+        losses.append("that there are no ratings (these files need one in every row)")
+    return losses
 
 
 def write(
@@ -130,10 +146,10 @@ def write(
     """Writes ratings, item index, graph and names.
 
     Args:
-        folder: where.
-        raw: links, triples and names; its interactions tell the columns.
+        folder: an empty folder.
+        raw: links, triples, names, and the columns of the interactions.
         interactions: the rows, in pieces.
-        ratings: name of the ratings file; None: one that holds the columns.
+        ratings: name of the ratings file; None: one that can hold the columns.
     """
     timed = "timestamp" in raw.interactions.columns
     name = ratings or ("ratings.csv" if timed else "user_artists.dat")

@@ -1,10 +1,12 @@
 """Plain tables with named columns: CSV, TSV or Parquet.
 
 ``interactions.*`` (user, item; optionally rating, timestamp, label, split), or ``train.*`` and
-``test.*`` (and ``val.*``) for data that come already split; ``triples.*`` (head, relation, tail);
-optionally ``links.*`` (item, entity) and ``items.*`` (item, name). Without links an item is the
-entity of the same id. Columns go by their usual names (``named_columns.NAMES``) or by those that
-the user gives; others are left alone and counted.
+``test.*`` (and ``val.*``) for data that come with a split; ``triples.*`` (head, relation, tail);
+optionally ``links.*`` (item, entity), ``items.*`` (item, name), ``entities.*`` (entity, name) and
+``relations.*`` (relation, name). Without links an item is the
+entity of the same id; the items are then those of the interactions and of ``items.*``. Columns
+have their usual names (``named_columns.NAMES``) or those that the user gives; other columns are
+not read, and counted.
 """
 
 from __future__ import annotations
@@ -15,8 +17,14 @@ from pathlib import Path
 import polars as pl
 
 from kgrec.data.csv_files import SEPARATORS, header_fields
-from kgrec.data.formats.named_columns import NAMES, Table, matches, written_as_floats
-from kgrec.data.formats.writing import blank, id_columns, without_rows, write_table
+from kgrec.data.formats.named_columns import (
+    NAMES,
+    Table,
+    matches,
+    written_as_floats,
+)
+from kgrec.data.formats.writing import blank, id_columns, padded, without_rows, write_table
+from kgrec.data.parquet_files import check_parquet
 from kgrec.data.raw_tables import PARTS, TRIPLE, Counts, RawTables, by_label, named_items
 from kgrec.data.text_files import first_line
 from kgrec.errors import ConfigError, DataError
@@ -32,12 +40,13 @@ def _files(folder: Path, stems: Iterable[str]) -> list[Path]:
 
 
 def _one(folder: Path, *stems: str) -> Path | None:
-    found = _files(folder, stems)
-    if len(found) > 1:
-        raise DataError(f"{folder}: found {', '.join(p.name for p in found)}, expected one of them")
-    return found[0] if found else None
+    paths = _files(folder, stems)
+    if len(paths) > 1:
+        raise DataError(f"{folder}: found {', '.join(p.name for p in paths)}, expected one of them")
+    return paths[0] if paths else None
 
 
+# Our names of the columns of interactions, and whether each is required.
 _INTERACTIONS = {"user": True, "item": True, "rating": False, "timestamp": False, "label": False}
 
 
@@ -45,11 +54,12 @@ def read(folder: Path, columns: Mapping[str, str] | None = None) -> RawTables:
     """Reads interactions, whole or split, triples, links and names.
 
     Args:
-        folder: with the files.
-        columns: the file's own name of a column of :data:`NAMES`.
+        folder: the folder with the files.
+        columns: the files' own names of columns, by the keys of :data:`NAMES`.
 
     Raises:
-        ConfigError: ``columns`` names something that is no key of :data:`NAMES`.
+        ConfigError: ``columns`` has a key that is not in :data:`NAMES`.
+        DataError: a file is malformed.
     """
     given = {name: column for name, column in (columns or {}).items() if column is not None}
     unknown = sorted(set(given) - set(NAMES))
@@ -59,6 +69,19 @@ def read(folder: Path, columns: Mapping[str, str] | None = None) -> RawTables:
             f"{', '.join(NAMES)}"
         )
     counts: Counts = []
+    notes: Counts = []
+    stems = (
+        "interactions",
+        "triples",
+        "kg",
+        "links",
+        "items",
+        "entities",
+        "relations",
+        *sum(PART_FILES, ()),
+    )
+    if parquet := [path for path in _files(folder, stems) if path.suffix == ".parquet"]:
+        check_parquet(parquet)
     whole, parts = _one(folder, "interactions"), [_one(folder, *stems) for stems in PART_FILES]
     if whole is not None and any(parts):
         raise DataError(
@@ -71,7 +94,7 @@ def read(folder: Path, columns: Mapping[str, str] | None = None) -> RawTables:
             continue
         split = {"split": False} if whole is not None else {}
         table = Table(path, {**_INTERACTIONS, **split}, given)
-        frame = _interactions(table, counts)
+        frame = _interactions(table, counts, notes)
         if whole is None:
             frame = frame.with_columns(part=pl.lit(part, dtype=pl.Int8))
         if frames and frame.columns != frames[0].columns:
@@ -84,47 +107,108 @@ def read(folder: Path, columns: Mapping[str, str] | None = None) -> RawTables:
     negatives = None
     if "label" in rows.columns:
         rows, negatives = by_label(rows)
-    triples = _triples(_one(folder, "triples", "kg"), given, counts)
+    triples = _triples(_one(folder, "triples", "kg"), given, counts, notes)
+    names = _names(_one(folder, "items"), given, counts, notes)
+    entity_names = _graph_names(_one(folder, "entities"), "entity", counts)
+    relation_names = _graph_names(_one(folder, "relations"), "relation", counts)
     links = _one(folder, "links")
     if links is not None:
-        table = Table(links, {"item": True, "entity": True}, given, beside=True)
+        table = Table(links, {"item": True, "entity": True}, given, other_items=True)
         linked = pl.DataFrame([table.ids("item", counts), table.ids("entity", counts)])
-        _count_unused(table, counts)
+        _count_unused(table, notes)
     else:
-        ends = pl.concat([triples["head"], triples["tail"]]).unique()
-        linked = rows.select("item").unique(maintain_order=True)
-        linked = linked.filter(pl.col("item").is_in(ends.implode())).with_columns(entity="item")
-        counts.append(("no links file: items that are the entity of the same id", linked.height))
-    names = None
-    if (path := _one(folder, "items")) is not None:
-        table = Table(path, {"item": True, "name": True}, given, beside=True)
+        listed = [rows, *([] if negatives is None else [negatives])]
+        linked = _linked_to_themselves(listed, names, triples, counts, notes)
+    return RawTables(
+        rows, linked, triples, negatives, names, entity_names, relation_names, counts, notes
+    )
+
+
+def _names(
+    path: Path | None, given: Mapping[str, str], counts: Counts, notes: Counts
+) -> pl.DataFrame | None:
+    """``item, name`` of the items file; it may have no column of names."""
+    if path is None:
+        return None
+    table = Table(path, {"item": True, "name": False}, given, other_items=True)
+    items = table.ids("item", counts)
+    name = pl.Series("name", [None], dtype=pl.String).new_from_index(0, len(items))
+    if "name" in table.columns:
         name = table.values("name", "strings (name)").cast(pl.String).alias("name")
-        names = named_items(pl.DataFrame([table.ids("item", counts), name]), path.name, counts)
-        _count_unused(table, counts)
-    return RawTables(rows, linked, triples, negatives, names, counts)
+    _count_unused(table, notes)
+    return named_items(pl.DataFrame([items, name]), path.name, counts)
 
 
-def _interactions(table: Table, counts: Counts) -> pl.DataFrame:
+def _graph_names(path: Path | None, what: str, counts: Counts) -> pl.DataFrame | None:
+    """``entity, name`` or ``relation, name``; None where the file has no such columns."""
+    if path is None:
+        return None
+    table = Table(path, {what: False, "name": False}, {})
+    if what not in table.columns or "name" not in table.columns:
+        counts.append((f"{path.name} has no columns {what} and name, not read", 1))
+        return None
+    name = table.values("name", "strings (name)").cast(pl.String).str.strip_chars()
+    names = pl.DataFrame([table.ids(what, counts), name.alias("name")])
+    return names.filter(pl.col("name") != "").unique(what, keep="first", maintain_order=True)
+
+
+def _linked_to_themselves(
+    interactions: list[pl.DataFrame],
+    names: pl.DataFrame | None,
+    triples: pl.DataFrame,
+    counts: Counts,
+    notes: Counts,
+) -> pl.DataFrame:
+    """``item, entity`` of the items that are the entity of the same id.
+
+    Items are those of the interactions, in their order, then those that the items file adds.
+    """
+    entities = pl.concat([triples["head"], triples["tail"]]).unique()
+    items = pl.concat([rows["item"] for rows in interactions]).unique(maintain_order=True)
+    linked = items.filter(items.is_in(entities.implode()))
+    notes.append(("no links file: items that are the entity of the same id", len(linked)))
+    if names is not None:
+        added = names["item"].unique(maintain_order=True)
+        added = added.filter(added.is_in(entities.implode()) & ~added.is_in(linked.implode()))
+        notes.append(("no links file: further items of the items file", len(added)))
+        linked = pl.concat([linked, added])
+    else:
+        # Other heads of the relations that mostly lead from items are probably items too.
+        heads = triples.select("head", "relation").unique()
+        heads = heads.with_columns(item=pl.col("head").is_in(linked.implode()))
+        heads = heads.filter(pl.col("item").mean().over("relation") > 0.5)
+        if similar := heads.filter(~pl.col("item"))["head"].n_unique():
+            what = (
+                "no links and no items file: entities with relations like an item's, but without "
+                "an interaction, not taken as items"
+            )
+            counts.append((what, similar))
+    return pl.DataFrame({"item": linked}).with_columns(entity="item")
+
+
+def _interactions(table: Table, counts: Counts, notes: Counts) -> pl.DataFrame:
     columns = [table.ids("user", counts), table.ids("item", counts)]
     columns += [table.numbers(n) for n in ("rating", "timestamp") if n in table.columns]
     if "label" in table.columns:
         labels = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
         columns.append(table.chosen("label", labels, "a label, 0 or 1"))
     if "split" in table.columns:
-        part = table.chosen("split", _SPLIT_VALUES, "a part: train, val or test")
+        part = table.chosen("split", _SPLIT_VALUES, "train, val or test")
         columns.append(part.alias("part"))
-    _count_unused(table, counts)
+    _count_unused(table, notes)
     return pl.DataFrame(columns)
 
 
-def _count_unused(table: Table, counts: Counts) -> None:
+def _count_unused(table: Table, notes: Counts) -> None:
     if table.unused:
         shown = ", ".join(table.unused[:5]) + (", …" if len(table.unused) > 5 else "")
-        counts.append((f"columns of {table.path.name} not used ({shown})", len(table.unused)))
+        notes.append((f"columns of {table.path.name} not used ({shown})", len(table.unused)))
 
 
-def _triples(path: Path | None, given: Mapping[str, str], counts: Counts) -> pl.DataFrame:
-    assert path is not None  # the format asks for it
+def _triples(
+    path: Path | None, given: Mapping[str, str], counts: Counts, notes: Counts
+) -> pl.DataFrame:
+    assert path is not None  # the format requires it
     headless = False
     if path.suffix != ".parquet" and not any(name in given for name in TRIPLE):
         _, text = first_line(path)
@@ -135,22 +219,22 @@ def _triples(path: Path | None, given: Mapping[str, str], counts: Counts) -> pl.
     if headless:
         counts.append((f"{path.name} has no header: read as head, relation, tail", 1))
     table = Table(path, dict.fromkeys(TRIPLE, True), given, headless)
-    _count_unused(table, counts)
+    _count_unused(table, notes)
     return pl.DataFrame([table.ids(name, counts) for name in TRIPLE])
 
 
 def losses(raw: RawTables) -> list[str]:
     """What these files cannot hold of the given tables."""
-    found = without_rows(raw)
+    losses = without_rows(raw)
     for table, columns in id_columns(raw):
-        found += blank(table, columns)
+        losses += blank(table, columns) + padded(table, [c for c in columns if c != "name"])
         ids = [c for c in columns if c != "name" and not table.is_empty()]
-        found += [
+        losses += [
             f"values of {c} that are all written as 42.0"
             for c in ids
             if written_as_floats(table[c])
         ]
-    return found
+    return losses
 
 
 def write(
@@ -167,7 +251,7 @@ def write(
             columns = piece.columns
             yield piece
         if raw.negatives is not None:
-            # Nobody reads the other columns of a negative, but they must not be empty.
+            # The other columns of a negative are not used, but they must not be empty.
             others = {"rating": pl.lit(0.0), "timestamp": pl.lit(0.0), "split": pl.lit(PARTS[0])}
             own = {name: value for name, value in others.items() if name in columns}
             yield raw.negatives.with_columns(**own, label=pl.lit(0)).select(columns)
@@ -177,6 +261,9 @@ def write(
     write_table(folder / f"links{suffix}", [raw.links])
     if raw.item_names is not None and not raw.item_names.is_empty():
         write_table(folder / f"items{suffix}", [raw.item_names])
+    for stem, names in (("entities", raw.entity_names), ("relations", raw.relation_names)):
+        if names is not None and not names.is_empty():
+            write_table(folder / f"{stem}{suffix}", [names])
 
 
 def _with_split(rows: pl.DataFrame) -> pl.DataFrame:

@@ -1,4 +1,4 @@
-"""What the writers of all text formats share."""
+"""Parts shared by the writers of all formats."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kgrec.data.raw_tables import TRIPLE, RawTables
 
 
 def append_rows(path: Path, rows: pl.DataFrame, separator: str, quoted: bool = False) -> None:
-    """Adds rows to the end of a text file, numbers that are whole without a point."""
+    """Adds rows to the end of a text file; whole numbers are written without a point."""
     floats = [name for name, kind in rows.schema.items() if kind == pl.Float64]
     whole = [n for n in floats if ((rows[n] == rows[n].round()) & (rows[n].abs() < 2**53)).all()]
     rows = rows.with_columns(pl.col(whole).cast(pl.Int64))
@@ -26,7 +26,7 @@ def append_rows(path: Path, rows: pl.DataFrame, separator: str, quoted: bool = F
 
 
 def write_rows(path: Path, rows: pl.DataFrame, separator: str, header: str | None = None) -> None:
-    """Writes rows to a new text file, below a header if there is one."""
+    """Writes rows to a new text file, below a header if one is given."""
     path.write_text("" if header is None else header + "\n", encoding="utf-8")
     append_rows(path, rows, separator)
 
@@ -41,16 +41,16 @@ def unwritable(
     names: bool = True,
     separators: str = "\t",
 ) -> list[str]:
-    """What a plain text format, which lacks the things that are False, would lose of tables.
+    """What a plain text format cannot hold of tables.
 
     Args:
         raw: the tables.
-        given_splits: whether the format knows parts.
-        negatives: whether it knows label-0 rows.
-        ratings: whether it knows ratings.
-        timestamps: whether it knows times.
-        names: whether it knows item names.
-        separators: characters that an id must not have in it, beside those that end a line.
+        given_splits: whether the format can hold parts.
+        negatives: whether the format can hold label-0 rows.
+        ratings: whether the format can hold ratings.
+        timestamps: whether the format can hold times.
+        names: whether the format can hold item names.
+        separators: characters that an id must not contain, in addition to line ends.
     """
     columns = raw.interactions.columns
     held = {
@@ -59,49 +59,62 @@ def unwritable(
         "ratings": ratings or "rating" not in columns,
         "timestamps": timestamps or "timestamp" not in columns,
         "item names": names or raw.item_names is None,
+        "entity names": raw.entity_names is None,
+        "relation names": raw.relation_names is None,
     }
-    found = [what for what, kept in held.items() if not kept] + without_rows(raw)
+    losses = [content for content, kept in held.items() if not kept] + without_rows(raw)
     for table, ids in id_columns(raw):
-        found += unfit(table, ids, separators)
-    return found
+        losses += unfit(table, ids, separators)
+    return losses
 
 
 def id_columns(raw: RawTables) -> list[tuple[pl.DataFrame, tuple[str, ...]]]:
-    """Every table that there is, with its columns of strings."""
+    """The tables that are not None, each with its columns of strings."""
     tables: list[tuple[pl.DataFrame | None, tuple[str, ...]]] = [
         (raw.interactions, ("user", "item")),
         (raw.links, ("item", "entity")),
         (raw.triples, TRIPLE),
         (raw.negatives, ("user", "item")),
         (raw.item_names, ("item", "name")),
+        (raw.entity_names, ("entity", "name")),
+        (raw.relation_names, ("relation", "name")),
     ]
     return [(table, columns) for table, columns in tables if table is not None]
 
 
 def unfit(table: pl.DataFrame, columns: Iterable[str], separators: str) -> list[str]:
-    """The columns in which a string would not come back as it is from a file without quotes."""
+    """The columns with a string that a file without quotation marks cannot give back."""
     pattern = f"^[\\s\ufeff]|\\s$|^$|[\n\r{separators}]"
-    found = []
+    losses = []
     for column in columns:
         bad = table[column].filter(table[column].str.contains(pattern))
         if len(bad):
-            found.append(f"{column} {bad[0]!r} (separators, line ends or blanks around it)")
-    return found
+            losses.append(f"{column} {bad[0]!r} (separators, line ends or blanks around it)")
+    return losses
+
+
+def padded(table: pl.DataFrame, columns: Iterable[str]) -> list[str]:
+    """The columns in which an id has blanks around it, which every reader strips."""
+    return [
+        f"blanks around values of {c}"
+        for c in columns
+        if (table[c].str.strip_chars() != table[c]).any()
+    ]
 
 
 def blank(table: pl.DataFrame, columns: Iterable[str]) -> list[str]:
-    """The columns in which a string is blank, which no reader takes."""
+    """The columns in which a string is blank, which no reader accepts."""
     return [f"blank values of {c}" for c in columns if (table[c].str.strip_chars() == "").any()]
 
 
 def without_rows(raw: RawTables) -> list[str]:
-    """The tables that every format needs, where they are empty."""
+    """The tables that every format requires and that are empty."""
     tables = {"interactions": raw.interactions, "links": raw.links, "triples": raw.triples}
     return [f"that there are no {name}" for name, table in tables.items() if table.is_empty()]
 
 
 def write_table(path: Path, pieces: Iterable[pl.DataFrame]) -> None:
-    """Writes rows that come in pieces to one CSV or Parquet file, one piece in memory at a time."""
+    """Writes pieces of rows to one CSV or Parquet file, with one piece in memory at a time."""
     if path.suffix != ".parquet":
         with path.open("wb") as file:
             for number, piece in enumerate(pieces):

@@ -1,4 +1,4 @@
-"""A page on a data set: one HTML file with its plots inside, nothing fetched from anywhere."""
+"""HTML page on a data set: one file that contains its plots and loads nothing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,15 @@ from torch import Tensor
 
 from kgrec import __version__
 from kgrec.data.describe import Description
-from kgrec.reports.dataset.tables import figure, label, moment, share
+from kgrec.reports.dataset.tables import (
+    INVERSES,
+    LOOKALIKES,
+    distribution_rows,
+    fact,
+    label,
+    moment,
+    share,
+)
 from kgrec.reports.drawing import (
     BLUE,
     GREEN,
@@ -28,101 +36,102 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_SHOWN = 20  # relations in the plot, and in the table before it is opened
-_LONGEST = 44  # letters of a relation's name beside its bar
+_SHOWN = 20  # relations in the plot, and in the table before it is unfolded
+_LONGEST = 44  # characters of a relation's name next to its bar
 _DATES = (-62_135_596_800, 253_402_300_799)  # the years 1 to 9999, in seconds since 1970
 
 
-def render(found: Description) -> str:
-    """The page.
+def render(description: Description) -> str:
+    """The page on a data set.
 
     Args:
-        found: what :func:`kgrec.data.describe.describe` returned.
+        description: result of :func:`kgrec.data.describe.describe`.
     """
     environment = Environment(
         loader=PackageLoader("kgrec.reports"), autoescape=True, undefined=StrictUndefined
     )
     environment.filters.update(label=label, share=share)
     return environment.get_template("dataset.html").render(
-        found=found, plots=plots(found), relations=relation_plot(found), figure=figure,
-        shown=_SHOWN, version=__version__,
+        description=description, plots=plots(description), relations=relation_plot(description),
+        distribution_rows=distribution_rows(description), fact=fact, shown=_SHOWN,
+        inverses_note=INVERSES, lookalikes_note=LOOKALIKES, version=__version__,
     )  # fmt: skip
 
 
-def plots(found: Description) -> list[Plot]:
-    """The plots of counts, and of times where there are some."""
-    samples, told = found.samples, found.distributions
-    users, items = samples["positives_per_user"], samples["positives_per_item"]
-    people, things = told["positives_per_user"], told["positives_per_item"]
-    near = told["neighbors_per_item"]
-    of_both = [("users", users, BLUE), ("items", items, ORANGE)]
+def plots(description: Description) -> list[Plot]:
+    """The plots of counts, and the plot of times where the data have times."""
+    samples, distributions = description.samples, description.distributions
+    per_user, per_item = samples["positives_per_user"], samples["positives_per_item"]
+    users, items = distributions["positives_per_user"], distributions["positives_per_item"]
+    neighbors = distributions["neighbors_per_item"]
+    of_both = [("users", per_user, BLUE), ("items", per_item, ORANGE)]
     around = [
         ("items", samples["neighbors_per_item"], ORANGE),
         ("all entities", samples["neighbors_per_entity"], GREEN),
     ]
-    made = [
+    drawn = [
         Plot(
             "Positives of users and items",
-            "How many of the users, and of the items, have at least so many positives.",
+            "Share of the users, and of the items, with at least this many positives.",
             svg_element(
                 lambda figure: _survival(figure.add_subplot(), of_both, "positives"),
-                f"Half of the users have at most {people.median:,.0f} positives, the most active "
-                f"one {people.max:,.0f}; half of the items at most {things.median:,.0f}, the most "
-                f"popular one {things.max:,.0f}.",
+                f"Half of the users have at most {users.median:,.0f} positives, the most active "
+                f"one {users.max:,.0f}; half of the items at most {items.median:,.0f}, the most "
+                f"popular one {items.max:,.0f}.",
             ),
         ),
         Plot(
-            "Who has the positives",
-            "What the most active users, and the most popular items, have of all positives; "
-            "on the broken line all would have the same.",
+            "Concentration of the positives",
+            "Share of all positives that belong to the most active users, and to the most popular "
+            "items. The dashed line is that of equal counts.",
             svg_element(
                 lambda figure: _concentration(figure.add_subplot(), of_both),
-                f"The top 10 % of the users have {people.top10:.0%} of the positives, the top 10 % "
-                f"of the items {things.top10:.0%}.",
+                f"The top 10 % of the users have {users.top10:.0%} of the positives, the top 10 % "
+                f"of the items {items.top10:.0%}.",
             ),
         ),
         Plot(
             "Neighbours in the graph",
-            "How many of the items, and of all entities, have at least so many neighbours.",
+            "Share of the items, and of all entities, with at least this many neighbours.",
             svg_element(
                 lambda figure: _survival(figure.add_subplot(), around, "neighbours"),
-                f"Half of the items have at most {near.median:,.0f} neighbours, the one with the "
-                f"most {near.max:,.0f}.",
+                f"Half of the items have at most {neighbors.median:,.0f} neighbours, the item with "
+                f"the most has {neighbors.max:,.0f}.",
             ),
         ),
     ]
     times = samples.get("times")
     if times is not None and float(times.max()) > float(times.min()):
         first, last = (moment(float(t), "%Y-%m-%d") for t in (times.min(), times.max()))
-        made.append(
+        drawn.append(
             Plot(
                 "Positives over time",
-                "Positives by the time at which they came, in 60 equal spans.",
+                "Number of positives in each of 60 equal spans of time.",
                 svg_element(
                     lambda figure: _history(figure.add_subplot(), times),
                     f"{len(times):,} positives from {first} to {last}.",
                 ),
             )
         )
-    return made
+    return drawn
 
 
-def relation_plot(found: Description) -> Plot:
-    """The commonest relations."""
-    rows = found.relations.head(_SHOWN).to_dicts()
-    of = f"The {len(rows)} commonest of {found.relations.height:,} relations"
+def relation_plot(description: Description) -> Plot:
+    """The plot of the most frequent relations."""
+    rows = description.relations.head(_SHOWN).to_dicts()
+    subject = f"The {len(rows)} most frequent of {description.relations.height:,} relations"
     return Plot(
         "Relations",
-        f"{of}: their triples, and the share of the items that have them.",
+        f"{subject}: their triples, and the share of the items that have them.",
         svg_element(
             lambda figure: _bars(figure, rows),
-            f"{of}; {rows[0]['relation']} has the most triples, {rows[0]['triples']:,}.",
+            f"{subject}; {rows[0]['relation']} has the most triples, {rows[0]['triples']:,}.",
             (9.4, 0.27 * len(rows) + 0.9),
         ),
     )
 
 
-def _survival(axes: Axes, lines: list[tuple[str, Tensor, str]], what: str) -> None:
+def _survival(axes: Axes, lines: list[tuple[str, Tensor, str]], counted: str) -> None:
     ends = []
     for name, counts, colour in lines:
         values, owners = np.unique(counts[counts > 0].numpy(), return_counts=True)
@@ -135,12 +144,12 @@ def _survival(axes: Axes, lines: list[tuple[str, Tensor, str]], what: str) -> No
         ends.append((values[0], values[-1], at_least[-1], at_least[0]))
     if ends:
         left, right, bottom, top = (np.array(end) for end in zip(*ends, strict=True))
-        if left.min() == right.max():  # all have as many
+        if left.min() == right.max():  # all counts are equal
             axes.set_xlim(left.min() - 1, right.max() + 1)
         logarithmic(axes.xaxis, left.min(), right.max())
         logarithmic(axes.yaxis, bottom.min(), top.max())
         axes.legend()
-    axes.set(xlabel=what, ylabel="share that has at least so many")
+    axes.set(xlabel=counted, ylabel="share with at least this many")
     axes.xaxis.set_major_formatter(thousands)
     axes.yaxis.set_major_formatter(percent)
 
@@ -150,7 +159,7 @@ def _concentration(axes: Axes, lines: list[tuple[str, Tensor, str]]) -> None:
         ordered = counts.double().sort(descending=True).values
         owned = torch.cat([torch.zeros(1).double(), ordered.cumsum(0) / ordered.sum()])
         owners = torch.linspace(0, 1, len(owned), dtype=torch.float64)
-        # More points than that would only be a larger file.
+        # More points would only make the file larger.
         keep = np.unique(np.linspace(0, len(owned) - 1, 500).astype(int))
         axes.plot(owners[keep].numpy(), owned[keep].numpy(), label=name, color=colour, lw=2)
     axes.plot([0, 1], [0, 1], color=INK, lw=1, ls="--")
@@ -163,12 +172,12 @@ def _concentration(axes: Axes, lines: list[tuple[str, Tensor, str]]) -> None:
 def _bars(drawing: Figure, rows: list[dict[str, Any]]) -> None:
     left, right = drawing.subplots(1, 2, sharey=True, width_ratios=(3, 2))
     places = range(len(rows))
-    for axes, key, colour, written in (
+    for axes, key, colour, as_text in (
         (left, "triples", GREEN, lambda value: f"{value:,}"),
         (right, "coverage", ORANGE, _roughly),
     ):
         bars = axes.barh(places, [row[key] for row in rows], color=colour, height=0.7)
-        axes.bar_label(bars, [written(row[key]) for row in rows], padding=3, fontsize=8)
+        axes.bar_label(bars, [as_text(row[key]) for row in rows], padding=3, fontsize=8)
         axes.grid(False, axis="y")
         axes.margins(x=0.16, y=0.02)
     left.set_yticks(places, [_short(row["relation"]) for row in rows], fontsize=9)
@@ -176,7 +185,7 @@ def _bars(drawing: Figure, rows: list[dict[str, Any]]) -> None:
     left.set_xlabel("triples")
     left.locator_params(axis="x", nbins=5, integer=True)
     left.xaxis.set_major_formatter(thousands)
-    right.set(xlabel="share of the items that have it", xlim=(0, 1.18))
+    right.set(xlabel="share of the items with it", xlim=(0, 1.18))
     right.set_xticks([0, 0.25, 0.5, 0.75, 1])
     right.xaxis.set_major_formatter(percent)
     right.tick_params(axis="y", left=False)
@@ -187,7 +196,7 @@ def _roughly(value: float) -> str:
 
 
 def _short(name: str) -> str:
-    """A relation's name; of a long one the end, which tells more."""
+    """A relation's name; of a long name the end, which is the most specific part."""
     return name if len(name) <= _LONGEST else "…" + name[1 - _LONGEST :]
 
 

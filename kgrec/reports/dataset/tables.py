@@ -1,4 +1,4 @@
-"""What ``kgrec data`` shows on a terminal."""
+"""Output of ``kgrec data`` on a terminal."""
 
 from __future__ import annotations
 
@@ -17,50 +17,61 @@ if TYPE_CHECKING:
     from kgrec.data.cache import Entry
     from kgrec.data.describe import Description
 
-_SHOWN = 20  # relations
+_SHOWN = 20  # relations, pairs of relations, groups of ids
 
-# Facts and distributions of a description, for people; others go by their own names.
+# Labels of the facts and distributions of a description.
 LABELS = {
-    "density": "density: share of the user-item pairs that are positive",
-    "rated_pairs": "pairs that are rated, positive or not",
+    "density": "density: positives as a share of all user-item pairs",
+    "rated_pairs": "rated pairs, positive or not",
     "items_without_positive": "items without a positive",
-    "items_without_entity": "items of the files without an entity",
-    "duplicate_links": "links that stand twice",
-    "duplicate_positives": "positives that stand twice",
-    "duplicate_triples": "triples that stand twice",
+    "items_without_entity": "items in the files without an entity",
+    "duplicate_links": "duplicate links",
+    "duplicate_positives": "duplicate positives",
+    "duplicate_triples": "duplicate triples",
     "items_without_neighbor": "items without a neighbour",
     "orphan_entities": "entities in no triple (orphans)",
     "components": "connected components",
-    "components_of_several": "of these, with more than one entity",
+    "components_of_several": "connected components of more than one entity",
     "largest_component_entities": "entities in the largest component",
-    "largest_component_entity_share": "share of the entities in it",
-    "largest_component_item_share": "share of the items in it",
-    "item_to_item_triple_share": "share of the triples between two items",
+    "largest_component_entity_share": "share of the entities in the largest component",
+    "largest_component_item_share": "share of the items in the largest component",
+    "item_to_item_triple_share": "share of the triples that link two items",
     "given_negatives": "negatives given in the files",
-    "given_train_positives": "positives given for training",
-    "given_val_positives": "positives given for validation",
-    "given_test_positives": "positives given for the test",
+    "given_train_positives": "positives in the given training part",
+    "given_val_positives": "positives in the given validation part",
+    "given_test_positives": "positives in the given test part",
     "first_positive_at": "first positive",
     "last_positive_at": "last positive",
     "test_users": "users with a test positive",
-    "test_users_without_training": "of these, without a training positive",
-    "test_users_without_training_share": "that is a share of",
+    "test_users_without_training": "users with a test positive, without a training positive",
+    "test_users_without_training_share": "as a share of the users with a test positive",
     "test_items": "items with a test positive",
-    "test_items_without_training_share": "share of these without a training positive",
-    "positives_per_user": "positives of a user",
-    "positives_per_item": "positives of an item",
-    "neighbors_per_item": "neighbours of an item",
-    "neighbors_per_entity": "neighbours of an entity",
+    "test_items_without_training_share": "items without a training positive, as a share of them",
+    "positives_per_user": "positives per user",
+    "positives_per_item": "positives per item",
+    "neighbors_per_item": "neighbours per item",
+    "neighbors_per_entity": "neighbours per entity",
 }
 
 
+# What to do about pairs of inverse relations, and about similar ids.
+INVERSES = (
+    "Each of these pairs says the same twice, so an entity has the same neighbour twice; "
+    "dataset.inverses=merge keeps one relation of each pair."
+)
+LOOKALIKES = (
+    "These ids differ only by blanks, case or Unicode form, and count as different ids. If they "
+    "mean the same, make them equal in the files."
+)
+
+
 def label(name: str) -> str:
-    """A fact's name for people."""
+    """The label of a fact or distribution."""
     return LABELS.get(name, name)
 
 
-def figure(name: str, value: float) -> str:
-    """A figure as people write it: a share in per cent, a time as a date, a count with commas."""
+def fact(name: str, value: float) -> str:
+    """A fact as text: a share in per cent, a time as a date, a count with commas."""
     if name.endswith("_share") or name == "density":
         return share(value)
     if name.endswith("_at"):
@@ -69,31 +80,44 @@ def figure(name: str, value: float) -> str:
 
 
 def share(value: float) -> str:
-    """A share in per cent; what is not quite none, or not quite all, does not read like it."""
+    """A share in per cent; only 0 is shown as 0 % and only 1 as 100 %."""
     if 0.999 < value < 1:
         return f"{min(100 * value, 99.99):.2f} %"
     return f"{100 * value:.3g} %" if 0 < value < 0.01 else f"{100 * value:.1f} %"
 
 
 def moment(seconds: float, style: str) -> str:
-    """A time as a date; a number that cannot be one as it is."""
+    """A time as a date, or as a number where it cannot be a date."""
     try:
         return datetime.fromtimestamp(seconds, UTC).strftime(style)
     except (ValueError, OverflowError, OSError):
         return f"{seconds:,.0f}"
 
 
+def distribution_rows(description: Description) -> list[tuple[str, list[str]]]:
+    """Rows of the table of distributions: a statistic and its value in each distribution."""
+    whole = {"min": "min", "25 %": "p25", "median": "median", "75 %": "p75", "99 %": "p99",
+             "max": "max"}  # fmt: skip
+    all_of_them = description.distributions.values()
+    rows = [(n, [f"{getattr(d, field):,.0f}" for d in all_of_them]) for n, field in whole.items()]
+    rows.append(("mean", [f"{d.mean:,.2f}" for d in all_of_them]))
+    rows.append(("Gini", [f"{d.gini:.2f}" for d in all_of_them]))
+    for name, field in (("top 1 %", "top1"), ("top 10 %", "top10")):
+        rows.append((name, [f"{100 * getattr(d, field):.0f} %" for d in all_of_them]))
+    return rows
+
+
 def _console() -> Console:
-    """Prints text as it is; where no terminal sets a width, tables take what they need."""
+    """Prints text unchanged; tables are as wide as they need to be where there is no terminal."""
     width = None if sys.stdout.isatty() else 1000
     return Console(width=width, markup=False, emoji=False, highlight=False)
 
 
 def _table(title: str, *columns: str, text: int = 1) -> Table:
-    """A table whose first ``text`` columns hold text, the others numbers."""
+    """A table whose first ``text`` columns are text and whose other columns are numbers."""
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     for number, column in enumerate(columns):
-        # In a narrow terminal long names go on in the next line.
+        # In a narrow terminal long names continue in the next line.
         table.add_column(
             column, justify="left" if number < text else "right", overflow="fold",
             no_wrap=number >= text,
@@ -101,82 +125,100 @@ def _table(title: str, *columns: str, text: int = 1) -> Table:
     return table
 
 
-def show(found: Description) -> None:
+def show(description: Description) -> None:
     """Prints a description."""
     console = _console()
-    paper = ["KGCN paper, Table 1"] if found.published else []
-    sizes = _table(found.name, "", "here", *paper)
-    for name, count in found.counts.items():
-        sizes.add_row(name, f"{count:,}", *([f"{found.published[name]:,}"] if paper else []))
+    paper = ["KGCN paper, Table 1"] if description.published else []
+    sizes = _table(description.name, "", "here", *paper)
+    for name, count in description.counts.items():
+        published = [f"{description.published[name]:,}"] if paper else []
+        sizes.add_row(name, f"{count:,}", *published)
     sizes.add_section()
-    for name, value in found.facts.items():
-        sizes.add_row(label(name), figure(name, value))
+    for name, value in description.facts.items():
+        sizes.add_row(label(name), fact(name, value))
     console.print(sizes)
-    spread = _table(
-        "Distributions", "", "min", "p25", "median", "p75", "p99", "max", "mean", "Gini",
-        "top 1 % have", "top 10 % have",
-    )  # fmt: skip
-    for name, d in found.distributions.items():
-        counts = (d.min, d.p25, d.median, d.p75, d.p99, d.max)
-        spread.add_row(
-            label(name), *(f"{c:,.0f}" for c in counts), f"{d.mean:,.2f}", f"{d.gini:.2f}",
-            f"{100 * d.top1:.0f} %", f"{100 * d.top10:.0f} %",
-        )  # fmt: skip
+    spread = Table(
+        title="Distributions (top 1 %: their share of the sum)",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        collapse_padding=True,
+    )
+    spread.add_column("")
+    for name in description.distributions:
+        spread.add_column(label(name), justify="right", min_width=10)
+    for name, values in distribution_rows(description):
+        spread.add_row(name, *values)
     console.print(spread)
-    table = _table("Relations", "", "triples", "heads", "tails", "items", "share of the items")
-    for row in found.relations.head(_SHOWN).iter_rows(named=True):
+    table = _table("Relations", "", "triples", "heads", "tails", "items", "of items")
+    for row in description.relations.head(_SHOWN).iter_rows(named=True):
         numbers = (f"{row[c]:,}" for c in ("triples", "heads", "tails", "items"))
         table.add_row(row["relation"], *numbers, share(row["coverage"]))
     console.print(table)
-    if found.relations.height > _SHOWN:
-        console.print(f"  … and {found.relations.height - _SHOWN:,} more (all of them in --json)\n")
-    account = _table("What became of the rows", "", "", "count", text=2)
-    for line in found.account:
+    _more(console, description.relations.height)
+    if not description.inverses.is_empty():
+        pairs = _table("Inverse relations", "relation", "inverse", "shared", "share", text=2)
+        for row in description.inverses.head(_SHOWN).iter_rows(named=True):
+            shared = f"{row['shared']:,}"
+            pairs.add_row(row["relation"], row["inverse"], shared, share(row["share"]))
+        console.print(pairs)
+        _more(console, description.inverses.height)
+        console.print(f"{INVERSES}\n")
+    if description.lookalikes:
+        similar = _table("Similar ids", "", "ids", text=2)
+        for kind, groups in description.lookalikes.items():
+            for group in groups[:_SHOWN]:
+                similar.add_row(kind, ", ".join(map(repr, group)))
+        console.print(similar)
+        for kind, groups in description.lookalikes.items():
+            _more(console, len(groups), f" groups of {kind}")
+        console.print(f"{LOOKALIKES}\n")
+    account = _table("Counts of every step", "", "", "count", text=2)
+    for line in description.account:
         account.add_row(line["step"], line["what"], f"{line['count']:,}")
     console.print(account)
 
 
+def _more(console: Console, count: int, what: str = "") -> None:
+    """Says how many rows of a table are not shown."""
+    if count > _SHOWN:
+        console.print(f"  … and {count - _SHOWN:,} more{what} (all of them in --json)\n")
+
+
 def show_cache(folder: Path, entries: list[Entry]) -> None:
-    """Prints what a cache holds."""
+    """Prints the entries of a cache."""
     console = _console()
     if not entries:
-        console.print(f"{folder}: nothing is kept there")
+        console.print(f"{folder}: the cache is empty")
         return
-    table = _table(
-        str(folder), "data set", "folder", "made", "", "MB", "users", "items", "positives",
-        "entities", "triples", text=4,
-    )  # fmt: skip
     for entry in entries:
-        sizes = (
-            entry.counts.get(c) for c in ("users", "items", "positives", "entities", "triples")
-        )
-        table.add_row(
-            entry.name, entry.path.name, entry.created.replace("T", " ")[:16], _state(entry),
-            f"{entry.size / 1e6:,.1f}", *("" if n is None else f"{n:,}" for n in sizes),
-        )  # fmt: skip
-    console.print(table)
+        console.print(f"{entry.path}")
+        made = [f"made {entry.created.replace('T', ' ')[:16]}"] if entry.created else []
+        facts = [_state(entry), f"{entry.size / 1e6:,.1f} MB", *made]
+        console.print(f"  {', '.join(facts)}")
+        if entry.counts:
+            console.print(f"  {', '.join(f'{n:,} {name}' for name, n in entry.counts.items())}")
 
 
 def _state(entry: Entry) -> str:
     if entry.usable:
         return "usable"
-    return "of an older layout or code" if entry.name else "not whole"
+    return "of other code or an older layout" if entry.name else "incomplete"
 
 
-def show_cleared(folder: Path, removed: list[Entry], kept: list[Entry]) -> None:
-    """Prints what was removed from a cache, and what was not."""
+def show_cleared(folder: Path, removed: list[Entry], in_use: list[Entry]) -> None:
+    """Prints which entries of a cache were removed, and which were not."""
     console = _console()
     for entry in removed:
         console.print(f"removed {entry.path}, {entry.size / 1e6:,.1f} MB")
-    for entry in kept:
-        console.print(f"kept {entry.path}: a process is at work on it")
-    if not removed and not kept:
-        console.print(f"{folder}: found nothing to remove")
+    for entry in in_use:
+        console.print(f"kept {entry.path}: a process is writing it")
+    if not removed and not in_use:
+        console.print(f"{folder}: nothing to remove")
 
 
 def show_formats() -> None:
-    """Prints the formats that are read and written, and their files."""
+    """Prints the file formats and their files."""
     console = _console()
-    for known in FORMATS.values():
-        console.print(f"{known.name}\n  {known.description}")
-        console.print(f"  and, where they are there: {known.extras}\n")
+    for fmt in FORMATS.values():
+        console.print(f"{fmt.name}\n  {fmt.description}")
+        console.print(f"  optional: {fmt.extras}\n")

@@ -137,7 +137,9 @@ def test_popularity_that_was_trained_is_the_reference_itself(make_run):
     assert labels(group) == ["popularity", "kgcn"]
 
 
-def test_a_run_and_a_sweep_of_further_seeds_are_one_system(make_run, make_sweep, capsys, monkeypatch):
+def test_a_run_and_a_sweep_of_further_seeds_are_one_system(
+    make_run, make_sweep, capsys, monkeypatch
+):
     alone = make_run("alone", 1, quality=1.1)
     sweep = make_sweep(*grid(seed=(2, 3)), finished=2)
     group = contenders(runs(alone, sweep))

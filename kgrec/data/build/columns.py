@@ -1,0 +1,189 @@
+"""A user's table: its columns, and ids and numbers of single columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from kgrec.data.csv_files import SEPARATORS, header_fields, line_of, read_csv
+from kgrec.data.formats.named_columns import check_parquet, seconds, written_as_floats
+from kgrec.data.text_files import first_line, repeated_header, second_header
+from kgrec.errors import DataError, one_of
+
+SUFFIXES = (".csv", ".tsv", ".txt", ".parquet")
+
+
+class UserTable:
+    """One file, CSV, TSV or Parquet; cells of text files are strings.
+
+    Args:
+        path: the file.
+        names: names of the columns of a file without a header; None: the first line has them.
+
+    Attributes:
+        path: the file.
+        frame: all its columns.
+        used: names of the columns that were asked for.
+        separator: character between two fields; empty for Parquet.
+
+    Raises:
+        DataError: the file is missing, empty, malformed or not UTF-8.
+    """
+
+    def __init__(self, path: Path, names: Sequence[str] | None = None) -> None:
+        self.path, self.header = path, names is None
+        self.used: set[str] = set()
+        if not path.is_file():
+            there = sorted(p.name for p in path.parent.glob("*") if p.suffix in SUFFIXES)
+            raise DataError(f"{path}: found no such file, expected {one_of(there, path.name)}"
+                            if there else f"{path}: found no such file")  # fmt: skip
+        if path.suffix not in SUFFIXES:
+            raise DataError(
+                f"{path}: found a file of the kind {path.suffix!r}, expected CSV, TSV or Parquet "
+                f"({', '.join(SUFFIXES)})"
+            )
+        self.separator = ""
+        if path.suffix == ".parquet":
+            self.frame = _parquet(path)
+            return
+        _, text = first_line(path)
+        self.separator = max(SEPARATORS, key=lambda s: len(header_fields(text, s)))
+        fields = header_fields(text, self.separator)
+        if len(fields) == 1:
+            raise DataError(
+                f"{path}: found one column, {text[:60]!r}, expected several, separated by a comma, "
+                "a tab, ; or |"
+            )
+        if names is not None and len(fields) != len(names):
+            raise DataError(f"{path}: found {len(fields)} columns, expected {', '.join(names)}")
+        self.frame = read_csv(path, self.separator, None if names is None else list(names))
+        if names is None:
+            row = repeated_header(self.frame, {c: c for c in self.frame.columns})
+            if row is not None:
+                raise second_header(path, line_of(path, self.separator, True, row))
+
+    def row(self, index: int) -> str:
+        """File and line of a row, for messages."""
+        if not self.separator:
+            return f"{self.path}: row {index + 1}"
+        return f"{self.path}:{line_of(self.path, self.separator, self.header, index)}"
+
+    def column(self, name: str, key: str) -> pl.Series:
+        """A column by its name.
+
+        Args:
+            name: name of the column.
+            key: the key of build.yaml that names it, for the message.
+
+        Raises:
+            DataError: the table has no such column.
+        """
+        if name not in self.frame.columns:
+            raise DataError(
+                f"{self.path}: found no column {name} ({key}), expected "
+                f"{one_of(self.frame.columns, name)}"
+            )
+        self.used.add(name)
+        return self.frame[name]
+
+    def ids(self, name: str, key: str) -> pl.Series:
+        """A column of ids as strings without outer blanks; null where a cell is blank.
+
+        Raises:
+            DataError: the column is missing, or has values that are no ids.
+        """
+        values = self.column(name, key)
+        kind = values.dtype
+        if kind.is_float():
+            wrong = values.is_not_null() & ~((values == values.round()) & (values.abs() < 2**53))
+            if wrong.any():
+                index = int(wrong.arg_max() or 0)
+                raise DataError(f"{self.row(index)}: found {values[index]} as {name} ({key}), "
+                                "expected a whole number or a text")  # fmt: skip
+            values = values.cast(pl.Int64)
+        elif kind.is_nested() or kind.is_temporal() or kind in (pl.Boolean, pl.Binary):
+            raise DataError(f"{self.path}: found the type {kind} in column {name} ({key}), "
+                            "expected whole numbers or texts")  # fmt: skip
+        ids = values.cast(pl.String).str.strip_chars()
+        ids = ids.set(ids == "", None)
+        if written_as_floats(ids.drop_nulls()):
+            ids = ids.str.strip_suffix(".0")
+        return ids.alias(key.rpartition(".")[2])
+
+    def numbers(self, name: str, key: str, times: bool = False) -> pl.Series:
+        """A column of finite numbers, null where a cell is blank.
+
+        Args:
+            name: name of the column.
+            key: the key of build.yaml that names it.
+            times: whether dates are accepted too; they become seconds since 1970.
+
+        Raises:
+            DataError: the column is missing, or a cell is no number.
+        """
+        values = self.column(name, key)
+        expected = "a date or seconds since 1970" if times else "a number"
+        if values.dtype.is_nested() or (values.dtype.is_temporal() and not times):
+            raise DataError(f"{self.path}: found the type {values.dtype} in column {name} ({key}), "
+                            f"expected {expected}")  # fmt: skip
+        numbers = seconds(values) if times else parse_numbers(values)
+        blank = values.is_null()
+        if values.dtype == pl.String:
+            blank = (values.str.strip_chars() == "").fill_null(True)
+        wrong = ~blank & ~numbers.is_finite().fill_null(False)
+        if wrong.any():
+            index = int(wrong.arg_max() or 0)
+            raise DataError(f"{self.row(index)}: found {values[index]!r} as {name} ({key}), "
+                            f"expected {expected}")  # fmt: skip
+        return numbers.alias(key.rpartition(".")[2])
+
+
+class Tables:
+    """The tables of a plan, each read once.
+
+    Attributes:
+        opened: path to table.
+    """
+
+    def __init__(self) -> None:
+        self.opened: dict[Path, UserTable] = {}
+
+    def open(self, path: Path, names: Sequence[str] | None = None) -> UserTable:
+        """A table, read now if it was not read before."""
+        if path not in self.opened:
+            self.opened[path] = UserTable(path, names)
+        return self.opened[path]
+
+    def summary(self) -> dict[str, dict[str, Any]]:
+        """For each table, its rows and the columns that nobody asked for."""
+        return {
+            table.path.name: {
+                "rows": table.frame.height,
+                "columns_not_used": [c for c in table.frame.columns if c not in table.used],
+            }
+            for table in self.opened.values()
+        }
+
+
+def parse_numbers(values: pl.Series) -> pl.Series:
+    """Values as Float64, null where a value is no number; blanks and currency signs are ignored."""
+    if values.dtype in (pl.Categorical, pl.Enum):
+        values = values.cast(pl.String)
+    if values.dtype == pl.String:
+        values = values.str.replace_all(r"[\s€$£¥]", "")
+    numbers = values.cast(pl.Float64, strict=False)
+    return numbers.set(~numbers.is_finite().fill_null(True), None)
+
+
+def _parquet(path: Path) -> pl.DataFrame:
+    check_parquet([path])
+    try:
+        frame = pl.read_parquet(path, glob=False)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        raise DataError(f"{path}: {error}; expected a whole Parquet file") from None
+    if frame.is_empty():
+        raise DataError(f"{path}: found no rows, expected rows")
+    return frame

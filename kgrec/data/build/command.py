@@ -1,0 +1,59 @@
+"""What ``kgrec data build`` does; each function returns the text to print."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from kgrec.errors import ConfigError
+from kgrec.files import write_text
+
+
+def build(sources: Sequence[Path], out: Path | None) -> str:
+    """Builds the folder ``out`` as a YAML file says.
+
+    Raises:
+        ConfigError: not one YAML file, or no folder.
+    """
+    from kgrec.data.build.building import build as build_folder
+    from kgrec.data.build.plan_file import read_plan
+
+    if len(sources) != 1 or sources[0].suffix not in (".yaml", ".yml"):
+        found = ", ".join(map(str, sources))
+        raise ConfigError(f"kgrec data build: found {found}, expected one YAML file, or --guess "
+                          "before tables or their folder")  # fmt: skip
+    if out is None:
+        raise ConfigError("--out: found nothing, expected the folder to write")
+    report = build_folder(read_plan(sources[0]), out)
+    place = shlex.quote(str(out))
+    lines = [
+        report.text(str(out)),
+        "",
+        "wrote the folder; build.json there has all counts. Next:",
+        f"  kgrec data describe {place}",
+        f"  python train.py dataset=custom dataset.root={place}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def guess(sources: Sequence[Path], out: Path | None) -> str:
+    """Writes a first YAML file for tables, or returns it where no file is named.
+
+    Raises:
+        ConfigError: the file exists.
+    """
+    from kgrec.data.build.guess import guess_plan
+
+    if out is not None and out.exists():
+        raise ConfigError(f"{out}: found a file or folder of that name, expected a new file")
+    if out is not None and not out.parent.is_dir():
+        raise ConfigError(f"{out}: found no folder {out.parent}, expected one to write to")
+    text = guess_plan(sources, Path.cwd() if out is None else out.parent)
+    if out is None:
+        return text
+    write_text(out, text)
+    return (
+        f"wrote {out}: read its comments, change what is wrong, then\n"
+        f"  kgrec data build {shlex.quote(str(out))} --out FOLDER\n"
+    )

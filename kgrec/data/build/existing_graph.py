@@ -1,0 +1,203 @@
+"""An existing graph: its triples, the names of its entities, and the links of the items to it."""
+
+from __future__ import annotations
+
+from itertools import permutations
+from pathlib import Path
+
+import polars as pl
+
+from kgrec.data.build.columns import Tables, UserTable
+from kgrec.data.build.plan import Graph, GraphLinks, Plan
+from kgrec.data.build.titles import link_by_title
+from kgrec.data.build.triples import Triples
+from kgrec.data.csv_files import SEPARATORS, header_fields
+from kgrec.data.formats.named_columns import matches
+from kgrec.data.raw_tables import TRIPLE
+from kgrec.data.text_files import first_line
+from kgrec.errors import DataError
+
+OUTCOMES = "title_links.csv"  # outcome of a join by title for every item
+
+
+def read_graph(plan: Graph, tables: Tables, triples: Triples) -> pl.Series:
+    """Adds the triples and names of the graph; returns its entities."""
+    rows = _triples(plan, tables, triples)
+    triples.add(rows, plan.triples.name)
+    entities = pl.concat([rows["head"], rows["tail"]]).unique(maintain_order=True)
+    if plan.names is not None:
+        _add_names(_names(plan.names, entities, tables), entities, triples)
+    return entities.alias("entity")
+
+
+def _triples(plan: Graph, tables: Tables, triples: Triples) -> pl.DataFrame:
+    table = tables.open(plan.triples, _no_header(plan.triples, TRIPLE))
+    frame = table.frame
+    named = {name: matches(frame.columns, name, {}) for name in TRIPLE}
+    columns = [fields[0] for fields in named.values() if fields]
+    if len(columns) < 3:
+        if frame.width != 3:
+            raise DataError(f"{table.path}: found the columns {', '.join(frame.columns)}, expected "
+                            "head, relation and tail")  # fmt: skip
+        columns = list(frame.columns)
+    ids = [table.ids(c, f"graph.{n}") for c, n in zip(columns, TRIPLE, strict=True)]
+    rows = pl.DataFrame(ids)
+    whole = rows.drop_nulls()
+    triples.report.warn(f"{table.path.name}: triples with a blank, left out",
+                        rows.height - whole.height)  # fmt: skip
+    if whole.is_empty():
+        raise DataError(f"{table.path}: found no triple, expected some")
+    return whole
+
+
+def _names(path: Path, entities: pl.Series, tables: Tables) -> pl.DataFrame:
+    """``entity, name`` of a file of two columns, with a header or without."""
+    table = tables.open(path, _no_header(path, ("entity", "name")))
+    if table.frame.width < 2:
+        raise DataError(f"{path}: found one column, expected entity and name")
+    columns = table.frame.columns
+    named = {n: matches(columns, n, {}) for n in ("entity", "name")}
+    entity, name = (named[n][0] if named[n] else columns[i] for i, n in enumerate(named))
+    ids = table.ids(entity, "graph.names")
+    if not ids.is_in(entities.implode()).any():
+        raise DataError(
+            f"{path}: found no entity of the graph in column {entity}, expected some (the first "
+            f"one is {ids[0]!r}, the graph's first {entities[0]!r})"
+        )
+    return pl.DataFrame(
+        [ids.alias("entity"), table.column(name, "graph.names").cast(pl.String).alias("name")]
+    )
+
+
+def _no_header(path: Path, names: tuple[str, ...]) -> tuple[str, ...] | None:
+    """The names for a text file whose first line is no header, else None."""
+    if path.suffix == ".parquet" or not path.is_file():
+        return None
+    _, text = first_line(path)
+    headers = [header_fields(text, separator) for separator in SEPARATORS]
+    if not any(len(fields) == len(names) for fields in headers):
+        return None
+    known = any(matches(fields, name, {}) for fields in headers for name in names)
+    return None if known else names
+
+
+def _add_names(names: pl.DataFrame, entities: pl.Series, triples: Triples) -> None:
+    """Adds the names of entities that the graph has."""
+    names = names.drop_nulls().filter(pl.col("entity").is_in(entities.implode()))
+    triples.name(names.with_columns(kind=pl.lit("")))
+
+
+def read_links(
+    whole_plan: Plan, items: pl.Series, entities: pl.Series, tables: Tables, triples: Triples
+) -> tuple[pl.DataFrame, pl.DataFrame | None]:
+    """The links of the items to the entities of the graph.
+
+    Args:
+        whole_plan: the plan, with a graph.
+        items: ids of all items.
+        entities: the entities of the graph.
+        tables: the tables of the plan.
+        triples: where the names of entities are added.
+
+    Returns:
+        ``item, entity``; and the outcome of a join for every item, or None.
+
+    Raises:
+        DataError: a column is missing, or no item has an entity.
+    """
+    assert whole_plan.graph is not None
+    plan = whole_plan.graph.links
+    if plan.by:
+        return _joined(plan, whole_plan, entities, tables, triples)
+    table = tables.open(plan.table, _links_header(plan, items, entities))
+    if plan.item and plan.entity:
+        pairs = pl.DataFrame([table.ids(plan.item, "graph.links.item"),
+                              table.ids(plan.entity, "graph.links.entity")])  # fmt: skip
+    else:
+        pairs = _either_direction(table, items, entities)
+    whole = pairs.drop_nulls().unique(maintain_order=True)
+    known = pl.col("item").is_in(items.implode()) & pl.col("entity").is_in(entities.implode())
+    links = whole.filter(known)
+    if links.is_empty():
+        raise DataError(
+            f"{table.path}: found no row with an item and an entity of the graph, expected some "
+            f"(the first item is {items[0]!r}, the first entity {entities[0]!r}, the first row "
+            f"{table.frame.row(0)})"
+        )
+    name = table.path.name
+    triples.report.add(f"{name}: items linked to the graph", links["item"].n_unique())
+    triples.report.add(f"{name}: items without a link",
+                       len(items) - links["item"].n_unique())  # fmt: skip
+    triples.report.add(f"{name}: links of items or entities that occur nowhere else, left out",
+                       whole.height - links.height)  # fmt: skip
+    return links, None
+
+
+def _links_header(
+    plan: GraphLinks, items: pl.Series, entities: pl.Series
+) -> tuple[str, ...] | None:
+    """Names for a file whose first line is already a link: it has an item or an entity."""
+    if plan.item or plan.table.suffix == ".parquet" or not plan.table.is_file():
+        return None
+    _, text = first_line(plan.table)
+    for separator in SEPARATORS:
+        fields = header_fields(text, separator)
+        known = pl.Series(fields, dtype=pl.String)
+        if len(fields) > 1 and (
+            known.is_in(items.implode()).any() or known.is_in(entities.implode()).any()
+        ):
+            return tuple(f"column {i + 1}" for i in range(len(fields)))
+    return None
+
+
+def _either_direction(table: UserTable, items: pl.Series, entities: pl.Series) -> pl.DataFrame:
+    """The two columns with the most items and entities, whichever comes first."""
+    columns = {c: table.ids(c, "graph.links") for c in table.frame.columns[:6]}
+    shares = {
+        (a, b): float(columns[a].is_in(items.implode()).mean() or 0)  # type: ignore[arg-type]
+        * float(columns[b].is_in(entities.implode()).mean() or 0)  # type: ignore[arg-type]
+        for a, b in permutations(columns, 2)
+    }
+    item, entity = max(shares, key=lambda pair: shares[pair])
+    return pl.DataFrame([columns[item].alias("item"), columns[entity].alias("entity")])
+
+
+def _joined(
+    plan: GraphLinks, whole_plan: Plan, entities: pl.Series, tables: Tables, triples: Triples
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    opened = [(owner, tables.open(owner.table)) for owner in whole_plan.items]
+    owner, source = next(
+        ((owner, table) for owner, table in opened if set(plan.by) <= set(table.frame.columns)),
+        opened[0],
+    )
+    names = ("title", "year")[: len(plan.by)]
+    described = tables.open(plan.table)
+    assert plan.entity is not None  # the plan was checked
+    left = [source.ids(owner.id, "items.id").alias("item")]
+    right = [described.ids(plan.entity, "graph.links.entity").alias("entity")]
+    for name, column, other in zip(names, plan.by, plan.columns, strict=True):
+        left.append(source.column(column, "graph.links.by").cast(pl.String).alias(name))
+        right.append(described.column(other, "graph.links.columns").cast(pl.String).alias(name))
+    items = pl.DataFrame(left).drop_nulls("item").unique("item", keep="first", maintain_order=True)
+    others = pl.DataFrame(right).filter(pl.col("entity").is_in(entities.implode()))
+    if others.is_empty():
+        raise DataError(
+            f"{described.path}: found no entity of the graph in column {plan.entity}, expected "
+            f"some (the first one is {right[0][0]!r}, the graph's first {entities[0]!r})"
+        )
+    links, outcomes = link_by_title(items, others, with_year=len(names) == 2)
+    counts = dict(outcomes["outcome"].value_counts().iter_rows())
+    what = f"{described.path.name}: items joined by {' and '.join(plan.by)}"
+    triples.report.add(f"{what}, exact", counts.get("exact", 0))
+    triples.report.warn(f"{what}, ambiguous, not linked (see {OUTCOMES})",
+                        counts.get("ambiguous", 0))  # fmt: skip
+    triples.report.warn(f"{what}, the title with another year alone, not linked",
+                        counts.get("other year", 0))  # fmt: skip
+    triples.report.warn(f"{what}, missing", counts.get("missing", 0))
+    if links.is_empty():
+        raise DataError(
+            f"{described.path}: found no entity with the {' and '.join(plan.by)} of an item, "
+            f"expected some (the first item is {items.row(0)}, the first entity {others.row(0)})"
+        )
+    _add_names(others.select("entity", name="title"), entities, triples)
+    return links, outcomes

@@ -1,0 +1,60 @@
+"""Tables of links between items or values of attributes."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from kgrec.data.build.columns import Tables
+from kgrec.data.build.plan import ITEM, TripleTable
+from kgrec.data.build.triples import Triples, entity
+from kgrec.errors import DataError
+
+
+def read_triples(plan: TripleTable, items: pl.Series, tables: Tables, triples: Triples) -> None:
+    """Adds the triples of a table of links.
+
+    Args:
+        plan: the columns, and what heads and tails are.
+        items: ids of all items; links of others are left out and counted.
+        tables: the tables of the plan.
+        triples: where the triples are added.
+
+    Raises:
+        DataError: a column is missing, or no link is left.
+    """
+    table = tables.open(plan.table)
+    ends = {"head": plan.head_is, "tail": plan.tail_is}
+    columns = [
+        table.ids(plan.head, "triples.head").alias("head"),
+        table.ids(plan.tail, "triples.tail").alias("tail"),
+    ]
+    if plan.relation_column is not None:
+        columns.append(table.ids(plan.relation_column, "triples.relation_column").alias("relation"))
+    rows = pl.DataFrame(columns)
+    if plan.relation is not None:
+        rows = rows.with_columns(relation=pl.lit(plan.relation))
+    whole = rows.drop_nulls()
+    report, name = triples.report, plan.table.name
+    report.warn(f"{name}: rows with a blank, left out", rows.height - whole.height)
+    known = whole
+    for end, kind in ends.items():
+        if kind == ITEM:
+            known = known.filter(pl.col(end).is_in(items.implode()))
+    report.warn(f"{name}: links of unknown items, left out", whole.height - known.height)
+    if known.is_empty():
+        raise DataError(
+            f"{plan.table}: found no link between known items, expected some (the first row is "
+            f"{table.frame.row(0)}, the first item {items[0]!r})"
+        )
+    triples.add(
+        known.select(
+            head=entity(plan.head_is, "head"),
+            relation="relation",
+            tail=entity(plan.tail_is, "tail"),
+        ),
+        name,
+        {} if plan.relation is None else {plan.relation: plan.relation.replace("_", " ")},
+    )
+    for end, kind in ends.items():
+        if kind != ITEM:
+            triples.name(known.select(entity=entity(kind, end), name=end, kind=pl.lit(kind)))

@@ -1,0 +1,79 @@
+"""Inverse relations: pairs of relations of which each restates the triples of the other, reversed.
+
+Such pairs are common in Freebase (Toutanova and Chen, "Observed versus latent features for
+knowledge base and text inference", 2015). In an undirected graph an entity then has the same
+neighbour twice, once under each relation.
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+LEAST_SHARE = 0.8
+"""Share of the larger relation's triples that the other must restate for a pair to be inverse."""
+
+
+def inverse_pairs(triples: pl.DataFrame) -> pl.DataFrame:
+    """Finds pairs of inverse relations; a relation is in one pair at most.
+
+    Args:
+        triples: distinct ``head, relation, tail``, of any type.
+
+    Returns:
+        One row a pair, the largest first: ``relation`` (the one with more triples; of equal ones
+        the one that appears first), ``inverse``, ``triples`` and ``inverse_triples`` (of each),
+        ``shared`` (triples of the first that the second restates) and ``share`` (of ``triples``).
+    """
+    sizes = triples.group_by("relation", maintain_order=True).agg(triples=pl.len())
+    sizes = sizes.with_row_index("order")
+    reverse = triples.select(head="tail", inverse="relation", tail="head")
+    pairs = (
+        triples.join(reverse, on=["head", "tail"])
+        .filter(pl.col("relation") != pl.col("inverse"))
+        .group_by("relation", "inverse")
+        .agg(shared=pl.len())
+        .join(sizes, on="relation")
+        .join(
+            sizes.select(inverse="relation", inverse_triples="triples", inverse_order="order"),
+            on="inverse",
+        )
+        .with_columns(share=pl.col("shared") / pl.col("triples"))
+        .filter(
+            (pl.col("share") >= LEAST_SHARE)
+            & (
+                (pl.col("triples") > pl.col("inverse_triples"))
+                | (
+                    (pl.col("triples") == pl.col("inverse_triples"))
+                    & (pl.col("order") < pl.col("inverse_order"))
+                )
+            )
+        )
+        .sort(["shared", "order", "inverse_order"], descending=[True, False, False])
+    )
+    taken: set[object] = set()
+    kept = []
+    for row, (relation, inverse) in enumerate(pairs.select("relation", "inverse").iter_rows()):
+        if not {relation, inverse} & taken:
+            taken |= {relation, inverse}
+            kept.append(row)
+    columns = ("relation", "inverse", "triples", "inverse_triples", "shared", "share")
+    return pairs[kept].select(columns)
+
+
+def merge_inverses(triples: pl.DataFrame, pairs: pl.DataFrame) -> pl.DataFrame:
+    """Triples of an inverse become reversed triples of its relation; each triple stays once.
+
+    Args:
+        triples: ``head, relation, tail``.
+        pairs: see :func:`inverse_pairs`.
+    """
+    names = pairs.select("inverse", other="relation")
+    turned = triples.join(
+        names, left_on="relation", right_on="inverse", how="left", maintain_order="left"
+    )
+    inverse = pl.col("other").is_not_null()
+    return turned.select(
+        head=pl.when(inverse).then("tail").otherwise("head"),
+        relation=pl.coalesce("other", "relation"),
+        tail=pl.when(inverse).then("head").otherwise("tail"),
+    ).unique(maintain_order=True)
