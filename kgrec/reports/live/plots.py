@@ -277,7 +277,8 @@ def training_curves(snapshot: Snapshot, palette: Palette) -> Chart | None:
             share = (heights[number] - low) / (high - low) if high > low else 1.0
             style = Style(sample_colorscale(SCALE, [share])[0], "solid")
         figure.add_scatter(
-            x=epochs, y=values, name=escaped(group or _trained(snapshot)), legendgroup=escaped(group),
+            x=epochs, y=values, name=escaped(group or _trained(snapshot)),
+            legendgroup=escaped(group),
             showlegend=few and group not in groups[:number],
             mode="lines" if len(epochs) > 1 else "markers",
             line={"color": style.colour, "dash": style.dash, "width": 2 if few else 1.5},

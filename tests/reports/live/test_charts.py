@@ -116,9 +116,9 @@ def test_one_model_has_one_colour_in_all_charts(make_sweep):
         lines = [line for line in figure["data"] if line["name"] != "KGCN paper"]
         assert len({(line["line"]["color"], line["line"]["dash"]) for line in lines}) == len(lines)
         for line in lines:
-            for model in colours:
+            for model, found in colours.items():
                 if model in line["name"]:
-                    colours[model].add(line["line"]["color"])
+                    found.add(line["line"]["color"])
     assert [len(found) for found in colours.values()] == [1, 1]
     assert colours["kgcn"] != colours["svd"]
 

@@ -2,13 +2,12 @@
 
 import json
 import re
-import shutil
-import subprocess
 import time
 from html.parser import HTMLParser
 from statistics import fmean, stdev
 
 import pytest
+from browser import CHROMIUM, browse
 from filelock import FileLock
 from finished_runs import grid, set_status
 
@@ -22,9 +21,6 @@ from kgrec.runs.folder import LOCK
 from kgrec.sweeps.folder import FILE
 
 EVIL = "<script>alert('x')</script> & <b>bold</b>"
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
 
 
 def own_part(page):
@@ -49,7 +45,8 @@ def test_a_finished_sweep_has_tables_charts_and_details(make_sweep):
     assert "4 of 4" in page
     for part in ("Means over seeds", "Table 3 of the paper", "0.795",
                  "Test AUC by K", "Training: validation AUC by epoch", "popularity",
-                 "python train.py seed=2", "★ 0.", "has the best validation AUC of 2 systems"):  # fmt: skip
+                 "python train.py seed=2", "★ 0.",
+                 "has the best validation AUC of 2 systems"):  # fmt: skip
         assert part in page, part
     assert page.count('<details id="job-') == 4
     assert "Search" not in page
@@ -131,7 +128,9 @@ def test_a_running_job_shows_its_epoch(make_sweep):
     assert "running, epoch 3 of 12" in page
     assert "0.7123" in page
     assert snapshot.left == pytest.approx(18 + (9.5 + 24) / 2)
-    names = [line["name"] for line in drawn(training_curves(snapshot, page_palette(snapshot)))["data"]]
+    names = [
+        line["name"] for line in drawn(training_curves(snapshot, page_palette(snapshot)))["data"]
+    ]
     assert names == ["K=2", "K=8", "popularity"]
     # Its process is killed.
     assert Snapshot.take(place).counts["interrupted"] == 1
@@ -283,20 +282,6 @@ def test_the_page_has_no_links_to_other_places(make_sweep):
     assert elements.links
     assert all(link.startswith("#") for link in elements.links)
     assert not re.search(r"url\((?!#)|@import", page)
-
-
-def browse(page, profile, milliseconds=5000):
-    """What a browser without network makes of a page, and what its console says."""
-    found = subprocess.run(
-        [CHROMIUM, "--headless", "--no-sandbox", "--disable-quic", "--no-first-run",
-         "--disable-background-networking", "--disable-component-update", "--disable-sync",
-         "--enable-unsafe-swiftshader", f"--user-data-dir={profile}",
-         "--host-resolver-rules=MAP * ~NOTFOUND", "--enable-logging=stderr",
-         f"--virtual-time-budget={milliseconds}", "--dump-dom", page.as_uri()],
-        capture_output=True, text=True, timeout=120, check=True,
-    )  # fmt: skip
-    told = [line for line in found.stderr.splitlines() if "CONSOLE" in line]
-    return found.stdout, [line for line in told if "GL Driver Message" not in line]
 
 
 @pytest.mark.slow

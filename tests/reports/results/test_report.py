@@ -1,5 +1,7 @@
 """The report from local files alone: its verdict, tables and plots; it fetches nothing."""
 
+import html
+import json
 import re
 import time
 from html.parser import HTMLParser
@@ -7,15 +9,16 @@ from html.parser import HTMLParser
 import polars as pl
 import pytest
 import yaml
+from browser import CHROMIUM, browse
 from finished_runs import grid
 
 from kgrec.cli import main
 from kgrec.errors import DataError
+from kgrec.reports.results.paper_tables import representatives, sweep_table, sweeps, table_2
 from kgrec.reports.results.plots import chosen
 from kgrec.reports.results.published import DATA_SETS, SWEEPS, TABLE_2
 from kgrec.reports.results.report import about, page, section_lines, sections, write_report
 from kgrec.reports.results.systems import systems
-from kgrec.reports.results.paper_tables import representatives, sweep_table, sweeps, table_2
 from kgrec.reports.results.tables import by_place, control, overview
 from kgrec.reports.results.verdict import place_verdict
 from kgrec.runs.finished import find_runs
@@ -192,9 +195,9 @@ def test_one_model_has_one_colour_in_all_plots(make_run, tmp_path):
         folder = make_run(model, model=model)
         if missing:
             (folder / missing).unlink()
-    html, *_ = write_report(find_runs([tmp_path / "runs"]), tmp_path / "out")
+    path, *_ = write_report(find_runs([tmp_path / "runs"]), tmp_path / "out")
     pattern = r'stroke="(#\w+)" stroke-width="3" stroke-dasharray="([^"]+)"/></svg> ([\w ]+)<'
-    entries = re.findall(pattern, html.read_text())
+    entries = re.findall(pattern, path.read_text())
     styles = {name: {(c, d) for c, d, n in entries if n == name} for *_, name in entries}
     assert set(styles) == {"a", "b", "c", "popularity"}
     assert all(len(looks) == 1 for looks in styles.values())
@@ -212,6 +215,38 @@ def test_the_panels_of_a_plot_are_drawings_of_their_own(many):
             assert max(map(float, sizes)) < 360
 
 
+MEASURE = """<script>addEventListener("load", () => {
+const inside = document.getElementById("page").contentDocument;
+const width = inside.documentElement.clientWidth, box = (element) => element.getBoundingClientRect();
+const cut = [...inside.querySelectorAll("body *")].filter((element) =>
+  box(element).right > width + 1 && !element.closest(".wide, svg"));
+const panels = [...inside.querySelectorAll(".panels svg")].map((svg) => box(svg).width);
+const overflow = inside.documentElement.scrollWidth - width;
+document.body.dataset.found = JSON.stringify([cut.length, overflow, Math.min(...panels)]);
+});</script>"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+@pytest.mark.parametrize("width", [360, 420, 768, 1400])
+def test_nothing_leaves_the_margins_of_the_page(make_run, tmp_path, width):
+    long = {"aggregator": "my.own.package.with.a.long.name.Aggregator"}
+    folders = [make_run("one"), make_run("two", model="svd"), make_run("three", **long)]
+    shown = page(sections(systems(find_runs(folders))), "3 runs")
+    frame = (
+        f'<iframe id="page" width="{width}" height="900" srcdoc="{html.escape(shown)}"></iframe>'
+    )
+    path = tmp_path / "frame.html"
+    path.write_text(f"<!doctype html><body>{frame}{MEASURE}")
+    text, console = browse(path, tmp_path / "profile")
+    assert console == []
+    cut, overflow, narrowest = json.loads(
+        html.unescape(re.search(r'data-found="([^"]+)"', text).group(1))
+    )
+    assert (cut, overflow) == (0, 0)
+    assert narrowest > 280  # panels stand below each other where they would be too small
+
+
 class Links(HTMLParser):
     found: list[str]
 
@@ -223,8 +258,8 @@ class Links(HTMLParser):
 def test_the_page_fetches_nothing_and_has_everything(many, make_run, tmp_path):
     out = tmp_path / "out"
     found = find_runs([tmp_path / "runs"])
-    html, markdown, table, plots = write_report(found, out)
-    shown = html.read_text()
+    path, markdown, table, plots = write_report(found, out)
+    shown = path.read_text()
     links = Links()
     links.found = []
     links.feed(shown)
@@ -281,8 +316,8 @@ def test_tables_are_written_into_a_markdown_file(many, tmp_path, monkeypatch, ca
 
 def test_names_chosen_by_users_are_escaped(make_run, tmp_path):
     make_run("odd", data="my <b>data</b> | set/1", model="own_model", aggregator=None)
-    html, markdown, *_ = write_report(find_runs([tmp_path / "runs"]), tmp_path / "out")
-    assert "<b>data</b>" not in html.read_text()
+    path, markdown, *_ = write_report(find_runs([tmp_path / "runs"]), tmp_path / "out")
+    assert "<b>data</b>" not in path.read_text()
     assert "own_model" in markdown.read_text()
 
 
