@@ -155,6 +155,9 @@ def job(cfg: DictConfig) -> float:
         from kgrec.sweeps.job import check_alone, explain, in_a_sweep, run_in_sweep
         from kgrec.training import distributed
 
+        for name in ("pytorch_lightning", "lightning_fabric"):
+            # When Lightning is imported it sets its own level, which Hydra had set before.
+            logging.getLogger(name).setLevel(logging.WARNING)
         if in_a_sweep():
             leave_the_console()
             return run_in_sweep(cfg, run)

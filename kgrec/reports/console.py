@@ -107,7 +107,7 @@ def dataset_tables(data: PreparedData, dataset: RecDataset) -> str:
         for entry in changes:
             account.add_row(entry.step, entry.what, f"{entry.count:,}")
         text += "\n" + as_text(account)
-    return text + "\nall counts: dataset.json, kgrec data describe"
+    return text + "\nall counts: kgrec data describe, and the run folder"
 
 
 def columns(k: int | None) -> dict[str, str]:

@@ -89,10 +89,10 @@ def print_tables(sweep: SweepFolder, states: Sequence[State]) -> None:
     say(fitted(title, sweep.keys, sweep.monitor, plain, width))
     if over_seeds_too:
         means = over_seeds(rows, others, sweep.monitor)
-        title = "Mean ± standard deviation over seeds"
+        title = "Mean ± sd over seeds"
         if any(row["best"] for row in means):
-            title += f"; {STAR} best mean {sweep.monitor}"
-        say(fitted(title, others, sweep.monitor, means, width))
+            title += f"; {STAR} best {sweep.monitor}"
+        say(fitted(title, others, sweep.monitor, means, width, state="seeds"))
     for text in settings_summary(rows, states):
         say(text)
 
@@ -141,13 +141,27 @@ def _summary(rows: Sequence[dict[str, Any]], column: str) -> tuple[float, float]
 
 
 def fitted(
-    title: str, keys: Sequence[str], monitor: str, rows: Sequence[Mapping[str, Any]], width: int
+    title: str,
+    keys: Sequence[str],
+    monitor: str,
+    rows: Sequence[Mapping[str, Any]],
+    width: int,
+    state: str = "state",
 ) -> str:
-    """A table as text, without its least important columns where the width is too small."""
+    """A table as text, without its least important columns where the width is too small.
+
+    Args:
+        title: title of the table.
+        keys: varied keys; each is a column.
+        monitor: validation metric by which jobs are compared.
+        rows: rows of :func:`records` or :func:`over_seeds`.
+        width: characters that a line may have.
+        state: heading of the states, which are left out if all jobs are finished.
+    """
     columns = [c for c in (monitor, *FIGURES, "seconds") if any(r[c] is not None for r in rows)]
     for column in (None, *LEAST_IMPORTANT):
         columns = [c for c in columns if c != column]
-        table = _table(title, keys, columns, monitor, rows)
+        table = _table(title, keys, columns, monitor, rows, state)
         if Console(width=1000).measure(table).maximum <= width:
             break
     return as_text(table, width)
@@ -159,16 +173,16 @@ def _table(
     columns: Sequence[str],
     monitor: str,
     rows: Sequence[Mapping[str, Any]],
+    state: str,
 ) -> Table:
     table = Table(title=title)
     ends = Counter(key.rpartition(".")[2] for key in keys)
     for key in keys:
         end = key.rpartition(".")[2]
         table.add_column(end if ends[end] == 1 else key, overflow="fold")
-    means = "error" not in rows[0]
-    with_state = means or any(row["state"] != FINISHED for row in rows)
+    with_state = any(row["state"] != FINISHED for row in rows)
     if with_state:
-        table.add_column("seeds" if means else "state")
+        table.add_column(state)
     for column in columns:
         table.add_column(column.replace(" ", "\n"), justify="right", no_wrap=True)
     for row in rows:

@@ -52,7 +52,7 @@ def test_every_job_has_a_folder_and_a_row_and_the_best_setting_is_marked(sweep):
     means = {k: sum(float(r["val/auc"]) for r in rows if r["model.K"] == k) / 2 for k in "24"}
     best = max(means, key=means.__getitem__)
     assert [row["model.K"] for row in rows if row["best"] == "true"] == [best, best]
-    jobs_table, means_table = done.out.split("Mean ± standard deviation over seeds; ★ best mean")
+    jobs_table, means_table = done.out.split("Mean ± sd over seeds; ★ best")
     assert "★" not in jobs_table  # a single seed is never the best
     assert f"★ {means[best]:.4f} ± " in means_table
     for number in range(1, 5):
@@ -64,7 +64,7 @@ def test_every_job_has_a_folder_and_a_row_and_the_best_setting_is_marked(sweep):
 
 def test_seeds_do_not_leak_from_one_job_to_the_next(sweep, train):
     done, folder = sweep("seed=1,2")
-    assert "Mean ± standard deviation over seeds" in done.out
+    assert "Mean ± sd over seeds" in done.out
     assert re.search(r"│ 2 of 2 │ +0\.\d{4} ± 0\.\d{4} │", done.out)
     assert "★" not in done.out  # seeds are not choices
     assert {row["best"] for row in table(folder)} == {"false"}

@@ -69,7 +69,7 @@ def test_tables_lines_and_bars_fit_the_terminal(columns, make_sweep):
     assert bar.startswith("model.aggregator=concat see")
     assert ("val/auc 0.7123" in bar) == (columns >= 80)
     assert ("━━" in bar or "╸" in bar) == (columns == 120)
-    assert "★ best mean val/auc" in text
+    assert "Mean ± sd over seeds; ★ best val/auc" in text
     assert re.search(r"│ ★ 0\.\d{4} ± 0\.\d{4} │", text)  # a number is never broken
     assert ("epochs" in text.partition("Mean ±")[0].partition("jobs")[2]) == (columns == 120)
 
