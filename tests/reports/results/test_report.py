@@ -217,7 +217,8 @@ def test_the_panels_of_a_plot_are_drawings_of_their_own(many):
 
 MEASURE = """<script>addEventListener("load", () => {
 const inside = document.getElementById("page").contentDocument;
-const width = inside.documentElement.clientWidth, box = (element) => element.getBoundingClientRect();
+const width = inside.documentElement.clientWidth;
+const box = (element) => element.getBoundingClientRect();
 const cut = [...inside.querySelectorAll("body *")].filter((element) =>
   box(element).right > width + 1 && !element.closest(".wide, svg"));
 const panels = [...inside.querySelectorAll(".panels svg")].map((svg) => box(svg).width);
