@@ -8,10 +8,10 @@ from finished_runs import grid
 
 from kgrec.reports.live.charts import Axis
 from kgrec.reports.live.page import render
+from kgrec.reports.live.parallel import parallel_coordinates
 from kgrec.reports.live.plots import (
     by_value,
     page_palette,
-    parallel_coordinates,
     sweep_charts,
     training_curves,
 )

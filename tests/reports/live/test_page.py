@@ -13,7 +13,8 @@ from finished_runs import grid, set_status
 
 from kgrec.reports.live.detail import duration, samples, tail
 from kgrec.reports.live.page import best_words, job_table, means_table, render, standing, tiles
-from kgrec.reports.live.plots import page_palette, parallel_coordinates, training_curves
+from kgrec.reports.live.parallel import parallel_coordinates
+from kgrec.reports.live.plots import page_palette, training_curves
 from kgrec.reports.live.snapshot import Snapshot
 from kgrec.reports.live.watch import watch
 from kgrec.reports.palette import Palette
