@@ -12,7 +12,7 @@ from kgrec.reports.drawing import INK
 COLOURS = (
     "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d46", "#7a5fd0",
 )  # fmt: skip
-DASHES = ("solid", "dot", "dashdot", "longdash")
+DASHES = ("solid", "longdash", "dashdot", "dot")
 STYLES = len(COLOURS) * len(DASHES)
 
 

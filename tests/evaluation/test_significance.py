@@ -219,10 +219,14 @@ def test_wilcoxon_leaves_ties_out_and_says_which_way():
 def test_the_t_test_is_students_and_needs_two_runs():
     found = t_test([0.79, 0.80, 0.81], [0.83, 0.84, 0.86])
     assert found.p == pytest.approx(stats.ttest_ind([0.83, 0.84, 0.86], [0.79, 0.80, 0.81]).pvalue)
-    assert found.low < 0.0433 < found.high
+    interval = stats.ttest_ind([0.83, 0.84, 0.86], [0.79, 0.80, 0.81]).confidence_interval()
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
+    constant = t_test([0.8, 0.8, 0.8], [0.83, 0.84, 0.86])  # popularity on a pinned split
+    assert 0 < constant.p < 0.01
     assert math.isnan(t_test([0.8], [0.9]).p)
     assert t_test([0.8, 0.8], [0.8, 0.8]).p == 1
     assert t_test([0.8, 0.8], [0.9, 0.9]).p == 0
+    assert t_test([0.8, 0.8 + 1e-16], [0.8 - 1e-16, 0.8]).p == 1
 
 
 def test_holm_by_hand():

@@ -12,6 +12,7 @@ import polars as pl
 from kgrec.evaluation.results import BASELINE
 from kgrec.reports.drawing import INK
 from kgrec.reports.live.charts import EMPTY, SCALE, Axis, Chart, chart, escaped, name, paired
+from kgrec.reports.live.parallel import parallel_coordinates
 from kgrec.reports.live.snapshot import Snapshot
 from kgrec.reports.palette import COLOURS, DASHES, Palette, Style, metric_name
 from kgrec.reports.results.published import SWEEPS, TABLES
@@ -22,8 +23,6 @@ from kgrec.sweeps.state import SEEDS, State
 MOST_LINES = len(COLOURS)
 # More points of one line would make the page slow.
 MOST_POINTS = 400
-# Pixels of parallel coordinates: a character of a label, and the space around a label.
-LETTER, AROUND = 8, 24
 
 
 def settings_of(snapshot: Snapshot) -> list[str]:
@@ -206,51 +205,6 @@ def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def parallel_coordinates(snapshot: Snapshot) -> Chart | None:
-    """Every finished run as a line across its settings, coloured by its validation value."""
-    import plotly.graph_objects as go
-
-    done = [s for s in snapshot.states if s.job.name in snapshot.runs and s.validation is not None]
-    if len(done) < 2 or not snapshot.varied:
-        return None
-    dimensions: list[dict[str, Any]] = []
-    widths = []
-    for key in snapshot.varied:
-        axis = Axis.of(state.job.varied.get(key) for state in done)
-        spots = [axis.at(state.job.varied.get(key)) for state in done]
-        low, high = axis.span
-        margin = 0.06 * (high - low) or 1.0
-        dimensions.append(
-            {"label": escaped(name(key)), "values": spots, "range": [low - margin, high + margin]}
-            | axis.layout
-        )
-        widths.append(AROUND + LETTER * max(map(len, axis.labels)))
-    monitor = snapshot.sweep.monitor
-    values = [float(state.validation or 0.0) for state in done]
-    digits = 4 if max(values) - min(values) > 0.001 else 5
-    dimensions.append(
-        {"label": metric_name(monitor), "values": values, "tickformat": f".{digits}f"}
-    )
-    figure = go.Figure(
-        go.Parcoords(
-            dimensions=dimensions,
-            line={"color": values, "colorscale": SCALE, "showscale": False},
-            unselected={"line": {"color": INK, "opacity": 0.08}}, labelfont={"size": 13},
-            tickfont={"size": 12}, rangefont={"color": "rgba(0,0,0,0)", "size": 1},
-        )
-    )  # fmt: skip
-    # Labels are to the left of their axis, its name is above it.
-    left = max(widths[0], AROUND + LETTER * len(name(snapshot.varied[0])) // 2)
-    figure.update_layout(margin={"l": left, "r": 72, "t": 52, "b": 24})
-    caption = (
-        f"One line for each finished run, from the lowest {metric_name(monitor)} (violet) to the "
-        "highest (orange). Drag along an axis to select runs, click to clear the selection, drag "
-        "the name of an axis to move it."
-    )
-    least = left + sum(max(120, width) for width in widths)
-    return chart("Parallel coordinates", caption, figure, 360, whole=True, least=least)
-
-
 def training_curves(snapshot: Snapshot, palette: Palette) -> Chart | None:
     """The validation metric by epoch, one line for each run, running ones included."""
     import plotly.graph_objects as go
@@ -277,7 +231,8 @@ def training_curves(snapshot: Snapshot, palette: Palette) -> Chart | None:
             share = (heights[number] - low) / (high - low) if high > low else 1.0
             style = Style(sample_colorscale(SCALE, [share])[0], "solid")
         figure.add_scatter(
-            x=epochs, y=values, name=escaped(group or _trained(snapshot)), legendgroup=group,
+            x=epochs, y=values, name=escaped(group or _trained(snapshot)),
+            legendgroup=escaped(group),
             showlegend=few and group not in groups[:number],
             mode="lines" if len(epochs) > 1 else "markers",
             line={"color": style.colour, "dash": style.dash, "width": 2 if few else 1.5},

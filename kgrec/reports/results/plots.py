@@ -143,7 +143,7 @@ def _curve(
     means = np.array([s.mean for s in values])
     sds = np.nan_to_num(np.array([s.sd for s in values]))
     shown = marker if len(places) < 12 else None
-    axes.plot(places, means, style.matplotlib, marker=shown, ms=3, lw=1.5, color=style.colour)
+    axes.plot(places, means, ls=style.matplotlib, marker=shown, ms=3, lw=1.5, color=style.colour)
     if sds.any():
         axes.fill_between(places, means - sds, means + sds, color=style.colour, alpha=0.15, lw=0)
 
@@ -170,7 +170,7 @@ def sweep_plot(swept: Sequence[Sweep], palette: Palette) -> Drawn:
             axes.axhline(level.mean, color=INK, ls="--", lw=1.2)
         if paper:
             spots = [place[v] for v in paper]
-            axes.plot(spots, list(paper.values()), PAPER.matplotlib, marker="s", ms=3, color=INK)
+            axes.plot(spots, list(paper.values()), ls=PAPER.matplotlib, marker="s", ms=3, color=INK)
         axes.set_xticks(range(len(values)), [str(v) for v in values])
         axes.set(xlabel=symbol, ylabel="test AUC")
 
@@ -200,7 +200,7 @@ def training_curves(where: str, systems: Sequence[System], palette: Palette) -> 
                     if metric in run.curves.columns:
                         points = run.curves.select("epoch", metric).drop_nulls()
                         axes.plot(
-                            points["epoch"] + 1, points[metric], style.matplotlib,
+                            points["epoch"] + 1, points[metric], ls=style.matplotlib,
                             color=style.colour, lw=1,
                         )  # fmt: skip
             axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))

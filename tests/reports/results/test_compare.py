@@ -13,6 +13,7 @@ from kgrec.reports.console import as_text
 from kgrec.reports.results.compare import compare
 from kgrec.reports.results.comparison_table import comparison_table
 from kgrec.reports.results.contenders import contenders
+from kgrec.reports.results.systems import systems
 from kgrec.reports.results.verdict import comparison_verdict
 from kgrec.runs.finished import find_runs
 
@@ -149,6 +150,15 @@ def test_a_run_and_a_sweep_of_further_seeds_are_one_system(
     out = capsys.readouterr().out
     assert "Reference: popularity (there is one system)." in out
     assert "3 seeds" in out
+
+
+@pytest.mark.slow
+def test_runs_of_the_command_line_that_differ_by_seed_are_one_system(train, tmp_path):
+    assert train("seed=1", folder="alone").code == 0
+    assert train("-m", "seed=2,3", "sweep=more").code == 0
+    found = runs(tmp_path / "alone", tmp_path / "logs" / "sweeps" / "more")
+    assert [system.seeds for system in systems(found)] == ["1-3"]
+    assert labels(contenders(found)) == ["popularity", "kgcn"]
 
 
 def test_users_of_all_seeds_are_one_sample(make_run):
