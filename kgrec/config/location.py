@@ -25,7 +25,7 @@ def applied_hparams(choices: Mapping[str, Any]) -> str:
     wanted = f"{choices['settings']}/{choices['dataset']}-{choices['model']}"
     if (conf_dir() / "hparams" / f"{wanted}.yaml").is_file():
         return f"settings: conf/hparams/{wanted}.yaml"
-    return f"settings: the model's own (there is no conf/hparams/{wanted}.yaml)"
+    return f"settings: the model's own (no conf/hparams/{wanted}.yaml)"
 
 
 def missing_settings(choices: Mapping[str, Any]) -> str | None:

@@ -68,7 +68,7 @@ def test_the_log_has_what_the_terminal_showed(train: Train):
     for text in (run.out, log):
         for part in ("popularity", "all_positive", "AUC", "F1 at val threshold", "epoch   2"):
             assert part in text
-        assert "there is no conf/hparams/published/synthetic-kgcn.yaml" in text
+        assert "no conf/hparams/published/synthetic-kgcn.yaml" in text
         assert f"the results are in {run.folder}" in text
 
 
