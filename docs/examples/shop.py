@@ -24,8 +24,8 @@ BRANDS = ["Alder", "Björk & Søn", "Casa Ibérica", "Dumont", "Élan", "Fjäll"
 TAGS = ["vegan", "organic", "hand-made", "gift", "outdoor", "kids", "recycled", "crème", "limited",
         "classic", "travel", "winter", "summer", "café", "office", "garden"]  # fmt: skip
 CATEGORIES = ["Bags", "Candles", "Ceramics", "Clothing", "Coffee", "Plants", "Stationery", "Toys"]
-NOUNS = {"Bags": "Tote", "Candles": "Candle", "Ceramics": "Bowl", "Clothing": "Scarf",
-         "Coffee": "Roast", "Plants": "Fern", "Stationery": "Notebook", "Toys": "Puzzle"}  # fmt: skip
+NOUNS = dict(zip(CATEGORIES, ["Tote", "Candle", "Bowl", "Scarf", "Roast", "Fern", "Notebook",
+                              "Puzzle"], strict=True))  # fmt: skip
 COLORS = ["red", "blue", "green", "black", "white", "ochre"]
 MOODS = ["calm", "bright", "red", "wild"]  # "red" is a mood here, not the color
 CITIES = ["København", "Lisboa", "München", "Kraków", "Genève", "Málaga"]

@@ -82,7 +82,7 @@ def _warn(
                     f"which connect none{hint}", single)  # fmt: skip
     most = sizes["owners"].max()
     if isinstance(most, int) and total > 1 and most >= ONE_VALUE * total:
-        report.warn(f"{where}: one value on {most / total:.0%} of the {owners}, so that it tells "
+        report.warn(f"{where}: one value on {100 * most / total:.1f} % of the {owners}, so that it tells "
                     "little", most)  # fmt: skip
     if not attribute.bins and not attribute.edges:
         spelled = sizes.group_by(pl.col("value").str.to_lowercase()).agg(pl.col("value").alias("v"))

@@ -72,7 +72,9 @@ class Format:
         others = sorted(
             path.name
             for path in folder.iterdir()
-            if path not in read and path.is_file() and not path.name.startswith(".")
+            if path not in read
+            and path.is_file()
+            and not path.name.startswith(".")
             and path.name not in BUILT
         )
         if not others:

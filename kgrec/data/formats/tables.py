@@ -70,7 +70,16 @@ def read(folder: Path, columns: Mapping[str, str] | None = None) -> RawTables:
         )
     counts: Counts = []
     notes: Counts = []
-    stems = ("interactions", "triples", "kg", "links", "items", "entities", "relations", *sum(PART_FILES, ()))
+    stems = (
+        "interactions",
+        "triples",
+        "kg",
+        "links",
+        "items",
+        "entities",
+        "relations",
+        *sum(PART_FILES, ()),
+    )
     if parquet := [path for path in _files(folder, stems) if path.suffix == ".parquet"]:
         check_parquet(parquet)
     whole, parts = _one(folder, "interactions"), [_one(folder, *stems) for stems in PART_FILES]
