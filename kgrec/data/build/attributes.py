@@ -82,8 +82,9 @@ def _warn(
                     f"which connect none{hint}", single)  # fmt: skip
     most = sizes["owners"].max()
     if isinstance(most, int) and total > 1 and most >= ONE_VALUE * total:
-        report.warn(f"{where}: one value on {100 * most / total:.1f} % of the {owners}, so that it tells "
-                    "little", most)  # fmt: skip
+        part = f"{100 * most / total:.1f} %"
+        report.warn(f"{where}: one value on {part} of the {owners}, so that it tells little",
+                    most)  # fmt: skip
     if not attribute.bins and not attribute.edges:
         spelled = sizes.group_by(pl.col("value").str.to_lowercase()).agg(pl.col("value").alias("v"))
         alike = spelled.filter(pl.col("v").list.len() > 1)["v"].list.sort().sort()
