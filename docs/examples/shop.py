@@ -91,12 +91,12 @@ def orders(
     draw: random.Random, customers: list[dict[str, object]], products: list[dict[str, object]]
 ) -> list[dict[str, object]]:
     """The rows of orders.csv: 2,261 customer-product pairs, 744 of the rows being repeats."""
-    popularity = [draw.paretovariate(2.5) for _ in products]
+    popularity = [draw.paretovariate(6) for _ in products]
     weights = {}
     for customer in customers:
         brand, tag = draw.choice(BRANDS), draw.choice(TAGS)
         weights[customer["customer_id"]] = [
-            appeal * (15 if p["brand"] == brand else 1) * (10 if tag in str(p["tags"]) else 1)
+            appeal * (40 if p["brand"] == brand else 1) * (15 if tag in str(p["tags"]) else 1)
             for appeal, p in zip(popularity, products, strict=True)
         ]
     activity = [draw.paretovariate(1.5) for _ in customers]

@@ -56,6 +56,12 @@ def write_folder(target: Path, tables: dict[str, pl.DataFrame], report: dict[str
             table.write_csv(incoming / name)
         write_json(incoming / REPORT, report)
         recognise(incoming).read(incoming)
+        before = Path(temporary) / "before"
         if target.exists():
-            target.rename(Path(temporary) / "before")
-        incoming.rename(target)
+            target.rename(before)
+        try:
+            incoming.rename(target)
+        except OSError:
+            if before.exists():
+                before.rename(target)
+            raise

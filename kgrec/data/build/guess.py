@@ -128,7 +128,7 @@ def _attributes(
     columns = [c for c in frame.columns if c != key]
     if roles is not None:
         columns = [c for c in columns if c != roles.user and _depends(frame, key, c)]
-    name = next((c for c in columns if owners == "items" and _NAME.search(c)), None)
+    name = next((c for c in columns if owners == "items" and _NAME.search(c.split(":")[0])), None)
     each_once = frame[key].n_unique() == frame.height
     if not each_once:  # a table with several rows for an item: the values of each item count
         name = name if roles is not None else None

@@ -77,7 +77,7 @@ def find_roles(files: Sequence[Path]) -> Roles:
     Raises:
         DataError: no table has a column of users and one of items.
     """
-    tables, notes, problems = [], [], []
+    tables, notes = [], []
     graph = None
     for path in files:
         if graph is None and _is_graph(path):
@@ -86,9 +86,8 @@ def find_roles(files: Sequence[Path]) -> Roles:
         try:
             tables.append(UserTable(path))
         except DataError as error:
-            notes.append(f"{path.name}: not read")
-            problems.append(str(error))
-    roles = _interactions(tables, problems)
+            notes.append(f"not read: {error}")
+    roles = _interactions(tables, notes)
     roles.graph, roles.notes = graph, notes
     items = _distinct(roles.interactions, roles.item)
     users = _distinct(roles.interactions, roles.user)
@@ -137,7 +136,7 @@ def _named_item_table(table: UserTable) -> bool:
     return bool(re.search(_ITEM, table.path.stem.lower()))
 
 
-def _interactions(tables: Sequence[UserTable], problems: Sequence[str]) -> Roles:
+def _interactions(tables: Sequence[UserTable], notes: Sequence[str]) -> Roles:
     candidates = []
     for table in tables:
         user = _id_column(table, _USER, None)
@@ -147,7 +146,7 @@ def _interactions(tables: Sequence[UserTable], problems: Sequence[str]) -> Roles
     if not candidates:
         columns = "; ".join(f"{t.path.name}: {', '.join(t.frame.columns[:12])}" for t in tables)
         found = f"no table with a column of users and one of items ({columns or 'no tables'})"
-        reasons = "".join(f"\n  {problem}" for problem in problems)
+        reasons = "".join(f"\n  {note}" for note in notes)
         raise DataError(
             f"--guess: found {found}, expected columns such as user_id and item_id; rename them, "
             f"or write build.yaml by hand (docs/data.md){reasons}"
