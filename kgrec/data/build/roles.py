@@ -91,25 +91,30 @@ def find_roles(files: Sequence[Path]) -> Roles:
     roles.graph, roles.notes = graph, notes
     items = _distinct(roles.interactions, roles.item)
     users = _distinct(roles.interactions, roles.user)
-    rest = [table for table in tables if table is not roles.interactions]
-    for table in rest:
-        columns = table.frame.columns
-        item = _same_ids(table, roles.item, items, _ITEM, _USER)
-        user = _same_ids(table, roles.user, users, _USER, _ITEM)
+    rest = {
+        table: (
+            _same_ids(table, roles.item, items, _ITEM, _USER),
+            _same_ids(table, roles.user, users, _USER, _ITEM),
+        )
+        for table in tables
+        if table is not roles.interactions
+    }
+    for table, (item, user) in rest.items():
+        two_columns = graph is not None and len(table.frame.columns) == 2
         if item is not None and user is not None:
             notes.append(f"{table.path.name}: has users and items too; not used")
-            continue
-        if item is not None:
-            other = _second_items(table, item, items)
+        elif item is not None:
+            lists = [_distinct(t, c) for t, (c, _) in rest.items() if c is not None and t != table]
+            other = _second_items(table, item, pl.concat([items, *lists]))
             if other is not None:
                 roles.links.append((table, item, other))
-            elif graph is not None and len(columns) == 2 and not _named_item_table(table):
+            elif two_columns and not re.search(_ITEM, table.path.stem.lower()):
                 roles.graph_links = table.path
             else:
                 roles.items.append((table, item))
         elif user is not None and roles.users is None:
             roles.users = table, user
-        elif graph is not None and roles.graph_links is None and len(columns) == 2:
+        elif two_columns and roles.graph_links is None:
             roles.graph_links = table.path
         else:
             notes.append(f"{table.path.name}: shares no ids with the interactions; not used")
@@ -130,10 +135,6 @@ def _is_graph(path: Path) -> bool:
     except (DataError, OSError, pl.exceptions.PolarsError):
         return False
     return all(matches(columns, name, {}) for name in TRIPLE)
-
-
-def _named_item_table(table: UserTable) -> bool:
-    return bool(re.search(_ITEM, table.path.stem.lower()))
 
 
 def _interactions(tables: Sequence[UserTable], notes: Sequence[str]) -> Roles:
