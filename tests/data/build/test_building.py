@@ -1,14 +1,17 @@
 """From a plan and tables to a folder that kgrec reads."""
 
 import random
+import runpy
 import shutil
 
 import polars as pl
 import pytest
+from conftest import ROOT
 from user_tables import ORDERS, PLAN, PRODUCTS, built, write
 
 from kgrec.data.build.building import build
 from kgrec.data.build.plan_file import read_plan
+from kgrec.data.convert import convert
 from kgrec.data.formats import recognise
 from kgrec.data.prepare import prepare
 from kgrec.errors import DataError, KgrecError
@@ -249,3 +252,35 @@ def test_a_build_replaces_its_own_folder_alone(tmp_path):
     with pytest.raises(DataError, match=r"found items.csv, expected a new folder"):
         build(plan, out.folder)
     assert (out.folder / "items.csv").read_text() == "mine"
+
+
+def test_names_go_with_the_data_to_formats_that_hold_them(tmp_path):
+    raw = recognise(built(tmp_path).folder).read(tmp_path / "out")
+    convert(raw, tmp_path / "parquet", "parquet")
+    again = recognise(tmp_path / "parquet").read(tmp_path / "parquet")
+    assert again.entity_names is not None
+    assert raw.entity_names is not None
+    assert again.entity_names.equals(raw.entity_names)
+    assert dict(again.relation_names.iter_rows()) == {"color": "color", "mood": "mood"}
+    with pytest.raises(DataError, match="cannot hold\n.*entity names\n.*relation names"):
+        convert(raw, tmp_path / "recbole", "recbole")
+    notes = convert(raw, tmp_path / "recbole", "recbole", lossy=True)
+    assert "5 names of entities and relations, left out" in notes
+
+
+def test_files_of_other_contents_with_these_names_do_no_harm(tmp_path):
+    folder = built(tmp_path).folder
+    (folder / "entities.csv").write_text("id,about\nx,y\n")
+    raw = recognise(folder).read(folder)
+    assert raw.entity_names is None
+    assert ("entities.csv has no columns entity and name, not read", 1) in raw.counts
+
+
+def test_the_plan_of_the_documentation_builds_the_shop(tmp_path):
+    text = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+    plan = text.split("```yaml\n")[1].split("```")[0]
+    runpy.run_path(str(ROOT / "docs" / "examples" / "shop.py"))["main"](tmp_path / "tables")
+    out = built(tmp_path, plan)
+    assert {"feeling=red", "color=red"} <= set(out["triples"]["tail"])
+    assert ("brand", "made by") in out.rows("relations")
+    assert 10 <= len(plan.splitlines()) <= 25
