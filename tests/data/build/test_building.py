@@ -262,7 +262,7 @@ def test_names_go_with_the_data_to_formats_that_hold_them(tmp_path):
     assert raw.entity_names is not None
     assert again.entity_names.equals(raw.entity_names)
     assert dict(again.relation_names.iter_rows()) == {"color": "color", "mood": "mood"}
-    with pytest.raises(DataError, match="cannot hold\n.*entity names\n.*relation names"):
+    with pytest.raises(DataError, match=r"cannot hold\n.*entity names\n.*relation names"):
         convert(raw, tmp_path / "recbole", "recbole")
     notes = convert(raw, tmp_path / "recbole", "recbole", lossy=True)
     assert "5 names of entities and relations, left out" in notes
