@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from kgrec.data.formats.named_columns import check_parquet, seconds, written_as_
 from kgrec.data.text_files import first_line, repeated_header, second_header
 from kgrec.errors import DataError, one_of
 
+log = logging.getLogger(__name__)
+
+LARGE = 1 << 24  # bytes of a file that takes so long that reading it is announced
 SUFFIXES = (".csv", ".tsv", ".txt", ".parquet")
 
 
@@ -125,7 +129,7 @@ class UserTable:
             DataError: the column is missing, or a cell is no number.
         """
         values = self.column(name, key)
-        expected = "a date or seconds since 1970" if times else "a number"
+        expected = "a date such as 2024-01-31, or seconds since 1970" if times else "a number"
         if values.dtype.is_nested() or (values.dtype.is_temporal() and not times):
             raise DataError(f"{self.path}: found the type {values.dtype} in column {name} ({key}), "
                             f"expected {expected}")  # fmt: skip
@@ -154,6 +158,8 @@ class Tables:
     def open(self, path: Path, names: Sequence[str] | None = None) -> UserTable:
         """A table, read now if it was not read before."""
         if path not in self.opened:
+            if path.is_file() and path.stat().st_size > LARGE:
+                log.info("reading %s", path)
             self.opened[path] = UserTable(path, names)
         return self.opened[path]
 

@@ -12,13 +12,13 @@ import polars as pl
 
 from kgrec.data.build.columns import UserTable
 from kgrec.data.build.profile import Choice, choose
-from kgrec.data.build.roles import Roles, find_roles, table_files
+from kgrec.data.build.roles import Roles, about, find_roles, table_files
 from kgrec.errors import DataError
 
 _NAME = re.compile(r"^(?:name|title|label)$|(?:name|title|label)$", re.IGNORECASE)
-_TIME = re.compile(r"time|date|_at$|^ts$|when", re.IGNORECASE)
-_RATING = re.compile(r"rating|stars|score", re.IGNORECASE)
-_QUANTITY = re.compile(r"quantity|qty|units|count|plays|weight", re.IGNORECASE)
+_TIME = "timestamp|time|date|datetime|ts|when|at"
+_RATING = "rating|stars|score"
+_QUANTITY = "quantity|qty|unit|count|play|listen|weight"
 
 
 def guess_plan(sources: Sequence[Path], base: Path) -> str:
@@ -80,26 +80,32 @@ def _interactions(roles: Roles, base: Path) -> list[str]:
         f"  user: {_quoted(roles.user)}  # {table.frame[roles.user].n_unique():,} users",
         f"  item: {_quoted(roles.item)}  # {table.frame[roles.item].n_unique():,} items",
     ]
-    for key, pattern in (("rating", _RATING), ("timestamp", _TIME), ("quantity", _QUANTITY)):
-        column = _readable(table, pattern, key, (roles.user, roles.item))
-        if column is not None:
-            lines.append(f"  {key}: {_quoted(column)}")
+    special = _special_columns(roles)
+    lines += [f"  {key}: {_quoted(column)}" for key, column in special.items()]
     repeats = table.frame.height - table.frame.select(roles.user, roles.item).n_unique()
     if repeats:
-        of_what = "quantities" if any(line.startswith("  quantity") for line in lines) else "rows"
+        amount = "whose quantities add up to 2" if "quantity" in special else "that occur 2 times"
         lines.append(f"  # {repeats:,} rows repeat a pair, which is one positive all the same")
-        lines.append(
-            f"  # min_count: 2  # keeps only the pairs with a sum of {of_what} of 2 or more"
-        )
+        lines.append(f"  # min_count: 2  # keeps only the pairs {amount} or more")
     return lines
 
 
-def _readable(
-    table: UserTable, pattern: re.Pattern[str], key: str, taken: Iterable[str]
-) -> str | None:
+def _special_columns(roles: Roles) -> dict[str, str]:
+    """The columns of ratings, timestamps and quantities, by the keys of build.yaml."""
+    taken = [roles.user, roles.item]
+    columns: dict[str, str] = {}
+    for key, words in (("rating", _RATING), ("timestamp", _TIME), ("quantity", _QUANTITY)):
+        column = _readable(roles.interactions, words, key, taken)
+        if column is not None:
+            columns[key] = column
+            taken.append(column)
+    return columns
+
+
+def _readable(table: UserTable, words: str, key: str, taken: Iterable[str]) -> str | None:
     """The first column of numbers or dates whose name fits."""
     for column in table.frame.columns:
-        if column in taken or not pattern.search(column):
+        if column in taken or not about(words, column):
             continue
         try:
             values = table.numbers(column, key, times=key == "timestamp")
@@ -127,7 +133,8 @@ def _attributes(
     frame = table.frame
     columns = [c for c in frame.columns if c != key]
     if roles is not None:
-        columns = [c for c in columns if c != roles.user and _depends(frame, key, c)]
+        taken = [roles.user, *_special_columns(roles).values()]
+        columns = [c for c in columns if c not in taken and _depends(frame, key, c)]
     name = next((c for c in columns if owners == "items" and _NAME.search(c.split(":")[0])), None)
     each_once = frame[key].n_unique() == frame.height
     if not each_once:  # a table with several rows for an item: the values of each item count
@@ -135,7 +142,7 @@ def _attributes(
     lines = [f"table: {_path(table.path, base)}", f"id: {_quoted(key)}"]
     if name is not None:
         lines.append(f"name: {_quoted(name)}")
-    taken: list[str] = []
+    chosen: list[str] = []
     left: list[str] = []
     for column in columns:
         if column == name:
@@ -143,9 +150,9 @@ def _attributes(
         cells = frame.unique(key)[column] if roles is not None else frame[column]
         choice = choose(column, cells, owners)
         missing.update(choice.missing)
-        (left if choice.settings is None else taken).append(_line(column, choice))
-    if taken:
-        lines += ["attributes:", *taken]
+        (left if choice.settings is None else chosen).append(_line(column, choice))
+    if chosen:
+        lines += ["attributes:", *chosen]
     return lines + left
 
 

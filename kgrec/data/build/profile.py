@@ -98,7 +98,7 @@ def _number(numbers: pl.Series, distinct: int, filled: int, share: str, owners: 
         return Choice(f"looks like an id (another number for each of the {owners}): left out")
     if distinct <= FEW:
         return Choice(f"number with {distinct} values, {share}", {})
-    comment = f"number from {low:g} to {high:g}, {share}; or edges: [LIMIT, LIMIT]"
+    comment = f"number from {low:.4g} to {high:.4g}, {share}; or edges: [LIMIT, LIMIT]"
     return Choice(comment, {"bins": 5})
 
 

@@ -17,10 +17,17 @@ from kgrec.errors import DataError
 
 _USER = "user|customer|client|member|buyer|reader|visitor|account|person|patron|cust|uid"
 _ITEM = ("item|product|movie|film|book|article|track|song|artist|sku|asin|isbn|restaurant|business"
-         "|recipe|game|course|hotel|app|show|anime|iid|shop")  # fmt: skip
+         "|recipe|game|course|hotel|app|show|anime|stock_code|iid")  # fmt: skip
 _ID = "id$|no$|nr$|number$|code$|key$|sku|asin|isbn"
 _GRAPH = re.compile("kg|triple|graph", re.IGNORECASE)
 COVER = 0.5  # share of ids that two columns must share to be ids of one kind
+
+
+def about(words: str, name: str) -> bool:
+    """Whether one of some words, as in ``a|b``, is a word of a name: userId, user_id, users."""
+    snake = re.sub("(?<=[a-z0-9])(?=[A-Z])", "_", name.partition(":")[0])
+    plain = re.sub(r"[^\w]+", "_", snake).lower()
+    return bool(re.search(f"(?:^|_)(?:{words})s?(?:id|no|nr|key|code)?(?:_|$)", plain))
 
 
 @dataclass
@@ -108,7 +115,7 @@ def find_roles(files: Sequence[Path]) -> Roles:
             other = _second_items(table, item, pl.concat([items, *lists]))
             if other is not None:
                 roles.links.append((table, item, other))
-            elif two_columns and not re.search(_ITEM, table.path.stem.lower()):
+            elif two_columns and not about(_ITEM, table.path.stem):
                 roles.graph_links = table.path
             else:
                 roles.items.append((table, item))
@@ -158,7 +165,7 @@ def _interactions(tables: Sequence[UserTable], notes: Sequence[str]) -> Roles:
 
 def _id_column(table: UserTable, words: str, taken: str | None) -> str | None:
     """The column whose name says that it has ids of users or items; ids before names."""
-    columns = [c for c in table.frame.columns if c != taken and re.search(words, c.lower())]
+    columns = [c for c in table.frame.columns if c != taken and about(words, c)]
     columns = [c for c in columns if not table.frame[c].dtype.is_nested()]
     whole = [c for c in columns if re.search(_ID, c.lower().split(":")[0])]
     exact = [c for c in columns if re.fullmatch(words, c.lower())]
@@ -188,12 +195,8 @@ def _same_ids(
     best, column_of_best = COVER, None
     for column in table.frame.columns:
         small = column.lower()
-        by_name = column == name or (
-            bool(re.search(words, small)) and not re.search(other_words, small)
-        )
-        plain_id = small in ("id", "key", "code") and bool(
-            re.search(words, table.path.stem.lower())
-        )
+        by_name = column == name or (about(words, column) and not about(other_words, column))
+        plain_id = small in ("id", "key", "code") and bool(about(words, table.path.stem))
         if not (by_name or plain_id or texts):
             continue
         ids = _distinct(table, column)
@@ -213,7 +216,7 @@ def _second_items(table: UserTable, first: str, items: pl.Series) -> str | None:
             continue
         ids = _distinct(table, column)
         if len(ids) and float(ids.is_in(items.implode()).sum()) >= 0.8 * len(ids) and (
-            re.search(_ITEM, column.lower()) or not ids.str.contains(r"^[0-9]{1,3}$").all()
+            about(_ITEM, column) or not ids.str.contains(r"^[0-9]{1,3}$").all()
         ):  # fmt: skip
             return column
     return None

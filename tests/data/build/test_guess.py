@@ -7,6 +7,7 @@ from omegaconf import OmegaConf
 from kgrec.data.build.guess import guess_plan
 from kgrec.data.build.plan_file import read_plan
 from kgrec.data.build.profile import choose
+from kgrec.data.build.roles import about
 from kgrec.errors import DataError
 
 N = 40
@@ -142,3 +143,44 @@ def test_odd_names_of_columns_are_quoted(tmp_path):
     plan = guessed(tmp_path)
     assert plan["interactions"]["item"] == "item: #1"
     assert plan["items"]["attributes"] == {"no": {}, "Größe": {}}
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "expected"),
+    [
+        ("item|movie", "movieId", True),
+        ("item|movie", "MOVIE_ID", True),
+        ("item|movie", "item_id:token", True),
+        ("item|movie", "movies", True),
+        ("app", "happened", False),
+        ("count", "country", False),
+        ("count", "discount", False),
+        ("time", "lifetime_value", False),
+        ("at", "createdAt", True),
+        ("date", "InvoiceDate", True),
+    ],
+)
+def test_words_in_names_of_columns(words, name, expected):
+    assert about(words, name) == expected
+
+
+def test_names_that_only_contain_such_words_are_not_taken(tmp_path):
+    names = "InvoiceNo,StockCode,Quantity,UnitPrice,CustomerID,Country,discount,lifetime_value\n"
+    rows = "".join(
+        f"{900 + u},S{i},{1 + i % 2},{i}.5,{u},UK,{u % 3},{u * 100}\n"
+        for u in range(20, 28)
+        for i in range(20)
+    )
+    write(tmp_path, retail=names + rows)
+    plan = guessed(tmp_path)
+    assert plan["interactions"] == {
+        "table": "retail.csv", "user": "CustomerID", "item": "StockCode", "quantity": "Quantity"
+    }  # fmt: skip
+    assert plan["items"]["attributes"] == {"UnitPrice": {"bins": 5}}
+
+
+def test_repeats_are_named_with_what_min_count_would_do(tmp_path):
+    write(tmp_path, ratings=RATINGS + RATINGS.split("\n")[1] + "\n", movies=MOVIES)
+    text = guess_plan([tmp_path], tmp_path)
+    assert "# 1 rows repeat a pair" in text
+    assert "# min_count: 2  # keeps only the pairs that occur 2 times or more" in text

@@ -104,7 +104,7 @@ ITEMS = "items: {table: products.csv, id: sku, attributes: {color: {}}}\n"
         (BASE + ITEMS.replace("products.csv", "products.xlsx"), {}, "found no such file"),
         (BASE.replace("}", ", rating: when}") + ITEMS, {}, "csv:2: found '2024-01-01' as when"),
         (BASE.replace("}", ", timestamp: sku}") + ITEMS, {"orders": "customer,sku\na,x1\n"},
-         "expected a date or seconds since 1970"),
+         "expected a date such as 2024-01-31, or seconds"),
         (BASE.replace("}", ", min_count: 9}") + ITEMS, {}, "the largest is 1"),
     ],
 )  # fmt: skip
