@@ -16,6 +16,7 @@ from kgrec.data.build.roles import Roles, about, find_roles, table_files
 from kgrec.errors import DataError
 
 _NAME = re.compile(r"^(?:name|title|label)$|(?:name|title|label)$", re.IGNORECASE)
+_GRAPH_KEYS = ("attributes:", "triples:", "graph:")  # a plan needs one of them
 _TIME = "timestamp|time|date|datetime|ts|when|at"
 _RATING = "rating|stars|score"
 _QUANTITY = "quantity|qty|unit|count|play|listen|weight"
@@ -34,7 +35,7 @@ def guess_plan(sources: Sequence[Path], base: Path) -> str:
     roles = find_roles(table_files(sources))
     missing: set[str] = set()
     lines = ["# Written by kgrec data build --guess: look at the choices, change what is wrong."]
-    lines += [f"# {note}" for note in roles.notes]
+    lines += [f"# {_one_line(note)}" for note in roles.notes]
     lines += _interactions(roles, base)
     own_table = not roles.items
     tables = roles.items or [(roles.interactions, roles.item)]
@@ -67,6 +68,8 @@ def guess_plan(sources: Sequence[Path], base: Path) -> str:
         if roles.graph_links is not None:
             where = _path(roles.graph_links, base)
         lines.append(f"  links: {where}")
+    if not any(line.lstrip() in _GRAPH_KEYS for line in lines):
+        lines.append("# Found no attribute, no link between items and no graph: add one of them.")
     if missing:
         lines.append(f"missing: [{', '.join(map(_quoted, sorted(missing)))}]  # taken as no value")
     return "\n".join(lines) + "\n"
@@ -136,9 +139,8 @@ def _attributes(
         taken = [roles.user, *_special_columns(roles).values()]
         columns = [c for c in columns if c not in taken and _depends(frame, key, c)]
     name = next((c for c in columns if owners == "items" and _NAME.search(c.split(":")[0])), None)
-    each_once = frame[key].n_unique() == frame.height
-    if not each_once:  # a table with several rows for an item: the values of each item count
-        name = name if roles is not None else None
+    if roles is None and frame[key].n_unique() < 0.9 * frame.height:
+        name = None  # a table with several rows for an item, such as one of tags
     lines = [f"table: {_path(table.path, base)}", f"id: {_quoted(key)}"]
     if name is not None:
         lines.append(f"name: {_quoted(name)}")
@@ -158,9 +160,14 @@ def _attributes(
 
 def _line(column: str, choice: Choice) -> str:
     if choice.settings is None:
-        return f"  # {_quoted(column)}: {choice.comment}"
+        return f"  # {_quoted(column)}: {_one_line(choice.comment)}"
     settings = ", ".join(f"{k}: {_quoted(v)}" for k, v in choice.settings.items())
-    return f"  {_quoted(column)}: {{{settings}}}  # {choice.comment}"
+    return f"  {_quoted(column)}: {{{settings}}}  # {_one_line(choice.comment)}"
+
+
+def _one_line(text: str) -> str:
+    """A comment, whatever is in the cells that it quotes."""
+    return " ".join(text.split())
 
 
 def _depends(frame: pl.DataFrame, key: str, column: str) -> bool:

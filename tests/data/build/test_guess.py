@@ -184,3 +184,22 @@ def test_repeats_are_named_with_what_min_count_would_do(tmp_path):
     text = guess_plan([tmp_path], tmp_path)
     assert "# 1 rows repeat a pair" in text
     assert "# min_count: 2  # keeps only the pairs that occur 2 times or more" in text
+
+
+def test_cells_with_line_ends_do_not_break_the_comments(tmp_path):
+    movies = "movieId,title,note,genres\n" + "".join(
+        f'{i},Film {i},"two\nlines: x",g{i % 3}\n' for i in range(1, 31)
+    )
+    write(tmp_path, ratings=RATINGS, movies=movies)
+    assert guessed(tmp_path)["items"]["attributes"] == {"genres": {}}
+
+
+def test_a_repeated_item_does_not_cost_the_names(tmp_path):
+    write(tmp_path, ratings=RATINGS, movies=MOVIES + "1,Film 1,b\n")
+    assert guessed(tmp_path)["items"]["name"] == "title"
+
+
+def test_interactions_alone_are_said_to_need_a_graph(tmp_path):
+    write(tmp_path, ratings=RATINGS)
+    text = guess_plan([tmp_path], tmp_path)
+    assert "# Found no attribute, no link between items and no graph: add one of them." in text
