@@ -1,4 +1,7 @@
-"""Where Hydra looks for sweepers, whenever a Hydra program starts: nothing heavy is here."""
+"""The sweepers of kgrec, in the folder where Hydra looks for plugins.
+
+Hydra imports this file whenever a Hydra program starts, so heavy imports are left to the methods.
+"""
 
 from __future__ import annotations
 
@@ -11,48 +14,48 @@ from omegaconf import DictConfig
 
 
 class Grid(Sweeper):
-    """See :class:`kgrec.sweeps.grid.Grid`, which takes the same arguments."""
+    """Stands for :class:`kgrec.sweeps.grid.Grid`, which takes the same arguments."""
 
     def __init__(self, **arguments: Any) -> None:
         self.arguments = arguments
 
-    def kind(self) -> type[Sweeper]:
-        """The sweeper itself."""
-        from kgrec.sweeps.grid import Grid as Real
+    def sweeper_class(self) -> type[Sweeper]:
+        """The class of the real sweeper."""
+        from kgrec.sweeps.grid import Grid as RealGrid
 
-        return Real
+        return RealGrid
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """As Hydra calls it, before :meth:`sweep`.
+        """Makes the real sweeper; Hydra calls this before :meth:`sweep`.
 
         Raises:
-            ConfigError: a key that the sweeper does not know.
+            ConfigError: the sweeper does not take one of the arguments.
         """
         from kgrec.errors import ConfigError
 
-        kind = self.kind()
-        known = [name for name in inspect.signature(kind).parameters if name != "self"]
+        sweeper_class = self.sweeper_class()
+        names = [name for name in inspect.signature(sweeper_class).parameters if name != "self"]
         for key in self.arguments:
-            if key not in known:
+            if key not in names:
                 raise ConfigError(
                     f"hydra.sweeper.{key}: found an unknown key, expected one of "
-                    f"{', '.join(known)} (hydra/sweeper={type(self).__name__.lower()})"
+                    f"{', '.join(names)} (hydra/sweeper={type(self).__name__.lower()})"
                 )
-        self.real = kind(**self.arguments)
+        self.real = sweeper_class(**self.arguments)
         self.real.setup(hydra_context=hydra_context, task_function=task_function, config=config)
 
     def sweep(self, arguments: list[str]) -> Any:
-        """As Hydra calls it, with the overrides of the command line."""
+        """Runs the sweep; Hydra calls this with the overrides of the command line."""
         return self.real.sweep(arguments)
 
 
 class Optuna(Grid):
-    """See :class:`kgrec.sweeps.search.Search`, which takes the same arguments."""
+    """Stands for :class:`kgrec.sweeps.search.Search`, which takes the same arguments."""
 
-    def kind(self) -> type[Sweeper]:
-        """The sweeper itself."""
+    def sweeper_class(self) -> type[Sweeper]:
+        """The class of the real sweeper."""
         from kgrec.sweeps.search import Search
 
         return Search

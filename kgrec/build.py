@@ -32,6 +32,8 @@ from kgrec.training.memory import (
 )
 from kgrec.training.module import RecommenderModule
 from kgrec.training.testing import Evaluator
+from kgrec.training.trainer_arguments import applied, passed_on, profiler
+from kgrec.training.updates import UpdateRule
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +77,8 @@ def build(cfg: DictConfig, dataset: RecDataset) -> Parts:
     fit_monitor(cfg, ks, dataset.num_items)  # first, because models may choose by it too
     recommender: Recommender = instantiate(cfg.model, dataset)
     rank_validation = cfg.ranking.validation or "@" in cfg.monitor
+    own = applied(trainer_settings(cfg))
+    log_every_n_steps = own.pop("log_every_n_steps", None)
     module = RecommenderModule(
         recommender,
         instantiate(cfg.optimizer),
@@ -84,6 +88,8 @@ def build(cfg: DictConfig, dataset: RecDataset) -> Parts:
         parse_bytes(cfg.memory_budget),
         ks,
         rank_validation,
+        UpdateRule(**own),
+        log_every_n_steps,
     )
     datamodule = make_datamodule(cfg, dataset, recommender)
     control_line = ControlLine(cfg.monitor)
@@ -184,8 +190,8 @@ def make_datamodule(cfg: DictConfig, dataset: RecDataset, recommender: Recommend
 def steps_per_call(cfg: DictConfig) -> int | None:
     """Optimiser steps in one call of training_step; None: the data module chooses."""
     # Lightning counts calls of training_step, and these settings mean steps.
-    counting = ("limit_train_batches", "val_check_interval", "max_steps", "overfit_batches")
-    counted = any(cfg.trainer.get(key) is not None for key in counting)
+    counting = ("limit_train_batches", "max_steps", "min_steps")
+    counted = any(cfg.trainer.get(key) not in (None, -1) for key in counting)
     if cfg.steps_per_call is None and (counted or world_size(cfg) > 1):
         return 1
     return cfg.steps_per_call  # type: ignore[no-any-return]
@@ -207,13 +213,23 @@ def make_trainer(cfg: DictConfig, first_callbacks: Sequence[pl.Callback] = ()) -
     """
     configured = [instantiate(node) for node in cfg.callbacks.values() if node is not None]
     callbacks = [*first_callbacks, *(callback for callback in configured if callback is not None)]
+    settings = passed_on(trainer_settings(cfg))
+    if isinstance(name := settings.get("profiler"), str):
+        settings["profiler"] = profiler(name, cfg.paths.run)
     trainer: pl.Trainer = instantiate(
-        cfg.trainer,
+        settings,
+        _convert_="all",
         logger=False,
         callbacks=callbacks,
         enable_progress_bar=any(isinstance(c, pl.callbacks.ProgressBar) for c in callbacks),
     )
     return trainer
+
+
+def trainer_settings(cfg: DictConfig) -> dict[str, Any]:
+    """Plain content of the group ``trainer``."""
+    settings: Any = OmegaConf.to_container(cfg.trainer, resolve=True)
+    return dict(settings)
 
 
 def make_loggers(cfg: DictConfig) -> list[Any]:

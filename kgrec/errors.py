@@ -1,4 +1,4 @@
-"""Errors that the user can mend: their message is complete, so no stack trace is printed."""
+"""Errors that the user can fix. Their message is complete, so no stack trace is printed."""
 
 import difflib
 from collections.abc import Iterable
@@ -18,6 +18,14 @@ class DataError(KgrecError):
 
 class ConfigError(KgrecError):
     """A configuration key or value that cannot work."""
+
+
+class SettingError(ConfigError):
+    """An argument of a model that cannot work.
+
+    The message begins with the bare name of the argument. Models do not know the configuration:
+    :func:`kgrec.config.messages.user_error` turns the name into a key, such as ``model.d``.
+    """
 
 
 class CheckpointError(KgrecError):

@@ -1,4 +1,4 @@
-"""Paths that the user names, and files that are written whole or not at all."""
+"""Paths that users name, and files that are written under a temporary name, then renamed."""
 
 from __future__ import annotations
 

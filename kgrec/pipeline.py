@@ -21,10 +21,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from kgrec.build import Parts, build, make_loggers
 from kgrec.config.checks import check, check_start
+from kgrec.config.devices import chosen_devices
 from kgrec.config.location import applied_hparams, missing_settings
 from kgrec.config.targets import check_targets
 from kgrec.data.dataset import PreparedData, RecDataset
-from kgrec.evaluation.results import Evaluation
+from kgrec.evaluation.results import BASELINE, Evaluation
+from kgrec.models.recipes import trusted_by
 from kgrec.models.recommender import Recommender
 from kgrec.reports.console import dataset_tables, results_table, slices_table
 from kgrec.runs.checkpoints import load_recommender, read_checkpoint
@@ -32,8 +34,9 @@ from kgrec.runs.environment import environment
 from kgrec.runs.folder import RunFolder
 from kgrec.runs.results import shown_k, write_results
 from kgrec.tracking.logger import opened
-from kgrec.tracking.results import BASELINE, log_dataset, log_results
+from kgrec.tracking.results import log_dataset, log_results
 from kgrec.training import distributed
+from kgrec.training.accelerators import check_accelerator
 from kgrec.training.callbacks import EpochLog
 from kgrec.training.memory import CORES, peak_memory_gb
 
@@ -56,6 +59,7 @@ def run(cfg: DictConfig, first: bool = True) -> float:
     check(cfg)
     check_targets(cfg)
     check_start(cfg)
+    check_accelerator(cfg.trainer.accelerator, chosen_devices(cfg))
     torch.set_num_threads(cfg.threads if isinstance(cfg.threads, int) else cfg.cores or CORES)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
 
@@ -127,7 +131,7 @@ def precompute(recommender: Recommender, dataset: RecDataset) -> dict[str, float
     """Computes what is not trained; returns the model's own metrics and the seconds."""
     begin = time.perf_counter()
     recommender.precompute(dataset)
-    metrics = {"seconds": time.perf_counter() - begin, **recommender.found}
+    metrics = {"seconds": time.perf_counter() - begin, **recommender.precompute_metrics}
     return {f"precompute/{key}": value for key, value in metrics.items()}
 
 
@@ -187,7 +191,8 @@ def fit(
 
 def test(parts: Parts, folder: RunFolder) -> Evaluation:
     """Evaluates the model as its best checkpoint has it, so that every run tests its checkpoint."""
-    return parts.evaluator.evaluate(load_recommender(folder.checkpoint("best")))
+    best = folder.checkpoint("best")
+    return parts.evaluator.evaluate(load_recommender(best, trusted_by(parts.recommender)))
 
 
 def save(

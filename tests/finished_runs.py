@@ -1,18 +1,23 @@
-"""Finished runs, made without training: folders as a run leaves them."""
+"""Run folders of finished runs, written without training."""
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 import yaml
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
-from kgrec.sweeps.folder import folder_name
+from kgrec.config.location import conf_dir
+from kgrec.sweeps.state import folder_name
 
 MakeRun = Callable[..., Path]
 MakeSweep = Callable[..., Path]
@@ -20,14 +25,47 @@ KS = (5, 20)
 USERS = 30
 
 
+@functools.cache
+def _composed() -> str:
+    """The configuration of a run as conf/ composes it, resolved, in YAML."""
+    with initialize_config_dir(str(conf_dir().resolve()), version_base="1.3"):
+        cfg = compose("train", ["dataset=music", "paths.run=RUN"])
+    return OmegaConf.to_yaml(cfg, resolve=True)
+
+
+def run_config(
+    folder: Path, seed: int, data: str, protocol: str, model: str, sweep: str | None,
+    settings: dict[str, object],
+) -> Any:  # fmt: skip
+    """The configuration that a run keeps.
+
+    Args:
+        folder: run folder.
+        seed: seed of the run and its data.
+        data: name of the data set.
+        protocol: name of the protocol.
+        model: name of the model; all models have the settings of KGCN.
+        sweep: name of the sweep; None: a run of its own. A job of a sweep has a share of the cores.
+        settings: settings of the model.
+    """
+    config = yaml.safe_load(_composed().replace("RUN", str(folder)))
+    config |= {"seed": seed, "sweep": sweep, "cores": None if sweep is None else 2}
+    config["dataset"] |= {"seed": seed, "name": data}
+    config["protocol"]["_target_"] = f"kgrec.data.protocols.{protocol}"
+    if model != "kgcn":
+        config["model"]["_target_"] = f"kgrec.models.{model}.Model.from_dataset"
+    config["model"] |= settings
+    return config
+
+
 @pytest.fixture
 def make_run(tmp_path: Path) -> MakeRun:
-    """Writes a run folder whose model is as good as ``quality`` says."""
+    """Writes a run folder; ``quality`` says how well the model's scores tell positives apart."""
 
     def make(
         name: str, seed: int = 1, quality: float = 1.0, data: str = "music",
         protocol: str = "paper", model: str = "kgcn", fingerprint: str | None = None,
-        **settings: object,
+        sweep: str | None = None, **settings: object,
     ) -> Path:  # fmt: skip
         folder = tmp_path / "runs" / name
         draw = np.random.default_rng(seed)
@@ -37,7 +75,7 @@ def make_run(tmp_path: Path) -> MakeRun:
         rows = {"user": [f"u{u}" for u in users], "item": [str(i % 8) for i in range(len(users))]}
         hits = draw.random(USERS)
         metrics: dict[str, float] = {}
-        for who, skill in ((model, quality), ("popularity", 0.5)):
+        for who, skill in {"popularity": 0.5, model: quality}.items():
             own = folder / "evaluation" / who
             own.mkdir(parents=True)
             score = skill * labels + noise
@@ -64,14 +102,7 @@ def make_run(tmp_path: Path) -> MakeRun:
             {"model": who, "by": by, "positives": p, "rows": 9, "auc": 0.6, "recall@20": 0.2}
             for who in (model, "popularity") for by in ("user", "item") for p in ("0", "1-2")
         ]  # fmt: skip
-        config = {
-            "seed": seed, "batch_size": 128, "negatives": {"name": "resampled", "ratio": 1},
-            "dataset": {"_target_": "x", "seed": seed, "root": "somewhere"},
-            "model": {"_target_": "kgrec.models.kgcn.KGCN.from_dataset", "aggregator": "sum",
-                      "K": 8, "H": 1, "d": 16, **settings},
-            "optimizer": {"lr": 1e-3}, "trainer": {"accelerator": "cpu", "devices": 1},
-            "ranking": {"name": "full", "ks": list(KS)}, "paths": {"run": str(folder)},
-        }  # fmt: skip
+        config = run_config(folder, seed, data, protocol, model, sweep, settings)
         dataset = {"name": data, "protocol": protocol, "seed": seed,
                    "fingerprint": fingerprint or f"{data}-{protocol}-{seed}"}  # fmt: skip
         environment = {
@@ -96,7 +127,7 @@ def make_run(tmp_path: Path) -> MakeRun:
 
 @pytest.fixture
 def make_sweep(make_run: MakeRun, tmp_path: Path) -> MakeSweep:
-    """Writes a sweep's folder, its jobs waiting, but for those that are finished."""
+    """Writes the folder of a sweep: the first jobs are finished, the others wait."""
 
     def make(
         *varied: dict[str, str], finished: int = 0, name: str = "sweep", **settings: object
@@ -117,7 +148,9 @@ def make_sweep(make_run: MakeRun, tmp_path: Path) -> MakeSweep:
         for number, job in enumerate(jobs[:finished]):
             own = {k.removeprefix("model."): _plain(v) for k, v in job["varied"].items()}
             seed = int(own.pop("seed", 1))
-            run = make_run(f"{name}-{number}", seed, 1 + 0.1 * number, **{**settings, **own})
+            run = make_run(
+                f"{name}-{number}", seed, 1 + 0.1 * number, sweep=name, **{**settings, **own}
+            )
             run.rename(place / job["name"])
             status = {"state": "finished", "seconds": 9.5, "device": "CPU", "epoch": 2,
                       "epochs": 2, "updated": "2026-01-01T10:01:00+00:00"}  # fmt: skip
@@ -132,7 +165,7 @@ def _plain(text: str) -> object:
 
 
 def set_status(place: Path, number: int, **status: object) -> Path:
-    """What a job that is not finished says of itself; returns its folder."""
+    """Writes status.json of a job that is not finished; returns the run folder of the job."""
     job = json.loads((place / "sweep.json").read_text())["jobs"][number]
     folder = place / job["name"]
     folder.mkdir(exist_ok=True)
@@ -141,7 +174,7 @@ def set_status(place: Path, number: int, **status: object) -> Path:
 
 
 def grid(**values):
-    """Every combination, as a sweep's jobs have them."""
+    """Every combination of values, as jobs of a sweep."""
     keys = [k.replace("__", ".") for k in values]
     return [
         dict(zip(keys, map(str, one), strict=True)) for one in itertools.product(*values.values())

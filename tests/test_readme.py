@@ -89,7 +89,7 @@ def test_the_model_of_ones_own_runs(
     run = train(f"--config-dir={tmp_path / 'my' / 'conf'}", "model=item_bias")
     assert run.code == 0, run.err
     assert run.metrics["train/epochs"] == 2
-    model = load_recommender(run.folder / "checkpoints" / "best.ckpt")
+    model = load_recommender(run.folder / "checkpoints" / "best.ckpt", trust=["my_models"])
     assert type(model).__name__ == "ItemBias"
     assert model.bias.weight.any()
 

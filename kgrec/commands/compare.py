@@ -13,42 +13,49 @@ def add_parser(commands: Any) -> None:
     """Adds this command to those of ``kgrec``."""
     parser = commands.add_parser(
         "compare",
-        help="are systems different? tests on the same rows and users",
-        description="Tests every system against the first, runs that differ by seed alone being "
-        "one system. A single system is compared with popularity.",
-        epilog="example: kgrec compare logs/sweeps/A logs/sweeps/B --metric auc recall@20",
+        help="test whether systems differ, on the same rows and users",
+        description="Tests the difference of every system from a reference. Runs that differ only "
+        "by seed are one system. The reference is the system of the first folder, if there are "
+        "several folders and the first one has one system, else popularity.",
+        epilog="examples: kgrec compare logs/sweeps/A logs/sweeps/B --metric auc recall@20; "
+        "kgrec compare logs/sweeps/A --baseline libfm",
     )
-    parser.add_argument("places", nargs="+", metavar="FOLDER", help="with runs in it or under it")
+    parser.add_argument("places", nargs="+", metavar="FOLDER", help="folder with finished runs")
     parser.add_argument(
-        "--against", metavar="CONTROL", help="a control to compare with, such as popularity"
-    )
+        "--baseline", "--against", metavar="NAME",
+        help="reference: label of a system, a model, or a control such as popularity",
+    )  # fmt: skip
     parser.add_argument(
         "--metric", nargs="+", metavar="NAME",
         help="default: auc f1_val_threshold recall@20 ndcg@20",
     )  # fmt: skip
     parser.add_argument(
-        "--samples", type=int, default=2000, help="of the bootstrap (default: %(default)s)"
+        "--samples", type=int, default=2000, help="bootstrap samples (default: %(default)s)"
     )
-    parser.add_argument("--json", metavar="FILE", help="write everything as JSON; - prints it")
+    parser.add_argument("--json", metavar="FILE", help="write all results as JSON; - prints them")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Compares the systems among finished runs, and prints or writes the result."""
+    """Compares the systems of finished runs, and prints or writes the result."""
     from rich.console import Console
 
     from kgrec.files import write_text
-    from kgrec.reports.results.compare import compare, contenders
+    from kgrec.reports.console import terminal_width
+    from kgrec.reports.results.compare import compare
     from kgrec.reports.results.comparison_table import comparison_table, usual_metrics
+    from kgrec.reports.results.contenders import contenders
+    from kgrec.reports.results.verdict import comparison_verdict
     from kgrec.runs.finished import find_runs, in_given_order, unfinished
 
     places = [Path(place) for place in arguments.places]
     runs = in_given_order(places, find_runs(places))
-    if left := unfinished(places):
-        message = f"{len(left)} unfinished runs are left out, such as {left[0]}"
+    if skipped := unfinished(places):
+        message = f"{len(skipped)} unfinished runs are left out, such as {skipped[0]}"
         print(message, file=sys.stderr)  # noqa: T201
-    systems = contenders(runs, arguments.against)
-    comparisons = compare(systems, arguments.metric or usual_metrics(systems), arguments.samples)
+    group = contenders(runs, arguments.baseline, places)
+    metrics = arguments.metric or usual_metrics(group)
+    comparisons = compare(group, metrics, arguments.samples)
     if arguments.json is not None:
         content = [comparison.as_dict() for comparison in comparisons]
         text = json.dumps(content, indent=2, allow_nan=False) + "\n"
@@ -56,5 +63,8 @@ def run(arguments: argparse.Namespace) -> None:
             print(text, end="")  # noqa: T201
             return
         write_text(Path(arguments.json), text)
-    width = None if sys.stdout.isatty() else 140
-    Console(width=width).print(comparison_table(systems, comparisons))
+    console = Console(width=terminal_width(), highlight=False)
+    console.print(f"Reference: {group.reference.label} ({group.reason}).", markup=False)
+    console.print(comparison_table(group, comparisons, console.width))
+    for sentence in comparison_verdict(group, comparisons):
+        console.print(sentence, markup=False)

@@ -1,4 +1,4 @@
-"""``kgrec report``: tables and plots of finished runs, or a live page on one sweep."""
+"""``kgrec report``: tables and plots of finished runs, or the live page of a sweep."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "report",
         help="tables and plots of finished runs, as a page, Markdown and CSV",
-        description="Tables and plots of finished runs, the KGCN paper's figures beside them.",
+        description="Verdict, tables and plots of finished runs, with values of the KGCN paper.",
         epilog="examples: kgrec report logs/runs logs/sweeps --out my-report; "
         "kgrec report logs/sweeps/NAME --watch",
     )
-    parser.add_argument("places", nargs="+", metavar="FOLDER", help="with runs in it or under it")
+    parser.add_argument("places", nargs="+", metavar="FOLDER", help="folder with finished runs")
     parser.add_argument(
-        "--out", metavar="FOLDER", help="default: logs/report; with --watch: the sweep's own"
+        "--out",
+        metavar="FOLDER",
+        help="folder to write into (default: logs/report; with --watch: the sweep's)",
     )
     parser.add_argument(
         "--watch", action="store_true",
-        help="instead keep a page on one sweep up to date (sweep.html) until its jobs have ended",
+        help="write the page of one sweep (sweep.html) and update it until its jobs have ended",
     )  # fmt: skip
     parser.add_argument(
         "--every", type=float, default=2.0, metavar="SECONDS",
-        help="with --watch: between looks at the sweep (default: %(default)g)",
+        help="with --watch: seconds between updates (default: %(default)g)",
     )  # fmt: skip
-    parser.add_argument(
-        "--once", action="store_true", help="write the page of a sweep as things stand, and end"
-    )
+    parser.add_argument("--once", action="store_true", help="write the page of a sweep once")
     parser.add_argument(
         "--into", metavar="FILE",
-        help="instead put the tables into a Markdown file of your own, between the lines "
+        help="write the tables into an existing Markdown file, between the lines "
         "<!-- kgrec report --> and <!-- end of kgrec report -->",
     )  # fmt: skip
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Writes a report, or keeps the page on a sweep up to date."""
+    """Writes a report, or keeps the page of a sweep up to date."""
     places = [Path(place) for place in arguments.places]
     if arguments.watch or arguments.once:
         _watch(arguments, places)
@@ -50,8 +50,8 @@ def run(arguments: argparse.Namespace) -> None:
     from kgrec.runs.finished import find_runs, unfinished
 
     runs = find_runs(places)
-    if left := unfinished(places):
-        message = f"{len(left)} unfinished runs are left out, such as {left[0]}"
+    if skipped := unfinished(places):
+        message = f"{len(skipped)} unfinished runs are left out, such as {skipped[0]}"
         print(message, file=sys.stderr)  # noqa: T201
     if arguments.into is not None:
         write_into(runs, Path(arguments.into))

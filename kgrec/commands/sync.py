@@ -1,4 +1,4 @@
-"""``kgrec sync``: send runs that were logged offline to Weights & Biases."""
+"""``kgrec sync``: sends runs that were logged offline to Weights & Biases."""
 
 from __future__ import annotations
 
@@ -15,8 +15,12 @@ def add_parser(commands: Any) -> None:
         description="Sends finished runs that were logged offline to Weights & Biases, each once.",
         epilog="example: kgrec sync logs/runs logs/sweeps",
     )
-    parser.add_argument("places", nargs="+", metavar="FOLDER", help="with runs in it or under it")
-    parser.add_argument("--list", action="store_true", help="say what would be sent, and stop")
+    parser.add_argument(
+        "places", nargs="+", metavar="FOLDER", help="run folder, or a folder above runs"
+    )
+    parser.add_argument(
+        "--list", action="store_true", help="list the runs and whether they were sent; send nothing"
+    )
     parser.set_defaults(run=run)
 
 

@@ -147,13 +147,17 @@ def job(cfg: DictConfig) -> float:
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
     multirun = HydraConfig.get().mode == RunMode.MULTIRUN
     try:
-        check(cfg)  # before the imports below, which take seconds
+        if not multirun:  # a job of a sweep is checked when its folder can say so
+            check(cfg)  # before the imports below, which take seconds
         from kgrec.pipeline import run
         from kgrec.reports.console import leave_the_console
         from kgrec.runs.status import at_work
         from kgrec.sweeps.job import check_alone, explain, in_a_sweep, run_in_sweep
         from kgrec.training import distributed
 
+        for name in ("pytorch_lightning", "lightning_fabric"):
+            # When Lightning is imported it sets its own level, which Hydra had set before.
+            logging.getLogger(name).setLevel(logging.WARNING)
         if in_a_sweep():
             leave_the_console()
             return run_in_sweep(cfg, run)

@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from kgrec.config.devices import num_devices, num_nodes, world_size
 from kgrec.config.sizes import parse_bytes
 from kgrec.errors import ConfigError, listed, one_of
+from kgrec.training.trainer_arguments import check_arguments
 
 TOP_LEVEL_KEYS = (
     "seed", "monitor", "epochs", "patience", "batch_size", "eval_batch_size", "memory_budget",
@@ -97,17 +98,12 @@ def _check_numbers(cfg: DictConfig) -> None:
 def _check_trainer(cfg: DictConfig) -> None:
     if world_size(cfg) > 1:
         _check_distributed(cfg)
-    if cfg.trainer.get("fast_dev_run") or cfg.callbacks.get("best") is None:
+    if cfg.callbacks.get("best") is None:
         raise ConfigError(
-            "trainer.fast_dev_run, callbacks.best: found settings that keep no checkpoint, "
-            "expected a best checkpoint, because it is what is tested"
+            "callbacks.best: found null, expected the callback that keeps the best checkpoint, "
+            "which is what is tested"
         )
-    every = cfg.trainer.get("check_val_every_n_epoch") or 1
-    if every > cfg.epochs:
-        raise ConfigError(
-            f"trainer.check_val_every_n_epoch: found {every}, "
-            f"expected at most epochs ({cfg.epochs})"
-        )
+    check_arguments(OmegaConf.to_container(cfg.trainer, resolve=True), cfg.epochs)  # type: ignore[arg-type]
 
 
 def _check_distributed(cfg: DictConfig) -> None:
@@ -181,7 +177,6 @@ def check_start(cfg: DictConfig) -> None:
     distributed.check_start(
         num_devices(cfg),
         num_nodes(cfg),
-        cfg.trainer.accelerator,
         multirun=hydra.mode == RunMode.MULTIRUN,
         folder_given=any(word.startswith("hydra.run.dir=") for word in hydra.overrides.hydra),
     )

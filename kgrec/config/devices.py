@@ -23,13 +23,21 @@ def num_devices(cfg: DictConfig) -> int:
     return int(text)
 
 
+def chosen_devices(cfg: DictConfig) -> int | list[int]:
+    """Devices of a node: how many, or their indices."""
+    devices = cfg.trainer.get("devices")
+    return list(devices) if OmegaConf.is_list(devices) else num_devices(cfg)
+
+
 def num_nodes(cfg: DictConfig) -> int:
     """Machines on which one model is trained.
 
     Raises:
         ConfigError: it is no number of machines.
     """
-    nodes = cfg.trainer.get("num_nodes", 1)
+    nodes = cfg.trainer.get("num_nodes")
+    if nodes is None:
+        return 1
     if type(nodes) is not int or nodes < 1:
         raise ConfigError(f"trainer.num_nodes: found {nodes!r}, expected an integer >= 1")
     return nodes

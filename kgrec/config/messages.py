@@ -11,7 +11,8 @@ from hydra.errors import (
 from omegaconf import DictConfig
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from kgrec.errors import KgrecError, one_of
+from kgrec.errors import KgrecError, SettingError, one_of
+from kgrec.training.trainer_arguments import REFUSED
 
 # Groups whose other options have keys that users may give without choosing the option.
 OPTIONS_WITH_KEYS = {
@@ -23,6 +24,8 @@ OPTIONS_WITH_KEYS = {
 def user_error(error: BaseException | None) -> str | None:
     """The message of the user's mistake behind an exception; None if there is no such mistake."""
     while error is not None:
+        if isinstance(error, SettingError):  # models know the argument, not the key
+            return f"model.{error}"
         if isinstance(error, KgrecError):
             return str(error)
         if isinstance(error, OmegaConfBaseException):
@@ -34,6 +37,8 @@ def user_error(error: BaseException | None) -> str | None:
         ):
             key = str(error).rpartition("full_key: ")[2]
             return f"{key}: {cause}"
+        if type(error).__name__ == "MisconfigurationException":  # of a Trainer that is built
+            return "trainer: " + " ".join(str(error).split())
         error = cause
     return None
 
@@ -60,8 +65,12 @@ def explain(error: BaseException) -> str:
         return f"{key}: found nothing, expected a value (set it with {key}=…)"
     if isinstance(inner, OmegaConfBaseException):
         parent, key = inner.parent_node, inner.full_key
+        group, _, name = str(key).rpartition(".")
+        if group == "trainer" and name in REFUSED:
+            return f"{key!s}: found a setting that a run refuses, expected {REFUSED[name][1]}"
         if isinstance(parent, DictConfig) and key and inner.key not in parent:
-            expected = [one_of(parent.keys(), inner.key)] if len(parent) else []
+            keys = [k for k in parent if not str(k).startswith("_")]
+            expected = [one_of(keys, inner.key)] if keys else []
             if other := OPTIONS_WITH_KEYS.get(str(key).rpartition(".")[0]):
                 expected.append(other)
             return f"{key!s}: found an unknown key, expected {', or '.join(expected)}"

@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from kgrec.errors import ConfigError, one_of
-from kgrec.models.recommender import import_object
+from kgrec.models.importing import import_object
 
 # Groups whose file names a callable, and the arguments that the run itself passes to it.
 TARGETS = {

@@ -1,4 +1,4 @@
-"""Typed batches of index tensors, and the iterables that serve them.
+"""Typed batches of index tensors, and the iterables that yield them.
 
 Shapes: B rows of a batch.
 """
@@ -17,12 +17,12 @@ from kgrec.data.interactions import LabelledRows
 
 
 class PointwiseBatch(NamedTuple):
-    """Rows with a label each.
+    """User-item pairs with labels.
 
     Attributes:
         users: (B,) int64.
         items: (B,) int64.
-        labels: (B,) float32, 1 positive, 0 negative.
+        labels: (B,) float32, 1 for a positive and 0 for a negative.
     """
 
     users: Tensor
@@ -31,12 +31,12 @@ class PointwiseBatch(NamedTuple):
 
 
 class PairwiseBatch(NamedTuple):
-    """Rows with one item that the user likes and one drawn for comparison.
+    """Users, each with a positive and a negative item.
 
     Attributes:
         users: (B,) int64.
-        positives: (B,) int64 items.
-        negatives: (B,) int64 items.
+        positives: (B,) int64, positive items.
+        negatives: (B,) int64, negative items.
     """
 
     users: Tensor
@@ -45,12 +45,12 @@ class PairwiseBatch(NamedTuple):
 
 
 class TripleBatch(NamedTuple):
-    """Triples of the graph, each with a corrupted one in which head or tail was replaced.
+    """Triples of the graph, each with a corrupted triple in which head or tail was replaced.
 
     Attributes:
-        heads: (B,) int64 entities.
+        heads: (B,) int64, entities.
         relations: (B,) int64.
-        tails: (B,) int64 entities.
+        tails: (B,) int64, entities.
         corrupted_heads: (B,) int64; ``heads`` where the tail was replaced.
         corrupted_tails: (B,) int64; ``tails`` where the head was replaced.
     """
@@ -63,12 +63,12 @@ class TripleBatch(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What one process does of one optimiser step.
+    """The part of one optimiser step that one process computes.
 
     Attributes:
-        batches: one batch of each kind, of this process's rows.
-        weight: what its loss is multiplied by, so that the mean over processes is the mean over
-            all rows of the step.
+        batches: one batch of each kind, with the rows of this process.
+        weight: factor of the loss, with which the mean over processes is the mean over all rows
+            of the step.
     """
 
     batches: tuple[Any, ...]
@@ -76,17 +76,17 @@ class Step(NamedTuple):
 
 
 def own_rows(n: int, rank: int, world_size: int) -> slice:
-    """Of n rows those of one process: contiguous, in the order of ranks, as equal as can be."""
+    """Rows of one process among n: contiguous, in the order of ranks, nearly equal in number."""
     return slice(rank * n // world_size, (rank + 1) * n // world_size)
 
 
 class TrainingRows(Protocol):
-    """All rows of an epoch, of one kind.
+    """Source of all training rows of one kind.
 
     Attributes:
-        batch: the type of batch that slices of the columns make.
-        num_rows: n, of every epoch.
-        undrawable: negatives that no epoch can draw; they are not among the rows.
+        batch: type of the batches.
+        num_rows: n, number of rows in every epoch.
+        undrawable: number of negatives that cannot be drawn; they are not among the rows.
     """
 
     batch: ClassVar[Any]
@@ -94,32 +94,33 @@ class TrainingRows(Protocol):
     undrawable: int
 
     def to(self, device: torch.device) -> None:
-        """Moves itself; what it draws from then on is on that device."""
+        """Moves the source to a device; later draws are made there."""
 
     def draw(self, epoch: int) -> tuple[Tensor, ...]:
         """The columns of a batch, (n,) each, shuffled."""
 
 
 class Epochs:
-    """All training rows of an epoch, shuffled, in slices, several steps at a time.
+    """Iterable over the shuffled training rows of an epoch, several steps at a time.
 
-    The epoch's number is read when the first batch is asked for, not when the iterator is made:
-    a trainer that prefetches before it has restored the epoch of a resumed run would otherwise
-    replay the draw of another epoch.
+    The number of the epoch is read with the first batch, not when the iterator is made. A trainer
+    that prefetches before it has restored the epoch of a resumed run would otherwise repeat the
+    draw of another epoch.
 
-    Each of several processes draws the whole epoch, alike, and serves its rows of every step; so
-    all have the same number of steps, and together they take those of one process.
+    Each of several processes draws the whole epoch in the same way and yields its own rows of
+    every step. So all processes have the same number of steps, and together they take the steps
+    of a single process.
 
     Args:
-        sources: of each kind of batch that a step eats; all have the same number of rows.
-        batch_size: rows a step, over all processes; the last may be smaller.
-        epoch: tells the number of the epoch to come.
-        steps_per_call: steps served at once.
-        place: tells rank and number of the processes; read with the epoch's number.
+        sources: one source for each kind of batch in a step; all have the same number of rows.
+        batch_size: rows in a step, over all processes; the last step may be smaller.
+        epoch: function that returns the number of the next epoch.
+        steps_per_call: number of steps in one item of the iterable.
+        place: function that returns rank and number of the processes.
 
     Attributes:
-        num_rows: rows of an epoch.
-        num_steps: steps of an epoch.
+        num_rows: number of rows in an epoch.
+        num_steps: number of steps in an epoch.
     """
 
     def __init__(
@@ -139,7 +140,7 @@ class Epochs:
         self.num_steps = math.ceil(self.num_rows / batch_size)
 
     def to(self, device: torch.device | str) -> Epochs:
-        """Moves itself: from then on rows are drawn, shuffled and cut on that device."""
+        """Moves the sources to a device, where rows are then drawn, shuffled and cut."""
         for source in self.sources:
             source.to(torch.device(device))
         return self
@@ -148,7 +149,7 @@ class Epochs:
         return math.ceil(self.num_steps / self.steps_per_call)
 
     def __iter__(self) -> Iterator[list[Step]]:
-        """Lists of ``steps_per_call`` steps."""
+        """Yields lists of ``steps_per_call`` steps."""
         epoch, (rank, world_size) = self.epoch(), self.place()
         whole = zip(*(self._batches(source, epoch) for source in self.sources), strict=True)
         steps = (_own_part(batches, rank, world_size) for batches in whole)
@@ -161,25 +162,25 @@ class Epochs:
 
 
 def _own_part(batches: tuple[Any, ...], rank: int, world_size: int) -> Step:
-    """One process's part of a step."""
+    """The part of a step that one process computes."""
     if world_size == 1:
         return Step(batches, 1.0)
     n = len(batches[0][0])
     rows = own_rows(n, rank, world_size)
     weight = world_size * (rows.stop - rows.start) / n
     if weight == 0:
-        # DistributedDataParallel waits for a backward pass on every process. A row of the step's
-        # own, so that a lazy optimiser touches no row that one process would not.
+        # DistributedDataParallel waits for a backward pass on every process. The row is one of
+        # this step, so that a lazy optimiser updates no row that a single process would not.
         rows = slice(0, 1)
     return Step(tuple(batch._make(column[rows] for column in batch) for batch in batches), weight)
 
 
 class RowBatches:
-    """Fixed rows in slices, in their order.
+    """Iterable over fixed rows in their order.
 
     Args:
-        rows: what to serve.
-        batch_size: rows a batch; the last may be smaller.
+        rows: the rows.
+        batch_size: rows in a batch; the last batch may be smaller.
     """
 
     def __init__(self, rows: LabelledRows, batch_size: int) -> None:

@@ -1,4 +1,4 @@
-"""From one file format to another; what the target cannot hold is refused, or left out and said."""
+"""Conversion between file formats; what the target cannot hold is refused or left out."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ from kgrec.data.raw_tables import PARTS, TRIPLE, RawTables
 from kgrec.errors import DataError
 
 Step = Callable[[RawTables], tuple[RawTables, str]]
-"""Tables without something, and what that was; the same tables where it was not there."""
+"""A function that leaves something out of tables; returns the smaller tables and a description of
+what was left out, which is empty if nothing was."""
 
 
 def convert(raw: RawTables, target: Path, format_name: str, lossy: bool = False) -> list[str]:
-    """Writes tables to a new folder, whole or not at all, and reads them back to be sure.
+    """Writes tables to a new folder, whole or not at all, and checks what is read back.
 
     Args:
-        raw: what a reader returned.
-        target: a folder that does not exist, or is empty.
+        raw: tables of a reader.
+        target: a folder that does not exist or is empty.
         format_name: a key of ``formats.FORMATS``.
-        lossy: leave out what the format cannot hold, where that can be left out.
+        lossy: whether to leave out what the format cannot hold, where that is possible.
 
     Returns:
-        What was left out or changed, counted.
+        Descriptions of what was left out or changed, with counts.
 
     Raises:
         DataError: the folder is not empty, or the format cannot hold the tables.
@@ -49,8 +50,8 @@ def convert(raw: RawTables, target: Path, format_name: str, lossy: bool = False)
         raw, notes = reduced(raw, chosen)
         if rest := chosen.losses(raw):
             raise DataError(
-                f"--to {format_name}: these files cannot hold {'; '.join(rest)}, and that cannot "
-                "be left out; expected another format"
+                f"--to {format_name}: these files cannot hold {'; '.join(rest)}, which cannot be "
+                "left out; expected another format"
             )
     for name, table in (("interactions", raw.interactions), ("links", raw.links),
                         ("triples", raw.triples)):  # fmt: skip
@@ -61,9 +62,11 @@ def convert(raw: RawTables, target: Path, format_name: str, lossy: bool = False)
 
 
 def check_target(target: Path) -> None:
-    """Raises DataError where a folder cannot become the target of a conversion."""
+    """Raises DataError if a folder cannot be the target of a conversion."""
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise DataError(f"{target}: found something there, expected a new or an empty folder")
+        raise DataError(
+            f"{target}: found a file or a folder with files, expected a new or an empty folder"
+        )
 
 
 def _write(raw: RawTables, target: Path, chosen: Format) -> None:
@@ -74,18 +77,18 @@ def _write(raw: RawTables, target: Path, chosen: Format) -> None:
         incoming = Path(temporary) / target.name
         incoming.mkdir()
         chosen.write(incoming, raw, [raw.interactions])
-        written, found = _content(raw), _content(recognise(incoming).read(incoming))
-        wrong = [name for name in written if not written[name].equals(found[name])]
+        written, read = _content(raw), _content(recognise(incoming).read(incoming))
+        wrong = [name for name in written if not written[name].equals(read[name])]
         if wrong:
-            sizes = ", ".join(f"{len(written[n]):,} {n}, read {len(found[n]):,}" for n in wrong)
-            raise RuntimeError(f"{target}: what is read back differs: wrote {sizes}")
+            sizes = ", ".join(f"{len(written[n]):,} {n}, read {len(read[n]):,}" for n in wrong)
+            raise RuntimeError(f"{target}: the files read back differ: wrote {sizes}")
         if target.exists():
             target.rmdir()
         incoming.rename(target)
 
 
 def _content(raw: RawTables) -> dict[str, pl.Series]:
-    """Of each table, a number a row, whatever the order of rows and columns."""
+    """A hash of each row of each table, independent of the order of rows and columns."""
     raw = _without_empty_tables(raw)
     tables = {
         "interactions": raw.interactions, "links": raw.links, "triples": raw.triples,
@@ -100,7 +103,7 @@ def _content(raw: RawTables) -> dict[str, pl.Series]:
 
 
 def _without_empty_tables(raw: RawTables) -> RawTables:
-    """Negatives and names of which there are none need no place."""
+    """The tables, with None for negatives and names without rows."""
     negatives = None if raw.negatives is None or raw.negatives.is_empty() else raw.negatives
     names = None if raw.item_names is None or raw.item_names.is_empty() else raw.item_names
     entities, relations = (
@@ -115,17 +118,17 @@ def _without_empty_tables(raw: RawTables) -> RawTables:
 
 
 def without(raw: RawTables, chosen: Format) -> RawTables:
-    """Tables without what a format cannot hold, as far as it can be left out."""
+    """The tables without what a format cannot hold, as far as that can be left out."""
     return reduced(raw, chosen)[0]
 
 
 def reduced(raw: RawTables, chosen: Format) -> tuple[RawTables, list[str]]:
-    """Leaves out, one thing after the other, what a format cannot hold.
+    """Leaves out what a format cannot hold, one step after the other.
 
-    A thing stays wherever leaving it out does not make the format hold more.
+    A step is taken only if it shortens the list of losses.
 
     Returns:
-        The tables, and what was left out or changed, counted.
+        The tables, and descriptions of what was left out or changed, with counts.
     """
     notes: list[str] = []
     raw = _without_empty_tables(raw)
@@ -161,18 +164,18 @@ def _no_graph_names(raw: RawTables) -> tuple[RawTables, str]:
     return smaller, f"{count:,} names of entities and relations, left out"
 
 
-def _without_column(column: str, what: str) -> Step:
+def _without_column(column: str, content: str) -> Step:
     def step(raw: RawTables) -> tuple[RawTables, str]:
         rows = raw.interactions
         if column not in rows.columns:
             return raw, ""
-        return replace(raw, interactions=rows.drop(column)), f"{rows.height:,} {what}, left out"
+        return replace(raw, interactions=rows.drop(column)), f"{rows.height:,} {content}, left out"
 
     return step
 
 
 def _validation_trains(raw: RawTables) -> tuple[RawTables, str]:
-    """For formats that know training and test alone."""
+    """Validation rows become training rows, for formats with a training and a test part alone."""
     val = PARTS.index("val")
     if "val" not in raw.given_parts:
         return raw, ""
@@ -180,11 +183,11 @@ def _validation_trains(raw: RawTables) -> tuple[RawTables, str]:
     train = pl.lit(PARTS.index("train"), dtype=pl.Int8)
     part = pl.when(pl.col("part") == val).then(train).otherwise("part")
     rows = raw.interactions.with_columns(part.alias("part"))
-    return replace(raw, interactions=rows), f"{count:,} validation rows, which now train"
+    return replace(raw, interactions=rows), f"{count:,} validation rows, now training rows"
 
 
 def _ratings_of_one(raw: RawTables) -> tuple[RawTables, str]:
-    """For formats in which every row must have a rating."""
+    """Every row gets a rating, for formats that require one."""
     if "rating" in raw.interactions.columns:
         return raw, ""
     rows = raw.interactions.with_columns(rating=pl.lit(1.0))
@@ -192,10 +195,10 @@ def _ratings_of_one(raw: RawTables) -> tuple[RawTables, str]:
 
 
 def _one_to_one(raw: RawTables) -> tuple[RawTables, str]:
-    """One entity for each item, with the triples of all that it is linked to.
+    """Each item gets one entity, with the triples of all entities that it was linked to.
 
-    An entity of several items is copied for each, so that the graph says of every item what it
-    said before; preparing the data would do the same.
+    An entity of several items is copied for each of them. Preparing the data has the same effect,
+    so every item keeps its triples.
     """
     links = raw.links.unique(maintain_order=True)
     several = links.filter(pl.col("item").is_duplicated())["item"].n_unique()
@@ -214,35 +217,37 @@ def _one_to_one(raw: RawTables) -> tuple[RawTables, str]:
             on=end, how="left", maintain_order="left_right",
         )  # fmt: skip
         triples = moved.with_columns(pl.coalesce("node", end).alias(end)).select(TRIPLE)
-    made = replace(
+    single = replace(
         raw, links=own.select("item", entity="node"), triples=triples.unique(maintain_order=True)
     )
-    return made, (
-        f"{raw.links.height - own.height:,} further links of items (an item now is one entity, "
-        f"with the triples of all that it was linked to), {shared:,} entities of several items "
-        "(copied for each)"
+    return single, (
+        f"{raw.links.height - own.height:,} further links of items (an item is now one entity, "
+        f"with the triples of all entities that it was linked to), {shared:,} entities of several "
+        "items (copied for each)"
     )
 
 
 def _linked_only(raw: RawTables) -> tuple[RawTables, str]:
+    """Interactions and negatives of items with an entity."""
     rows = raw.interactions.join(raw.links, on="item", how="semi", maintain_order="left")
     negatives = raw.negatives
     if negatives is not None:
         negatives = negatives.join(raw.links, on="item", how="semi", maintain_order="left")
     lost = raw.interactions.height - rows.height
-    made = _without_empty_tables(replace(raw, interactions=rows, negatives=negatives))
-    unknown = (0 if raw.negatives is None else raw.negatives.height) - (
+    linked = _without_empty_tables(replace(raw, interactions=rows, negatives=negatives))
+    lost_negatives = (0 if raw.negatives is None else raw.negatives.height) - (
         0 if negatives is None else negatives.height
     )
-    if not lost and not unknown:
+    if not lost and not lost_negatives:
         return raw, ""
-    return made, (
-        f"{lost:,} interactions and {unknown:,} negatives of items without an entity, left out"
+    return linked, (
+        f"{lost:,} interactions and {lost_negatives:,} negatives of items without an entity, left "
+        "out"
     )
 
 
 def _numbered(raw: RawTables) -> tuple[RawTables, str]:
-    """Entities by number, the items' own first, for formats in which item i is entity i."""
+    """Entities become numbers, first those of items, for formats in which item i is entity i."""
     ends = raw.triples.select(pl.concat_list("head", "tail").alias("entity")).explode("entity")
     entities = pl.concat([raw.links.select("entity"), ends]).unique(maintain_order=True)
     numbers = entities.with_columns(number=pl.int_range(pl.len()).cast(pl.String))
@@ -253,12 +258,12 @@ def _numbered(raw: RawTables) -> tuple[RawTables, str]:
     def number(column: str) -> pl.Expr:
         return pl.col(column).replace_strict(new["old"], new["new"])
 
-    made = replace(
+    numbered = replace(
         raw,
         links=raw.links.with_columns(number("entity")),
         triples=raw.triples.with_columns(number("head"), number("tail")),
     )
-    return made, f"{entities.height:,} names of entities, which become numbers"
+    return numbered, f"{entities.height:,} names of entities, replaced by numbers"
 
 
 def _one_to_one_numbered(raw: RawTables) -> tuple[RawTables, str]:
@@ -267,7 +272,7 @@ def _one_to_one_numbered(raw: RawTables) -> tuple[RawTables, str]:
     return (numbered, f"{first}; {second}") if first and second else (raw, "")
 
 
-# What can be left out, the lesser losses first.
+# Steps that leave something out, the smallest losses first.
 STEPS: tuple[Step, ...] = (
     _ratings_of_one,
     _validation_trains,

@@ -1,4 +1,4 @@
-"""The LightningDataModule: a split data set in, batches of index tensors out."""
+"""The LightningDataModule: batches of index tensors from a split data set."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ CALLS_PER_EPOCH = 20
 
 
 class KGDataModule(pl.LightningDataModule):
-    """Serves training epochs with negatives, and the rows of validation and test.
+    """Data module with training rows and negatives, and with the rows of validation and test.
 
-    Under ``protocol=clean`` validation and test have a second loader: the same positives
-    against popularity-matched negatives. Of several processes each serves its own rows.
+    Under ``protocol=clean`` validation and test have a second loader: the same positives with
+    popularity-matched negatives. Each of several processes gets its own rows.
 
     Args:
         dataset: a split data set.
-        batch_size: training rows a batch, over all processes.
-        eval_batch_size: rows a batch when scoring.
-        negatives: "resampled", anew each epoch among the items that are no training positive of
-            the user, or "static".
-        ratio: negatives a positive when resampled.
-        seed: of the run.
-        steps_per_call: optimiser steps served at once; None: about twenty helpings an epoch, so
-            that progress shows while a trainer's own work between them costs little.
-        ranking: "full", all items for all users; "released", for 100 random users as the KGCN
-            authors' code does; or "none".
-        kinds: types of the batches that a training step eats, as in ``Recommender.batches``.
+        batch_size: training rows in a batch, over all processes.
+        eval_batch_size: rows in a batch for scoring.
+        negatives: "resampled" (drawn in each epoch from the items that are not a training positive
+            of the user) or "static".
+        ratio: negatives for each positive, if resampled.
+        seed: seed of the run.
+        steps_per_call: optimiser steps in one call of training_step; None: about 20 calls in an
+            epoch, so that progress is visible and the trainer's own work costs little.
+        ranking: "full" (all items for all users), "released" (100 random users, as in the code of
+            the KGCN authors) or "none".
+        kinds: types of the batches of a training step, as in ``Recommender.batches``.
 
     Raises:
         ConfigError: a value that cannot work.
@@ -80,27 +80,27 @@ class KGDataModule(pl.LightningDataModule):
         """Checks that there are rows for every device.
 
         Raises:
-            ConfigError: there are fewer.
+            ConfigError: there are fewer rows than devices.
         """
         held_out = [self.dataset.val, *self.dataset.matched.values()]
         rows = [self.train_batches.num_rows, *map(len, held_out)]
         least = min((n for n in rows if n), default=count)
         if least < count:
             raise ConfigError(
-                f"trainer.devices: found {count} devices, expected at most {least}, as many as "
-                "there are rows to train on or to validate with"
+                f"trainer.devices: found {count} devices, expected at most {least}, the number of "
+                "rows for training or validation"
             )
 
     def train_dataloader(self) -> Epochs:
-        """An epoch of training batches, drawn on the trainer's device."""
+        """The training batches of an epoch, drawn on the trainer's device."""
         return self.train_batches.to(self._device)
 
     def val_dataloader(self) -> list[RowBatches]:
-        """Validation rows; under clean, the popularity-matched ones second."""
+        """Validation rows; under clean also the popularity-matched rows."""
         return self._held_out("val")
 
     def test_dataloader(self) -> list[RowBatches]:
-        """Test rows; under clean, the popularity-matched ones second."""
+        """Test rows; under clean also the popularity-matched rows."""
         return self._held_out("test")
 
     def _held_out(self, name: str) -> list[RowBatches]:
@@ -120,5 +120,5 @@ class KGDataModule(pl.LightningDataModule):
     def transfer_batch_to_device(
         self, batch: Any, device: torch.device, dataloader_idx: int
     ) -> Any:
-        """The batch as it is: it was made on the device."""
+        """The batch itself, which was made on the device."""
         return batch

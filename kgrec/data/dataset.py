@@ -20,12 +20,12 @@ from kgrec.files import write_parquet
 
 @dataclass(frozen=True)
 class IdMaps:
-    """From integer ids back to the user's own; row i of a frame is id i.
+    """Maps from integer ids to the user's own ids; row i of a frame is id i.
 
     Attributes:
         users: column ``user``.
         items: columns ``item``, ``entity`` and ``name`` (null where the files have none).
-        entities: columns ``entity`` and ``name`` (as above); the items' entities come first.
+        entities: columns ``entity`` and ``name`` (as above); the entities of the items come first.
         relations: columns ``relation`` and ``name``.
     """
 
@@ -37,13 +37,13 @@ class IdMaps:
     _FILES = ("users", "items", "entities", "relations")
 
     def save(self, folder: Path) -> None:
-        """Writes one parquet file a kind of id."""
+        """Writes one Parquet file for each kind of id."""
         for name in self._FILES:
             write_parquet(folder / f"{name}.parquet", getattr(self, name))
 
     @classmethod
     def load(cls, folder: Path) -> IdMaps:
-        """Reads what :meth:`save` wrote.
+        """Reads the files that :meth:`save` wrote.
 
         Raises:
             DataError: a file is missing.
@@ -58,21 +58,21 @@ class IdMaps:
 
 @dataclass(frozen=True)
 class PreparedData:
-    """Integer ids and a graph, not split yet.
+    """Prepared data: interactions and graph with integer ids, before the split.
 
     Attributes:
-        name: of the data set.
-        positives: pairs that count as positive feedback.
-        rated: every pair the user has rated, positive or not.
-        times: (n,) float64, seconds since 1970 of each positive, or None.
-        given_parts: (n,) int64, the part that the files put each positive in, or None.
+        name: name of the data set.
+        positives: positive pairs.
+        rated: all rated pairs, positive or not.
+        times: (n,) float64, time of each positive in seconds since 1970, or None.
+        given_parts: (n,) int64, part of each positive in the files, or None.
         given_negatives: (users, items) that the files give as negatives, or None.
         graph: the knowledge graph.
         ids: raw ids.
-        account: what was counted on the way.
-        seed: ``dataset.seed``, for the split and the evaluation negatives.
-        files: raw file to its SHA-256.
-        published_counts: sizes that the KGCN paper's Table 1 gives, or empty.
+        account: counts of the preparation's steps.
+        seed: ``dataset.seed``, of the split and the evaluation negatives.
+        files: SHA-256 of each raw file, by name.
+        published_counts: sizes in Table 1 of the KGCN paper, or empty.
     """
 
     name: str
@@ -89,7 +89,7 @@ class PreparedData:
     published_counts: dict[str, int] = field(default_factory=dict)
 
     def counts(self) -> dict[str, int]:
-        """Sizes, under the names of the paper's Table 1 (interactions are positives)."""
+        """Sizes of the data set, named as in Table 1 of the paper (interactions are positives)."""
         return {
             "users": self.positives.num_users,
             "items": self.positives.num_items,
@@ -102,21 +102,21 @@ class PreparedData:
 
 @dataclass(frozen=True)
 class RecDataset:
-    """Everything a model may train on and an evaluation may look at.
+    """A split data set: all that training and evaluation use.
 
     Attributes:
-        name: of the data set.
+        name: name of the data set.
         protocol: "paper" or "clean".
         graph: the knowledge graph; items are its entities 0 … num_items - 1.
         train: training positives.
-        static_negatives: (users, items) to train on under ``negatives=static``.
+        static_negatives: (users, items), the training negatives under ``negatives=static``.
         val: labelled rows for validation.
         test: labelled rows for the test.
-        matched: under clean, {"val": …, "test": …}: the same positives against negatives that
-            are as popular as they are; empty under paper.
+        matched: under clean, {"val": …, "test": …}: the same positives with negatives of equal
+            popularity; empty under paper.
         ids: raw ids.
-        account: what was counted on the way.
-        files: raw file to its SHA-256.
+        account: counts of the steps of preparation and split.
+        files: SHA-256 of each raw file, by name.
     """
 
     name: str
@@ -133,27 +133,27 @@ class RecDataset:
 
     @property
     def num_users(self) -> int:
-        """Users, also those without a training positive."""
+        """Number of users, also of those without a training positive."""
         return self.train.num_users
 
     @property
     def num_items(self) -> int:
-        """Items, also those nobody has touched."""
+        """Number of items, also of those without an interaction."""
         return self.train.num_items
 
     @property
     def num_entities(self) -> int:
-        """Entities, items included."""
+        """Number of entities, including the items."""
         return self.graph.num_entities
 
     @property
     def num_relations(self) -> int:
-        """Relations of the graph."""
+        """Number of relations."""
         return self.graph.num_relations
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hex digits that change when the graph or any split does."""
+        """16 hex digits that change with the graph or any part of the split."""
         digest = hashlib.sha256(f"{self.num_users} {self.num_items} {self.num_entities}".encode())
         tensors = [self.graph.heads, self.graph.relations, self.graph.tails]
         tensors += [self.train.users, self.train.items]

@@ -1,4 +1,4 @@
-"""Random draws that can be repeated: every one comes from (seed, purpose, epoch)."""
+"""Reproducible random draws: each depends on (seed, purpose, epoch) alone."""
 
 from __future__ import annotations
 
@@ -6,20 +6,27 @@ import hashlib
 
 import torch
 
+# Devices without float64.
+SINGLE_PRECISION = ("mps",)
+
+
+def widest_float(device: torch.device) -> torch.dtype:
+    """float64, or float32 on a device that has no float64."""
+    return torch.float32 if device.type in SINGLE_PRECISION else torch.float64
+
 
 def generator(
     seed: int, purpose: str, epoch: int = 0, device: torch.device | str = "cpu"
 ) -> torch.Generator:
-    """A generator for one purpose, alike on every rank and in every resumed run.
+    """A generator for one purpose, equal on every rank and in every resumed run.
 
-    Because nothing is carried over from one epoch to the next, resuming needs no saved
-    generator state.
+    No state is carried from one epoch to the next, so a resumed run needs no saved generator.
 
     Args:
-        seed: the run's or the data set's seed.
-        purpose: what is drawn ("split", "negatives", …); other purposes draw independently.
-        epoch: for what is drawn anew each epoch.
-        device: where is drawn; a GPU draws other numbers than a CPU.
+        seed: seed of the run or of the data set.
+        purpose: what is drawn ("split", "negatives", …); purposes are independent of each other.
+        epoch: number of the epoch, for what is drawn in every epoch.
+        device: device of the generator; a GPU draws other numbers than a CPU.
     """
     digest = hashlib.sha256(f"{seed}/{purpose}/{epoch}".encode()).digest()
     return torch.Generator(device).manual_seed(int.from_bytes(digest[:8], "big") >> 1)

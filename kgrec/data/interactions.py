@@ -1,4 +1,4 @@
-"""User-item pairs, frozen, and the keys by which they are looked up."""
+"""Immutable user-item pairs, with keys for fast look-up."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Interactions:
     Attributes:
         users: (n,) int64, in [0, num_users).
         items: (n,) int64, in [0, num_items); an item is the entity of the same number.
-        num_users: users of the whole data set, also those without a pair here.
-        num_items: items of the whole data set.
+        num_users: number of users of the whole data set, also those without a pair here.
+        num_items: number of items of the whole data set.
     """
 
     users: Tensor
@@ -29,7 +29,7 @@ class Interactions:
     def from_pairs(
         cls, users: Tensor, items: Tensor, num_users: int, num_items: int
     ) -> Interactions:
-        """Sorts the pairs and keeps each once."""
+        """Sorts the pairs and drops duplicates."""
         keys = torch.unique(users * num_items + items)
         return cls(keys // num_items, keys % num_items, num_users, num_items)
 
@@ -38,16 +38,16 @@ class Interactions:
 
     @cached_property
     def keys(self) -> Tensor:
-        """(n,) ``user * num_items + item``, ascending: one number a pair."""
+        """(n,) ``user * num_items + item``, ascending: one number for each pair."""
         return self.users * self.num_items + self.items
 
     def to(self, device: torch.device | str) -> Interactions:
-        """The same on a device."""
+        """The same pairs on a device."""
         users, items = self.users.to(device), self.items.to(device)
         return Interactions(users, items, self.num_users, self.num_items)
 
     def contains(self, users: Tensor, items: Tensor) -> Tensor:
-        """(m,) bool: which of the given pairs are here."""
+        """(m,) bool: whether each of the given pairs is among these pairs."""
         if len(self) == 0:
             return torch.zeros_like(users, dtype=torch.bool)
         wanted = users * self.num_items + items
@@ -63,7 +63,7 @@ class Interactions:
         return torch.bincount(self.items, minlength=self.num_items)
 
     def of_users(self, users: Tensor) -> tuple[Tensor, Tensor]:
-        """The pairs of some users (b,): (m,) positions among these users, and (m,) items."""
+        """The pairs of the given users (b,): (m,) positions in ``users``, and (m,) items."""
         first = torch.searchsorted(self.users, users)
         counts = torch.searchsorted(self.users, users, right=True) - first
         row = torch.repeat_interleave(counts)
@@ -71,13 +71,13 @@ class Interactions:
         return row, self.items[first[row] + rank]
 
     def take(self, index: Tensor) -> Interactions:
-        """The pairs at ``index`` (positions, or a mask)."""
+        """The pairs at ``index`` (positions or a mask)."""
         return Interactions.from_pairs(
             self.users[index], self.items[index], self.num_users, self.num_items
         )
 
     def union(self, other: Interactions) -> Interactions:
-        """The pairs that are in either."""
+        """The pairs that are in this set or in the other."""
         return Interactions.from_pairs(
             torch.cat([self.users, other.users]),
             torch.cat([self.items, other.items]),
@@ -88,7 +88,7 @@ class Interactions:
 
 @dataclass(frozen=True)
 class LabelledRows:
-    """Rows for click-through evaluation, or a fixed set to train on.
+    """Labelled user-item pairs, for click-through evaluation or for training.
 
     Attributes:
         users: (n,) int64.
@@ -118,5 +118,5 @@ class LabelledRows:
         return LabelledRows(self.users[index], self.items[index], self.labels[index])
 
     def to(self, device: torch.device | str) -> LabelledRows:
-        """The same on a device."""
+        """The same rows on a device."""
         return LabelledRows(self.users.to(device), self.items.to(device), self.labels.to(device))

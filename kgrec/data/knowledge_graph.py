@@ -1,4 +1,4 @@
-"""The knowledge graph, frozen, and the neighbourhoods S(v) that models see of it.
+"""The immutable knowledge graph, and the neighbourhoods S(v) that models use.
 
 Shapes: E entities, M triples, N entries of S over all entities.
 """
@@ -15,13 +15,13 @@ from torch import Tensor
 class Neighborhood(NamedTuple):
     """S(v) of every entity in one compressed sparse row (CSR) table.
 
-    The neighbours of entity v stand at ``indptr[v]:indptr[v + 1]``; an entity without
-    neighbours has an empty range.
+    The neighbours of entity v are at ``indptr[v]:indptr[v + 1]``; an entity without neighbours
+    has an empty range.
 
     Attributes:
         indptr: (E + 1,) int64.
         neighbors: (N,) int64, the neighbouring entities.
-        relations: (N,) int64, the relation that leads to each.
+        relations: (N,) int64, the relation that leads to each neighbour.
     """
 
     indptr: Tensor
@@ -37,13 +37,13 @@ class Neighborhood(NamedTuple):
     def from_edges(
         cls, owners: Tensor, neighbors: Tensor, relations: Tensor, num_entities: int
     ) -> Neighborhood:
-        """Groups edges by the entity that owns them; the order within an entity is kept."""
+        """Groups edges by their owner; the order of the edges of an owner is kept."""
         order = torch.argsort(owners, stable=True)
         counts = torch.bincount(owners, minlength=num_entities)
         return cls(_offsets(counts), neighbors[order], relations[order])
 
     def sample(self, K: int, generator: torch.Generator) -> Neighborhood:
-        """Draws K neighbours of every entity that has any (KGCN, section 3.2).
+        """Draws K neighbours of every entity with neighbours (KGCN, section 3.2).
 
         Without replacement where an entity has at least K neighbours, else with replacement.
         """
@@ -55,17 +55,17 @@ class Neighborhood(NamedTuple):
 
 
 def draw_from_each(indptr: Tensor, K: int, generator: torch.Generator) -> Tensor:
-    """Draws K positions of every row of a CSR table that has any.
+    """Draws K positions from every non-empty row of a CSR table.
 
-    Without replacement where a row has at least K, else with replacement.
+    Without replacement where a row has at least K positions, else with replacement.
 
     Args:
-        indptr: (n + 1,) int64, where each row begins.
-        K: how many.
+        indptr: (n + 1,) int64, the beginning of each row.
+        K: number of positions from each row.
         generator: CPU generator.
 
     Returns:
-        (K · rows that have any,) positions, not grouped by row.
+        (K · number of non-empty rows,) positions, not grouped by row.
     """
     degrees = indptr.diff()
     rows = torch.repeat_interleave(degrees)  # (N,)
@@ -76,7 +76,7 @@ def draw_from_each(indptr: Tensor, K: int, generator: torch.Generator) -> Tensor
     shuffled = shuffled[torch.argsort(rows[shuffled], stable=True)]  # (N,) grouped by row
     rank = torch.arange(len(rows)) - indptr[:-1].repeat_interleave(degrees)
     taken = shuffled[(rank < K) & (degrees[rows] >= K)]
-    # With replacement for the rest.
+    # With replacement for the other rows.
     few = torch.nonzero((degrees > 0) & (degrees < K)).squeeze(1)
     draw = torch.rand(len(few), K, generator=generator, dtype=torch.float64)
     offset = (draw * degrees[few, None]).long()  # (few, K)
@@ -91,8 +91,8 @@ class KnowledgeGraph:
         heads: (M,) int64.
         relations: (M,) int64.
         tails: (M,) int64.
-        num_entities: entities, the items among them being 0 … num_items - 1.
-        num_relations: relations.
+        num_entities: number of entities; entities 0 … num_items - 1 are the items.
+        num_relations: number of relations.
     """
 
     heads: Tensor
@@ -105,11 +105,10 @@ class KnowledgeGraph:
         return self.heads.numel()
 
     def neighborhood(self) -> Neighborhood:
-        """S(v) of every entity, the graph taken as undirected.
+        """S(v) of every entity of the undirected graph.
 
-        An edge is seen from both ends. S(v) is a set of (relation, neighbour) pairs: what two
-        triples say alike (a self-loop from its two ends, or both directions of one relation)
-        stands there once.
+        An edge belongs to both of its ends. S(v) is a set of (relation, neighbour) pairs, so a
+        self-loop, or a triple whose reverse has the same relation, gives one neighbour.
         """
         owners = torch.cat([self.heads, self.tails])
         others = torch.cat([self.tails, self.heads])

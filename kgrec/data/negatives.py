@@ -1,8 +1,8 @@
-"""Negative sampling: exact, vectorised, without rejection against the excluded pairs.
+"""Negative sampling: exact and vectorised, without rejection of excluded pairs.
 
-The items that user u may be given as negatives are the complement of a sorted list
-p_0 < p_1 < … of excluded items. The k-th of them is k + #{i : p_i - i <= k}, so a uniform
-draw is a uniform k and one binary search, on any device and for all rows at once.
+The possible negatives of user u are the complement of a sorted list p_0 < p_1 < … of excluded
+items. The k-th of them is k + #{i : p_i - i <= k}. So a uniform draw is a uniform k and one binary
+search, on any device and for all rows at once.
 """
 
 from __future__ import annotations
@@ -10,20 +10,21 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from kgrec.data.draws import widest_float
 from kgrec.data.interactions import Interactions
 
 
 class NegativeSampler:
-    """Draws items that are not among a user's excluded ones.
+    """Sampler of items that are not excluded for a user.
 
     Args:
-        excluded: the pairs that must not be drawn.
+        excluded: pairs that must not be drawn.
     """
 
     def __init__(self, excluded: Interactions) -> None:
         degrees = excluded.user_degrees()
         self.num_items = excluded.num_items
-        self.free = self.num_items - degrees  # (num_users,) items that may be drawn
+        self.free = self.num_items - degrees  # (num_users,) number of items that may be drawn
         self._starts = degrees.cumsum(0) - degrees
         rank = torch.arange(len(excluded), device=degrees.device) - self._starts.repeat_interleave(
             degrees
@@ -37,15 +38,15 @@ class NegativeSampler:
         return k + below - self._starts[users]
 
     def draw(self, users: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Draws one item a row, uniformly and with replacement.
+        """Draws one item for each row, uniformly and with replacement.
 
         Args:
             users: (n,) int64.
-            generator: of the device that the excluded pairs are on.
+            generator: a generator on the device of the excluded pairs.
 
         Returns:
-            (users, items), each (m,); m < n only where a user has no item left to draw, whose
-            rows fall out.
+            (users, items), each (m,). Rows of users without an item to draw are dropped, so
+            m <= n.
         """
         users = users[self.free[users] > 0]
         k = _uniform_below(self.free[users], generator)
@@ -55,15 +56,16 @@ class NegativeSampler:
         """Draws ``counts[u]`` distinct items for every user u, uniformly over such sets.
 
         Args:
-            counts: (num_users,) how many to draw; a user with fewer free items gets them all.
+            counts: (num_users,) number of items to draw; a user with fewer free items gets all of
+                them.
             generator: CPU generator.
 
         Returns:
             (users, items), sorted by user, then item.
         """
         counts = torch.minimum(counts, self.free)
-        # Where at most half of the free items are wanted, draw and redraw what came twice; else
-        # shuffle the free items, fewer than twice as many as are wanted.
+        # Where at most half of the free items are wanted, draw, and draw duplicates again. Else
+        # shuffle the free items, which are fewer than twice as many as are wanted.
         sparse = counts * 2 <= self.free
         users, k = _redraw(torch.where(sparse, counts, 0), self.free, generator)
         more_users, more_k = _shuffle(torch.where(sparse, 0, counts), self.free, generator)
@@ -74,31 +76,32 @@ class NegativeSampler:
 
 def _uniform_below(bounds: Tensor, generator: torch.Generator) -> Tensor:
     """(n,) int64, uniform in [0, bounds)."""
-    draw = torch.rand(bounds.shape, generator=generator, dtype=torch.float64, device=bounds.device)
+    dtype, device = widest_float(bounds.device), bounds.device
+    draw = torch.rand(bounds.shape, generator=generator, dtype=dtype, device=device)
     return torch.minimum((draw * bounds).long(), bounds - 1)
 
 
 def _redraw(counts: Tensor, free: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """``counts[u]`` distinct k < free[u]; what repeats an earlier draw is drawn again."""
+    """``counts[u]`` distinct k < free[u]; duplicates are drawn again."""
     users = torch.repeat_interleave(torch.arange(len(counts)), counts)
     width = int(free.max()) + 1
-    found: list[Tensor] = []  # each sorted; what is drawn later is much less
-    missing, still = users, counts
+    batches: list[Tensor] = []  # each sorted; later ones are much smaller
+    missing, num_missing = users, counts
     while len(missing):
         drawn = torch.unique(missing * width + _uniform_below(free[missing], generator))
-        for keys in found:
+        for keys in batches:
             at = torch.searchsorted(keys, drawn).clamp_(max=len(keys) - 1)
             drawn = drawn[keys[at] != drawn]
         if len(drawn):
-            found.append(drawn)
-        still = still - torch.bincount(drawn // width, minlength=len(counts))
-        missing = torch.repeat_interleave(torch.arange(len(counts)), still)
-    keys = torch.cat([torch.empty(0, dtype=torch.int64), *found])
+            batches.append(drawn)
+        num_missing = num_missing - torch.bincount(drawn // width, minlength=len(counts))
+        missing = torch.repeat_interleave(torch.arange(len(counts)), num_missing)
+    keys = torch.cat([torch.empty(0, dtype=torch.int64), *batches])
     return keys // width, keys % width
 
 
 def _shuffle(counts: Tensor, free: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """``counts[u]`` distinct k < free[u]: the first of a random order of them all."""
+    """``counts[u]`` distinct k < free[u]: the first in a random order of all of them."""
     chosen = torch.nonzero(counts).squeeze(1)
     sizes = free[chosen]
     owner = torch.repeat_interleave(torch.arange(len(chosen)), sizes)
@@ -115,16 +118,16 @@ def draw_popularity_matched(
     generator: torch.Generator,
     max_rounds: int = 200,
 ) -> tuple[Tensor, Tensor]:
-    """One negative a positive, drawn as often as items occur among ``positives`` themselves.
+    """Draws one negative for each positive, with the item frequencies of ``positives``.
 
-    Against such negatives the popularity of an item says nothing. Drawn with replacement, by
-    rejection: a row that hits an excluded pair is drawn again.
+    The popularity of an item does not separate positives from such negatives. Items are drawn
+    with replacement, by rejection: a row that hits an excluded pair is drawn again.
 
     Args:
-        positives: the pairs of one split.
-        excluded: pairs that must not be drawn: the positives of every split.
+        positives: the pairs of one part.
+        excluded: pairs that must not be drawn: the positives of every part.
         generator: CPU generator.
-        max_rounds: after so many tries a row falls out (its user has nearly every item).
+        max_rounds: number of tries after which a row is dropped (its user has nearly every item).
 
     Returns:
         (users, items), each (m,), m <= len(positives).

@@ -1,7 +1,7 @@
-"""Splits: which rows train, which validate, which test.
+"""Splits: the part (train, validation or test) of each row.
 
-A split is called with rows and a generator and answers with a part for each row. What it needs
-of the rows beside users and items, its class says in ``needs``.
+A split is called with rows and a generator and returns a part for each row. Its attribute
+``needs`` names what the rows must have in addition to users and items.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ TRAIN, VAL, TEST = 0, 1, 2
 
 @dataclass(frozen=True)
 class Rows:
-    """What a split may look at.
+    """The rows that a split divides.
 
     Attributes:
         users: (n,) int64, in [0, num_users).
         items: (n,) int64, in [0, num_items).
-        num_users: users of the data set.
-        num_items: items of the data set.
-        times: (n,) float64, seconds, or None.
-        given: (n,) int64, the part that the files put each row in, or None.
+        num_users: number of users of the data set.
+        num_items: number of items of the data set.
+        times: (n,) float64, seconds since 1970, or None.
+        given: (n,) int64, part of each row in the files, or None.
     """
 
     users: Tensor
@@ -44,20 +44,20 @@ class Rows:
 
 
 class Split(Protocol):
-    """From rows and a generator to (n,) int64 parts: TRAIN, VAL or TEST for each row.
+    """A function from rows and a generator to (n,) int64 parts: TRAIN, VAL or TEST.
 
     Attributes:
-        needs: what the rows must have beside users and items: "times", "given".
-        items_apart: whether each part has items of its own. Evaluation negatives of a part then
-            come from its items: else "never seen in training" would tell positives from
-            negatives.
+        needs: attributes that the rows must have: "times" or "given".
+        items_apart: whether each part has its own items. The evaluation negatives of a part are
+            then drawn from its items; otherwise "never seen in training" would separate positives
+            from negatives.
     """
 
     needs: tuple[str, ...]
     items_apart: bool
 
     def __call__(self, rows: Rows, generator: torch.Generator) -> Tensor:
-        """(n,) the part of each row."""
+        """(n,) part of each row."""
         ...
 
 
@@ -65,9 +65,9 @@ def check_needs(split: Split, rows: Rows, name: str) -> None:
     """Raises DataError where the rows lack what a split needs."""
     for need in split.needs:
         if getattr(rows, need) is None:
-            what = {"times": "timestamps", "given": "a split of their own"}[need]
+            missing = {"times": "timestamps", "given": "a given split"}[need]
             raise DataError(
-                f"dataset {name}: found interactions without {what}, expected them for "
+                f"dataset {name}: found interactions without {missing}, expected them for "
                 f"split={_name(split)}; split=random needs none"
             )
 
@@ -89,9 +89,9 @@ def _checked(ratios: Sequence[float]) -> tuple[float, ...]:
 
 
 def _parts_by_rank(rank: Tensor, sizes: Tensor, ratios: Sequence[float]) -> Tensor:
-    """Parts of rows that stand at ``rank`` among ``sizes``: first train, then val, last test.
+    """Parts of rows by their ``rank`` among ``sizes`` rows: first train, then val, then test.
 
-    Val and test are rounded down, train takes the rest.
+    Val and test are rounded down, train gets the remaining rows.
     """
     num_val, num_test = (sizes * ratios[1]).long(), (sizes * ratios[2]).long()
     parts = torch.full_like(rank, TRAIN)
@@ -101,7 +101,7 @@ def _parts_by_rank(rank: Tensor, sizes: Tensor, ratios: Sequence[float]) -> Tens
 
 
 def _order(rows: Rows, generator: torch.Generator, by: str) -> Tensor:
-    """Positions of the rows in order of time, ties at random; or all at random."""
+    """Positions of the rows in order of time with ties in random order, or all in random order."""
     order = torch.randperm(len(rows), generator=generator)
     if by == "time":
         assert rows.times is not None
@@ -110,7 +110,7 @@ def _order(rows: Rows, generator: torch.Generator, by: str) -> Tensor:
 
 
 def _rank_within(users: Tensor, order: Tensor, num_users: int) -> tuple[Tensor, Tensor]:
-    """(n,) the position of each row among its user's in ``order``; (n,) how many these are."""
+    """(n,) position of each row among the rows of its user in ``order``; (n,) their number."""
     counts = torch.bincount(users, minlength=num_users)
     grouped = order[torch.argsort(users[order], stable=True)]
     starts = (counts.cumsum(0) - counts).repeat_interleave(counts)
@@ -120,13 +120,13 @@ def _rank_within(users: Tensor, order: Tensor, num_users: int) -> tuple[Tensor, 
 
 
 class RandomSplit:
-    """Every row falls into a part at random, whatever its user (KGCN, section 4.3).
+    """Random split of all rows, independent of their users (KGCN, section 4.3).
 
     Args:
         ratios: shares of train, val and test; they sum to 1.
 
     Raises:
-        ConfigError: three positive shares that sum to 1 were not given.
+        ConfigError: the ratios are not three positive shares that sum to 1.
     """
 
     needs: tuple[str, ...] = ()
@@ -136,7 +136,7 @@ class RandomSplit:
         self.ratios = _checked(ratios)
 
     def __call__(self, rows: Rows, generator: torch.Generator) -> Tensor:
-        """(n,) the part of each row; val and test are rounded down, train takes the rest."""
+        """(n,) part of each row; val and test are rounded down, train gets the remaining rows."""
         n = len(rows)
         num_val, num_test = int(n * self.ratios[1]), int(n * self.ratios[2])
         order = torch.randperm(n, generator=generator)
@@ -147,15 +147,15 @@ class RandomSplit:
 
 
 class Temporal:
-    """The past trains, what comes next validates, what comes last tests.
+    """Split by time: the earliest rows train, later rows validate, the latest rows test.
 
     Args:
         ratios: shares of train, val and test; they sum to 1.
-        scope: "global": one point in time for all users, as in use; "user": the last rows of
-            each user, so that every user with enough of them is in each part.
+        scope: "global": the same points in time for all users, as in practice; "user": the last
+            rows of each user, so that every user with enough rows is in each part.
 
     Raises:
-        ConfigError: a value that cannot work.
+        ConfigError: a value is not valid.
     """
 
     needs: tuple[str, ...] = ("times",)
@@ -168,7 +168,7 @@ class Temporal:
         self.scope = scope
 
     def __call__(self, rows: Rows, generator: torch.Generator) -> Tensor:
-        """(n,) the part of each row; rows of one time are ordered at random."""
+        """(n,) part of each row; rows of the same time are in random order."""
         order = _order(rows, generator, "time")
         if self.scope == "user":
             rank, sizes = _rank_within(rows.users, order, rows.num_users)
@@ -180,7 +180,7 @@ class Temporal:
 
 
 class LeaveOneOut:
-    """Of each user, the last row tests, the one before it validates, the others train.
+    """Leave-one-out split: a user's last row tests, the one before validates, the others train.
 
     Users with fewer than three rows only train.
 
@@ -188,7 +188,7 @@ class LeaveOneOut:
         by: "time", or "random" for data without timestamps.
 
     Raises:
-        ConfigError: another value.
+        ConfigError: ``by`` has another value.
     """
 
     items_apart: bool = False
@@ -200,7 +200,7 @@ class LeaveOneOut:
         self.needs: tuple[str, ...] = ("times",) if by == "time" else ()
 
     def __call__(self, rows: Rows, generator: torch.Generator) -> Tensor:
-        """(n,) the part of each row."""
+        """(n,) part of each row."""
         order = _order(rows, generator, self.by)
         rank, sizes = _rank_within(rows.users, order, rows.num_users)
         parts = torch.full_like(rank, TRAIN)
@@ -210,13 +210,13 @@ class LeaveOneOut:
 
 
 class _Cold:
-    """Owners of rows are split, users or items; all rows of one fall into the same part.
+    """Split of the owners of rows, users or items; all rows of an owner are in one part.
 
     Args:
-        ratios: shares of the owners, among those that have any row.
+        ratios: shares of the owners with at least one row.
 
     Raises:
-        ConfigError: three positive shares that sum to 1 were not given.
+        ConfigError: the ratios are not three positive shares that sum to 1.
     """
 
     needs: tuple[str, ...] = ()
@@ -234,31 +234,31 @@ class _Cold:
 
 
 class ColdItems(_Cold):
-    """The items are split: those of val and test have no training row at all."""
+    """Split of the items: the items of val and test have no training row."""
 
     items_apart: bool = True
 
     def __call__(self, rows: Rows, generator: torch.Generator) -> Tensor:
-        """(n,) the part of each row."""
+        """(n,) part of each row."""
         return self._split(rows.items, rows.num_items, generator)
 
 
 class ColdUsers(_Cold):
-    """The users are split: those of val and test have no training row at all."""
+    """Split of the users: the users of val and test have no training row."""
 
     def __call__(self, rows: Rows, generator: torch.Generator) -> Tensor:
-        """(n,) the part of each row."""
+        """(n,) part of each row."""
         return self._split(rows.users, rows.num_users, generator)
 
 
 class Given:
-    """As the files put it; where they have no validation part, it is carved from training.
+    """The split of the files; a missing validation part is taken from the training rows.
 
     Args:
-        val_ratio: share of the training rows that then validates, at random.
+        val_ratio: share of the training rows that then validates, drawn at random.
 
     Raises:
-        ConfigError: no share between 0 and 1 was given.
+        ConfigError: ``val_ratio`` is not between 0 and 1.
     """
 
     needs: tuple[str, ...] = ("given",)
@@ -270,7 +270,7 @@ class Given:
         self.val_ratio = val_ratio
 
     def __call__(self, rows: Rows, generator: torch.Generator) -> Tensor:
-        """(n,) the part of each row."""
+        """(n,) part of each row."""
         assert rows.given is not None
         parts = rows.given.clone()
         if not (parts == VAL).any():

@@ -1,6 +1,7 @@
-"""What an epoch of training is made of: one class for each kind of batch.
+"""Training rows of an epoch: one class for each kind of batch.
 
-Every draw comes from (seed, purpose, epoch), so a resumed run draws what an uninterrupted one does.
+Every draw depends on (seed, purpose, epoch) alone, so a resumed run makes the same draws as an
+uninterrupted one.
 
 Shapes: n rows of an epoch.
 """
@@ -13,21 +14,21 @@ import torch
 from torch import Tensor
 
 from kgrec.data.batches import PairwiseBatch, PointwiseBatch, TrainingRows, TripleBatch
-from kgrec.data.draws import generator
+from kgrec.data.draws import generator, widest_float
 from kgrec.data.interactions import Interactions, LabelledRows
 from kgrec.data.knowledge_graph import KnowledgeGraph
 from kgrec.data.negatives import NegativeSampler
 
 
 class PointwiseRows:
-    """Training positives, and negatives beside them.
+    """Training positives and negatives, with labels.
 
     Args:
         positives: training positives.
-        static_negatives: (users, items) to train on in every epoch, or None to draw anew among
-            the items that are no training positive of the user.
-        ratio: negatives a positive, when drawn anew.
-        seed: of the run.
+        static_negatives: (users, items), the negatives of every epoch; None: draw negatives in
+            every epoch from the items that are not a training positive of the user.
+        ratio: negatives for each positive, if drawn in every epoch.
+        seed: seed of the run.
     """
 
     batch: ClassVar[Any] = PointwiseBatch
@@ -55,7 +56,7 @@ class PointwiseRows:
         self._asked = positives.users.repeat(self.ratio)  # one negative a row
 
     def to(self, device: torch.device) -> None:
-        """Moves itself to a device."""
+        """Moves the rows to a device."""
         if self.positives.users.device != device:
             self._place(self.positives.to(device))
             if self.static_negatives is not None:
@@ -63,7 +64,7 @@ class PointwiseRows:
                 self.static_negatives = users.to(device), items.to(device)
 
     def rows(self, epoch: int) -> LabelledRows:
-        """All rows of one epoch, in the order in which they are served."""
+        """All rows of one epoch, shuffled."""
         device = self.positives.users.device
         negatives = self.static_negatives
         if negatives is None:
@@ -74,20 +75,20 @@ class PointwiseRows:
         return rows.take(torch.randperm(len(rows), generator=order, device=device))
 
     def draw(self, epoch: int) -> tuple[Tensor, ...]:
-        """Users, items and labels."""
+        """Draws users, items and labels."""
         rows = self.rows(epoch)
         return rows.users, rows.items, rows.labels
 
 
 class PairwiseRows:
-    """Training positives, each beside a negative of the same user.
+    """Training positives, each paired with a negative of the same user.
 
     Args:
         positives: training positives.
-        static_negatives: (users, items) among which each positive gets one of its user's, or None
-            to draw anew among the items that are no training positive of the user.
-        ratio: pairs a positive.
-        seed: of the run.
+        static_negatives: (users, items) from which the negatives of a user are drawn; None: draw
+            them from the items that are not a training positive of the user.
+        ratio: pairs for each positive.
+        seed: seed of the run.
     """
 
     batch: ClassVar[Any] = PairwiseBatch
@@ -121,16 +122,18 @@ class PairwiseRows:
         self._items = positives.items[drawable].repeat(self.ratio)
 
     def to(self, device: torch.device) -> None:
-        """Moves itself to a device."""
+        """Moves the rows to a device."""
         if self.positives.users.device != device:
             self._place(self.positives.to(device), self._pool.to(device))
 
     def draw(self, epoch: int) -> tuple[Tensor, ...]:
-        """Users, positives and negatives."""
+        """Draws users, positives and negatives."""
         device = self._users.device
         draw = generator(self.seed, "negatives", epoch, device)
         if self._static:
-            uniform = torch.rand(self.num_rows, generator=draw, dtype=torch.float64, device=device)
+            uniform = torch.rand(
+                self.num_rows, generator=draw, dtype=widest_float(device), device=device
+            )
             rank = (uniform * self._counts[self._users]).long()
             negatives = self._pool.items[self._starts[self._users] + rank]
         else:
@@ -141,11 +144,11 @@ class PairwiseRows:
 
 
 class TripleRows:
-    """Triples of the graph beside corrupted ones, as many as another kind of batch has rows.
+    """Triples of the graph and corrupted triples, as many as another kind of batch has rows.
 
-    All triples come once, shuffled, before any comes again. Head or tail of each, with equal
-    chances, is replaced by an entity drawn uniformly (Bordes et al., NIPS 2013, section 2), which
-    may by chance make another true triple.
+    All triples are used once, in random order, before any is used again. The head or the tail of
+    each, with equal probability, is replaced by an entity drawn uniformly (Bordes et al., NIPS
+    2013, section 2). The result may by chance be another true triple.
 
     Args:
         graph: the knowledge graph, with at least one triple.
@@ -163,12 +166,12 @@ class TripleRows:
         self._columns = (graph.heads, graph.relations, graph.tails)
 
     def to(self, device: torch.device) -> None:
-        """Moves itself to a device."""
+        """Moves the rows to a device."""
         heads, relations, tails = self._columns
         self._columns = heads.to(device), relations.to(device), tails.to(device)
 
     def draw(self, epoch: int) -> tuple[Tensor, ...]:
-        """Heads, relations, tails, corrupted heads and corrupted tails."""
+        """Draws heads, relations, tails, corrupted heads and corrupted tails."""
         device, size = self._columns[0].device, len(self._columns[0])
         draw = generator(self.seed, "triples", epoch, device)
         rounds = -(-self.num_rows // size)
@@ -190,18 +193,20 @@ def training_rows(
     ratio: int,
     seed: int,
 ) -> list[TrainingRows]:
-    """One source for each kind of batch; the first, of interactions, sets the number of rows.
+    """A source of rows for each kind of batch.
+
+    The first kind, which must be one of interactions, determines the number of rows.
 
     Args:
-        kinds: types of batches.
+        kinds: types of the batches.
         positives: training positives.
         graph: the knowledge graph.
         static_negatives: see :class:`PointwiseRows`.
-        ratio: negatives a positive.
-        seed: of the run.
+        ratio: negatives for each positive.
+        seed: seed of the run.
 
     Raises:
-        TypeError: a kind that nothing is known to make, or triples first.
+        TypeError: the kind is unknown, or the first kind is triples.
     """
     sources: list[TrainingRows] = []
     for kind in kinds:

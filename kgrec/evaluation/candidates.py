@@ -10,8 +10,9 @@ from torch import Tensor
 from kgrec.data.dataset import RecDataset
 from kgrec.data.draws import generator
 from kgrec.data.interactions import Interactions, LabelledRows
+from kgrec.evaluation.ties import tie_order
 
-RELEASED_USERS = 100  # the authors' code takes the mean over so many users
+RELEASED_USERS = 100  # users over which the authors' code takes the mean
 
 
 class Candidates(NamedTuple):
@@ -21,11 +22,13 @@ class Candidates(NamedTuple):
         users: (n,) users with at least one relevant item, ascending.
         relevant: pairs that a perfect ranking puts first.
         exclude: pairs that are not ranked.
+        order: (num_items,) items in the order in which those with equal scores are ranked.
     """
 
     users: Tensor
     relevant: Interactions
     exclude: Interactions
+    order: Tensor
 
 
 def candidates(
@@ -38,7 +41,7 @@ def candidates(
         stage: "val" or "test".
         ranking: "full": all items for all users. "released": as the KGCN authors' code does, in
             the test alone. "none": nothing is ranked.
-        seed: seed of the draw of users under "released".
+        seed: seed of the order of ties, and of the draw of users under "released".
 
     Returns:
         None where nothing is ranked.
@@ -47,22 +50,23 @@ def candidates(
         return None
     if ranking == "released" and stage == "test":
         return released_candidates(dataset, seed)
-    return full_candidates(dataset, stage)
+    return full_candidates(dataset, stage, seed)
 
 
-def full_candidates(dataset: RecDataset, stage: str) -> Candidates:
+def full_candidates(dataset: RecDataset, stage: str, seed: int = 0) -> Candidates:
     """All items for every user with a positive in the split; earlier positives are excluded.
 
     Args:
         dataset: split data.
         stage: "val", which excludes training positives, or "test", which excludes validation
             positives too.
+        seed: seed of the order of ties.
     """
     relevant = _positives(dataset.test if stage == "test" else dataset.val, dataset)
     exclude = dataset.train
     if stage == "test":
         exclude = exclude.union(_positives(dataset.val, dataset))
-    return Candidates(torch.unique(relevant.users), relevant, exclude)
+    return Candidates(torch.unique(relevant.users), relevant, exclude, _order(dataset, seed))
 
 
 def released_candidates(dataset: RecDataset, seed: int) -> Candidates:
@@ -73,7 +77,7 @@ def released_candidates(dataset: RecDataset, seed: int) -> Candidates:
 
     Args:
         dataset: split data.
-        seed: seed of the draw of users.
+        seed: seed of the order of ties and of the draw of users.
     """
     relevant = _positives(dataset.test, dataset)
     negatives = Interactions.from_pairs(
@@ -83,7 +87,12 @@ def released_candidates(dataset: RecDataset, seed: int) -> Candidates:
     users = torch.unique(relevant.users)
     users = users[exclude.user_degrees()[users] > 0]
     order = torch.randperm(len(users), generator=generator(seed, "users of the released ranking"))
-    return Candidates(users[order[:RELEASED_USERS]].sort().values, relevant, exclude)
+    users = users[order[:RELEASED_USERS]].sort().values
+    return Candidates(users, relevant, exclude, _order(dataset, seed))
+
+
+def _order(dataset: RecDataset, seed: int) -> Tensor:
+    return tie_order(dataset.ids.items["item"].to_list(), seed)
 
 
 def _positives(rows: LabelledRows, dataset: RecDataset) -> Interactions:

@@ -1,6 +1,6 @@
-"""What is recommended, whether right or wrong: how much of the catalogue, and how popular.
+"""Coverage, popularity and concentration of recommended items, relevant or not.
 
-Shapes: ``items`` (n, k) are the k best of n users; -1 stands where fewer were left.
+Shapes: ``items`` (n, k) are the best k items of n users; -1 where fewer items are left.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from torch import Tensor
 
 
 def exposure(items: Tensor, num_items: int) -> Tensor:
-    """(num_items,) to how many users each item is recommended."""
+    """(num_items,) number of users with each item among their best k."""
     flat = items.flatten()
     return torch.bincount(flat[flat >= 0], minlength=num_items)
 
 
 def coverage(items: Tensor, num_items: int) -> float:
-    """Share of the catalogue that is recommended to anybody."""
+    """Share of the catalogue that is recommended to at least one user."""
     return float((exposure(items, num_items) > 0).double().mean())
 
 
@@ -25,24 +25,24 @@ def mean_popularity(items: Tensor, popularity: Tensor) -> float:
 
     Args:
         items: (n, k).
-        popularity: (num_items,) training positives of each item.
+        popularity: (num_items,) number of training positives of each item.
 
     Returns:
-        In training positives an item; nan where nothing is recommended.
+        Training positives per item; nan where nothing is recommended.
     """
     flat = items.flatten()
     return float(popularity[flat[flat >= 0]].double().mean())
 
 
 def gini(items: Tensor, num_items: int) -> float:
-    """Gini coefficient of exposure over all items, those never recommended included.
+    """Gini coefficient of exposure over all items, including those never recommended.
 
     ``Σ_i (2i - n - 1)·x_i / (n·Σ_i x_i)`` with exposures x in ascending order: 0 where all items
-    are recommended alike, near 1 where a few get everything.
+    are recommended equally often, near 1 where a few items get all recommendations.
 
     Args:
         items: (n, k).
-        num_items: items of the catalogue.
+        num_items: number of items.
 
     Returns:
         In [0, 1); nan where nothing is recommended.

@@ -1,6 +1,7 @@
 """Click-through metrics on scored, labelled rows.
 
-Shapes: n rows. Scores are raw: a sigmoid in float32 saturates and makes ties that were none.
+Shapes: n rows. Scores are raw: a sigmoid in float32 saturates and creates ties. A score that is NaN
+is an error in every metric: it has no rank and is on neither side of a threshold.
 """
 
 from __future__ import annotations
@@ -10,6 +11,23 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from kgrec.data.draws import widest_float
+from kgrec.errors import KgrecError
+
+
+def check_numbers(scores: Tensor) -> None:
+    """Raises KgrecError if a score is NaN."""
+    if bad := int(scores.isnan().sum()):
+        raise KgrecError(f"found {bad} of {scores.numel()} scores that are NaN, expected numbers")
+
+
+def _checked(scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Scores and labels on a device with float64; raises KgrecError if a score is NaN."""
+    check_numbers(scores)
+    if widest_float(scores.device) is not torch.float64:
+        return scores.cpu(), labels.cpu()
+    return scores, labels
 
 
 def auc(scores: Tensor, labels: Tensor) -> float:
@@ -24,7 +42,11 @@ def auc(scores: Tensor, labels: Tensor) -> float:
 
     Returns:
         In [0, 1]; nan where a class is missing.
+
+    Raises:
+        KgrecError: a score is NaN.
     """
+    scores, labels = _checked(scores, labels)
     positive = labels > 0.5
     P, N = int(positive.sum()), int((~positive).sum())
     if P == 0 or N == 0:
@@ -36,7 +58,7 @@ def auc(scores: Tensor, labels: Tensor) -> float:
 
 
 def f1(scores: Tensor, labels: Tensor, threshold: float) -> float:
-    """F1 where a score of at least ``threshold`` says positive: ``2·TP / (2·TP + FP + FN)``.
+    """F1 where a score of at least ``threshold`` is called positive: ``2·TP / (2·TP + FP + FN)``.
 
     Args:
         scores: (n,) float.
@@ -44,8 +66,12 @@ def f1(scores: Tensor, labels: Tensor, threshold: float) -> float:
         threshold: on the scale of the scores; 0 for logits is a probability of one half.
 
     Returns:
-        In [0, 1]; 0 where nothing is or is called positive.
+        In [0, 1]; 0 where no row is positive and none is called positive.
+
+    Raises:
+        KgrecError: a score is NaN.
     """
+    scores, labels = _checked(scores, labels)
     called, positive = scores >= threshold, labels > 0.5
     hits = int((called & positive).sum())
     denominator = int(called.sum()) + int(positive.sum())
@@ -53,7 +79,7 @@ def f1(scores: Tensor, labels: Tensor, threshold: float) -> float:
 
 
 def accuracy(scores: Tensor, labels: Tensor, threshold: float) -> float:
-    """Share of rows whose score is at least ``threshold`` just where they are positive.
+    """Share of rows for which a score of at least ``threshold`` agrees with a positive label.
 
     Args:
         scores: (n,) float.
@@ -62,7 +88,11 @@ def accuracy(scores: Tensor, labels: Tensor, threshold: float) -> float:
 
     Returns:
         In [0, 1]; nan where there is no row.
+
+    Raises:
+        KgrecError: a score is NaN.
     """
+    scores, labels = _checked(scores, labels)
     return float(((scores >= threshold) == (labels > 0.5)).double().mean())
 
 
@@ -78,13 +108,17 @@ def log_loss(logits: Tensor, labels: Tensor) -> float:
 
     Returns:
         At least 0; nan where there is no row.
+
+    Raises:
+        KgrecError: a score is NaN.
     """
+    logits, labels = _checked(logits, labels)
     z = logits.double()
     return float((F.softplus(z) - z * labels.double()).mean())
 
 
 def best_f1_threshold(scores: Tensor, labels: Tensor) -> float:
-    """The threshold with the highest F1; the highest such where several are.
+    """The threshold with the highest F1; of several, the highest threshold.
 
     Args:
         scores: (n,) float, n >= 1.
@@ -92,12 +126,16 @@ def best_f1_threshold(scores: Tensor, labels: Tensor) -> float:
 
     Returns:
         One of the scores.
+
+    Raises:
+        KgrecError: a score is NaN.
     """
+    scores, labels = _checked(scores, labels)
     values, order = scores.sort(descending=True)
     hits = (labels[order] > 0.5).double().cumsum(0)
     called = torch.arange(1, len(values) + 1, dtype=torch.float64, device=values.device)
-    # Only at the last of a group of ties are all of them called positive.
+    # A threshold calls all rows of a group of ties positive, so only the last of them counts.
     last = torch.ones_like(values, dtype=torch.bool)
     last[:-1] = values[1:] != values[:-1]
-    found = torch.where(last, 2 * hits / (called + hits[-1]), -1.0)
-    return float(values[found.argmax()])
+    f1_at = torch.where(last, 2 * hits / (called + hits[-1]), -1.0)
+    return float(values[f1_at.argmax()])

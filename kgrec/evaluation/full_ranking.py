@@ -1,4 +1,4 @@
-"""Top-K evaluation: which of the best items of each user are test positives.
+"""Top-K evaluation: which of the best items of each user are relevant.
 
 Shapes: n users, L ranked items each.
 """
@@ -24,43 +24,57 @@ class Ranking(NamedTuple):
         users: (n,) int64.
         items: (n, L) int64, best first; -1 where fewer are left.
         hits: (n, L) bool, whether each is relevant.
-        relevant: (n,) int64, relevant items of each user, found or not.
+        tied: (n, L) bool, whether the next item in the ranking has the same score.
+        relevant: (n,) int64, number of relevant items of each user, ranked or not.
         num_items: items of the catalogue.
     """
 
     users: Tensor
     items: Tensor
     hits: Tensor
+    tied: Tensor
     relevant: Tensor
     num_items: int
 
 
 def rank(
     score_all: Callable[[Tensor], Tensor],
-    found: Candidates,
+    candidates: Candidates,
     depth: int,
     device: torch.device | str = "cpu",
 ) -> Ranking:
-    """Ranks, and looks up which are relevant.
+    """Ranks all items for each user and looks up which are relevant.
 
     Args:
-        score_all: from users (B,) to (B, num_items) scores, on the device.
-        found: whom and what to rank.
+        score_all: function from users (B,) to (B, num_items) scores, on the device.
+        candidates: users, relevant items and exclusions.
         depth: L, at most the number of items.
         device: where scores are computed; the result comes back to the CPU.
     """
-    num_items = found.relevant.num_items
-    users = found.users.to(device)
-    _, items = top_k(score_all, users, min(depth, num_items), num_items, found.exclude.to(device))
-    items = items.cpu()
-    rows = found.users[:, None].expand_as(items)
-    hits = found.relevant.contains(rows.flatten(), items.flatten().clamp(min=0)).view(items.shape)
-    relevant = found.relevant.user_degrees()[found.users]
-    return Ranking(found.users, items, hits & (items >= 0), relevant, num_items)
+    users, relevant = candidates.users, candidates.relevant
+    num_items = relevant.num_items
+    depth = min(depth, num_items)
+    scores, items = top_k(
+        score_all,
+        users.to(device),
+        min(depth + 1, num_items),  # one more, to see whether it is tied with the last
+        num_items,
+        candidates.exclude.to(device),
+        order=candidates.order,
+    )
+    scores, items = scores.cpu(), items.cpu()
+    tied = torch.zeros_like(items, dtype=torch.bool)
+    tied[:, :-1] = (scores[:, :-1] == scores[:, 1:]) & (items[:, 1:] >= 0)
+    items, tied = items[:, :depth], tied[:, :depth]
+    rows = users[:, None].expand_as(items)
+    hits = relevant.contains(rows.flatten(), items.flatten().clamp(min=0)).view(items.shape)
+    return Ranking(
+        users, items, hits & (items >= 0), tied, relevant.user_degrees()[users], num_items
+    )
 
 
 def per_user(ranking: Ranking, ks: Sequence[int]) -> dict[str, Tensor]:
-    """Every metric at every cutoff: name, such as ``recall@20``, to (n,) figures."""
+    """(n,) values of every metric at every cut-off, by name, such as ``recall@20``."""
     return {
         f"{name}@{k}": metric(ranking.hits, ranking.relevant, k)
         for name, metric in METRICS.items()
@@ -69,22 +83,28 @@ def per_user(ranking: Ranking, ks: Sequence[int]) -> dict[str, Tensor]:
 
 
 def overall(ranking: Ranking, popularity: Tensor, ks: Sequence[int]) -> dict[str, float]:
-    """What is recommended to everybody: coverage, popularity and concentration at every cutoff.
+    """Metrics over all users together at every cut-off.
+
+    ``coverage@k``, ``popularity@k`` and ``gini@k`` describe the recommended items, see
+    :mod:`kgrec.evaluation.catalogue`. ``tied_users@k`` is the share of users whose items k and
+    k + 1 have the same score, so that :func:`kgrec.evaluation.ties.tie_order` decides which of
+    them is recommended.
 
     Args:
         ranking: the best items.
-        popularity: (num_items,) training positives of each item.
-        ks: cutoffs.
+        popularity: (num_items,) number of training positives of each item.
+        ks: cut-offs.
     """
-    figures = {}
+    metrics = {}
     for k in _reachable(ranking, ks):
         best = ranking.items[:, :k]
-        figures[f"coverage@{k}"] = catalogue.coverage(best, ranking.num_items)
-        figures[f"popularity@{k}"] = catalogue.mean_popularity(best, popularity)
-        figures[f"gini@{k}"] = catalogue.gini(best, ranking.num_items)
-    return figures
+        metrics[f"coverage@{k}"] = catalogue.coverage(best, ranking.num_items)
+        metrics[f"popularity@{k}"] = catalogue.mean_popularity(best, popularity)
+        metrics[f"gini@{k}"] = catalogue.gini(best, ranking.num_items)
+        metrics[f"tied_users@{k}"] = float(ranking.tied[:, k - 1].float().mean())
+    return metrics
 
 
 def _reachable(ranking: Ranking, ks: Sequence[int]) -> list[int]:
-    """Cutoffs that the catalogue is large enough for."""
+    """Cut-offs up to the length of the ranking."""
     return [k for k in ks if k <= ranking.items.shape[1]]

@@ -1,10 +1,9 @@
-"""Link prediction: at which rank does the entity stand that a triple lacks?
+"""Link prediction: the rank of a triple's tail, and of its head, among all entities.
 
-The tail is asked for, then the head, in the filtered setting: other entities that make a known
-triple are not ranked (Bordes et al., NIPS 2013, section 4.1). Entities of one score share the mean
-of their ranks.
+The setting is filtered: other entities that make a known triple are not ranked (Bordes et al.,
+NIPS 2013, section 4.1). Entities with equal scores share the mean of their ranks.
 
-Shapes: n triples, E entities, B questions at once.
+Shapes: n triples, E entities, B triples of a block.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from kgrec.data.interactions import Interactions
 from kgrec.data.knowledge_graph import KnowledgeGraph
+from kgrec.evaluation.ctr import check_numbers
 from kgrec.evaluation.topk import COPIES
 
 HITS = (1, 3, 10)
@@ -34,14 +34,17 @@ def link_prediction(
     """Mean rank, mean reciprocal rank and hits@k over the tails and heads of triples.
 
     Args:
-        score_tails: from heads (B,) and relations (B,) to new scores (B, E) of every tail.
-        score_heads: from tails (B,) and relations (B,) to new scores (B, E) of every head.
+        score_tails: function from heads (B,) and relations (B,) to new scores (B, E) of every tail.
+        score_heads: function from tails (B,) and relations (B,) to new scores (B, E) of every head.
         triples: at least one.
-        known: every triple that is known to be true.
+        known: all triples that are known to be true.
         memory_budget: bytes that a block of scores may take.
+
+    Raises:
+        KgrecError: a score is NaN.
     """
     tails = filtered_ranks(score_tails, triples, known, memory_budget)
-    heads = filtered_ranks(score_heads, _turned(triples), _turned(known), memory_budget)
+    heads = filtered_ranks(score_heads, _reversed(triples), _reversed(known), memory_budget)
     ranks = torch.cat([tails, heads])
     hits = {f"hits@{k}": float((ranks <= k).double().mean()) for k in HITS}
     return {"mean_rank": float(ranks.mean()), "mrr": float((1 / ranks).mean()), **hits}
@@ -62,13 +65,14 @@ def filtered_ranks(
     ranks = [torch.empty(0, dtype=torch.float64)]
     for heads, relations, tails in zip(*columns, strict=True):
         scores = score_tails(heads, relations)
+        check_numbers(scores)
         own = scores.gather(1, tails[:, None])  # (B, 1)
         scores[true.of_users(heads * known.num_relations + relations)] = -torch.inf
         scores.scatter_(1, tails[:, None], -torch.inf)
-        above, beside = ((scores > own).sum(dim=1), (scores == own).sum(dim=1))
-        ranks.append(1 + above.double() + beside.double() / 2)
+        above, tied = ((scores > own).sum(dim=1), (scores == own).sum(dim=1))
+        ranks.append(1 + above.cpu().double() + tied.cpu().double() / 2)
     return torch.cat(ranks)
 
 
-def _turned(graph: KnowledgeGraph) -> KnowledgeGraph:
+def _reversed(graph: KnowledgeGraph) -> KnowledgeGraph:
     return replace(graph, heads=graph.tails, tails=graph.heads)

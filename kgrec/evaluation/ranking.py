@@ -1,9 +1,9 @@
-"""Ranking metrics of users' best items, one figure a user.
+"""Ranking metrics of users' best items, one value per user.
 
 Shapes: n users, L ranked items each, best first. ``hits`` (n, L) says which of them are relevant;
-``relevant`` (n,) is how many relevant items a user has in all, ranked among the best L or not.
-For a user and a cutoff k, rel(i) is 1 where the i-th item is a hit, and R the number of relevant
-ones. Every user has at least one of them; who has none is left out before.
+``relevant`` (n,) is the number of relevant items of a user, ranked among the best L or not. For a
+user and a cut-off k, rel(i) is 1 where the i-th item is a hit, and R is the number of relevant
+items. Every user has at least one; users without one are not evaluated.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ Metric = Callable[[Tensor, Tensor, int], Tensor]
 
 
 def recall(hits: Tensor, relevant: Tensor, k: int) -> Tensor:
-    """``Σ_{i≤k} rel(i) / R``: the share of the relevant items that are found.
+    """``Σ_{i≤k} rel(i) / R``: the share of the relevant items among the best k.
 
-    It divides by all relevant items, also where there are more of them than k.
+    It divides by all relevant items, even if there are more than k.
 
     Args:
         hits: (n, L) bool, L >= k.
         relevant: (n,) int.
-        k: cutoff.
+        k: cut-off.
 
     Returns:
         (n,) float64 in [0, 1].
@@ -38,12 +38,12 @@ def precision(hits: Tensor, relevant: Tensor, k: int) -> Tensor:
 
 
 def hit(hits: Tensor, relevant: Tensor, k: int) -> Tensor:
-    """``max_{i≤k} rel(i)``: whether any is found; arguments as in :func:`recall`."""
+    """``max_{i≤k} rel(i)``: whether a relevant item is among the best k; as :func:`recall`."""
     return _top(hits, k).amax(dim=1)
 
 
 def mrr(hits: Tensor, relevant: Tensor, k: int) -> Tensor:
-    """``1 / i`` of the first hit, 0 if it comes after k; arguments as in :func:`recall`."""
+    """``1 / i`` for the first hit i, 0 if i > k; arguments as in :func:`recall`."""
     return (_top(hits, k) / _ranks(hits, k)).amax(dim=1)
 
 
@@ -53,12 +53,12 @@ def ap(hits: Tensor, relevant: Tensor, k: int) -> Tensor:
     Arguments as in :func:`recall`.
     """
     top = _top(hits, k)
-    found = (top * top.cumsum(dim=1) / _ranks(hits, k)).sum(dim=1)
-    return found / relevant.clamp(max=k)
+    precisions = top.cumsum(dim=1) / _ranks(hits, k)
+    return (top * precisions).sum(dim=1) / relevant.clamp(max=k)
 
 
 def ndcg(hits: Tensor, relevant: Tensor, k: int) -> Tensor:
-    """``DCG / IDCG``, ``DCG = Σ_{i≤k} rel(i) / log2(i + 1)``, IDCG of min(k, R) hits in front.
+    """``DCG / IDCG``, ``DCG = Σ_{i≤k} rel(i) / log2(i + 1)``; IDCG has min(k, R) hits at the top.
 
     Järvelin and Kekäläinen (TOIS 2002), with binary gains; arguments as in :func:`recall`.
     """

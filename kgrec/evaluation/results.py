@@ -8,6 +8,9 @@ from torch import Tensor
 
 from kgrec.evaluation.full_ranking import Ranking
 
+# The main control: the model that every other model is compared with.
+BASELINE = "popularity"
+
 
 class TestResult(NamedTuple):
     """Test results of one model, row by row and user by user.

@@ -1,4 +1,4 @@
-"""What a few test users are recommended, for people to look at."""
+"""Recommendations for a few test users, for people to read."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ def samples(
 ) -> list[dict[str, Any]]:
     """The best items of a few test users.
 
-    The users are spread evenly over all that are ranked for, from the one with the fewest training
-    positives to the one with the most, so they are the same for every model.
+    The users are spread evenly over all evaluated users, from the fewest to the most training
+    positives, so they are the same for every model.
 
     Args:
         dataset: split data.
-        ranking: of the test.
-        num_users: users, at most.
-        k: recommended items a user, at most.
-        num_liked: training positives that are told of a user, those that most users like.
+        ranking: ranking of the test.
+        num_users: most users to show.
+        k: most recommended items to show for a user.
+        num_liked: most training positives to show for a user, the most popular first.
 
     Returns:
-        One record a user: ``user`` (the raw id), ``train_positives`` and ``test_positives`` (how
-        many), ``liked`` (names, or raw ids where the files have no name), ``recommended``, best
-        first: ``item`` (the raw id), ``name`` (or None), ``hit`` (whether it is a test positive).
+        One record per user: ``user`` (the raw id), ``train_positives`` and ``test_positives``
+        (their number), ``liked`` (names, or raw ids where the files have no name),
+        ``recommended``, best first: ``item`` (the raw id), ``name`` (or None), ``hit`` (whether it
+        is a test positive).
     """
     ids, degrees = dataset.ids, dataset.train.user_degrees()
     user_ids, item_ids = ids.users["user"], ids.items["item"]
@@ -36,13 +37,13 @@ def samples(
     popularity = dataset.train.item_degrees()
     order = degrees[ranking.users].argsort(stable=True)
     places = torch.linspace(0, len(order) - 1, min(num_users, len(order))).round().long()
-    found = []
+    records = []
     for row in order[places].tolist():
         user = int(ranking.users[row])
         _, liked = dataset.train.of_users(ranking.users[row : row + 1])
         liked = liked[popularity[liked].argsort(descending=True, stable=True)]
         items, hits = ranking.items[row, :k].tolist(), ranking.hits[row, :k].tolist()
-        found.append(
+        records.append(
             {
                 "user": user_ids[user],
                 "train_positives": int(degrees[user]),
@@ -51,8 +52,8 @@ def samples(
                 "recommended": [
                     {"item": item_ids[item], "name": names[item], "hit": hit}
                     for item, hit in zip(items, hits, strict=True)
-                    if item >= 0  # -1: fewer were left
+                    if item >= 0  # -1: fewer items were left
                 ],
             }
         )
-    return found
+    return records

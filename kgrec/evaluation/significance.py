@@ -1,8 +1,13 @@
-"""Whether two systems differ, and by how much: bootstrap over users, Wilcoxon, t-test over seeds.
+"""Significance of differences between two systems: bootstrap and Wilcoxon over users, t over seeds.
 
-AUC and F1 are pooled over rows, and many users have rows of one class only, so there is no figure a
-user to test; there the users are resampled, each with all its rows. Ranking metrics have one figure
-a user.
+The unit of the tests over users is the user, not the pair of user and seed. A user of several seeds
+gives several values, and they depend on each other: one system suits the user better than the
+other, whatever the seed, even where a random split gives the user other test items. Users are
+therefore resampled as clusters: a drawn user brings its rows of all seeds. Wilcoxon's test takes
+each user's mean over seeds.
+
+Tests over users answer whether other users would show the same difference with these trained
+models. Whether other seeds would show it is answered by the t-test over seeds.
 
 Shapes: n rows or users; B bootstrap samples.
 """
@@ -17,19 +22,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kgrec.evaluation.ctr import check_numbers
+
 SAMPLES = 2000
-# Floats of a block of bootstrap samples side by side.
+# Floats in one block of bootstrap samples.
 BLOCK_FLOATS = 2**23
+# Smaller differences are rounding errors.
+ROUNDING = 1e-12
+
+# A metric of weighted rows: from weights (B, n) to (B,) values.
+WeightedMetric = Callable[[Tensor], Tensor]
 
 
 class Difference(NamedTuple):
-    """The second system less the first.
+    """The difference of two systems, second - first.
 
     Attributes:
-        first: figure of the first system.
-        second: figure of the second system.
+        first: metric of the first system, mean over seeds.
+        second: metric of the second system, mean over seeds.
         low: lower end of the 95 % percentile interval of the difference.
-        high: upper end.
+        high: upper end of the 95 % percentile interval of the difference.
         p: two-sided bootstrap p-value of no difference.
     """
 
@@ -45,21 +57,35 @@ class Difference(NamedTuple):
         return self.second - self.first
 
 
+class SeedRows(NamedTuple):
+    """Rows of one seed, on which both systems were tested.
+
+    Attributes:
+        first: metric of the first system from weights of the rows.
+        second: metric of the second system from weights of the rows.
+        users: (n,) user of each row; a user has the same number in all seeds.
+    """
+
+    first: WeightedMetric
+    second: WeightedMetric
+    users: Tensor
+
+
 def resampled_users(num_users: int, samples: int, seed: int, block: int) -> Iterator[Tensor]:
     """(b, num_users) float64 blocks of how often each user is drawn, with replacement."""
-    draws = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
     for start in range(0, samples, block):
         size = min(block, samples - start)
-        drawn = torch.randint(num_users, (size, num_users), generator=draws)
+        drawn = torch.randint(num_users, (size, num_users), generator=generator)
         counts = torch.zeros(size, num_users, dtype=torch.float64)
         yield counts.scatter_add_(1, drawn, torch.ones_like(drawn, dtype=torch.float64))
 
 
-def weighted_auc(scores: Tensor, labels: Tensor) -> Callable[[Tensor], Tensor]:
-    """AUC of weighted rows, for many weightings: sorted once.
+def weighted_auc(scores: Tensor, labels: Tensor) -> WeightedMetric:
+    """AUC of weighted rows; rows are sorted once for many weightings.
 
-    ``Σ w⁺·(W⁻ below + W⁻ tied / 2) / (W⁺·W⁻)``: with whole weights, the AUC of rows repeated so
-    often.
+    ``Σ w⁺·(W⁻ below + W⁻ tied / 2) / (W⁺·W⁻)``: with whole weights, the AUC of rows repeated that
+    many times.
 
     Args:
         scores: (n,).
@@ -68,6 +94,7 @@ def weighted_auc(scores: Tensor, labels: Tensor) -> Callable[[Tensor], Tensor]:
     Returns:
         From weights (B, n) to (B,) AUC; nan where a class has no weight.
     """
+    check_numbers(scores)
     values, order = scores.sort()
     positive = (labels > 0.5)[order].double()
     ends = torch.unique_consecutive(values, return_counts=True)[1].cumsum(0)
@@ -86,8 +113,9 @@ def weighted_auc(scores: Tensor, labels: Tensor) -> Callable[[Tensor], Tensor]:
     return compute
 
 
-def weighted_f1(scores: Tensor, labels: Tensor, threshold: float) -> Callable[[Tensor], Tensor]:
-    """F1 of weighted rows at a threshold; as :func:`weighted_auc`."""
+def weighted_f1(scores: Tensor, labels: Tensor, threshold: float) -> WeightedMetric:
+    """F1 of weighted rows at a threshold; arguments as in :func:`weighted_auc`."""
+    check_numbers(scores)
     called, positive = (scores >= threshold).double(), (labels > 0.5).double()
 
     def compute(weights: Tensor) -> Tensor:
@@ -97,69 +125,94 @@ def weighted_f1(scores: Tensor, labels: Tensor, threshold: float) -> Callable[[T
     return compute
 
 
-def bootstrap_pooled(
-    figures: Sequence[tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]],
-    users: Sequence[Tensor],
-    samples: int = SAMPLES,
-    seed: int = 0,
-) -> Difference:
-    """Paired bootstrap over users of a pooled figure, averaged over splits.
+def weighted_mean(values: Tensor) -> WeightedMetric:
+    """Mean of weighted values (n,), one of each user; nan where no user has weight."""
+    values = values.double()
 
-    A drawn user brings all its rows, in both systems, so the rows' dependence within a user is
-    kept. Where there are several splits (seeds), each is resampled on its own and the figures are
-    averaged.
+    def compute(weights: Tensor) -> Tensor:
+        return (weights @ values) / weights.sum(dim=1)
+
+    return compute
+
+
+def paired_bootstrap(
+    seeds: Sequence[SeedRows], samples: int = SAMPLES, seed: int = 0
+) -> Difference:
+    """Paired bootstrap over users of a difference that is averaged over seeds.
+
+    A drawn user brings all its rows, in both systems and in all seeds, so that the dependence of
+    these rows is kept. The metric is computed within each seed and then averaged over seeds. A
+    sample in which a metric is undefined, such as AUC without a positive, is left out.
 
     Args:
-        figures: of each split, the first and the second system's figure from weights (B, n).
-        users: of each split, (n,) user of each row, in [0, number of users).
-        samples: bootstrap samples.
-        seed: of the draws.
+        seeds: rows of each seed.
+        samples: number of bootstrap samples.
+        seed: seed of the draws.
     """
-    whole = torch.zeros(2, dtype=torch.float64)
-    drawn = torch.zeros(2, samples, dtype=torch.float64)
-    for number, (pair, owners) in enumerate(zip(figures, users, strict=True)):
-        everything = torch.ones(1, len(owners), dtype=torch.float64)
-        whole += torch.stack([figure(everything)[0] for figure in pair])
-        num_users, start = int(owners.max()) + 1, 0
-        block = max(1, BLOCK_FLOATS // (4 * len(owners)))
-        for counts in resampled_users(num_users, samples, seed + number, block):
-            weights = counts[:, owners]
-            for row, figure in enumerate(pair):
-                drawn[row, start : start + len(counts)] += figure(weights)
-            start += len(counts)
-    whole, drawn = whole / len(users), drawn / len(users)
-    return _difference(whole, drawn[1] - drawn[0])
-
-
-def bootstrap_paired(
-    first: Tensor, second: Tensor, samples: int = SAMPLES, seed: int = 0
-) -> Difference:
-    """Paired bootstrap of the mean of figures (n,) that belong together, such as of one user."""
-    gaps = (second - first).double()
-    block = max(1, BLOCK_FLOATS // len(gaps))
-    drawn = torch.cat(
-        [counts @ gaps for counts in resampled_users(len(gaps), samples, seed, block)]
+    metrics = [(rows.first, rows.second) for rows in seeds]
+    whole = _over_seeds(metrics, [torch.ones(1, len(s.users), dtype=torch.float64) for s in seeds])
+    num_users = 1 + max(int(rows.users.max()) for rows in seeds)
+    longest = max(num_users, *(len(rows.users) for rows in seeds))
+    block = max(1, BLOCK_FLOATS // (4 * longest))
+    means = torch.cat(
+        [
+            _over_seeds(metrics, [counts[:, rows.users] for rows in seeds])
+            for counts in resampled_users(num_users, samples, seed, block)
+        ],
+        dim=1,
     )
-    means = torch.stack([first.double().mean(), second.double().mean()])
-    return _difference(means, drawn / len(gaps))
+    return _difference(whole[:, 0], means[1] - means[0])
+
+
+def _over_seeds(
+    metrics: Sequence[tuple[WeightedMetric, WeightedMetric]], weights: Sequence[Tensor]
+) -> Tensor:
+    """(2, B) metrics of both systems, means over seeds."""
+    values = [
+        torch.stack([first(w), second(w)])
+        for (first, second), w in zip(metrics, weights, strict=True)
+    ]
+    return torch.stack(values).mean(dim=0)
 
 
 def _difference(means: Tensor, drawn: Tensor) -> Difference:
-    low, high = torch.quantile(drawn, torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
-    # The usual correction: the sample at hand counts as one of the bootstrap's.
-    below, above = int((drawn <= 0).sum()), int((drawn >= 0).sum())
-    p = min(1.0, 2 * (min(below, above) + 1) / (len(drawn) + 1))
+    drawn = drawn[drawn.isfinite()]
+    if len(drawn) == 0:
+        low = high = p = math.nan
+    else:
+        quantiles = torch.tensor([0.025, 0.975], dtype=torch.float64)
+        low, high = torch.quantile(drawn, quantiles).tolist()
+        # The usual correction: the observed sample counts as one of the bootstrap's.
+        below, above = int((drawn <= 0).sum()), int((drawn >= 0).sum())
+        p = min(1.0, 2 * (min(below, above) + 1) / (len(drawn) + 1))
     return Difference(float(means[0]), float(means[1]), low, high, p)
+
+
+def user_means(values: Sequence[Tensor], users: Sequence[Tensor]) -> Tensor:
+    """Each user's mean over the seeds in which it was tested.
+
+    Args:
+        values: of each seed, (n,) values.
+        users: of each seed, (n,) user of each value; a user has the same number in all seeds.
+
+    Returns:
+        Means of all users that have a value, by user number.
+    """
+    owners = torch.cat(list(users))
+    sums = torch.zeros(int(owners.max()) + 1, dtype=torch.float64)
+    sums.index_add_(0, owners, torch.cat(list(values)).double())
+    counts = torch.bincount(owners)
+    return (sums / counts)[counts > 0]
 
 
 class Wilcoxon(NamedTuple):
     """Wilcoxon's signed-rank test.
 
     Attributes:
-        p: two-sided; 1 where no pair differs.
+        p: two-sided p-value; 1 where no pair differs.
         effect: matched-pairs rank-biserial correlation, from -1 to 1: the share of the rank sum
-            that favours the second less the share that favours the first (Kerby 2014).
-        differing: pairs that differ.
+            that favours the second minus the share that favours the first (Kerby 2014).
+        differing: number of pairs that differ.
     """
 
     p: float
@@ -168,11 +221,11 @@ class Wilcoxon(NamedTuple):
 
 
 def wilcoxon(first: Tensor, second: Tensor) -> Wilcoxon:
-    """Signed-rank test on figures (n,) that belong together; equal ones are left out."""
+    """Signed-rank test on paired values (n,), one pair of each user; equal pairs are left out."""
     from scipy import stats
 
     gaps = (second - first).double().numpy()
-    gaps = gaps[np.abs(gaps) > 1e-12]
+    gaps = gaps[np.abs(gaps) > ROUNDING]
     if len(gaps) == 0:
         return Wilcoxon(1.0, 0.0, 0)
     ranks = stats.rankdata(np.abs(gaps))
@@ -181,12 +234,12 @@ def wilcoxon(first: Tensor, second: Tensor) -> Wilcoxon:
 
 
 class TTest(NamedTuple):
-    """Student's t-test over runs.
+    """Student's t-test over seeds.
 
     Attributes:
-        p: two-sided; nan where a system has fewer than two runs.
+        p: two-sided p-value; nan where a system has fewer than two seeds.
         low: lower end of the 95 % interval of the difference of means.
-        high: upper end.
+        high: upper end of the 95 % interval of the difference of means.
     """
 
     p: float
@@ -195,17 +248,23 @@ class TTest(NamedTuple):
 
 
 def t_test(first: Sequence[float], second: Sequence[float]) -> TTest:
-    """Unpaired, of equal variances, as the KGCN paper has it (Table 2: at p = 0.1)."""
+    """Unpaired t-test with equal variances, as in the KGCN paper (Table 2: at p = 0.1).
+
+    A system may have the same value for all seeds, as popularity has on a pinned split.
+    """
     from scipy import stats
 
-    if min(len(first), len(second)) < 2:
+    n, m = len(first), len(second)
+    if min(n, m) < 2:
         return TTest(float("nan"), float("nan"), float("nan"))
-    if np.ptp(first) == 0 and np.ptp(second) == 0:  # no variance to test against
-        gap = float(np.mean(second) - np.mean(first))
-        return TTest(1.0 if gap == 0 else 0.0, gap, gap)
-    found = stats.ttest_ind(second, first)
-    interval = found.confidence_interval()
-    return TTest(float(found.pvalue), float(interval.low), float(interval.high))
+    gap = float(np.mean(second) - np.mean(first))
+    squares = (n - 1) * np.var(first, ddof=1) + (m - 1) * np.var(second, ddof=1)
+    error = math.sqrt(squares / (n + m - 2) * (1 / n + 1 / m))
+    if error < ROUNDING:  # no variance to test against
+        return TTest(1.0 if abs(gap) < ROUNDING else 0.0, gap, gap)
+    p = 2 * float(stats.t.sf(abs(gap) / error, n + m - 2))
+    margin = float(stats.t.ppf(0.975, n + m - 2)) * error
+    return TTest(p, gap - margin, gap + margin)
 
 
 def holm(ps: Sequence[float]) -> list[float]:
@@ -213,10 +272,10 @@ def holm(ps: Sequence[float]) -> list[float]:
 
     ``max_{j≤i} (m - j + 1)·p_(j)``, at most 1; nan stays nan and does not count.
     """
-    found = [float("nan")] * len(ps)
+    corrected = [float("nan")] * len(ps)
     order = sorted((p, i) for i, p in enumerate(ps) if not math.isnan(p))
     highest = 0.0
     for rank, (p, i) in enumerate(order):
         highest = max(highest, min(1.0, (len(order) - rank) * p))
-        found[i] = highest
-    return found
+        corrected[i] = highest
+    return corrected

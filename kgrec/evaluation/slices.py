@@ -1,7 +1,7 @@
-"""Figures by how much training has seen of the user, or of the item.
+"""Metrics by the number of training positives of the user, or of the item.
 
-A mean over all rows hides where a model works: for users it knows well, for popular items, or where
-only the graph can help. Items without a training positive are the slice "0" of ``item``.
+A mean over all rows hides where a model works: for users with a long history, for popular items, or
+where only the graph can help. Items without a training positive are the slice "0" of ``item``.
 """
 
 from __future__ import annotations
@@ -17,49 +17,49 @@ from kgrec.evaluation.ctr import auc
 from kgrec.evaluation.full_ranking import Ranking
 from kgrec.evaluation.ranking import ndcg
 
-# The least number of training positives in each slice.
+# The smallest number of training positives in each slice.
 USER_EDGES = (0, 1, 3, 6, 11)
 ITEM_EDGES = (0, 1, 3, 6, 11, 51, 201)
 
 
 def names(edges: tuple[int, ...]) -> list[str]:
     """``0``, ``1-2``, … for the slices that begin at these numbers."""
-    found = []
+    labels = []
     for low, above in zip(edges, (*edges[1:], None), strict=True):
         if above is None:
-            found.append(f"{low}+")
+            labels.append(f"{low}+")
         else:
-            found.append(str(low) if above == low + 1 else f"{low}-{above - 1}")
-    return found
+            labels.append(str(low) if above == low + 1 else f"{low}-{above - 1}")
+    return labels
 
 
 def slices(
     dataset: RecDataset, scores: Tensor, ranking: Ranking | None, k: int | None
 ) -> list[dict[str, Any]]:
-    """Test figures of every slice that has a row.
+    """Test metrics of every slice that has a row.
 
     Args:
         dataset: split data.
-        scores: (n,) of the test rows.
-        ranking: of the test, at least k deep; None: without recall and ndcg.
-        k: cutoff, or None.
+        scores: (n,) scores of the test rows.
+        ranking: ranking of the test, of at least k items; None: no recall and ndcg.
+        k: cut-off, or None.
 
     Returns:
-        One record a slice: ``by`` ("user" or "item"), ``positives`` (training positives, as
+        One record per slice: ``by`` ("user" or "item"), ``positives`` (training positives, as
         "1-2"), ``rows`` (test rows), ``auc`` within the slice (None where a class is missing).
-        Where there is a ranking: ``relevant``, the test positives that should be found; by user
+        With a ranking: ``relevant``, the number of test positives of evaluated users; by user
         ``users`` and the means of ``recall@k`` and ``ndcg@k`` over them; by item ``recall@k``,
-        the share of all the slice's test positives that were found.
+        the share of the slice's test positives among the best k.
     """
     rows = dataset.test
-    found = []
+    records = []
     for by, edges, degrees, ids in (
         ("user", USER_EDGES, dataset.train.user_degrees(), rows.users),
         ("item", ITEM_EDGES, dataset.train.item_degrees(), rows.items),
     ):
-        place = torch.bucketize(degrees, torch.tensor(edges[1:]), right=True)
+        slice_of = torch.bucketize(degrees, torch.tensor(edges[1:]), right=True)
         for number, name in enumerate(names(edges)):
-            inside = place[ids] == number
+            inside = slice_of[ids] == number
             if not bool(inside.any()):
                 continue
             area = auc(scores[inside], rows.labels[inside])
@@ -71,15 +71,15 @@ def slices(
             }
             if ranking is not None and k is not None:
                 record |= (_by_user if by == "user" else _by_item)(
-                    ranking, place == number, k, dataset
+                    ranking, slice_of == number, k, dataset
                 )
-            found.append(record)
-    return found
+            records.append(record)
+    return records
 
 
 def _by_user(ranking: Ranking, inside: Tensor, k: int, dataset: RecDataset) -> dict[str, Any]:
-    some = inside[ranking.users]
-    hits, relevant = ranking.hits[some], ranking.relevant[some]
+    rows = inside[ranking.users]
+    hits, relevant = ranking.hits[rows], ranking.relevant[rows]
     if len(relevant) == 0:
         return {"users": 0, "relevant": 0, f"recall@{k}": None, f"ndcg@{k}": None}
     return {

@@ -1,7 +1,7 @@
-"""BPR-MF: matrix factorisation that learns a user's order of items.
+"""BPR-MF: matrix factorisation trained to rank a positive above a negative.
 
 Rendle, Freudenthaler, Gantner, Schmidt-Thieme: "BPR: Bayesian Personalized Ranking from Implicit
-Feedback", UAI 2009, section 4.3.1. For a positive i and a drawn item j of user u:
+Feedback", UAI 2009, section 4.3.1. For a positive i and a negative j of user u:
 
     x(u, i) = p_u · q_i
     L       = -ln σ(x(u, i) - x(u, j))                        section 4.1, without its λ‖Θ‖²
@@ -21,11 +21,11 @@ from kgrec.models.svd import SVD
 
 
 class BPRMF(SVD):
-    """The model of :class:`SVD`, trained on pairs; its scores have an order, but no zero.
+    """The model of :class:`SVD`, trained on pairs; its scores are no logits.
 
     Args:
-        num_users: users.
-        num_items: items.
+        num_users: number of users.
+        num_items: number of items.
         d: embedding size.
     """
 
@@ -37,3 +37,7 @@ class BPRMF(SVD):
         (batch,) = batches
         better = self.score(batch.users, batch.positives)
         return F.softplus(self.score(batch.users, batch.negatives) - better).mean()
+
+    def bytes_per_row(self, items: Tensor) -> Tensor:
+        """(B,) bytes at the peak: about 6 vectors, and numbers of the row."""
+        return 1.5 * super().bytes_per_row(items)

@@ -1,14 +1,15 @@
 """CKE: collaborative knowledge base embedding, its structural part.
 
 Zhang, Yuan, Lian, Xie, Ma: "Collaborative Knowledge Base Embedding for Recommender Systems", KDD
-2016; without the textual and visual parts, as in the KGCN paper (section 4.3). An item is what
-its users say of it and, as an entity, what the graph says; both are learned at once:
+2016; without the textual and visual parts, as in the KGCN paper (section 4.3). An item's vector is
+the sum of one learned from interactions and one learned, for its entity, from the graph. Both are
+learned together:
 
     e_i     = η_i + v_i                                       section 5, without text and images
     ŷ(u, i) = u · e_i
     L       = -ln σ(ŷ(u, i) - ŷ(u, j)) - λ ln σ(f(h, r, t) - f(h', r, t'))
 
-with f of TransR (kge.py) on the entities' vectors v, which need no unit length here: the Gaussian
+with f of TransR (kge.py) on the entities' vectors v. They need no unit length here: the Gaussian
 priors, as weight decay, keep them short.
 
 Shapes: B rows, d embedding size.
@@ -24,24 +25,24 @@ from torch import Tensor, nn
 
 from kgrec.data.batches import PairwiseBatch, TripleBatch
 from kgrec.data.dataset import RecDataset
-from kgrec.errors import ConfigError
+from kgrec.errors import SettingError
 from kgrec.models.kge import TransR
 from kgrec.models.recommender import Recommender, check_at_least
 
 
 class CKE(Recommender):
-    """Matrix factorisation on pairs, whose items share vectors with TransR.
+    """Matrix factorisation trained on pairs; its items share vectors with TransR.
 
     Args:
-        num_users: users.
-        num_items: items, the first of the entities.
-        num_entities: entities.
-        num_relations: relations.
+        num_users: number of users.
+        num_items: number of items, the first of the entities.
+        num_entities: number of entities.
+        num_relations: number of relations.
         d: size of every vector.
-        kg_weight: λ, what the triples' part of the loss weighs.
+        kg_weight: λ, weight of the triples' part of the loss.
 
     Raises:
-        ConfigError: a setting that cannot work.
+        SettingError: a setting that cannot work.
     """
 
     batches: ClassVar[tuple[Any, ...]] = (PairwiseBatch, TripleBatch)
@@ -57,9 +58,9 @@ class CKE(Recommender):
         kg_weight: float = 0.1,
     ) -> None:
         super().__init__()
-        check_at_least("model.d", d, 1)
+        check_at_least("d", d, 1)
         if type(kg_weight) not in (int, float) or kg_weight < 0:
-            raise ConfigError(f"model.kg_weight: found {kg_weight!r}, expected a number >= 0")
+            raise SettingError(f"kg_weight: found {kg_weight!r}, expected a number >= 0")
         self.num_items, self.kg_weight = num_items, kg_weight
         self.user_embedding = nn.Embedding(num_users, d)
         self.item_embedding = nn.Embedding(num_items, d)
@@ -95,8 +96,13 @@ class CKE(Recommender):
         return scores
 
     def loss(self, *batches: Any) -> Tensor:
-        """Mean over pairs, plus λ times the mean over triples; priors are the optimiser's."""
+        """Mean over pairs plus λ times the mean over triples; priors are the weight decay."""
         pairs, triples = batches
         items = torch.cat([pairs.positives, pairs.negatives])
         better, worse = self.score(pairs.users.repeat(2), items).chunk(2)
         return F.softplus(worse - better).mean() + self.kg_weight * self.kge.loss(triples)
+
+    def bytes_per_row(self, items: Tensor) -> Tensor:
+        """(B,) bytes at the peak, for a pair and a triple: about 19 vectors."""
+        d = self.user_embedding.embedding_dim
+        return torch.full((len(items),), 200.0 + 76 * d)

@@ -1,7 +1,7 @@
-"""Models with nothing to train, printed beside every other one.
+"""Controls: models without training that every run evaluates for comparison.
 
-On the field's usual protocol they are as good as published models; a figure without them says
-little.
+Under the usual protocols they are as good as published models, so a result is hard to interpret
+without them.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from kgrec.models.recommender import Recommender
 
 
 class AllPositive(Recommender):
-    """Says yes to everything: F1 = 2/3 on balanced rows, AUC = 1/2.
+    """Scores every pair as positive: F1 = 2/3 on balanced rows, AUC = 1/2.
 
     Args:
-        num_items: items.
+        num_items: number of items.
     """
 
     ranks: ClassVar[bool] = False
@@ -40,10 +40,10 @@ class AllPositive(Recommender):
 
 
 class Popularity(Recommender):
-    """The number of training positives of the item, whoever the user is.
+    """The number of training positives of the item, the same for all users.
 
     Args:
-        num_items: items.
+        num_items: number of items.
     """
 
     logits: ClassVar[bool] = False
@@ -56,7 +56,7 @@ class Popularity(Recommender):
 
     @classmethod
     def from_dataset(cls, dataset: RecDataset) -> Self:
-        """Binds the model to a data set; nothing is counted yet."""
+        """Binds the model to a data set; counting is left to :meth:`precompute`."""
         return cls(dataset.num_items)
 
     def precompute(self, dataset: RecDataset) -> None:
@@ -73,20 +73,20 @@ class Popularity(Recommender):
 
 
 class PopularityBalance(Recommender):
-    """Popularity, and what a balanced split gives away about the user.
+    """Popularity and the user's balance of training rows, which leaks test labels.
 
     ``log(1 + count(v)) - a * (training positives of u - training negatives of u)``. Where each
     user is exactly balanced before the split, a user whose training rows are mostly positive
-    has mostly negative test rows; this control shows how much that leak is worth. ``a`` is
-    chosen on validation.
+    has mostly negative test rows. This control shows the effect of that leak. ``a`` is chosen on
+    validation.
 
     Args:
-        num_users: users.
-        num_items: items.
+        num_users: number of users.
+        num_items: number of items.
     """
 
     logits: ClassVar[bool] = False
-    ranks: ClassVar[bool] = False  # within a user it is popularity
+    ranks: ClassVar[bool] = False  # for one user its order is that of popularity
     GRID: ClassVar[tuple[float, ...]] = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
     def __init__(self, num_users: int, num_items: int) -> None:
@@ -101,11 +101,11 @@ class PopularityBalance(Recommender):
 
     @classmethod
     def from_dataset(cls, dataset: RecDataset) -> Self:
-        """Binds the model to a data set; nothing is counted yet."""
+        """Binds the model to a data set; counting is left to :meth:`precompute`."""
         return cls(dataset.num_users, dataset.num_items)
 
     def precompute(self, dataset: RecDataset) -> None:
-        """Counts, and chooses ``a`` on the validation rows."""
+        """Counts training rows and chooses ``a`` on the validation rows."""
         negatives = torch.bincount(dataset.static_negatives[0], minlength=dataset.num_users)
         self.balance.copy_(dataset.train.user_degrees() - negatives)
         self.log_counts.copy_(dataset.train.item_degrees().log1p())
@@ -113,8 +113,8 @@ class PopularityBalance(Recommender):
         best = -1.0
         for a in self.GRID:
             scores = self.log_counts[val.items] - a * self.balance[val.users]
-            if (found := auc(scores, val.labels)) > best:
-                best = found
+            if (area := auc(scores, val.labels)) > best:
+                best = area
                 self.a.fill_(a)
 
     def score(self, users: Tensor, items: Tensor, encoded: Any = None) -> Tensor:
@@ -125,7 +125,7 @@ class PopularityBalance(Recommender):
 class UnseenItem(Popularity):
     """Whether the item has any training positive.
 
-    The one thing of popularity that popularity-matched negatives can still give away.
+    This is the part of popularity that popularity-matched negatives do not remove.
     """
 
     ranks: ClassVar[bool] = False

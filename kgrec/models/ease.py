@@ -1,4 +1,4 @@
-"""EASE: a linear model of items by items, in closed form, without a graph.
+"""EASE: a linear item-to-item model in closed form, without a graph.
 
 Steck: "Embarrassingly Shallow Autoencoders for Sparse Data", WWW 2019. With X the (users, items)
 matrix of training positives:
@@ -29,15 +29,15 @@ class EASE(ItemBased):
     """Closed-form weights between items; λ is chosen on validation.
 
     Args:
-        num_users: users.
-        num_items: items.
-        users: (n,) int64, of the training positives.
-        items: (n,) int64, of the training positives.
+        num_users: number of users.
+        num_items: number of items.
+        users: (n,) int64, users of the training positives.
+        items: (n,) int64, items of the training positives.
         l2: values of λ to choose from.
-        choose_by: the validation figure by which λ is chosen.
+        choose_by: validation metric by which λ is chosen.
 
     Raises:
-        ConfigError: a setting that cannot work.
+        SettingError: a setting that cannot work.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class EASE(ItemBased):
         choose_by: str = "val/auc",
     ) -> None:
         super().__init__(num_users, num_items, users, items, choose_by)
-        check_grid("model.l2", l2, minimum=1e-6)
+        check_grid("l2", l2, minimum=1e-6)
         self.l2 = list(l2)
         self.weights: Tensor
         self.register_buffer("weights", torch.zeros(num_items, num_items))
@@ -65,19 +65,20 @@ class EASE(ItemBased):
 
     def precompute(self, dataset: RecDataset) -> None:
         """Computes B for every λ and keeps the best."""
-        # Items that nobody has liked have weights 0; they are left out of the inverse.
-        liked = torch.nonzero(dataset.train.item_degrees()).squeeze(1)
-        likes = self.likes()[:, liked.numpy()]
+        # Items without a training positive have weights 0; they are left out of the inverse.
+        with_positive = torch.nonzero(dataset.train.item_degrees()).squeeze(1)
+        X = self.positives_matrix()[:, with_positive.numpy()]
 
-        def take(l2: float) -> None:
-            P = inverse(likes, l2)  # (items liked, items liked)
+        def apply(l2: float) -> None:
+            P = inverse(X, l2)  # (n, n)
             P.div_(-P.diagonal().clone())
             P.fill_diagonal_(0.0)
             self.weights.zero_()
-            rows = self.weights.new_zeros(len(liked), self.num_items)
-            self.weights[liked] = rows.index_copy_(1, liked.to(rows.device), P.to(rows))
+            rows = self.weights.new_zeros(len(with_positive), self.num_items)
+            columns = with_positive.to(rows.device)
+            self.weights[with_positive] = rows.index_copy_(1, columns, P.to(rows))
 
-        self.choose(dataset, {"l2": self.l2}, take)
+        self.choose(dataset, {"l2": self.l2}, apply)
 
     def score_all(self, users: Tensor, encoded: Any = None) -> Tensor:
         """(B, num_items) scores, from users (B,)."""
@@ -86,24 +87,24 @@ class EASE(ItemBased):
         return F.embedding_bag(items, self.weights, counts.cumsum(0) - counts, mode="sum")
 
 
-def inverse(likes: sp.csr_array, l2: float) -> Tensor:
-    """P = (XᵀX + λI)⁻¹, whichever of users and items are fewer.
+def inverse(X: sp.csr_array, l2: float) -> Tensor:
+    """P = (XᵀX + λI)⁻¹, by a matrix of users or of items, whichever are fewer.
 
     A user with one positive adds to the diagonal of XᵀX alone. With D that diagonal and λ, and Y
-    the rows of the other users, Woodbury's identity has a matrix of users by users to invert:
+    the rows of the other users, Woodbury's identity inverts a matrix of users by users:
 
         (YᵀY + D)⁻¹ = D⁻¹ - D⁻¹Yᵀ (YD⁻¹Yᵀ + I)⁻¹ YD⁻¹
 
     Args:
-        likes: X, (users, n) of 0 and 1.
+        X: (users, n) of 0 and 1.
         l2: λ.
 
     Returns:
         (n, n) float64.
     """
-    sizes = np.diff(likes.indptr)
-    several = likes[sizes > 1]  # Y
-    diagonal = torch.from_numpy(likes[sizes == 1].sum(axis=0)) + l2  # (n,), D
+    sizes = np.diff(X.indptr)
+    several = X[sizes > 1]  # Y
+    diagonal = torch.from_numpy(X[sizes == 1].sum(axis=0)) + l2  # (n,), D
     if several.shape[0] >= several.shape[1]:
         gram = torch.from_numpy((several.T @ several).toarray())
         gram.diagonal().add_(diagonal)

@@ -1,4 +1,4 @@
-"""What ItemKNN and EASE share: scores from a user's training positives, and settings chosen.
+"""Base class of ItemKNN and EASE: scores from a user's training positives, chosen settings.
 
 Shapes: B rows, n training positives.
 """
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from kgrec.data.dataset import RecDataset
 from kgrec.data.interactions import Interactions
-from kgrec.errors import ConfigError
+from kgrec.errors import SettingError
 from kgrec.evaluation.candidates import full_candidates
 from kgrec.evaluation.ctr import auc
 from kgrec.evaluation.full_ranking import rank
@@ -27,7 +27,7 @@ from kgrec.models.recommender import Recommender
 
 log = logging.getLogger(__name__)
 
-LINES = 8  # of progress
+PROGRESS_LINES = 8
 BLOCK = 1024  # users whose scores of all items are held at once
 
 
@@ -35,11 +35,14 @@ class ItemBased(Recommender):
     """Scores by the user's training positives; nothing is trained.
 
     Args:
-        num_users: users.
-        num_items: items.
-        users: (n,) int64, of the training positives.
-        items: (n,) int64, of the training positives.
-        choose_by: the validation figure by which settings are chosen.
+        num_users: number of users.
+        num_items: number of items.
+        users: (n,) int64, users of the training positives.
+        items: (n,) int64, items of the training positives.
+        choose_by: validation metric by which settings are chosen.
+
+    Raises:
+        SettingError: ``choose_by`` is no metric that can choose.
     """
 
     logits: ClassVar[bool] = False
@@ -50,7 +53,7 @@ class ItemBased(Recommender):
         super().__init__()
         self.num_users, self.num_items = num_users, num_items
         self.choose_by = choose_by
-        _parse(choose_by)
+        _parse(choose_by, num_items)
         self.users: Tensor
         self.items: Tensor
         self.register_buffer("users", users)
@@ -61,7 +64,7 @@ class ItemBased(Recommender):
         """Training positives."""
         return Interactions(self.users, self.items, self.num_users, self.num_items)
 
-    def likes(self) -> sp.csr_array:
+    def positives_matrix(self) -> sp.csr_array:
         """X, (num_users, num_items) float64: 1 for a training positive."""
         ones = np.ones(len(self.users))
         ends = (self.users.cpu().numpy(), self.items.cpu().numpy())
@@ -78,57 +81,70 @@ class ItemBased(Recommender):
         return scores
 
     def choose(
-        self, dataset: RecDataset, grid: Mapping[str, Sequence[float]], take: Callable[..., None]
+        self, dataset: RecDataset, grid: Mapping[str, Sequence[float]], apply: Callable[..., None]
     ) -> None:
-        """Takes each setting in turn, then again the one that is best on validation.
+        """Applies every combination of settings in turn, then the best on validation again.
 
         Args:
             dataset: split data.
-            grid: values to choose from, by name, the slowest first; of equals the first wins.
-            take: makes the model what a setting, one value of each, says.
+            grid: values to choose from, by name; the first name changes last. Of equally good
+                combinations the first is taken.
+            apply: function that sets the model to a combination, one value of each name.
         """
-        listed = list(itertools.product(*grid.values()))
-        figures, begin = [], time.perf_counter()
-        if len(listed) > 1:
-            for number, setting in enumerate(listed, 1):
-                take(*setting)
-                figures.append(self.figure(dataset))
-                if number * LINES // len(listed) > (number - 1) * LINES // len(listed):
-                    told = " ".join(f"{n}={v:g}" for n, v in zip(grid, setting, strict=True))
+        combinations = list(itertools.product(*grid.values()))
+        values, begin, count = [], time.perf_counter(), len(combinations)
+        if count > 1:
+            for number, combination in enumerate(combinations, 1):
+                apply(*combination)
+                values.append(self.validate(dataset))
+                if number * PROGRESS_LINES // count > (number - 1) * PROGRESS_LINES // count:
+                    pairs = zip(grid, combination, strict=True)
+                    settings = " ".join(f"{name}={value:g}" for name, value in pairs)
                     seconds = time.perf_counter() - begin
-                    args = number, len(listed), told, self.choose_by, figures[-1], seconds
+                    args = number, count, settings, self.choose_by, values[-1], seconds
                     log.info("setting %d of %d, %s: %s %.4f, %.0f s", *args)
-        best = listed[figures.index(max(figures))] if figures else listed[0]
-        take(*best)
-        self.found |= {name: float(value) for name, value in zip(grid, best, strict=True)}
+        best = combinations[values.index(max(values))] if values else combinations[0]
+        apply(*best)
+        chosen = {name: float(value) for name, value in zip(grid, best, strict=True)}
+        self.precompute_metrics |= chosen
 
-    def figure(self, dataset: RecDataset) -> float:
-        """The validation figure by which settings are chosen."""
+    def validate(self, dataset: RecDataset) -> float:
+        """The validation metric by which settings are chosen."""
         encoded = self.encode()
-        metric, k = _parse(self.choose_by)
+        metric, k = _parse(self.choose_by, self.num_items)
         if metric == "auc":
             val = dataset.val
             return auc(self.score(val.users, val.items, encoded), val.labels)
-        ranked = rank(lambda u: self.score_all(u, encoded), full_candidates(dataset, "val"), k)
-        return float(METRICS[metric](ranked.hits, ranked.relevant, k).mean())
+        candidates = full_candidates(dataset, "val", torch.initial_seed())
+        ranking = rank(lambda users: self.score_all(users, encoded), candidates, k)
+        return float(METRICS[metric](ranking.hits, ranking.relevant, k).mean())
 
 
-def _parse(choose_by: str) -> tuple[str, int]:
-    """The metric, and its cutoff where it has one.
+def _parse(choose_by: str, num_items: int) -> tuple[str, int]:
+    """The metric and its cut-off k; 0 for a metric without one.
 
     Raises:
-        ConfigError: it is no figure that higher is better of and that needs no logits.
+        SettingError: higher is not better, the metric needs logits, or k exceeds the catalogue.
     """
     metric, _, k = choose_by.removeprefix("val/").partition("@")
-    if choose_by == "val/auc" or (metric in METRICS and k.isdigit() and int(k) > 0):
-        return metric, int(k or 0)
-    raise ConfigError(
-        f"model.choose_by: found {choose_by!r}, expected val/auc or a ranking figure, such as "
-        "val/recall@20"
-    )
+    if choose_by == "val/auc":
+        return metric, 0
+    if metric not in METRICS or not k.isdecimal() or int(k) == 0:
+        raise SettingError(
+            f"choose_by: found {choose_by!r}, expected val/auc or a ranking metric, such as "
+            "val/recall@20"
+        )
+    if int(k) > num_items:
+        raise SettingError(
+            f"choose_by: found {choose_by!r}, expected a cut-off of at most {num_items}, the "
+            "number of items"
+        )
+    return metric, int(k)
 
 
 def check_grid(name: str, values: Sequence[float], minimum: float) -> None:
-    """Raises ConfigError unless there are values to choose from, none below the minimum."""
-    if not values or any(isinstance(v, bool) or v < minimum for v in values):
-        raise ConfigError(f"{name}: found {list(values)}, expected numbers >= {minimum}")
+    """Raises SettingError unless there are values to choose from, none below the minimum."""
+    numbers = isinstance(values, Sequence) and all(type(v) in (int, float) for v in values)
+    if not numbers or not values or any(v < minimum for v in values):
+        shown = list(values) if isinstance(values, Sequence) else values
+        raise SettingError(f"{name}: found {shown}, expected numbers >= {minimum}")

@@ -1,12 +1,12 @@
 """ItemKNN: the most similar items of each item, without a graph.
 
 Sarwar, Karypis, Konstan, Riedl: "Item-Based Collaborative Filtering Recommendation Algorithms",
-WWW 2001, with a shrunk cosine. With n_i the users who like i, n_ij those who like both:
+WWW 2001, with a shrunk cosine. n_i users have i as a training positive, n_ij both i and j:
 
     s(i, j) = n_ij / (√(n_i n_j) + shrinkage)
-    ŷ(u, j) = Σ s(i, j) over the k items i ≠ j that are most similar to j and that u likes
+    ŷ(u, j) = Σ s(i, j) over the k items i ≠ j most similar to j that u has as training positives
 
-Shapes: B rows, I items, k neighbours of each, m pairs of an item and one that it is similar to.
+Shapes: B rows, I items, k neighbours of each, m pairs of an item and one of its neighbours.
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ import torch
 from torch import Tensor
 
 from kgrec.data.dataset import RecDataset
+from kgrec.evaluation.ties import tie_order
 from kgrec.models.item_based import BLOCK, ItemBased, check_grid
 
 
 class Similar(NamedTuple):
-    """Which items each item is a neighbour of.
+    """For each item, the items that have it as a neighbour.
 
     Attributes:
-        offsets: (I + 1,) int64, where each begins.
+        offsets: (I + 1,) int64, start of each item's entries.
         items: (m,) int64.
         similarities: (m,) float.
     """
@@ -40,16 +41,16 @@ class ItemKNN(ItemBased):
     """Sums of similarities; k and the shrinkage are chosen on validation.
 
     Args:
-        num_users: users.
-        num_items: items.
-        users: (n,) int64, of the training positives.
-        items: (n,) int64, of the training positives.
+        num_users: number of users.
+        num_items: number of items.
+        users: (n,) int64, users of the training positives.
+        items: (n,) int64, items of the training positives.
         k: numbers of neighbours to choose from.
-        shrinkage: shrinkages to choose from.
-        choose_by: the validation figure by which they are chosen.
+        shrinkage: values of the shrinkage to choose from.
+        choose_by: validation metric by which both are chosen.
 
     Raises:
-        ConfigError: a setting that cannot work.
+        SettingError: a setting that cannot work.
     """
 
     def __init__(
@@ -63,8 +64,8 @@ class ItemKNN(ItemBased):
         choose_by: str = "val/auc",
     ) -> None:
         super().__init__(num_users, num_items, users, items, choose_by)
-        check_grid("model.k", k, minimum=1)
-        check_grid("model.shrinkage", shrinkage, minimum=0)
+        check_grid("k", k, minimum=1)
+        check_grid("shrinkage", shrinkage, minimum=0)
         self.k, self.shrinkage = list(k), list(shrinkage)
         most = min(max(self.k), num_items)
         self.neighbors: Tensor
@@ -86,37 +87,50 @@ class ItemKNN(ItemBased):
 
     def precompute(self, dataset: RecDataset) -> None:
         """Finds the neighbours for every setting and keeps the best."""
-        likes = self.likes()
-        both = sp.csr_array(likes.T @ likes)  # users who like both
+        X = self.positives_matrix()
+        both = sp.csr_array(X.T @ X)  # n_ij
         norms = torch.from_numpy(both.diagonal()).sqrt()
+        order = tie_order(dataset.ids.items["item"].to_list(), torch.initial_seed())
         tables: dict[float, tuple[Tensor, Tensor]] = {}
 
-        def take(shrinkage: float, k: int) -> None:
+        def apply(shrinkage: float, k: int) -> None:
             if shrinkage not in tables:
-                tables.clear()  # settings come by shrinkage
-                tables[shrinkage] = self._nearest(both, norms, shrinkage)
+                tables.clear()  # the shrinkage changes last
+                tables[shrinkage] = self._nearest(both, norms, shrinkage, order)
             neighbors, similarities = tables[shrinkage]
             self.neighbors.copy_(neighbors)
             self.similarities.copy_(similarities)
             self.similarities[:, k:] = 0
 
-        self.choose(dataset, {"shrinkage": self.shrinkage, "k": self.k}, take)
+        self.choose(dataset, {"shrinkage": self.shrinkage, "k": self.k}, apply)
 
-    def _nearest(self, both: object, norms: Tensor, shrinkage: float) -> tuple[Tensor, Tensor]:
-        """(I, k) items and similarities, the most similar first, for the greatest k."""
+    def _nearest(
+        self, both: sp.csr_array, norms: Tensor, shrinkage: float, order: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Neighbours of every item for the greatest k.
+
+        Args:
+            both: (I, I) n_ij.
+            norms: (I,) √n_i.
+            shrinkage: of the cosine.
+            order: (I,) items in the order in which equally similar ones are taken.
+
+        Returns:
+            (I, k) items and (I, k) similarities, the most similar first.
+        """
         items, similarities = [], []
         for begin in range(0, self.num_items, BLOCK):
             end = min(begin + BLOCK, self.num_items)
-            block = torch.from_numpy(both[begin:end].toarray())  # type: ignore[index]
+            block = torch.from_numpy(both[begin:end].toarray())
             block.div_((norms[begin:end, None] * norms).add_(shrinkage)).nan_to_num_(0.0)  # 0 / 0
             block[torch.arange(end - begin), torch.arange(begin, end)] = 0
-            top = block.topk(self.neighbors.shape[1])
-            items.append(top.indices)
+            top = block[:, order].topk(self.neighbors.shape[1])
+            items.append(order[top.indices])
             similarities.append(top.values)
         return torch.cat(items), torch.cat(similarities)
 
     def encode(self) -> Similar:
-        """The table of neighbours, seen from the neighbour."""
+        """The table of neighbours, grouped by neighbour."""
         targets, columns = torch.nonzero(self.similarities, as_tuple=True)
         sources = self.neighbors[targets, columns].long()
         order = torch.argsort(sources, stable=True)

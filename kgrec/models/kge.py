@@ -1,4 +1,4 @@
-"""Embeddings of a knowledge graph: TransE and TransR.
+"""Knowledge graph embeddings: TransE and TransR.
 
 Bordes, Usunier, Garcia-Durán, Weston, Yakhnenko: "Translating Embeddings for Modeling
 Multi-relational Data", NIPS 2013; Lin, Liu, Sun, Liu, Zhu: "Learning Entity and Relation Embeddings
@@ -8,7 +8,7 @@ matrix M_r of every relation:
     f(h, r, t) = -‖h + r - t‖²                                TransE
     f(h, r, t) = -‖h M_r + r - t M_r‖²                        TransR
     L          = max(0, γ - f(h, r, t) + f(h', r, t'))        with a margin γ
-    L          = -ln σ(f(h, r, t) - f(h', r, t'))             without
+    L          = -ln σ(f(h, r, t) - f(h', r, t'))             without a margin
 
 Shapes: B rows, E entities, R relations, d size of entities' vectors, k of relations'.
 """
@@ -23,7 +23,7 @@ from kgrec.data.batches import TripleBatch
 
 
 class Translation(nn.Module):
-    """What TransE and TransR share.
+    """Base class of TransE and TransR.
 
     Args:
         num_entities: E.
@@ -40,19 +40,19 @@ class Translation(nn.Module):
         nn.init.xavier_uniform_(self.relation_embedding.weight)
 
     def project(self, vectors: Tensor, relations: Tensor) -> Tensor:
-        """(B, k) vectors (B, d) as relations (B,) see them; linear in the vectors."""
+        """(B, k) vectors (B, d) in the spaces of relations (B,); linear in the vectors."""
         raise NotImplementedError
 
     def score(self, heads: Tensor, relations: Tensor, tails: Tensor) -> Tensor:
         """(B,) f(h, r, t), from ids (B,)."""
-        # One reading, one gradient of the table.
+        # One lookup, so that the table has one gradient.
         h, t = self.entity_embedding(torch.cat([heads, tails])).chunk(2)
         translated = self.project(h - t, relations) + self.relation_embedding(relations)
         distance: Tensor = translated.square().sum(dim=-1)
         return -distance
 
     def loss(self, batch: TripleBatch, margin: float | None = None) -> Tensor:
-        """Mean of L over triples and their corruptions; None: the loss without a margin."""
+        """Mean of L over triples and their corruptions; without a margin if it is None."""
         heads = torch.cat([batch.heads, batch.corrupted_heads])
         tails = torch.cat([batch.tails, batch.corrupted_tails])
         true, corrupted = self.score(heads, batch.relations.repeat(2), tails).chunk(2)
@@ -79,7 +79,7 @@ class TransE(Translation):
 
     @torch.no_grad()
     def normalize(self, entities: Tensor) -> None:
-        """Gives vectors of entities (n,) the length 1, without which L is met by long vectors."""
+        """Scales vectors of entities (n,) to length 1; long vectors would minimise L trivially."""
         table = self.entity_embedding.weight
         table[entities] = F.normalize(table[entities])
 
@@ -89,21 +89,25 @@ class TransE(Translation):
 
     def score_tails(self, heads: Tensor, relations: Tensor) -> Tensor:
         """(B, E) f(h, r, ·), from heads (B,) and relations (B,)."""
-        return self._nearness(self.entity_embedding(heads) + self.relation_embedding(relations))
+        return self._negated_distances(
+            self.entity_embedding(heads) + self.relation_embedding(relations)
+        )
 
     def score_heads(self, tails: Tensor, relations: Tensor) -> Tensor:
         """(B, E) f(·, r, t), from tails (B,) and relations (B,)."""
-        return self._nearness(self.entity_embedding(tails) - self.relation_embedding(relations))
+        return self._negated_distances(
+            self.entity_embedding(tails) - self.relation_embedding(relations)
+        )
 
-    def _nearness(self, points: Tensor) -> Tensor:
-        """(B, E) -‖p - e‖² of points (B, d), by one product."""
+    def _negated_distances(self, points: Tensor) -> Tensor:
+        """(B, E) -‖p - e‖² of points (B, d), as one product."""
         table = self.entity_embedding.weight
         lengths = points.square().sum(dim=1, keepdim=True) + table.square().sum(dim=1)
         return lengths.neg_().addmm_(points, table.T, alpha=2)
 
 
 class TransR(Translation):
-    """Relations translate heads to tails, each in a space of its own.
+    """Relations translate heads to tails, each relation in its own space.
 
     Args:
         num_entities: E.
@@ -117,9 +121,9 @@ class TransR(Translation):
         self.matrices = nn.Parameter(torch.eye(d, k).repeat(num_relations, 1, 1))  # (R, d, k)
 
     def project(self, vectors: Tensor, relations: Tensor) -> Tensor:
-        """V M_r, one product for each relation that occurs."""
+        """(B, k) v M_r, with one product for each relation that occurs."""
         order = torch.argsort(relations)
-        found, counts = torch.unique_consecutive(relations[order], return_counts=True)
+        present, counts = torch.unique_consecutive(relations[order], return_counts=True)
         parts = torch.split(vectors[order], counts.tolist())
-        products = [part @ M for part, M in zip(parts, self.matrices[found], strict=True)]
+        products = [part @ M for part, M in zip(parts, self.matrices[present], strict=True)]
         return torch.cat(products)[order.argsort()]

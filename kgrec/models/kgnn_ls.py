@@ -1,19 +1,19 @@
-"""KGNN-LS: KGCN whose weights must also explain labels by the labels nearby ("KGCN-LS").
+"""KGNN-LS: KGCN with label smoothness in its loss ("KGCN-LS").
 
 Wang, Zhang, Zhang, Leskovec, Zhao, Li, Wang: "Knowledge-aware Graph Neural Networks with Label
-Smoothness Regularization for Recommender Systems", KDD 2019. Beside the score of a pair (u, v), its
-label is predicted by label propagation over v's receptive field, with the attention of Eq. 2 of
-KGCN as weights and v's own label held out. From the outermost hop inwards,
+Smoothness Regularization for Recommender Systems", KDD 2019. In addition to the score of a pair
+(u, v), its label is predicted by label propagation over v's receptive field. The weights are the
+attention of KGCN's Eq. 2, and v's own label is held out. From the outermost hop inwards,
 
     l_u(e) = y_ue                                   if e is an item whose label for u is known
     l_u(e) = Σ_{n in S(e)} π̃(u, r(e, n)) l_u(n)     otherwise; ½ at the outermost hop
     L      = L of KGCN + γ · mean of J(y_uv, l_u(v))      Eq. 10
 
-with J the cross-entropy. Known are training positives, with the label 1, and the negatives that
-were drawn for training once, with the label 0. Where no labelled item is within H hops, l_u(v) is
-½ and says nothing; in a graph that leads from items to attributes alone, that is so for H = 1.
+with J the cross-entropy. Known labels are 1 for training positives, and 0 for the static training
+negatives. Where no labelled item is within H hops, l_u(v) is ½ and carries no information. In a
+graph whose triples only link items to attributes, this is so for H = 1.
 
-Shapes: B rows; level h of the receptive field has n_h nodes, of all rows side by side.
+Shapes: B rows; level h of the receptive field has n_h nodes of all rows together.
 """
 
 from __future__ import annotations
@@ -27,25 +27,71 @@ from torch import Tensor
 
 from kgrec.data.batches import PointwiseBatch
 from kgrec.data.dataset import RecDataset
-from kgrec.errors import ConfigError
+from kgrec.errors import SettingError
 from kgrec.models.kgcn.model import KGCN
 from kgrec.models.kgcn.neighborhood import Attention, levels
 from kgrec.models.lookup import weighted_sums
 
-# J is infinite where all labels nearby are wrong; l_u(v) keeps this distance from 0 and 1.
+# J is infinite where all labels nearby are wrong, so l_u(v) is kept this far from 0 and 1.
 MARGIN = 1e-3
 
 
 class KGNNLS(KGCN):
     """KGCN with label smoothness in its loss.
 
-    What only the loss needs, known labels and γ, is bound by :meth:`from_dataset`; rebuilt from a
-    checkpoint it scores, as KGCN does.
+    :meth:`from_dataset` binds the known labels, which only the loss needs. A model rebuilt from a
+    checkpoint has none; it scores as KGCN does.
+
+    Args:
+        num_users: users.
+        num_items: items, the first of the entities.
+        num_relations: relations R.
+        indptr: see :class:`KGCN`.
+        neighbors: see :class:`KGCN`.
+        relations: see :class:`KGCN`.
+        d: embedding size.
+        H: hops.
+        aggregator: see :class:`KGCN`; one with attention.
+        scaling: see :class:`KGCN`; label weights sum to 1 under both scalings.
+        K: see :class:`KGCN`.
+        sampling: see :class:`KGCN`.
+        ls_weight: γ, weight of label smoothness.
+
+    Raises:
+        SettingError: a setting that cannot work.
     """
 
-    ls_weight = 0.0
-    label_keys: Tensor
-    label_values: Tensor
+    def __init__(
+        self,
+        num_users: int,
+        num_items: int,
+        num_relations: int,
+        indptr: Tensor,
+        neighbors: Tensor,
+        relations: Tensor,
+        d: int = 32,
+        H: int = 2,
+        aggregator: str | Mapping[str, Any] = "sum",
+        scaling: str = "paper",
+        K: int | str = "all",
+        sampling: str = "static",
+        ls_weight: float = 0.5,
+    ) -> None:
+        sizes, graph = (num_users, num_items, num_relations), (indptr, neighbors, relations)
+        super().__init__(*sizes, *graph, d, H, aggregator, scaling, K, sampling)
+        if type(ls_weight) not in (int, float) or ls_weight < 0:
+            raise SettingError(f"ls_weight: found {ls_weight!r}, expected at least 0")
+        if not self.attention:
+            raise SettingError(
+                f"aggregator: found {aggregator!r}, expected one with attention, whose "
+                "weights the labels smooth"
+            )
+        self.ls_weight = ls_weight
+        self.label_keys: Tensor
+        self.label_values: Tensor
+        no_labels = torch.zeros(0, dtype=torch.int64), torch.zeros(0)
+        self.register_buffer("label_keys", no_labels[0], persistent=False)
+        self.register_buffer("label_values", no_labels[1], persistent=False)
 
     @classmethod
     def from_dataset(
@@ -62,41 +108,33 @@ class KGNNLS(KGCN):
         """Binds settings to a data set.
 
         Args:
-            dataset: gives sizes, graph and labels.
-            K: see :class:`KGCN`.
-            H: see :class:`KGCN`.
-            d: see :class:`KGCN`.
-            aggregator: see :class:`KGCN`; one with attention.
-            scaling: see :class:`KGCN`; labels are averaged with weights that sum to 1 either way.
-            neighbors: see :class:`KGCN`.
+            dataset: source of sizes, graph and labels.
+            K: see :meth:`KGCN.from_dataset`.
+            H: hops.
+            d: embedding size.
+            aggregator: see the class.
+            scaling: see the class.
+            neighbors: see :meth:`KGCN.from_dataset`.
             ls_weight: γ.
 
         Raises:
-            ConfigError: a setting that cannot work.
+            SettingError: a setting that cannot work.
         """
-        if ls_weight < 0:
-            raise ConfigError(f"model.ls_weight: found {ls_weight!r}, expected at least 0")
-        model = super().from_dataset(dataset, K, H, d, aggregator, scaling, neighbors)
-        if not model.layers[0].attention:
-            raise ConfigError(
-                f"model.aggregator: found {aggregator!r}, expected one with attention, whose "
-                "weights the labels smooth"
-            )
+        settings = {"H": H, "d": d, "aggregator": aggregator, "scaling": scaling}
+        model = cls._of_dataset(dataset, K, neighbors, **settings, ls_weight=ls_weight)
         users, items = dataset.static_negatives
         keys = torch.cat([dataset.train.keys, users * dataset.num_items + items])
         values = torch.zeros(len(keys))
         values[: len(dataset.train)] = 1
         order = torch.argsort(keys, stable=True)  # a pair that is both counts as positive
-        model.ls_weight = ls_weight
-        model.register_buffer("label_keys", keys[order], persistent=False)
-        model.register_buffer("label_values", values[order], persistent=False)
+        model.label_keys, model.label_values = keys[order], values[order]
         return model
 
     def loss(self, *batches: PointwiseBatch) -> Tensor:
-        """KGCN's, and γ times the mean cross-entropy of labels as propagated."""
+        """The loss of KGCN plus γ times the mean cross-entropy of propagated labels."""
         (batch,) = batches
-        found = self.propagate(batch.users, batch.items).clamp(MARGIN, 1 - MARGIN)
-        smooth = F.binary_cross_entropy(found, batch.labels)
+        propagated = self.propagate(batch.users, batch.items).clamp(MARGIN, 1 - MARGIN)
+        smooth = F.binary_cross_entropy(propagated, batch.labels)
         return super().loss(batch) + self.ls_weight * smooth
 
     def propagate(self, users: Tensor, items: Tensor) -> Tensor:
@@ -105,19 +143,19 @@ class KGNNLS(KGCN):
         attention = Attention(scores, averaged=False, dtype=scores.dtype)
         num_entities = self.entity_embedding.num_embeddings
         rows, nodes, hops = levels(self._view, attention, items, self.H, num_entities)
-        # Labels are moved by -½, so that a node without neighbours has ½ too.
-        moved = scores.new_zeros(len(nodes[-1]))
+        # Labels are shifted by -½, so that a node without neighbours has the label ½.
+        shifted = scores.new_zeros(len(nodes[-1]))
         for hop in range(self.H, -1, -1):
             row = rows[hop]
             if hop < self.H:
-                moved = weighted_sums(moved[:, None], hops[hop]).squeeze(1)
+                shifted = weighted_sums(shifted[:, None], hops[hop]).squeeze(1)
             if row is not None:  # v itself is held out
                 labels, known = self._labels(users[row], nodes[hop])
-                moved = torch.where(known & (nodes[hop] != items[row]), labels - 0.5, moved)
-        return moved + 0.5
+                shifted = torch.where(known & (nodes[hop] != items[row]), labels - 0.5, shifted)
+        return shifted + 0.5
 
     def _labels(self, users: Tensor, entities: Tensor) -> tuple[Tensor, Tensor]:
-        """(n,) y_ue, from users (n,) and entities (n,), and (n,) whether it is known."""
+        """(n,) y_ue and (n,) whether it is known, from users (n,) and entities (n,)."""
         if len(self.label_keys) == 0:
             return torch.zeros_like(users, dtype=self.label_values.dtype), users < 0
         keys = users * self.num_items + entities
@@ -126,5 +164,5 @@ class KGNNLS(KGCN):
         return self.label_values[at], known
 
     def bytes_per_row(self, items: Tensor) -> Tensor:
-        """(B,) bytes at the peak: the field is made twice, for vectors and for labels."""
+        """(B,) bytes at the peak: the receptive field is built twice, once for labels."""
         return 2 * super().bytes_per_row(items)

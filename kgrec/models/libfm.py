@@ -1,4 +1,4 @@
-"""LibFM: a factorisation machine of second order on user, item and, if wanted, its attributes.
+"""LibFM: a factorisation machine of second order on user, item and, optionally, attributes.
 
 Rendle: "Factorization Machines with libFM", ACM TIST 2012, Eq. 1. With features x (one for the
 user, one for the item, one for every attribute of the item), and for each a weight w_f and a
@@ -6,9 +6,9 @@ vector v_f:
 
     ŷ = w_0 + Σ_f w_f x_f + Σ_{f < g} (v_f · v_g) x_f x_g
 
-An attribute is a (relation, neighbour) pair of the item in the knowledge graph; an item with n of
-them has 1/n of each. What depends on the item alone is summed first, so that a pair costs one
-inner product:
+An attribute is a (relation, neighbour) pair of the item in the knowledge graph. For an item with n
+attributes each of them has the value 1/n. Terms that depend on the item alone are summed first, so
+that a pair costs one inner product:
 
     ŷ = w_0 + w_u + b_i + v_u · q_i
     q_i = Σ_f v_f x_f,    b_i = Σ_f w_f x_f + ½ (‖q_i‖² - Σ_f x_f² ‖v_f‖²)    over i's features
@@ -31,7 +31,7 @@ from kgrec.models.recommender import Recommender, check_at_least
 
 
 class ItemSide(NamedTuple):
-    """What a pair needs of items.
+    """Terms of the score that depend on items alone.
 
     Attributes:
         biases: (I,) b_i.
@@ -46,17 +46,17 @@ class LibFM(Recommender):
     """Second-order interactions of all features.
 
     Args:
-        num_users: users.
-        num_items: items.
-        offsets: (I + 1,) int64, where each item's attributes begin; None: no attributes.
-        attributes: (n,) int64, attributes of each item in turn.
+        num_users: number of users.
+        num_items: number of items.
+        offsets: (I + 1,) int64, start of each item's attributes; None: no attributes.
+        attributes: (n,) int64, attributes of all items, grouped by item.
         num_attributes: F.
         d: embedding size.
         bias: whether there is w_0.
         linear: whether there are w_f.
 
     Raises:
-        ConfigError: a setting that cannot work.
+        SettingError: a setting that cannot work.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class LibFM(Recommender):
         linear: bool = True,
     ) -> None:
         super().__init__()
-        check_at_least("model.d", d, 1)
+        check_at_least("d", d, 1)
         self.num_items = num_items
         self.bias = nn.Parameter(torch.zeros(())) if bias else None
         self.user_embedding = _factors(num_users, d)
@@ -99,10 +99,10 @@ class LibFM(Recommender):
         sizes = dataset.num_users, dataset.num_items
         if not attributes:
             return cls(*sizes, d=d, bias=bias, linear=linear)
-        found = dataset.graph.neighborhood()
-        offsets = found.indptr[: dataset.num_items + 1].clone()
+        graph = dataset.graph.neighborhood()
+        offsets = graph.indptr[: dataset.num_items + 1].clone()
         entries = slice(int(offsets[-1]))
-        pairs = found.relations[entries] * dataset.num_entities + found.neighbors[entries]
+        pairs = graph.relations[entries] * dataset.num_entities + graph.neighbors[entries]
         distinct, numbers = torch.unique(pairs, return_inverse=True)
         return cls(*sizes, offsets, numbers, len(distinct), d=d, bias=bias, linear=linear)
 
@@ -132,6 +132,17 @@ class LibFM(Recommender):
             self.score(batch.users, batch.items), batch.labels
         )
 
+    def bytes_per_row(self, items: Tensor) -> Tensor:
+        """(B,) bytes at the peak: about 6 vectors, and numbers of the row."""
+        return torch.full((len(items),), 60.0 + 24 * self.user_embedding.embedding_dim)
+
+    def fixed_bytes(self) -> float:
+        """Bytes of the attributes' sums, which every step computes for all items."""
+        if self.offsets is None or self.attributes is None:
+            return 0.0
+        vectors = 4 * self.item_embedding.weight.numel() + self.attribute_embedding.weight.numel()
+        return 4.0 * vectors + 40 * len(self.attributes)
+
     def _user_side(self, users: Tensor) -> Tensor:
         """(B,) w_0 + w_u."""
         total = self.user_embedding.weight.new_zeros(len(users))
@@ -142,24 +153,24 @@ class LibFM(Recommender):
         return total
 
     def _item_side(self, items: Tensor | None) -> ItemSide:
-        """Of some items (B,), or of all of them."""
-        every = slice(None) if items is None else items
+        """Terms of items (B,), or of all items if ``items`` is None."""
+        index = slice(None) if items is None else items
         vectors = self.item_embedding.weight if items is None else self.item_embedding(items)
         biases = vectors.new_zeros(len(vectors))
         if self.item_weights is not None:
             weights = self.item_weights.weight if items is None else self.item_weights(items)
             biases = biases + weights.squeeze(-1)
-        described = self._described()
-        if described is None:  # the item's number is its only feature: nothing to interact with
+        sums = self._attribute_sums()
+        if sums is None:  # the item itself is its only feature
             return ItemSide(biases, vectors)
-        linear, summed, squares = described
+        linear, summed, squares = sums
         own = vectors.square().sum(dim=-1)
-        vectors = vectors + summed[every]
-        pairs = 0.5 * (vectors.square().sum(dim=-1) - own - squares[every])
-        return ItemSide(biases + linear[every] + pairs, vectors)
+        vectors = vectors + summed[index]
+        pairs = 0.5 * (vectors.square().sum(dim=-1) - own - squares[index])
+        return ItemSide(biases + linear[index] + pairs, vectors)
 
-    def _described(self) -> tuple[Tensor, Tensor, Tensor] | None:
-        """Σ w_f x_f (I,), Σ v_f x_f (I, d), Σ x_f² ‖v_f‖² (I,) over features beside the number."""
+    def _attribute_sums(self) -> tuple[Tensor, Tensor, Tensor] | None:
+        """Σ w_f x_f (I,), Σ v_f x_f (I, d), Σ x_f² ‖v_f‖² (I,) over the item's attributes."""
         if self.offsets is None or self.attributes is None:
             return None
         sizes = self.offsets.diff()

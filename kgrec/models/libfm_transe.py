@@ -3,8 +3,8 @@
 The KGCN paper (Wang et al., WWW 2019, section 4.3) attaches to each pair the vector of its entity
 that TransE (Bordes et al., NIPS 2013) has learned from the graph beforehand. In LibFM's equation
 the vector's K numbers z_i of item i are further values x_f, each with a weight and a vector of its
-own; the numbers themselves are not trained. TransE's vectors are about as long as 1, as the item's
-own feature is; ``transe_scale`` makes them count for less.
+own. The numbers themselves are not trained. TransE's vectors have a length of about 1, like the
+item's own feature; ``transe_scale`` changes how much they count.
 
 Shapes: I items, d embedding size, K size of a TransE vector.
 """
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from kgrec.data.dataset import RecDataset
-from kgrec.errors import ConfigError
+from kgrec.errors import SettingError
 from kgrec.files import user_path
 from kgrec.models.libfm import LibFM
 from kgrec.models.recommender import check_at_least
@@ -35,10 +35,12 @@ class LibFMTransE(LibFM):
         bias: whether there is w_0.
         linear: whether there are w_f.
         transe_d: K.
-        transe_scale: what z is multiplied by.
+        transe_scale: factor of z.
+        transe_epochs: epochs of TransE.
+        held_out: share of the triples held out from TransE, for link prediction.
 
     Raises:
-        ConfigError: a setting that cannot work.
+        SettingError: a setting that cannot work.
     """
 
     def __init__(
@@ -50,10 +52,16 @@ class LibFMTransE(LibFM):
         linear: bool = True,
         transe_d: int = 32,
         transe_scale: float = 1.0,
+        transe_epochs: int = 50,
+        held_out: float = 0.05,
     ) -> None:
-        check_at_least("model.transe_d", transe_d, 1)
+        check_at_least("transe_d", transe_d, 1)
         if type(transe_scale) not in (int, float) or not transe_scale > 0:
-            raise ConfigError(f"model.transe_scale: found {transe_scale!r}, expected more than 0")
+            raise SettingError(f"transe_scale: found {transe_scale!r}, expected more than 0")
+        check_at_least("transe_epochs", transe_epochs, 1)
+        if type(held_out) not in (int, float) or not 0 <= held_out < 1:
+            share = "a share, 0 <= held_out < 1"
+            raise SettingError(f"held_out: found {held_out!r}, expected {share}")
         super().__init__(num_users, num_items, d=d, bias=bias, linear=linear)
         self.transe_factors = nn.Parameter(torch.empty(transe_d, d))
         nn.init.xavier_uniform_(self.transe_factors)
@@ -61,7 +69,8 @@ class LibFMTransE(LibFM):
         self.transe: Tensor
         self.register_buffer("transe", torch.zeros(num_items, transe_d))
         self.transe_scale = transe_scale
-        self._pretraining: tuple[int, float, Path | None] = 0, 0.0, None
+        self.transe_epochs, self.held_out = transe_epochs, held_out
+        self._cache: Path | None = None
 
     @classmethod
     def from_dataset(
@@ -79,38 +88,40 @@ class LibFMTransE(LibFM):
         """Binds settings to a data set.
 
         Args:
-            dataset: gives sizes.
+            dataset: source of sizes.
             d: embedding size.
             bias: whether there is w_0.
             linear: whether there are w_f.
             transe_d: size of a TransE vector.
-            transe_scale: what it is multiplied by.
-            transe_epochs: of TransE.
-            held_out: share of the triples that TransE is not shown, and asked for.
-            cache: the folder that TransE's vectors are kept in; None: train them in every run.
+            transe_scale: factor of the TransE vector.
+            transe_epochs: epochs of TransE.
+            held_out: share of the triples held out from TransE, for link prediction.
+            cache: folder for TransE's vectors; None: train them in every run. It does not change
+                results.
 
         Raises:
-            ConfigError: a setting that cannot work.
+            SettingError: a setting that cannot work.
         """
-        check_at_least("model.transe_epochs", transe_epochs, 1)
-        if type(held_out) not in (int, float) or not 0 <= held_out < 1:
-            share = "a share, 0 <= held_out < 1"
-            raise ConfigError(f"model.held_out: found {held_out!r}, expected {share}")
         sizes = dataset.num_users, dataset.num_items
-        model = cls(*sizes, d, bias, linear, transe_d, transe_scale)
-        folder = None if cache is None else user_path(cache)
-        model._pretraining = transe_epochs, held_out, folder
+        model = cls(*sizes, d, bias, linear, transe_d, transe_scale, transe_epochs, held_out)
+        model._cache = None if cache is None else user_path(cache)
         return model
 
     def precompute(self, dataset: RecDataset) -> None:
-        """Trains TransE from torch's initial seed, or takes what the cache has of it."""
-        epochs, held_out, cache = self._pretraining
-        seed, size = torch.initial_seed(), self.transe.shape[1]
-        found = pretrained_transe(dataset.graph, size, epochs, held_out, seed, cache, dataset.name)
-        self.transe.copy_(self.transe_scale * found.entities[: dataset.num_items])
-        self.found |= {f"transe/{name}": value for name, value in found.figures.items()}
+        """Trains TransE from torch's initial seed, or reads its vectors from the cache."""
+        pretrained = pretrained_transe(
+            dataset.graph, self.transe.shape[1], self.transe_epochs, self.held_out,
+            torch.initial_seed(), self._cache, dataset.name,
+        )  # fmt: skip
+        self.transe.copy_(self.transe_scale * pretrained.entities[: dataset.num_items])
+        metrics = {f"transe/{name}": value for name, value in pretrained.metrics.items()}
+        self.precompute_metrics |= metrics
 
-    def _described(self) -> tuple[Tensor, Tensor, Tensor]:
+    def fixed_bytes(self) -> float:
+        """Bytes of the sums over z, which every step computes for all items."""
+        return 4.0 * 2 * self.item_embedding.weight.numel()
+
+    def _attribute_sums(self) -> tuple[Tensor, Tensor, Tensor]:
         """Σ w_f x_f (I,), Σ v_f x_f (I, d), Σ x_f² ‖v_f‖² (I,) over the numbers of z."""
         z, factors = self.transe, self.transe_factors
         linear = z.new_zeros(len(z)) if self.transe_weights is None else z @ self.transe_weights

@@ -24,22 +24,22 @@ from torch.autograd.function import once_differentiable
 from kgrec.data.batches import PairwiseBatch
 from kgrec.data.dataset import RecDataset
 from kgrec.models.lookup import Bags
-from kgrec.models.recommender import Recommender, check_at_least
+from kgrec.models.recommender import MOST_LAYERS, Recommender, check_at_least
 
 
 class LightGCN(Recommender):
-    """Averages of H linear propagations; a user or item without a positive keeps E⁽⁰⁾ / (H + 1).
+    """Mean of H linear propagations; a user or item without a positive keeps E⁽⁰⁾ / (H + 1).
 
     Args:
-        num_users: users.
-        num_items: items.
-        users: (n,) int64, of the training positives.
-        items: (n,) int64, of the training positives.
+        num_users: number of users.
+        num_items: number of items.
+        users: (n,) int64, users of the training positives.
+        items: (n,) int64, items of the training positives.
         d: embedding size.
         H: layers of propagation.
 
     Raises:
-        ConfigError: a setting that cannot work.
+        SettingError: a setting that cannot work.
     """
 
     batches: ClassVar[tuple[Any, ...]] = (PairwiseBatch,)
@@ -49,8 +49,8 @@ class LightGCN(Recommender):
         self, num_users: int, num_items: int, users: Tensor, items: Tensor, d: int = 64, H: int = 3
     ) -> None:
         super().__init__()
-        check_at_least("model.d", d, 1)
-        check_at_least("model.H", H, 1)
+        check_at_least("d", d, 1)
+        check_at_least("H", H, 1, MOST_LAYERS)
         self.num_users, self.num_items, self.H = num_users, num_items, H
         self.embedding = nn.Parameter(torch.empty(num_users + num_items, d))  # users first
         nn.init.xavier_uniform_(self.embedding[:num_users])
@@ -69,7 +69,7 @@ class LightGCN(Recommender):
 
     @property
     def adjacency(self) -> Bags:
-        """D^-½ A D^-½ by rows, made anew where the buffers have changed."""
+        """D^-½ A D^-½ by rows, rebuilt when the buffers have changed."""
         buffers = (self.users, self.items)
         versions = [(b.data_ptr(), 0 if b.is_inference() else b._version) for b in buffers]
         state = (versions, self.embedding.dtype)
@@ -79,7 +79,7 @@ class LightGCN(Recommender):
 
     def _normalized(self) -> Bags:
         ends = torch.stack([self.users, self.items + self.num_users])  # (2, n)
-        owners, others = torch.cat([ends, ends.flip(0)], dim=1)  # an edge is seen from both ends
+        owners, others = torch.cat([ends, ends.flip(0)], dim=1)  # an edge counts for both ends
         order = torch.argsort(owners, stable=True)
         degrees = torch.bincount(owners, minlength=len(self.embedding))
         weights = (degrees[owners] * degrees[others]).to(self.embedding.dtype).rsqrt()
@@ -112,9 +112,17 @@ class LightGCN(Recommender):
         better = self.score(batch.users, batch.positives, e)
         return F.softplus(self.score(batch.users, batch.negatives, e) - better).mean()
 
+    def bytes_per_row(self, items: Tensor) -> Tensor:
+        """(B,) bytes at the peak: about 6 vectors, and numbers of the row."""
+        return torch.full((len(items),), 40.0 + 24 * self.embedding.shape[1])
+
+    def fixed_bytes(self) -> float:
+        """Bytes of the propagation: two tables of the size of E⁽⁰⁾, and the adjacency."""
+        return 4.0 * 2 * self.embedding.numel() + 2 * len(self.users) * 12
+
 
 class _Propagate(torch.autograd.Function):
-    """A symmetric sparse matrix times a dense one; the gradient is the same product."""
+    """A symmetric sparse matrix times a dense one; its gradient is the same product."""
 
     @staticmethod
     def forward(ctx: Any, vectors: Tensor, adjacency: Bags) -> Tensor:

@@ -1,11 +1,10 @@
-"""Reading rows of a table, one by one and in weighted sums, with gradients at the same price.
+"""Rows of a table, and weighted sums of its rows, with a fast gradient.
 
 PyTorch's own backward of ``embedding_bag`` adds one row at a time into a gradient of the whole
-table. Here the backward is a weighted sum as well: sort the reads by the row they read, and every
-row's gradient is the sum over one segment. Where asked for, the gradient is a sparse tensor of
-the rows that were read, each once.
+table. Here the backward is a weighted sum as well: reads are sorted by row, and a row's gradient is
+the sum over one segment. Optionally the gradient is a sparse tensor of the distinct rows read.
 
-Shapes: N rows of the table, n bags, m reads in all bags, d numbers a row.
+Shapes: N rows of the table, n bags, m reads in all bags, d numbers per row.
 """
 
 from __future__ import annotations
@@ -17,17 +16,17 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-# Numbers in a table that is sooner zeroed for PyTorch's own backward than its reads are sorted.
+# Up to so many numbers in a table PyTorch's own backward is faster than sorting the reads.
 SMALL_TABLE = 3 * 2**16
 
 
 class Bags(NamedTuple):
-    """Which rows are summed, and how much each weighs.
+    """Rows to sum and their weights.
 
     Attributes:
-        rows: (n, L) int64, L reads a bag; or (m,) with ``offsets``.
-        offsets: (n + 1,) int64, where each bag begins in ``rows``; or None.
-        weights: float of the shape of ``rows``; None: all weigh 1.
+        rows: (n, L) int64, L reads per bag; or (m,) with ``offsets``.
+        offsets: (n + 1,) int64, start of each bag in ``rows``; or None.
+        weights: float of the shape of ``rows``; None: all weights are 1.
     """
 
     rows: Tensor
@@ -35,7 +34,7 @@ class Bags(NamedTuple):
     weights: Tensor | None = None
 
     def spread(self, values: Tensor) -> Tensor:
-        """What belongs to each bag (n,), for every read of it: the shape of ``rows``."""
+        """Values of bags (n,), repeated for every read: the shape of ``rows``."""
         if self.offsets is None:
             return values[:, None].expand(self.rows.shape)
         return values.repeat_interleave(self.offsets.diff())
@@ -57,25 +56,28 @@ def weighted_sums(table: Tensor, bags: Bags) -> Tensor:
 
     Args:
         table: (N, d).
-        bags: what to read.
+        bags: rows and weights.
     """
-    return read(table, None, bags)[1]
+    return rows_and_sums(table, None, bags)[1]
 
 
-def read(
+def rows_and_sums(
     table: Tensor, rows: Tensor | None, bags: Bags, sparse: bool = False
 ) -> tuple[Tensor, Tensor]:
     """Single rows and weighted sums of one table, with one gradient for both.
 
     Args:
         table: (N, d).
-        rows: (k,) int64, rows to read as they are; None: none.
-        bags: rows to read in sums.
+        rows: (k,) int64, single rows to read; None: none.
+        bags: rows to sum, and their weights.
         sparse: whether the table's gradient is a coalesced sparse tensor of the rows read.
 
     Returns:
         (k, d) rows and (n, d) sums; differentiable in the table and in the bags' weights.
     """
+    if bags.weights is not None and bags.weights.dtype != table.dtype:  # mixed precision
+        dtype = torch.promote_types(bags.weights.dtype, table.dtype)
+        table, bags = table.to(dtype), bags._replace(weights=bags.weights.to(dtype))
     if sparse and table.requires_grad and torch.is_grad_enabled():
         summed = bags.rows.flatten()
         reads = summed if rows is None else torch.cat([rows, summed])
@@ -88,7 +90,7 @@ def read(
         return single, bags.sums(table)
     fixed = table.detach()
     single = fixed.new_empty(0, table.shape[1]) if rows is None else F.embedding(rows, fixed)
-    sums = bags.sums(fixed)  # autograd sees the weights here, and the table below
+    sums = bags.sums(fixed)  # gradients of the weights; those of the table come below
     if not (table.requires_grad and torch.is_grad_enabled()):
         return single, sums
     weights = None if bags.weights is None else bags.weights.detach()
@@ -114,7 +116,7 @@ class _Rows(torch.autograd.Function):
 
 
 class _Read(torch.autograd.Function):
-    """Hands its first two arguments through, and the table its gradient."""
+    """Returns its first two arguments; its backward computes the table's gradient."""
 
     @staticmethod
     def forward(
@@ -129,14 +131,14 @@ class _Read(torch.autograd.Function):
         rows, bags, (num_rows, d) = ctx.rows, ctx.bags, ctx.shape
         reads = bags.rows.flatten()
         narrow = reads.int() if num_rows < 2**31 else reads  # half the bytes to sort
-        found, order = narrow.sort(stable=True)
+        ascending, order = narrow.sort(stable=True)
         bag = bags.spread(torch.arange(len(sums), device=order.device)).flatten()[order]
         weights = None if bags.weights is None else bags.weights.flatten()[order]
         if len(reads) >= num_rows:
             counts = torch.bincount(reads, minlength=num_rows)
             grad = Bags(bag, _offsets(counts), weights).sums(sums)
-        else:  # bags without a read cost time too
-            touched, counts = torch.unique_consecutive(found, return_counts=True)
+        else:  # fewer reads than rows: leave out rows that are not read
+            touched, counts = torch.unique_consecutive(ascending, return_counts=True)
             grad = sums.new_zeros(num_rows, d)
             grad.index_copy_(0, touched.long(), Bags(bag, _offsets(counts), weights).sums(sums))
         if rows is not None:

@@ -1,4 +1,4 @@
-"""NCF: neural collaborative filtering; a factorisation and a perceptron side by side (NeuMF).
+"""NCF: neural collaborative filtering, a factorisation and a perceptron combined (NeuMF).
 
 He, Liao, Zhang, Nie, Hu, Chua: "Neural Collaborative Filtering", WWW 2017. With vectors p, q of
 user and item for the factorisation, and others p', q' for the perceptron:
@@ -7,27 +7,28 @@ user and item for the factorisation, and others p', q' for the perceptron:
     φ_MLP = a(W_L(… a(W_1 [p'; q'] + b_1) …) + b_L)           Eq. 10
     ŷ     = h · [φ_GMF; φ_MLP] + c                            Eq. 12, a logit
 
-with a = ReLU and layers that halve in size down to d, which φ_GMF has too; c is the bias that the
-authors' code has. All is trained at once, without the paper's pretraining of both parts.
+with a = ReLU and layers that halve in size down to d, the size of φ_GMF; c is a bias, as in the
+authors' code. Both parts are trained together, without the paper's pretraining of each.
 
-Shapes: B rows, I items, d predictive factors, L layers; [p'; q'] has 2^L d numbers, W_l gives
-2^(L - l) d.
+Shapes: B rows, I items, d predictive factors, L layers; [p'; q'] has 2^L d numbers, the output of
+W_l has 2^(L - l) d.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple, Self
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kgrec.data.batches import PointwiseBatch
 from kgrec.data.dataset import RecDataset
-from kgrec.models.recommender import Recommender, check_at_least, in_blocks
+from kgrec.models.recommender import MOST_LAYERS, Recommender, check_at_least, in_blocks
 
 
-class Items(NamedTuple):
-    """What a pair needs of items.
+class ItemParts(NamedTuple):
+    """Parts of the score that depend on items alone.
 
     Attributes:
         factors: (I, d) q ∘ h_GMF.
@@ -42,19 +43,19 @@ class NCF(Recommender):
     """NeuMF: GMF and MLP, fused by one linear layer.
 
     Args:
-        num_users: users.
-        num_items: items.
-        d: predictive factors of either part.
-        num_layers: L, of the perceptron.
+        num_users: number of users.
+        num_items: number of items.
+        d: predictive factors of each part.
+        num_layers: L, layers of the perceptron.
 
     Raises:
-        ConfigError: a setting that cannot work.
+        SettingError: a setting that cannot work.
     """
 
     def __init__(self, num_users: int, num_items: int, d: int = 8, num_layers: int = 3) -> None:
         super().__init__()
-        check_at_least("model.d", d, 1)
-        check_at_least("model.num_layers", num_layers, 1)
+        check_at_least("d", d, 1)
+        check_at_least("num_layers", num_layers, 1, MOST_LAYERS)
         self.num_items = num_items
         wide = d * 2 ** (num_layers - 1)  # of p' and of q'
         self.user_factors = nn.Embedding(num_users, d)
@@ -76,28 +77,30 @@ class NCF(Recommender):
         """Binds settings to a data set."""
         return cls(dataset.num_users, dataset.num_items, d, num_layers)
 
-    def encode(self) -> Items:
-        """The items' half of everything."""
-        return self._of_items(self.item_factors.weight, self.item_inputs.weight)
+    def encode(self) -> ItemParts:
+        """Parts of the score that depend on items alone."""
+        return self._item_parts(self.item_factors.weight, self.item_inputs.weight)
 
-    def score(self, users: Tensor, items: Tensor, encoded: Items | None = None) -> Tensor:
+    def score(self, users: Tensor, items: Tensor, encoded: ItemParts | None = None) -> Tensor:
         """(B,) logits ŷ, from users (B,) and items (B,)."""
         if encoded is None:
-            half = self._of_items(self.item_factors(items), self.item_inputs(items))
+            parts = self._item_parts(self.item_factors(items), self.item_inputs(items))
         else:
-            half = Items(F.embedding(items, encoded.factors), F.embedding(items, encoded.inputs))
-        products: Tensor = self.user_factors(users) * half.factors
-        return products.sum(dim=-1) + self._perceive(self._of_users(users) + half.inputs)
+            parts = ItemParts(
+                F.embedding(items, encoded.factors), F.embedding(items, encoded.inputs)
+            )
+        products: Tensor = self.user_factors(users) * parts.factors
+        return products.sum(dim=-1) + self._perceive(self._user_inputs(users) + parts.inputs)
 
-    def score_all(self, users: Tensor, encoded: Items | None = None) -> Tensor:
+    def score_all(self, users: Tensor, encoded: ItemParts | None = None) -> Tensor:
         """(B, num_items) logits, from users (B,)."""
-        half = self.encode() if encoded is None else encoded
-        factorised: Tensor = self.user_factors(users) @ half.factors.T
+        parts = self.encode() if encoded is None else encoded
+        factorised: Tensor = self.user_factors(users) @ parts.factors.T
 
-        def perceived(some: Tensor) -> Tensor:
-            return self._perceive(self._of_users(some)[:, None] + half.inputs)  # (b, I, ·)
+        def perceived(block: Tensor) -> Tensor:
+            return self._perceive(self._user_inputs(block)[:, None] + parts.inputs)  # (b, I, ·)
 
-        return factorised + in_blocks(perceived, users, half.inputs.numel())
+        return factorised + in_blocks(perceived, users, parts.inputs.numel())
 
     def loss(self, *batches: PointwiseBatch) -> Tensor:
         """Mean cross-entropy over positives and negatives, Eq. 7."""
@@ -106,18 +109,27 @@ class NCF(Recommender):
             self.score(batch.users, batch.items), batch.labels
         )
 
-    def _of_items(self, factors: Tensor, inputs: Tensor) -> Items:
+    def bytes_per_row(self, items: Tensor) -> Tensor:
+        """(B,) bytes at the peak: about 4 vectors of d and 6 of the perceptron's width."""
+        d, wide = self.item_factors.embedding_dim, self.item_inputs.embedding_dim
+        return torch.full((len(items),), 40.0 + 4 * (4 * d + 6 * wide))
+
+    def fixed_bytes(self) -> float:
+        """Bytes of the gradients of both halves of W_1, each as large as W_1."""
+        return 4.0 * 2 * self.first.weight.numel()
+
+    def _item_parts(self, factors: Tensor, inputs: Tensor) -> ItemParts:
         weights = self.first.weight[:, inputs.shape[1] :]
         inputs = F.linear(inputs, weights, self.first.bias)
-        return Items(factors * self.output.weight[0, : factors.shape[1]], inputs)
+        return ItemParts(factors * self.output.weight[0, : factors.shape[1]], inputs)
 
-    def _of_users(self, users: Tensor) -> Tensor:
+    def _user_inputs(self, users: Tensor) -> Tensor:
         """The users' half of W_1 [p'; q']."""
         inputs: Tensor = self.user_inputs(users)
         return F.linear(inputs, self.first.weight[:, : inputs.shape[1]])
 
     def _perceive(self, hidden: Tensor) -> Tensor:
-        """From W_1 [p'; q'] + b_1, in the last dimension, to h_MLP · φ_MLP + c."""
+        """h_MLP · φ_MLP + c, from W_1 [p'; q'] + b_1 in the last dimension."""
         for layer in self.further:
             hidden = layer(hidden.relu())
         weights = self.output.weight[0, self.item_factors.embedding_dim :]

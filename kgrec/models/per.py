@@ -1,9 +1,9 @@
-"""PER: what a user likes spreads along meta-paths, one for each kind of attribute.
+"""PER: preferences spread along meta-paths, one for each kind of attribute.
 
 Yu, Ren, Sun, Gu, Sturt, Khandelwal, Norick, Han: "Personalized Entity Recommendation: A
-Heterogeneous Information Network Approach", WSDM 2014. Items are similar along a path item -
-attribute - item by PathSim (Sun et al., VLDB 2011); with A the (items, attributes) links of one
-path q, M = A Aᵀ, and R the (users, items) training positives:
+Heterogeneous Information Network Approach", WSDM 2014. The similarity of items along a path item -
+attribute - item is PathSim (Sun et al., VLDB 2011). With A the (items, attributes) links of a path
+q, M = A Aᵀ, and R the (users, items) training positives:
 
     S_ij = 2 M_ij / (M_ii + M_jj)
     R̃    = R S ≈ W H,  W and H not negative               Eq. 2, 3: diffused, and factorised
@@ -11,8 +11,8 @@ path q, M = A Aᵀ, and R the (users, items) training positives:
 
 R̃ is never formed: the factorisation (multiplicative updates of Lee and Seung, NIPS 2000) needs only
 products with R and S. The factors of a path are scaled so that training positives have the mean 1.
-Weights are the same for all users (the paper's global model) and learned by cross-entropy, as
-every model here that is asked for clicks; the paper ranks pairs.
+Weights are the same for all users (the paper's global model). They are learned by cross-entropy,
+like the other models here with labelled rows; the paper ranks pairs.
 
 Shapes: B rows, U users, I items, Q paths, d latent features of each.
 """
@@ -32,24 +32,24 @@ from tqdm import tqdm
 from kgrec.data.batches import PointwiseBatch
 from kgrec.data.dataset import RecDataset
 from kgrec.data.draws import generator
-from kgrec.errors import ConfigError
+from kgrec.errors import SettingError
 from kgrec.models.recommender import Recommender, check_at_least
 
-Path = str | Sequence[str]  # relations that make one kind of attribute
+Path = str | Sequence[str]  # relations that form one kind of attribute
 
 
 class PER(Recommender):
-    """A learned weighting of latent features by meta-path.
+    """Learned weights of latent features, one per meta-path.
 
     Args:
-        num_users: users.
-        num_items: items.
+        num_users: number of users.
+        num_items: number of items.
         paths: Q lists of relation numbers.
-        d: latent features of each path.
-        iterations: of the factorisation.
+        d: number of latent features of each path.
+        iterations: iterations of the factorisation.
 
     Raises:
-        ConfigError: a setting that cannot work.
+        SettingError: a setting that cannot work.
     """
 
     def __init__(
@@ -61,8 +61,8 @@ class PER(Recommender):
         iterations: int = 50,
     ) -> None:
         super().__init__()
-        check_at_least("model.d", d, 1)
-        check_at_least("model.iterations", iterations, 1)
+        check_at_least("d", d, 1)
+        check_at_least("iterations", iterations, 1)
         self.num_items, self.d, self.iterations = num_items, d, iterations
         self.paths = [list(path) for path in paths]
         self.weights = nn.Parameter(torch.ones(len(self.paths)))  # θ
@@ -80,32 +80,32 @@ class PER(Recommender):
         d: int = 8,
         iterations: int = 50,
     ) -> Self:
-        """Binds settings to a data set; the factorisation is made by :meth:`precompute`.
+        """Binds settings to a data set; the factorisation is left to :meth:`precompute`.
 
         Args:
-            dataset: gives sizes, and relations by name.
+            dataset: source of sizes and relation names.
             paths: for each path a relation, or several that count as one; None: every relation
-                of an item by which it shares a neighbour with another.
+                by which at least two items share a neighbour.
             d: see the class.
             iterations: see the class.
 
         Raises:
-            ConfigError: a setting that cannot work.
+            SettingError: a setting that cannot work.
         """
         names: list[str] = dataset.ids.relations["relation"].to_list()
         if paths is None:
-            found = [[r] for r in range(len(names)) if _shared(dataset, [r])]
-            if not found:
-                raise ConfigError("model.paths: found no relation by which items share a neighbour")
+            numbers = [[r] for r in range(len(names)) if _shared(dataset, [r])]
+            if not numbers:
+                raise SettingError("paths: found no relation by which items share a neighbour")
         else:
-            found = [_numbers(path, names) for path in paths]
-            for path, numbers in zip(paths, found, strict=True):
-                if not _shared(dataset, numbers):
-                    raise ConfigError(
-                        f"model.paths: by {path!r} no two items share a neighbour, expected a path "
-                        "from item to item"
+            numbers = [_numbers(path, names) for path in paths]
+            for path, relations in zip(paths, numbers, strict=True):
+                if not _shared(dataset, relations):
+                    raise SettingError(
+                        f"paths: found {path!r}, by which no two items share a neighbour, "
+                        "expected a path from item to item"
                     )
-        return cls(dataset.num_users, dataset.num_items, found, d, iterations)
+        return cls(dataset.num_users, dataset.num_items, numbers, d, iterations)
 
     def precompute(self, dataset: RecDataset) -> None:
         """Factorises the diffused preferences of every path."""
@@ -113,16 +113,19 @@ class PER(Recommender):
         ends = train.users.numpy(), train.items.numpy()
         R = sp.csr_array((np.ones(len(train)), ends), shape=(train.num_users, train.num_items))
         draw = generator(torch.initial_seed(), "factors")
-        reached = np.zeros(self.num_items, dtype=bool)
+        on_path = np.zeros(self.num_items, dtype=bool)
         for q, path in enumerate(tqdm(self.paths, "meta-paths", leave=False, disable=None)):
             S = path_similarity(_links(dataset, path))
-            reached |= S.diagonal() > 0
+            on_path |= S.diagonal() > 0
             W, H = factorise(R, S, self.d, self.iterations, draw)
             mean = float((W[ends[0]] * H[ends[1]]).sum(axis=1).mean()) if len(train) else 0.0
             columns = slice(q * self.d, (q + 1) * self.d)
             self.user_features[:, columns] = torch.from_numpy(W)
             self.item_features[:, columns] = torch.from_numpy(H / mean if mean else H)
-        self.found |= {"paths": float(len(self.paths)), "items_on_paths": float(reached.sum())}
+        self.precompute_metrics |= {
+            "paths": float(len(self.paths)),
+            "items_on_paths": float(on_path.sum()),
+        }
 
     def score(self, users: Tensor, items: Tensor, encoded: Any = None) -> Tensor:
         """(B,) logits ŷ, from users (B,) and items (B,)."""
@@ -141,6 +144,10 @@ class PER(Recommender):
             self.score(batch.users, batch.items), batch.labels
         )
 
+    def bytes_per_row(self, items: Tensor) -> Tensor:
+        """(B,) bytes at the peak: features of user and item, and their products."""
+        return torch.full((len(items),), 100.0 + 12 * self.user_features.shape[1])
+
 
 def path_similarity(links: sp.csr_array) -> sp.csr_array:
     """PathSim of all items, (I, I), from their links (I, attributes)."""
@@ -152,7 +159,15 @@ def path_similarity(links: sp.csr_array) -> sp.csr_array:
 def factorise(
     R: sp.csr_array, S: sp.csr_array, d: int, iterations: int, draw: torch.Generator
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """W (U, d) and H (I, d), not negative, with W Hᵀ near R S in least squares; S is symmetric."""
+    """Non-negative W (U, d) and H (I, d) whose product is close to R S in least squares.
+
+    Args:
+        R: (U, I) training positives.
+        S: (I, I) similarities, symmetric.
+        d: number of latent features.
+        iterations: multiplicative updates of both factors.
+        draw: CPU generator of the initial factors.
+    """
     num_users, num_items = R.shape
     # Random factors whose products have the mean of R S.
     mean = float(R.sum(axis=0) @ S.sum(axis=1)) / max(num_users * num_items, 1)
@@ -166,34 +181,35 @@ def factorise(
 
 
 def _links(dataset: RecDataset, relations: Sequence[int]) -> sp.csr_array:
-    """(I, E) 1 where an item has a neighbour by one of the relations."""
-    found = dataset.graph.neighborhood()
-    stop = int(found.indptr[dataset.num_items])
-    owners = torch.repeat_interleave(found.degrees[: dataset.num_items])
-    chosen = torch.isin(found.relations[:stop], torch.tensor(relations))
-    pairs = owners[chosen].numpy(), found.neighbors[:stop][chosen].numpy()
+    """(I, E) 1 where an item has a neighbour by at least one of the relations."""
+    graph = dataset.graph.neighborhood()
+    stop = int(graph.indptr[dataset.num_items])
+    owners = torch.repeat_interleave(graph.degrees[: dataset.num_items])
+    chosen = torch.isin(graph.relations[:stop], torch.tensor(relations))
+    pairs = owners[chosen].numpy(), graph.neighbors[:stop][chosen].numpy()
     links = sp.csr_array(
         (np.ones(len(pairs[0])), pairs), shape=(dataset.num_items, dataset.num_entities)
     )
-    links.data[:] = 1  # by two relations is once
+    links.data[:] = 1  # a neighbour by two relations counts once
     return links
 
 
 def _shared(dataset: RecDataset, relations: Sequence[int]) -> bool:
+    """Whether two items share a neighbour by these relations."""
     return bool((_links(dataset, relations).sum(axis=0) > 1).any())
 
 
 def _numbers(path: Path, names: list[str]) -> list[int]:
-    """The relations' numbers.
+    """The numbers of a path's relations.
 
     Raises:
-        ConfigError: the graph has no such relation.
+        SettingError: the graph has no such relation.
     """
     wanted = [path] if isinstance(path, str) else [str(name) for name in path]
     for name in wanted:
         if name not in names:
-            some = ", ".join(names[:5])
-            raise ConfigError(
-                f"model.paths: found {name!r}, expected relations of the graph, such as {some}"
+            examples = ", ".join(names[:5])
+            raise SettingError(
+                f"paths: found {name!r}, expected relations of the graph, such as {examples}"
             )
     return [names.index(name) for name in wanted]

@@ -1,4 +1,4 @@
-"""The one interface of every model, trained or not.
+"""The interface of every model, trained or not.
 
 Shapes: B rows.
 """
@@ -6,8 +6,7 @@ Shapes: B rows.
 from __future__ import annotations
 
 import inspect
-import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
@@ -15,41 +14,43 @@ from torch import Tensor, nn
 
 from kgrec.data.batches import PointwiseBatch
 from kgrec.data.dataset import RecDataset
-from kgrec.errors import CheckpointError, ConfigError
+from kgrec.errors import SettingError
 
 BLOCK = 2**23  # numbers that :func:`in_blocks` holds at once
+MOST_LAYERS = 64  # of any model: far more than is useful, few enough to build
 
 
 class Recommender(nn.Module):
     """Scores user-item pairs; higher is better.
 
     A subclass implements :meth:`score` and, if it is trained, :meth:`loss`. Its constructor
-    takes plain numbers, strings, containers of them, and tensors; a tensor must become a
-    persistent buffer, because a checkpoint keeps of it only shape and dtype beside the state.
-    ``from_dataset`` binds plain settings to a data set and computes nothing long.
+    takes plain numbers, strings, containers of them, and tensors. It must register a tensor as a
+    persistent buffer, because a checkpoint's recipe keeps only the shape and dtype of a tensor.
+    Every setting that changes results is an argument of the constructor, so that a checkpoint
+    knows it. ``from_dataset`` binds settings to a data set and computes nothing long.
 
     Attributes:
-        batches: the kinds of batch that :meth:`loss` eats; the first defines the epoch.
-        logits: whether scores are logits, so that 0 is the point of indifference.
-        ranks: whether its order of a user's items is worth looking at.
-        arguments: what the constructor was called with.
-        found: figures that :meth:`precompute` has to tell, by name; they go into metrics.json.
+        batches: batch types that :meth:`loss` takes; the first defines the epoch.
+        logits: whether scores are logits, so that 0 means a probability of one half.
+        ranks: whether to compute ranking metrics.
+        arguments: arguments of the constructor, by name.
+        precompute_metrics: metrics of :meth:`precompute`, by name; they go into metrics.json.
     """
 
     batches: ClassVar[tuple[type[NamedTuple], ...]] = (PointwiseBatch,)
     logits: ClassVar[bool] = True
     ranks: ClassVar[bool] = True
     arguments: dict[str, Any]
-    found: dict[str, float]
+    precompute_metrics: dict[str, float]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """Notes the constructor's arguments, from which a checkpoint rebuilds the model."""
+        """Records the constructor's arguments, from which a checkpoint rebuilds the model."""
         self = super().__new__(cls)
         bound = inspect.signature(cls.__init__).bind_partial(self, *args, **kwargs)
         bound.apply_defaults()
         names = list(bound.arguments)[1:]
         object.__setattr__(self, "arguments", {name: bound.arguments[name] for name in names})
-        object.__setattr__(self, "found", {})
+        object.__setattr__(self, "precompute_metrics", {})
         return self
 
     def score(self, users: Tensor, items: Tensor, encoded: Any = None) -> Tensor:
@@ -58,7 +59,7 @@ class Recommender(nn.Module):
         Args:
             users: (B,) int64.
             items: (B,) int64.
-            encoded: what :meth:`encode` returned, or None to compute what is needed.
+            encoded: result of :meth:`encode`, or None to compute what is needed.
 
         Returns:
             (B,) float, higher is better.
@@ -66,28 +67,35 @@ class Recommender(nn.Module):
         raise NotImplementedError
 
     def loss(self, *batches: Any) -> Tensor:
-        """The mean loss over the rows of one batch of each kind in ``batches``."""
+        """The mean loss over the rows of one batch of each type in ``batches``."""
         raise NotImplementedError
 
     def score_all(self, users: Tensor, encoded: Any = None) -> Tensor:
-        """(B, num_items) scores of every item for each user; override where it goes faster."""
+        """(B, num_items) scores of all items for each user; override it with something faster."""
         num_items = int(self.arguments["num_items"])
         items = torch.arange(num_items, device=users.device)
         return torch.stack([self.score(user.expand(num_items), items, encoded) for user in users])
 
     def encode(self) -> Any:
-        """What depends on parameters alone, computed once an evaluation."""
+        """Values that depend on parameters alone, computed once per evaluation."""
         return None
 
     def precompute(self, dataset: RecDataset) -> None:
-        """What is computed rather than trained; called once, never on load."""
+        """Computes what is not trained; called once before training, never on load."""
 
     def resample(self, generator: torch.Generator) -> None:
-        """Draws anew what the model samples; called at the start of every epoch."""
+        """Redraws the model's samples; called at the start of every epoch."""
 
     def bytes_per_row(self, items: Tensor) -> Tensor:
-        """(B,) estimated bytes that one training row of each item needs at the peak."""
+        """(B,) estimated bytes at the peak of a training step for one row of each item (B,)."""
         return torch.zeros(len(items))
+
+    def fixed_bytes(self) -> float:
+        """Estimated bytes at the peak of a training step that do not depend on its rows.
+
+        Parameters, their gradients and the optimiser's state are not part of it.
+        """
+        return 0.0
 
     @property
     def trainable(self) -> bool:
@@ -95,7 +103,10 @@ class Recommender(nn.Module):
         return any(p.requires_grad for p in self.parameters())
 
     def recipe(self) -> dict[str, Any]:
-        """Class path and plain arguments, tensors as shape and dtype; see :func:`rebuild`."""
+        """Class path and arguments, with tensors as shape and dtype.
+
+        :func:`kgrec.models.recipes.rebuild` builds the model from it.
+        """
         plain = {
             name: {"shape": list(value.shape), "dtype": str(value.dtype).removeprefix("torch.")}
             if isinstance(value, Tensor)
@@ -105,56 +116,23 @@ class Recommender(nn.Module):
         return {"class": f"{type(self).__module__}.{type(self).__qualname__}", "arguments": plain}
 
 
-def rebuild(recipe: Mapping[str, Any]) -> Recommender:
-    """Builds a model from :meth:`Recommender.recipe`; the state dict then fills it.
-
-    Raises:
-        CheckpointError: its class is not there any more, or takes other arguments.
-    """
-    arguments = {
-        name: torch.zeros(value["shape"], dtype=getattr(torch, value["dtype"]))
-        if isinstance(value, Mapping) and set(value) == {"shape", "dtype"}
-        else value
-        for name, value in recipe["arguments"].items()
-    }
-    try:
-        model = import_object(recipe["class"])(**arguments)
-    except (ConfigError, TypeError) as error:
-        raise CheckpointError(f"the model {recipe['class']} cannot be rebuilt: {error}") from error
-    if not isinstance(model, Recommender):
-        raise CheckpointError(f"found the class {recipe['class']}, expected a Recommender")
-    return model
-
-
-def import_object(path: str) -> Any:
-    """The object at a dotted path.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    try:
-        return pkgutil.resolve_name(path)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(
-            f"found the path {path!r}, expected an importable one: {error}"
-        ) from error
-
-
 def in_blocks(score: Callable[[Tensor], Tensor], users: Tensor, numbers: int) -> Tensor:
-    """Scores users (B,), a few at a time, where a user needs many numbers on the way.
+    """Scores users (B,) in blocks, for scores with large intermediate results.
 
     Args:
-        score: from users (b,) to (b, num_items).
+        score: function from users (b,) to scores (b, num_items).
         users: (B,) int64.
-        numbers: that are held at once for a user.
+        numbers: size of the intermediate results for one user.
 
     Returns:
         (B, num_items).
     """
-    return torch.cat([score(some) for some in torch.split(users, max(1, BLOCK // numbers))])
+    return torch.cat([score(block) for block in torch.split(users, max(1, BLOCK // numbers))])
 
 
-def check_at_least(name: str, value: Any, minimum: int) -> None:
-    """Raises ConfigError unless ``value`` is an integer of at least ``minimum``."""
+def check_at_least(name: str, value: Any, minimum: int, maximum: int | None = None) -> None:
+    """Raises SettingError unless a setting is an integer from ``minimum`` to ``maximum``."""
     if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-        raise ConfigError(f"{name}: found {value!r}, expected an integer >= {minimum}")
+        raise SettingError(f"{name}: found {value!r}, expected an integer >= {minimum}")
+    if maximum is not None and value > maximum:
+        raise SettingError(f"{name}: found {value!r}, expected at most {maximum}")

@@ -17,7 +17,7 @@ from torch import Tensor
 from kgrec.data.interactions import Interactions
 from kgrec.data.knowledge_graph import draw_from_each
 
-# Triples of ripple sets that are looked at together.
+# Triples of a block of users.
 BLOCK = 2**22
 
 
@@ -30,33 +30,33 @@ def ripple_sets(
     M: int,
     generator: torch.Generator,
 ) -> Tensor:
-    """Draws M triples of each ripple set, without replacement where it has so many.
+    """Draws M triples of each ripple set, without replacement if it has at least M.
 
-    As in the authors' code, a hop starts from the triples that were drawn for the hop before (a
-    tail that was drawn twice counts twice), and a hop that reaches nothing repeats the one before.
+    As in the authors' code, a hop starts from the triples drawn for the previous hop (a tail drawn
+    twice counts twice), and a hop that reaches no triple repeats the previous one.
 
     Args:
         history: training positives.
         heads: (T,) int64.
         tails: (T,) int64.
-        num_entities: entities.
+        num_entities: number of entities.
         H: hops.
-        M: triples of each.
+        M: triples drawn for each ripple set.
         generator: CPU generator.
 
     Returns:
-        (U, H, M) int32 positions of triples; -1 for a user from whose items no triple starts.
+        (U, H, M) int32 indices of triples; -1 for a user from whose items no triple starts.
     """
     order = torch.argsort(heads, stable=True)
     counts = torch.bincount(heads, minlength=num_entities)
     starts = counts.cumsum(0) - counts
-    found = torch.full((history.num_users, H, M), -1, dtype=torch.int32)
+    ripples = torch.full((history.num_users, H, M), -1, dtype=torch.int32)
     users, entities = history.users, history.items
     for hop in range(H):
         size = torch.bincount(users, counts[entities], history.num_users)  # of each ripple set
         block = torch.div(size.cumsum(0) - size, BLOCK, rounding_mode="floor").long()[users]
         if hop:
-            found[:, hop] = found[:, hop - 1]
+            ripples[:, hop] = ripples[:, hop - 1]
         for part in torch.split(
             torch.arange(len(users)),
             torch.unique_consecutive(block, return_counts=True)[1].tolist(),
@@ -65,15 +65,15 @@ def ripple_sets(
             has, sizes = torch.unique_consecutive(owners, return_counts=True)
             indptr = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
             drawn = draw_from_each(indptr, M, generator).sort().values  # grouped by user
-            found[has, hop] = order[reached[drawn]].int().view(-1, M)
-        users, entities = _ends(found[:, hop], tails)
-    return found
+            ripples[has, hop] = order[reached[drawn]].int().view(-1, M)
+        users, entities = _ends(ripples[:, hop], tails)
+    return ripples
 
 
 def _candidates(
     users: Tensor, entities: Tensor, counts: Tensor, starts: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The triples that start at the entities of each user: (n,) users and (n,) positions."""
+    """Triples that start at the entities of each user: (n,) users and (n,) indices by head."""
     degrees = counts[entities]
     owners = users.repeat_interleave(degrees)
     rank = torch.arange(len(owners)) - (degrees.cumsum(0) - degrees).repeat_interleave(degrees)
@@ -81,6 +81,6 @@ def _candidates(
 
 
 def _ends(triples: Tensor, tails: Tensor) -> tuple[Tensor, Tensor]:
-    """Where the triples (U, M) of one hop end: (n,) users and (n,) entities."""
+    """Tails of the triples (U, M) of one hop: (n,) users and (n,) entities."""
     users, _ = torch.nonzero(triples >= 0, as_tuple=True)
     return users, tails[triples[triples >= 0].long()]

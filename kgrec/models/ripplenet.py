@@ -1,4 +1,4 @@
-"""RippleNet: what a user likes spreads from the user's history over the knowledge graph.
+"""RippleNet: preferences spread from a user's history over the knowledge graph.
 
 Wang, Zhang, Wang, Zhao, Li, Xie, Guo: "RippleNet: Propagating User Preferences on the Knowledge
 Graph for Recommender Systems", CIKM 2018. For item v and the ripple sets S_u¹ … S_uᴴ of user u
@@ -9,19 +9,20 @@ Graph for Recommender Systems", CIKM 2018. For item v and the ripple sets S_u¹ 
     u    = o_1 + … + o_H                                                 Eq. 6
     ŷ    = u · v                                                         Eq. 7
 
-After each hop the item is updated, by default v ← W (v + o_k), which the authors' code does and
-the paper does not print. The loss is cross-entropy - λ2 Σ_k mean of σ(hᵀ R_r t) over S_uᵏ: the
+After each hop the item is updated, by default v ← W (v + o_k), as in the authors' code; the paper
+does not print it. The loss is cross-entropy - λ2 Σ_k mean of σ(hᵀ R_r t) over S_uᵏ: the
 authors' form of the paper's λ2 ‖I_r - Eᵀ R E‖² (Eq. 13), over triples that exist. λ1 is the
 optimiser's ``weight_decay``.
 
-Products of matrices and entities are computed once for every triple of a step, not for every user
-who has it in a ripple set.
+Products of matrices and entities are computed once for every triple of a step, not once for every
+ripple set that contains it.
 
 Shapes: B rows, d embedding size, H hops, M triples of a ripple set, T triples, n triples of a step.
 """
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple, Self
 
 import torch
@@ -31,16 +32,16 @@ from torch import Tensor, nn
 from kgrec.data.batches import PointwiseBatch
 from kgrec.data.dataset import RecDataset
 from kgrec.data.draws import generator
-from kgrec.errors import ConfigError
+from kgrec.errors import SettingError
 from kgrec.models.lookup import Bags, weighted_sums
-from kgrec.models.recommender import Recommender, check_at_least, in_blocks
+from kgrec.models.recommender import MOST_LAYERS, Recommender, check_at_least, in_blocks
 from kgrec.models.ripple_sets import ripple_sets
 
 UPDATES = ("replace", "plus", "replace_transform", "plus_transform")
 
 
 class Products(NamedTuple):
-    """The triples that a step needs, each once.
+    """Products for the distinct triples of a step.
 
     Attributes:
         heads: (n,) int64, entities.
@@ -58,24 +59,24 @@ class Products(NamedTuple):
 class RippleNet(Recommender):
     """Ripple sets with attention by item.
 
-    A user from whose items no triple starts has the score 0: nothing is known.
+    A user without a ripple set, because no triple starts from its items, has the score 0.
 
     Args:
-        num_users: users.
-        num_items: items, the first of the entities.
-        num_entities: entities.
-        num_relations: relations.
+        num_users: number of users.
+        num_items: number of items, the first of the entities.
+        num_entities: number of entities.
+        num_relations: number of relations.
         num_triples: T.
         d: embedding size.
         H: hops.
         memory: M, triples of each ripple set.
-        update: of the item after a hop: replace (v ← o), plus (v ← v + o), replace_transform
+        update: update of the item after a hop: replace (v ← o), plus (v ← v + o), replace_transform
             (v ← W o) or plus_transform (v ← W (v + o)).
         kge_weight: λ2.
-        all_hops: whether u is the sum of all o_k, or o_H alone.
+        all_hops: whether u is the sum of all o_k; if not, it is o_H.
 
     Raises:
-        ConfigError: a setting that cannot work.
+        SettingError: a setting that cannot work.
     """
 
     def __init__(
@@ -94,23 +95,23 @@ class RippleNet(Recommender):
     ) -> None:
         super().__init__()
         for name, value in (("d", d), ("H", H), ("memory", memory)):
-            check_at_least(f"model.{name}", value, 1)
+            check_at_least(name, value, 1, MOST_LAYERS if name == "H" else None)
         if update not in UPDATES:
             expected = ", ".join(UPDATES)
-            raise ConfigError(f"model.update: found {update!r}, expected one of {expected}")
+            raise SettingError(f"update: found {update!r}, expected one of {expected}")
         if kge_weight < 0:
-            raise ConfigError(f"model.kge_weight: found {kge_weight!r}, expected at least 0")
+            raise SettingError(f"kge_weight: found {kge_weight!r}, expected at least 0")
         self.num_items, self.H, self.update = num_items, H, update
         self.kge_weight, self.all_hops = kge_weight, all_hops
         self.entity_embedding = nn.Embedding(num_entities, d)
         self.relation_matrices = nn.Parameter(torch.empty(num_relations, d, d))
         nn.init.xavier_uniform_(self.entity_embedding.weight)
-        for matrix in self.relation_matrices:
-            nn.init.xavier_uniform_(matrix)
+        bound = math.sqrt(6 / (d + d))  # Xavier-uniform for each matrix, all at once
+        nn.init.uniform_(self.relation_matrices, -bound, bound)
         self.transform = nn.Linear(d, d, bias=False) if update.endswith("transform") else None
         if self.transform is not None:
             nn.init.xavier_uniform_(self.transform.weight)
-        # Triples sorted by relation, and the ripple sets as positions among them.
+        # Triples sorted by relation, and ripple sets as indices of triples.
         self.heads: Tensor
         self.relations: Tensor
         self.tails: Tensor
@@ -130,7 +131,7 @@ class RippleNet(Recommender):
         kge_weight: float = 0.01,
         all_hops: bool = True,
     ) -> Self:
-        """Binds settings to a data set; the ripple sets are drawn by :meth:`precompute`."""
+        """Binds settings to a data set; the ripple sets are left to :meth:`precompute`."""
         return cls(
             dataset.num_users,
             dataset.num_items,
@@ -153,9 +154,10 @@ class RippleNet(Recommender):
         draw = generator(torch.initial_seed(), "ripples")
         _, H, M = self.ripples.shape
         ends = self.heads.cpu(), self.tails.cpu()
-        found = ripple_sets(dataset.train, *ends, dataset.num_entities, H, M, draw)
-        self.ripples.copy_(found)
-        self.found["users_without_ripple_set"] = float((found[:, 0, 0] < 0).sum())
+        ripples = ripple_sets(dataset.train, *ends, dataset.num_entities, H, M, draw)
+        self.ripples.copy_(ripples)
+        without = float((ripples[:, 0, 0] < 0).sum())
+        self.precompute_metrics["users_without_ripple_set"] = without
 
     def encode(self) -> Products:
         """Products of every triple."""
@@ -165,17 +167,17 @@ class RippleNet(Recommender):
         """(B,) logits ŷ, from users (B,) and items (B,)."""
         slots, products = self._ripples(users, encoded)
         v = self.entity_embedding(items)[:, None]  # (B, 1, d)
-        return self._answer(v, slots, products, self._known(users)).squeeze(1)
+        return self._answer(v, slots, products, self._has_ripple_set(users)).squeeze(1)
 
     def score_all(self, users: Tensor, encoded: Products | None = None) -> Tensor:
         """(B, num_items) logits, from users (B,)."""
         items = self.entity_embedding.weight[: self.num_items]
         products = self.encode() if encoded is None else encoded
 
-        def answer(some: Tensor) -> Tensor:
-            slots, _ = self._ripples(some, products)
-            v = items.expand(len(some), -1, -1)
-            return self._answer(v, slots, products, self._known(some))
+        def answer(block: Tensor) -> Tensor:
+            slots, _ = self._ripples(block, products)
+            v = items.expand(len(block), -1, -1)
+            return self._answer(v, slots, products, self._has_ripple_set(block))
 
         _, _, M = self.ripples.shape
         return in_blocks(answer, users, self.num_items * (M + 3 * items.shape[1]))
@@ -184,46 +186,48 @@ class RippleNet(Recommender):
         """Mean cross-entropy - λ2 Σ_k mean σ(hᵀ R_r t) over the rows' ripple sets."""
         (batch,) = batches
         slots, products = self._ripples(batch.users)
-        known = self._known(batch.users)
+        has_ripple_set = self._has_ripple_set(batch.users)
         v = self.entity_embedding(batch.items)[:, None]
-        scores = self._answer(v, slots, products, known).squeeze(1)
+        scores = self._answer(v, slots, products, has_ripple_set).squeeze(1)
         loss = F.binary_cross_entropy_with_logits(scores, batch.labels)
         if self.kge_weight == 0:
             return loss
-        # A triple counts as often as it stands in the ripple sets of the rows.
-        counts = torch.bincount(slots[known].flatten(), minlength=len(products.heads))
+        # A triple counts once for every time it is in the ripple set of a row.
+        counts = torch.bincount(slots[has_ripple_set].flatten(), minlength=len(products.heads))
         truth: Tensor = (self.entity_embedding(products.heads) * products.answers).sum(-1).sigmoid()
         _, _, M = slots.shape
         return loss - self.kge_weight * (counts * truth).sum() / (len(slots) * M)
 
-    def _answer(self, v: Tensor, slots: Tensor, products: Products, known: Tensor) -> Tensor:
+    def _answer(
+        self, v: Tensor, slots: Tensor, products: Products, has_ripple_set: Tensor
+    ) -> Tensor:
         """(B, I) logits of items v (B, I, d)."""
         total = torch.zeros_like(v)
-        one = v.shape[1] == 1
+        single = v.shape[1] == 1
         for hop in range(self.H):
             keys = F.embedding(slots[:, hop], products.keys)  # (B, M, d)
             p = torch.softmax(v @ keys.transpose(1, 2), dim=-1)  # (B, I, M)
             tails = products.tails[slots[:, hop]]  # (B, M)
-            if one:  # read and summed at once
+            if single:  # read and summed in one operation
                 o = weighted_sums(self.entity_embedding.weight, Bags(tails, None, p[:, 0]))[:, None]
             else:
                 o = p @ self.entity_embedding(tails)  # (B, I, d)
             total = total + o if self.all_hops else o
             moved = v + o if self.update.startswith("plus") else o
             v = moved if self.transform is None else self.transform(moved)
-        return torch.where(known[:, None], (total * v).sum(dim=-1), 0.0)
+        return torch.where(has_ripple_set[:, None], (total * v).sum(dim=-1), 0.0)
 
-    def _known(self, users: Tensor) -> Tensor:
-        """(B,) bool: whose history reaches a triple."""
-        known: Tensor = self.ripples[users, 0, 0] >= 0
-        return known
+    def _has_ripple_set(self, users: Tensor) -> Tensor:
+        """(B,) bool: whether a triple starts from an item of the user's history."""
+        has_ripple_set: Tensor = self.ripples[users, 0, 0] >= 0
+        return has_ripple_set
 
     def _ripples(self, users: Tensor, encoded: Products | None = None) -> tuple[Tensor, Products]:
-        """(B, H, M) positions among triples, and those; 0 for a user who has none."""
+        """(B, H, M) indices into the products, and the products; 0 without a ripple set."""
         slots = self.ripples[users].long().clamp_(min=0)
         if encoded is not None:
             return slots, encoded
-        if slots.numel() >= len(self.heads):  # sooner all of them than to sort
+        if slots.numel() >= len(self.heads):  # computing all products is faster than sorting
             return slots, self.encode()
         triples, slots = torch.unique(slots, return_inverse=True)
         return slots, self._products(triples)
@@ -242,7 +246,7 @@ class RippleNet(Recommender):
         return Products(ends[0], ends[1], products[0], products[1])
 
     def bytes_per_row(self, items: Tensor) -> Tensor:
-        """(B,) bytes at the peak: keys of every slot with gradients, weights, indices."""
+        """(B,) bytes at the peak: keys of every slot, their gradients, weights and indices."""
         _, H, M = self.ripples.shape
         d = self.entity_embedding.embedding_dim
         return torch.full((len(items),), float(H * M * (12 * d + 60)))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import Any, Self
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -24,17 +25,17 @@ class SVD(Recommender):
     """Inner product of a user's and an item's vector.
 
     Args:
-        num_users: users.
-        num_items: items.
+        num_users: number of users.
+        num_items: number of items.
         d: embedding size.
 
     Raises:
-        ConfigError: a setting that cannot work.
+        SettingError: a setting that cannot work.
     """
 
     def __init__(self, num_users: int, num_items: int, d: int = 32) -> None:
         super().__init__()
-        check_at_least("model.d", d, 1)
+        check_at_least("d", d, 1)
         self.num_items = num_items
         self.user_embedding = nn.Embedding(num_users, d)
         self.item_embedding = nn.Embedding(num_items, d)
@@ -62,3 +63,7 @@ class SVD(Recommender):
         return F.binary_cross_entropy_with_logits(
             self.score(batch.users, batch.items), batch.labels
         )
+
+    def bytes_per_row(self, items: Tensor) -> Tensor:
+        """(B,) bytes at the peak: about 4 vectors, and numbers of the row."""
+        return torch.full((len(items),), 40.0 + 16 * self.user_embedding.embedding_dim)

@@ -1,7 +1,7 @@
-"""TransE trained by itself, for models that take its vectors as they are.
+"""TransE trained before a model that uses its vectors without training them further.
 
-As Bordes et al. (NIPS 2013, Algorithm 1) have it: a margin, entities of length 1, one corruption a
-triple. The steps are Adagrad's, which needs fewer epochs than their plain gradient.
+As in Bordes et al. (NIPS 2013, Algorithm 1): a margin, entities of length 1, one corruption per
+triple. The optimiser is Adagrad, which needs fewer epochs than their plain gradient descent.
 
 Shapes: E entities, R relations, M triples, d embedding size.
 """
@@ -31,21 +31,21 @@ from kgrec.models.kge import TransE
 
 log = logging.getLogger(__name__)
 
-LINES = 5  # of progress
+PROGRESS_LINES = 5
 
 
 class Pretrained(NamedTuple):
-    """What training left.
+    """Vectors and metrics of a trained TransE.
 
     Attributes:
-        entities: (E, d) vectors; 0 for an entity in no triple trained on.
+        entities: (E, d) vectors; 0 for an entity without a training triple.
         relations: (R, d) vectors.
-        figures: the last epoch's loss, and of the link prediction.
+        metrics: the last epoch's loss, and metrics of link prediction.
     """
 
     entities: Tensor
     relations: Tensor
-    figures: dict[str, float]
+    metrics: dict[str, float]
 
 
 def train_transe(
@@ -58,36 +58,36 @@ def train_transe(
     lr: float = 0.1,
     margin: float = 1.0,
 ) -> Pretrained:
-    """Trains TransE, and predicts links of triples that it was not shown.
+    """Trains TransE, and predicts the links of held-out triples.
 
     Args:
         graph: the knowledge graph.
         d: embedding size.
-        epochs: of all triples that are not held out.
-        held_out: share of the triples that are asked for afterwards; 0: train on all of them.
-        seed: of every draw.
-        batch_size: triples a step.
+        epochs: epochs over all triples that are not held out.
+        held_out: share of the triples held out for link prediction; 0: train on all of them.
+        seed: seed of every draw.
+        batch_size: triples per step.
         lr: Adagrad's η.
         margin: γ.
     """
     order = torch.randperm(len(graph), generator=generator(seed, "held out"))
     size = round(held_out * len(graph))
-    asked, shown = _take(graph, order[:size]), _take(graph, order[size:])
-    with torch.random.fork_rng(devices=[]):  # the run draws on as if nothing had been drawn here
+    held, training = _take(graph, order[:size]), _take(graph, order[size:])
+    with torch.random.fork_rng(devices=[]):  # the run's own draws stay the same
         torch.default_generator.manual_seed(seed)
         model = TransE(graph.num_entities, graph.num_relations, d)
     for table in (model.entity_embedding, model.relation_embedding):
         table.sparse = True
-    figures = {}
-    if len(shown):
-        figures["loss"] = _fit(model, shown, epochs, seed, batch_size, lr, margin)
+    metrics = {}
+    if len(training):
+        metrics["loss"] = _fit(model, training, epochs, seed, batch_size, lr, margin)
     model.requires_grad_(False)
-    if len(asked):
-        figures |= link_prediction(model.score_tails, model.score_heads, asked, graph)
+    if len(held):
+        metrics |= link_prediction(model.score_tails, model.score_heads, held, graph)
     seen = torch.zeros(graph.num_entities, 1)
-    seen[shown.heads] = seen[shown.tails] = 1
+    seen[training.heads] = seen[training.tails] = 1
     entities, relations = model.entity_embedding.weight.data, model.relation_embedding.weight.data
-    return Pretrained(entities * seen, relations, figures)
+    return Pretrained(entities * seen, relations, metrics)
 
 
 def pretrained_transe(
@@ -99,16 +99,16 @@ def pretrained_transe(
     cache: Path | None,
     name: str,
 ) -> Pretrained:
-    """As :func:`train_transe`, taken from the cache if it is there.
+    """As :func:`train_transe`, read from the cache if it is there.
 
     Args:
         graph: the knowledge graph.
         d: embedding size.
-        epochs: of training.
-        held_out: share of the triples that are asked for afterwards.
-        seed: of every draw.
-        cache: the folder that prepared data are kept in; None: train.
-        name: of the data set, for people.
+        epochs: epochs of training.
+        held_out: share of the triples held out for link prediction.
+        seed: seed of every draw.
+        cache: folder for prepared data; None: train.
+        name: name of the data set, part of the folder's name.
     """
     digest = hashlib.sha256()
     for column in (graph.heads, graph.relations, graph.tails):
@@ -121,14 +121,15 @@ def pretrained_transe(
     }
     inputs = {"modules": [__name__], "graph": digest.hexdigest(), "sizes": sizes, **settings}
 
-    def make() -> Pretrained:
+    def train() -> Pretrained:
         return train_transe(graph, d, epochs, held_out, seed)
 
-    def save(made: Pretrained, folder: Path) -> dict[str, Any]:
-        save_file({"entities": made.entities, "relations": made.relations}, folder / TENSORS)
-        return {"counts": sizes, "figures": made.figures}
+    def save(pretrained: Pretrained, folder: Path) -> dict[str, Any]:
+        vectors = {"entities": pretrained.entities, "relations": pretrained.relations}
+        save_file(vectors, folder / TENSORS)
+        return {"counts": sizes, "metrics": pretrained.metrics}
 
-    return kept(cache, f"{name}-transe", inputs, make, save, _load)
+    return kept(cache, f"{name}-transe", inputs, train, save, _load)
 
 
 def _fit(
@@ -140,7 +141,7 @@ def _fit(
     lr: float,
     margin: float,
 ) -> float:
-    """The last epoch's mean loss."""
+    """Trains on a graph and returns the mean loss of the last epoch."""
     begin, mean = time.perf_counter(), 0.0
     optimizer = torch.optim.Adagrad(model.parameters(), lr=lr)
     rows = TripleRows(graph, len(graph), seed)
@@ -157,7 +158,7 @@ def _fit(
             model.normalize(torch.cat(touched))
             total += loss.detach() * len(batch.heads)
         mean = float(total) / len(graph)
-        if (epoch + 1) * LINES // epochs > epoch * LINES // epochs:
+        if (epoch + 1) * PROGRESS_LINES // epochs > epoch * PROGRESS_LINES // epochs:
             seconds = time.perf_counter() - begin
             log.info("TransE: epoch %d of %d, loss %.4f, %.0f s", epoch + 1, epochs, mean, seconds)
     return mean
@@ -165,7 +166,7 @@ def _fit(
 
 def _load(folder: Path, manifest: Mapping[str, Any]) -> Pretrained:
     tensors = load_tensors(folder / TENSORS)
-    return Pretrained(tensors["entities"], tensors["relations"], dict(manifest["figures"]))
+    return Pretrained(tensors["entities"], tensors["relations"], dict(manifest["metrics"]))
 
 
 def _take(graph: KnowledgeGraph, index: Tensor) -> KnowledgeGraph:

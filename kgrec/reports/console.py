@@ -1,21 +1,27 @@
-"""Tables for people; they go through the log, so that train.log has them too."""
+"""Tables for the terminal; they are logged, so that train.log has them too."""
 
 from __future__ import annotations
 
 import io
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from kgrec.data.dataset import PreparedData, RecDataset
+from kgrec.evaluation.results import BASELINE
+
+# Columns without a terminal, as in a pipe.
+WIDTH = 80
 
 
 def leave_the_console() -> None:
-    """Keeps what is logged, and warnings, to the log file: the console is for all jobs together."""
+    """Sends log messages and warnings to the log file alone: sweep jobs share one console."""
     root = logging.getLogger()
     for handler in list(root.handlers):
         if type(handler) is logging.StreamHandler:
@@ -23,19 +29,56 @@ def leave_the_console() -> None:
     logging.captureWarnings(True)
 
 
+def terminal_width() -> int:
+    """Characters in a line of the terminal; 80 without a terminal."""
+    return shutil.get_terminal_size((WIDTH, 24)).columns
+
+
 def as_text(table: Table, width: int | None = None) -> str:
     """A table as plain lines.
 
     Args:
-        table: the table.
-        width: largest number of characters in a line; None: the width of the terminal, or 80
-            where there is none.
+        table: table to print.
+        width: largest number of characters in a line; None: those of the terminal.
     """
-    width = width or shutil.get_terminal_size((80, 24)).columns
     out = io.StringIO()
-    # Names are chosen by users, so text that looks like markup is not markup.
+    width = terminal_width() if width is None else width
+    # Users choose names: what looks like markup is text.
     Console(file=out, width=width, color_system=None, markup=False, emoji=False).print(table)
-    return out.getvalue().rstrip()
+    return "\n".join(line.rstrip() for line in out.getvalue().rstrip().splitlines())
+
+
+def fitted(
+    build: Callable[[Sequence[str]], Table], columns: Sequence[str],
+    optional: Sequence[Sequence[str]], width: int | None = None,
+) -> Table:  # fmt: skip
+    """A table without the columns for which a line has no room.
+
+    Args:
+        build: makes the table from the columns to show.
+        columns: all columns.
+        optional: groups of columns that may be left out, the least important group first.
+        width: characters in a line; None: those of the terminal.
+    """
+    width = terminal_width() if width is None else width
+    shown = list(columns)
+    table = build(shown)
+    for group in optional:
+        if _minimum_width(table) <= width:
+            break
+        shown = [column for column in shown if column not in group]
+        table = build(shown)
+    return table
+
+
+def _minimum_width(table: Table) -> int:
+    """Width below which cells are cut; columns that wrap need their longest word."""
+    for column in table.columns:
+        if column.no_wrap:  # rich would count its longest word alone
+            texts = [str(column.header), *map(str, column.cells)]
+            column.min_width = max(map(cell_len, "\n".join(texts).splitlines()))
+    wide = Console(width=10_000)
+    return Measurement.get(wide, wide.options, table).minimum
 
 
 def dataset_tables(data: PreparedData, dataset: RecDataset) -> str:
@@ -64,67 +107,102 @@ def dataset_tables(data: PreparedData, dataset: RecDataset) -> str:
         for entry in changes:
             account.add_row(entry.step, entry.what, f"{entry.count:,}")
         text += "\n" + as_text(account)
-    return text + "\nall counts: dataset.json, kgrec data describe"
+    return text + "\nall counts: kgrec data describe, and the run folder"
 
 
 def columns(k: int | None) -> dict[str, str]:
-    """Columns of a results table, and the metric that each shows; top-K at cutoff k, if any."""
-    found = {
+    """Columns of a results table to the metric of each; top-K at cut-off k, if there is one."""
+    shown = {
         "AUC": "auc",
-        "F1 at 0.5": "f1",
-        "F1 at val threshold": "f1_val_threshold",
-        "AUC, matched negatives": "matched/auc",
+        "F1 (0.5)": "f1",
+        "F1 (val)": "f1_val_threshold",
+        "matched\nAUC": "matched/auc",
     }
-    return found if k is None else found | {f"Recall@{k}": f"recall@{k}", f"NDCG@{k}": f"ndcg@{k}"}
+    return shown if k is None else shown | {f"Recall@{k}": f"recall@{k}", f"NDCG@{k}": f"ndcg@{k}"}
 
 
-def results_table(title: str, rows: Mapping[str, Mapping[str, float]], k: int | None) -> str:
-    """Test figures of a model and its controls on the same rows."""
-    shown = {c: m for c, m in columns(k).items() if any(f"test/{m}" in r for r in rows.values())}
-    table = Table(title=title, min_width=len(title) + 2)
-    table.add_column("test")
-    for column in shown:
-        table.add_column(column, justify="right")
-    for name, figures in rows.items():
-        cells = (figures.get(f"test/{metric}") for metric in shown.values())
-        table.add_row(name, *map(_figure, cells))
-    return as_text(table)
+def results_table(
+    title: str, rows: Mapping[str, Mapping[str, float]], k: int | None, width: int | None = None
+) -> str:
+    """Test metrics of a model and its controls on the same rows.
+
+    Args:
+        title: title of the table.
+        rows: metrics of each model, by name.
+        k: cut-off of the ranking metrics; None: no ranking metrics.
+        width: characters in a line; None: those of the terminal.
+    """
+    width = terminal_width() if width is None else width
+    metrics = {c: m for c, m in columns(k).items() if any(f"test/{m}" in r for r in rows.values())}
+
+    def build(shown: Sequence[str]) -> Table:
+        notes = {
+            "F1 (0.5)": "F1 (0.5): positive from probability 0.5.",
+            "F1 (val)": "F1 (val): positive from the threshold best on validation.",
+            "matched\nAUC": "matched AUC: negatives are as popular as positives.",
+        }
+        table = Table(
+            title=title, min_width=min(len(title) + 2, width), caption_justify="left",
+            caption="\n".join(notes[column] for column in shown if column in notes),
+        )  # fmt: skip
+        table.add_column("test", overflow="fold")
+        for column in shown:
+            table.add_column(column, justify="right", no_wrap=True)
+        for name, values in rows.items():
+            cells = (values.get(f"test/{metrics[column]}") for column in shown)
+            table.add_row(name, *map(_value, cells))
+        return table
+
+    optional = [["F1 (0.5)"], [f"NDCG@{k}"], ["matched\nAUC"], ["F1 (val)"]]
+    return as_text(fitted(build, list(metrics), optional, width), width)
 
 
-def slices_table(records: Sequence[Mapping[str, Any]], k: int | None) -> str:
+def slices_table(
+    records: Sequence[Mapping[str, Any]], k: int | None, width: int | None = None
+) -> str:
     """The model and popularity by training positives of the user, and of the item.
 
     Args:
         records: what :func:`kgrec.evaluation.slices.slices` returned for each model, with its
             name under ``model``; the first one is the model that was trained.
-        k: cutoff of the recall, or None.
+        k: cut-off of the recall; None: no recall.
+        width: characters in a line; None: those of the terminal.
     """
     models = list(dict.fromkeys(record["model"] for record in records))
-    models = [name for name in models if name in (models[0], "popularity")]
-    table = Table(title="By training positives")
-    for column in ("", "test rows"):
-        table.add_column(column, justify="right" if column else "left")
+    models = [name for name in models if name in (models[0], BASELINE)]
+    by_slice = {(r["model"], r["by"], r["positives"]): r for r in records}
+    own = [record for record in records if record["model"] == models[0]]
     metrics = {"AUC": "auc"} | ({} if k is None else {f"Recall@{k}": f"recall@{k}"})
-    for label in metrics:
-        for name in models:
-            table.add_column(f"{label}\n{name}", justify="right")
-    found = {(r["model"], r["by"], r["positives"]): r for r in records}
-    last = None
-    for record in records:
-        if record["model"] != models[0]:
-            continue
-        if last not in (None, record["by"]):
-            table.add_section()
-        last = record["by"]
-        cells = [
-            _figure(found[name, record["by"], record["positives"]].get(metric))
-            for metric in metrics.values()
-            for name in models
-        ]
-        first = f"{record['by']}s with {record['positives']}"
-        table.add_row(first, f"{record['rows']:,}", *cells)
-    return as_text(table)
+    values = {
+        f"{label}\n{model}": (model, metric)
+        for label, metric in metrics.items()
+        for model in models
+    }
+
+    def build(shown: Sequence[str]) -> Table:
+        table = Table(title="Test metrics by number of training positives")
+        table.add_column("training\npositives", no_wrap=True)
+        for column in shown:
+            table.add_column(column, justify="right", no_wrap=True)
+        for record, following in zip(own, [*own[1:], record_end], strict=True):
+            cells = []
+            for column in shown:
+                if column == "test rows":
+                    cells.append(f"{record['rows']:,}")
+                    continue
+                model, metric = values[column]
+                row = by_slice[model, record["by"], record["positives"]]
+                cells.append(_value(row.get(metric)))
+            table.add_row(
+                f"{record['by']} {record['positives']}", *cells,
+                end_section=following["by"] != record["by"],
+            )  # fmt: skip
+        return table
+
+    record_end: Mapping[str, Any] = {"by": None}
+    optional = [["test rows"], [] if k is None else [f"AUC\n{model}" for model in models]]
+    return as_text(fitted(build, ["test rows", *values], optional, width), width)
 
 
-def _figure(value: float | None) -> str:
+def _value(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"

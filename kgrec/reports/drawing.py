@@ -1,4 +1,4 @@
-"""Drawings for pages: SVG whose text stays text and whose ink is the page's own."""
+"""Drawings for pages: SVG with text as text, in the text colour of the page."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from markupsafe import Markup, escape
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Readable on white and on black.
+# Legible on white and on black.
 BLUE, ORANGE, GREEN = "#3b82c4", "#e0822e", "#4c9f70"
-# Stands for the page's own colour of text, light or dark.
+# Placeholder for the page's text colour, light or dark.
 INK = "#808080"
 
 
 SETTINGS: Any = {
-    # Text stays text: small, searchable, and in a font that the reader's machine has.
+    # Text stays text: small files, searchable, in a font of the reader's machine.
     "svg.fonttype": "none", "svg.hashsalt": "kgrec", "text.parse_math": False,
     "font.size": 10, "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"],
     "axes.edgecolor": INK, "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK,
@@ -30,12 +30,12 @@ SETTINGS: Any = {
 
 
 class Plot(NamedTuple):
-    """A drawing and what it shows.
+    """A drawing with title and caption.
 
     Attributes:
-        title: above it.
-        caption: below it, how to read it.
-        svg: the drawing, with a text in its place for those who do not see it.
+        title: title above the drawing.
+        caption: explanation below the drawing.
+        svg: SVG element with a label for screen readers.
     """
 
     title: str
@@ -44,44 +44,44 @@ class Plot(NamedTuple):
 
 
 def svg_element(
-    paint: Callable[[Figure], None], told: str, size: tuple[float, float] = (4.9, 3.4)
+    paint: Callable[[Figure], None], description: str, size: tuple[float, float] = (4.9, 3.4)
 ) -> Markup:
-    """Draws, and turns the drawing into an element of a page.
+    """Draws a figure as an SVG element of a page.
 
     Args:
         paint: draws on an empty figure.
-        told: what there is to see, in words.
-        size: in inches.
+        description: what the drawing shows, in words.
+        size: width and height in inches.
     """
     svg = draw(paint, size, ("svg",))[0].decode()
-    return as_element(svg, told)
+    return as_element(svg, description)
 
 
-def as_element(svg: str, told: str) -> Markup:
-    """An SVG file as an element of a page, in the page's own ink; arguments as above."""
+def as_element(svg: str, description: str) -> Markup:
+    """Turns an SVG file into an element of a page, in the page's text colour."""
     svg = svg[svg.index("<svg") :].replace(INK, "currentColor")
-    # Escaped, because relations have whatever names they have.
-    return Markup(svg.replace("<svg", f'<svg role="img" aria-label="{escape(told)}"', 1))
+    # Escaped: names of relations are arbitrary text.
+    return Markup(svg.replace("<svg", f'<svg role="img" aria-label="{escape(description)}"', 1))
 
 
 def draw(
     paint: Callable[[Figure], None], size: tuple[float, float], kinds: Sequence[str]
 ) -> list[bytes]:
-    """Draws once, and writes it as files of several kinds: "svg" or "png"."""
+    """Draws a figure once and returns it as files of several kinds, "svg" or "png"."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     files = []
     with rc_context(SETTINGS), warnings.catch_warnings():
-        # Text is set by the browser, whose fonts have what this one may lack.
+        # The browser sets the text, with fonts that have these glyphs.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         drawing = Figure(figsize=size, layout="constrained")
         paint(drawing)
         for kind in kinds:
             out = io.BytesIO()
             if kind == "svg":
-                nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-                drawing.savefig(out, format="svg", metadata=nothing, transparent=True)
+                no_metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+                drawing.savefig(out, format="svg", metadata=no_metadata, transparent=True)
             else:
                 drawing.savefig(out, format=kind, dpi=150, facecolor="white")
             files.append(out.getvalue())
@@ -89,17 +89,17 @@ def draw(
 
 
 def thousands(value: float, _: float) -> str:
-    """An axis's numbers, such as 12,000."""
+    """Tick label of a number, such as 12,000."""
     return f"{value:,.0f}"
 
 
 def percent(value: float, _: float) -> str:
-    """An axis's shares, such as 12 %."""
+    """Tick label of a share, such as 12 %."""
     return f"{100 * value:g} %"
 
 
 def logarithmic(axis: Any, low: float, high: float) -> None:
-    """A logarithmic axis where values span more than a power of ten, else a plain one."""
+    """Makes an axis logarithmic if values span more than a factor of ten."""
     from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
     if high <= 10 * low:

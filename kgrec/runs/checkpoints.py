@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from kgrec.errors import CheckpointError
-from kgrec.models.recommender import Recommender, rebuild
+from kgrec.models.recipes import rebuild
+from kgrec.models.recommender import Recommender
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Reads a checkpoint safely (no code in it is run).
+    """Reads a checkpoint safely: no code in it is run.
 
     Raises:
-        CheckpointError: no file is there, or it is no checkpoint.
+        CheckpointError: the file is missing or is no checkpoint of kgrec.
     """
     if not path.is_file():
         raise CheckpointError(f"{path}: found no such file, expected a checkpoint")
@@ -23,22 +25,48 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise CheckpointError(f"{path}: found no readable checkpoint: {error}") from error
-    if not isinstance(checkpoint, dict) or "kgrec" not in checkpoint:
-        raise CheckpointError(f"{path}: found a file that is no checkpoint of kgrec")
-    return checkpoint
+    if not _is_ours(checkpoint):
+        raise CheckpointError(
+            f"{path}: found a file that is no checkpoint of kgrec, expected one of a run"
+        )
+    return dict(checkpoint)
 
 
-def load_recommender(path: Path) -> Recommender:
+def _is_ours(checkpoint: Any) -> bool:
+    """Whether a file has the parts of a checkpoint that a run writes."""
+    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("kgrec"), dict):
+        return False
+    parts = checkpoint | checkpoint["kgrec"]
+    kinds = {"state_dict": dict, "epoch": int, "recipe": dict, "dataset": dict, "settings": dict}
+    recipe_kinds = {"class": str, "arguments": dict}
+    return all(isinstance(parts.get(name), kind) for name, kind in kinds.items()) and all(
+        isinstance(parts["recipe"].get(name), kind) for name, kind in recipe_kinds.items()
+    )
+
+
+def load_recommender(path: Path, trust: Iterable[str] = ()) -> Recommender:
     """Rebuilds a model from its checkpoint alone, ready to score.
 
+    A checkpoint may come from a stranger. It can only name models and aggregators of
+    :mod:`kgrec.models`, unless the caller trusts further packages.
+
+    Args:
+        path: checkpoint file.
+        trust: dotted paths of packages, modules or classes of the user's own, such as
+            ``("mypackage",)``, that the checkpoint may name.
+
     Raises:
-        CheckpointError: the file is no checkpoint of kgrec.
+        CheckpointError: the file is no checkpoint of kgrec, or names code that is not trusted.
     """
     checkpoint = read_checkpoint(path)
-    recommender = rebuild(checkpoint["kgrec"]["recipe"])
     prefix = "recommender."
-    state = checkpoint["state_dict"].items()
-    recommender.load_state_dict(
-        {k.removeprefix(prefix): v for k, v in state if k.startswith(prefix)}
-    )
+    state = {
+        name.removeprefix(prefix): value
+        for name, value in checkpoint["state_dict"].items()
+        if isinstance(name, str) and name.startswith(prefix)
+    }
+    try:
+        recommender = rebuild(checkpoint["kgrec"]["recipe"], state, trust)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
     return recommender.eval()

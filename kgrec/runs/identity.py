@@ -64,7 +64,15 @@ TABLE = {
     "trainer.strategy": PLACE,
     "trainer.log_every_n_steps": PLACE,
     "trainer.enable_model_summary": PLACE,
+    "trainer.num_sanity_val_steps": PLACE,
+    "trainer.profiler": PLACE,
+    "trainer.detect_anomaly": PLACE,
+    "trainer.inference_mode": PLACE,
+    "trainer.benchmark": PLACE,
     "trainer.max_epochs": LENGTH,
+    "trainer.min_epochs": LENGTH,
+    "trainer.max_steps": LENGTH,
+    "trainer.min_steps": LENGTH,
     "trainer.max_time": LENGTH,
     "epochs": LENGTH,
     "patience": LENGTH,
@@ -180,7 +188,8 @@ def check_resume(checkpoint: Mapping[str, Any], expected: Mapping[str, Any]) -> 
         raise CheckpointError(f"ckpt_path: found a checkpoint of {found}, expected {wanted}")
     arguments = kept["recipe"]["arguments"]
     for key, value in expected["recipe"]["arguments"].items():
-        if arguments.get(key) != value:
+        # A checkpoint of an older version lacks arguments that came later.
+        if key in arguments and arguments[key] != value:
             raise CheckpointError(
                 f"ckpt_path: found a checkpoint with model.{key} {arguments.get(key)!r}, expected "
                 f"{value!r}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,8 +32,12 @@ class FinishedRun:
     metrics: dict[str, float]
 
     @classmethod
-    def load(cls, folder: str | Path) -> FinishedRun:
+    def load(cls, folder: str | Path, trust: Iterable[str] = ()) -> FinishedRun:
         """Reads a run folder; the data it was trained on are not needed.
+
+        Args:
+            folder: run folder.
+            trust: packages of the user's own whose models and aggregators the checkpoint may name.
 
         Raises:
             DataError: the folder holds no finished run.
@@ -45,7 +49,7 @@ class FinishedRun:
                 f"{folder}: found no {files.metrics_file.name}, expected the folder of a finished "
                 "run"
             )
-        recommender = load_recommender(files.checkpoint("best"))
+        recommender = load_recommender(files.checkpoint("best"), trust)
         return cls(recommender, IdMaps.load(files.ids), files.metrics())
 
     def score(self, users: str | Sequence[str], items: str | Sequence[str]) -> list[float]:

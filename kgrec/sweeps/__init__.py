@@ -1,1 +1,1 @@
-"""Many runs by one command: which, where, on which device, and what became of them."""
+"""Sweeps: many runs by one command."""

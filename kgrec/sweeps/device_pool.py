@@ -1,7 +1,7 @@
-"""One free device for each job, whoever else is at work on this machine.
+"""The pool of GPUs and CPU cores that all jobs of a user on one machine share.
 
-A GPU, or a CPU core, is taken by locking a file. The lock is the operating system's, so that it
-goes with its process, however that ends: there is nothing to clean up after a job that was killed.
+A job takes a GPU or a core by locking a file. The operating system releases the lock when the
+process ends, however it ends, so a killed job leaves nothing to clean up.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ POLL_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Device:
-    """What a job may use.
+    """The device that a job has taken.
 
     Attributes:
-        devices: as Lightning's Trainer takes them: ``[3]`` is the fourth GPU, 1 the CPU.
-        threads: CPU threads.
-        name: for people.
+        devices: value for Lightning's Trainer; ``[3]`` is the fourth GPU, 1 is the CPU.
+        threads: number of CPU threads.
+        name: name to print.
     """
 
     devices: list[int] | int
@@ -49,42 +49,41 @@ def free_device(
     gpus: Sequence[str] | None = None,
     allowed: Sequence[int] | None = None,
 ) -> Iterator[Device]:
-    """Takes a GPU for as long as the context lasts, waiting for one if need be; else CPU cores.
+    """Takes one GPU and a share of the CPU cores for as long as the context lasts.
 
-    CPU cores are divided among the jobs that are meant to run side by side. Where other work of
-    this kind has them, a job does not wait: it has one thread.
+    The GPU comes first: a job that waits for one holds no cores. A job never waits for cores. If
+    other jobs hold them all, it gets one thread. A machine without GPUs gives cores alone.
 
     Args:
-        accelerator: as Lightning's Trainer names it.
-        jobs: how many jobs are meant to run side by side.
-        pool: folder of the locks; None: one for this user on this machine, or for this SLURM job,
-            to which the scheduler has given devices of its own.
-        gpus: names of the GPUs that there are; None: ask.
-        allowed: numbers of the GPUs to choose from; None: all.
+        accelerator: ``trainer.accelerator``.
+        jobs: number of jobs that run side by side; each gets an equal share of the cores.
+        pool: folder of the lock files; None: the folder of this user on this machine, or of this
+            SLURM job, because the scheduler has given it devices of its own.
+        gpus: names of the machine's GPUs; None: the GPUs that torch sees.
+        allowed: indices of the GPUs that the job may take; None: all.
+
+    Raises:
+        ConfigError: none of the allowed GPUs exists.
     """
     pool = _pool() if pool is None else pool
     pool.mkdir(parents=True, exist_ok=True)
+    if accelerator not in ("auto", "gpu", "cuda"):
+        gpus = []
+    elif gpus is None:
+        gpus = gpu_names()
     with contextlib.ExitStack() as stack:
+        gpu = _take_gpu(pool, gpus, allowed, stack) if gpus else None
         share = max(1, CORES // max(1, jobs))
         cores = [f"core-{i}" for i in range(CORES)]
         threads = max(1, len(_take(pool, cores, share, stack)))
-        if accelerator in ("auto", "gpu", "cuda"):
-            gpus = gpu_names() if gpus is None else gpus
-            if gpus:
-                numbers = [i for i in range(len(gpus)) if allowed is None or i in allowed]
-                if not numbers:
-                    raise ConfigError(
-                        f"trainer.devices: found {list(allowed or [])}, expected some of "
-                        f"{list(range(len(gpus)))}"
-                    )
-                number = numbers[_wait(pool, [f"gpu-{gpus[i]}" for i in numbers], stack)]
-                yield Device([number], threads, f"GPU {gpus[number]}")
-                return
-        yield Device(1, threads, f"CPU, {threads} thread{'s' if threads > 1 else ''}")
+        if gpu is not None:
+            yield Device([gpu], threads, f"GPU {gpus[gpu]}")
+        else:
+            yield Device(1, threads, f"CPU, {threads} thread{'s' if threads > 1 else ''}")
 
 
 def jobs_at_once(accelerator: str = "auto") -> int:
-    """How many jobs this machine can run side by side: a GPU each, or else a core."""
+    """How many jobs this machine can run side by side: one per GPU, or else one per core."""
     return (0 if accelerator == "cpu" else torch.cuda.device_count()) or CORES
 
 
@@ -102,10 +101,30 @@ def _pool() -> Path:
     return Path(tempfile.gettempdir()) / f"kgrec-{user}" / f"devices{job and '-'}{job}"
 
 
+def _take_gpu(
+    pool: Path, gpus: Sequence[str], allowed: Sequence[int] | None, stack: contextlib.ExitStack
+) -> int:
+    """Locks one GPU, waiting until one is free; returns its index."""
+    indices = [i for i in range(len(gpus)) if allowed is None or i in allowed]
+    if not indices:
+        raise ConfigError(
+            f"trainer.devices: found {list(allowed or [])}, expected some of "
+            f"{list(range(len(gpus)))}"
+        )
+    names = [f"gpu-{gpus[i]}" for i in indices]
+    waiting = False
+    while not (taken := _take(pool, names, 1, stack)):
+        if not waiting:
+            log.info("waiting for a GPU: all %d are in use", len(names))
+            waiting = True
+        time.sleep(POLL_SECONDS)
+    return indices[taken[0]]
+
+
 def _take(pool: Path, names: Sequence[str], most: int, stack: contextlib.ExitStack) -> list[int]:
-    """Locks free ones, at most so many, and releases them with the stack; their numbers."""
+    """Locks at most ``most`` free names until the stack closes; returns their indices."""
     taken: list[int] = []
-    for number, name in enumerate(names):
+    for index, name in enumerate(names):
         if len(taken) == most:
             break
         lock = FileLock(pool / f"{name}.lock")
@@ -113,16 +132,5 @@ def _take(pool: Path, names: Sequence[str], most: int, stack: contextlib.ExitSta
             stack.enter_context(lock.acquire(timeout=0))
         except Timeout:
             continue
-        taken.append(number)
+        taken.append(index)
     return taken
-
-
-def _wait(pool: Path, names: Sequence[str], stack: contextlib.ExitStack) -> int:
-    """Locks one, as soon as one is free; its number."""
-    told = False
-    while not (taken := _take(pool, names, 1, stack)):
-        if not told:
-            log.info("waiting for a GPU: all %d are in use", len(names))
-            told = True
-        time.sleep(POLL_SECONDS)
-    return taken[0]

@@ -1,58 +1,88 @@
-"""Every combination of the values that are given: ``-m model.K=2,4 seed=1,2``."""
+"""The grid sweeper: every combination of the given values, as in ``-m model.K=2,4 seed=1,2``."""
 
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from hydra.core.override_parser.types import Override
 
 from kgrec.errors import ConfigError
-from kgrec.sweeps.folder import FILE, Job, SweepFolder
+from kgrec.sweeps.checks import uneven_jobs
+from kgrec.sweeps.folder import FILE, SweepFolder
+from kgrec.sweeps.progress import say
+from kgrec.sweeps.state import FINISHED, Job
 from kgrec.sweeps.sweeper import KgrecSweeper
 
 
 class Grid(KgrecSweeper):
-    """All combinations, those of one seed or setting nearest together in the order as typed."""
+    """Runs all combinations in the order as typed; the last key varies fastest."""
 
     def _sweep(self, arguments: list[str]) -> Any:
         overrides = self.parsed(arguments)
-        # One value of what a sweep varies is a value more.
-        there = SweepFolder.read(self.folder).keys if (self.folder / FILE).is_file() else []
-        jobs, keys = jobs_of(overrides, list(dict.fromkeys([*there, *self.params])))
+        for text in repeated(overrides):
+            say(text)
+        # A single value of a key that the sweep varies already is one more value.
+        varied = SweepFolder.read(self.folder).keys if (self.folder / FILE).is_file() else []
+        jobs, keys = jobs_of(overrides, list(dict.fromkeys([*varied, *self.params])))
         self.check()
         sweep = self.begin(jobs, keys)
+        finished = {s.job.name for s in sweep.states() if s.state == FINISHED}
+        to_run = [job for job in jobs if job.name not in finished | self._invalid]
+        if (warning := uneven_jobs([(job, self.composed(job)) for job in to_run])) is not None:
+            say(warning)
         self.launch(sweep, jobs)
         self.end(sweep, jobs)
 
 
 def jobs_of(overrides: Sequence[Override], always: Sequence[str]) -> tuple[list[Job], list[str]]:
-    """All combinations, and the keys that they are named by.
+    """All combinations of values, and the keys that name the jobs.
 
     Args:
-        overrides: parsed; of a key that comes twice the last one counts.
-        always: keys that name a job even where only one value is asked for, such as those of an
+        overrides: parsed overrides; the last one of a key counts.
+        always: keys that name a job even if they have one value only, such as the keys of an
             experiment's own sweep; they come first in the name.
 
     Raises:
-        ConfigError: a sweep over an interval, which has no end.
+        ConfigError: an override sweeps over an interval, which has no end.
     """
-    choices: dict[str, list[str]] = {}
+    values: dict[str, list[str]] = {}
     swept: dict[str, bool] = {}
     for override in overrides:
         key = override.get_key_element()
         swept[key] = override.is_sweep_override()
-        if not swept[key]:
-            choices[key] = [override.get_value_element_as_str()]
-        elif override.is_discrete_sweep():
-            choices[key] = list(override.sweep_string_iterator())
-        else:
-            raise ConfigError(
-                f"{key}: found {override.get_value_string()}, expected values to try one by one; "
-                "hydra/sweeper=optuna searches intervals"
-            )
-    keys = [key for key in always if key in choices]
-    keys += [key for key in choices if swept[key] and key not in always]
-    combinations = itertools.product(*([f"{k}={v}" for v in vs] for k, vs in choices.items()))
+        values[key] = list(dict.fromkeys(values_of(override)))
+    keys = [key for key in always if key in values]
+    keys += [key for key in values if swept[key] and key not in always]
+    combinations = itertools.product(*([f"{k}={v}" for v in vs] for k, vs in values.items()))
     return [Job.of(combination, keys) for combination in combinations], keys
+
+
+def values_of(override: Override) -> list[str]:
+    """The values of an override, as typed.
+
+    Raises:
+        ConfigError: the values are an interval.
+    """
+    if not override.is_sweep_override():
+        return [override.get_value_element_as_str()]
+    if override.is_discrete_sweep():
+        return list(override.sweep_string_iterator())
+    raise ConfigError(
+        f"{override.get_key_element()}: found {override.get_value_string()}, expected values to "
+        "try one by one; hydra/sweeper=optuna searches intervals"
+    )
+
+
+def repeated(overrides: Sequence[Override]) -> list[str]:
+    """One line for each value that a key has twice; it runs once."""
+    last = {override.get_key_element(): override for override in overrides}
+    counts = {key: Counter(values_of(override)) for key, override in last.items()}
+    return [
+        f"{key}: found {value} {count} times; it runs once"
+        for key, values in counts.items()
+        for value, count in values.items()
+        if count > 1
+    ]

@@ -1,4 +1,4 @@
-"""One job of a sweep: done before, gone on with, or begun; on a device of its own."""
+"""Run, resume or skip one sweep job, on a device of its own."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from kgrec.config.checks import check_start
 from kgrec.config.messages import any_user_error
 from kgrec.errors import ConfigError
 from kgrec.runs.folder import RunFolder
-from kgrec.runs.status import at_work, update
+from kgrec.runs.status import at_work, held, update
 from kgrec.sweeps.device_pool import free_device, jobs_at_once
 from kgrec.training.memory import forget_peak_memory
 
@@ -29,10 +29,10 @@ WATCH = "kgrec-sweep-watch"
 
 
 def in_a_sweep() -> bool:
-    """Whether this process does a job of a multirun.
+    """Whether this process runs a job of a multirun.
 
     Raises:
-        ConfigError: Hydra's own sweeper has it, which keeps no folder that can be gone on with.
+        ConfigError: Hydra's own sweeper runs it, which keeps no folder that can be resumed.
     """
     if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
         return False
@@ -43,41 +43,48 @@ def in_a_sweep() -> bool:
 
 
 def run_in_sweep(cfg: DictConfig, run: Callable[[DictConfig], float]) -> float:
-    """Runs a job, from its last checkpoint if it has one; a finished one is left as it is.
+    """Runs a job, or resumes it from its last checkpoint, or skips it if it is finished.
 
     Args:
-        cfg: its configuration.
-        run: does it, and returns the validation figure by which the epoch was chosen.
+        cfg: configuration of the job.
+        run: function that runs a configuration and returns the best value of ``cfg.monitor``.
+
+    Returns:
+        The value of ``cfg.monitor``.
     """
     _end_with_the_sweep()
     folder, accelerator = Path(cfg.paths.run), cfg.trainer.accelerator
     files = RunFolder(folder)
     last = files.checkpoint("last")
     allowed = list(cfg.trainer.devices) if OmegaConf.is_list(cfg.trainer.devices) else None
+    if held(folder):  # a job may outlive its sweep
+        log.info("another process is at work in %s; waiting for it", folder)
+    while held(folder):  # without a device, which another job may need
+        time.sleep(POLL_SECONDS)
     with (
         free_device(accelerator, side_by_side(accelerator), allowed=allowed) as device,
-        at_work(folder, wait=True, explain=explain),  # a job may outlive its sweep
+        at_work(folder, wait=True, explain=explain),
         open_dict(cfg),
     ):
         if files.finished:
-            log.info("finished before; nothing is done again")
+            log.info("this job is finished already; it is skipped")
             return files.metrics()[cfg.monitor]
-        check_start(cfg)  # which refuses several devices
+        check_start(cfg)  # refuses several devices
         forget_peak_memory()
         update(folder, device=device.name, monitor=cfg.monitor)
         cfg.trainer.devices = device.devices
         cfg.cores = device.threads if cfg.cores is None else cfg.cores
-        cfg.callbacks.progress = None  # the sweep has a bar for each job
+        cfg.callbacks.progress = None  # the sweep shows a bar for each job
         if cfg.ckpt_path is None and last.is_file():
-            log.info("going on from %s", last)
+            log.info("resuming from %s", last)
             cfg.ckpt_path = str(last)
         return run(cfg)
 
 
 def _end_with_the_sweep() -> None:
-    """Makes a worker of joblib end when its sweep does, however that ends.
+    """Makes a worker process of joblib end when the process of the sweep ends.
 
-    It would train on for a sweep that was killed, and then wait for more.
+    Otherwise the worker of a killed sweep would train on and then wait for more jobs.
     """
     if not multiprocessing.current_process().name.startswith("Loky"):
         return
@@ -93,15 +100,15 @@ def _end_with_the_sweep() -> None:
 
 
 def explain(error: Exception) -> str:
-    """An error in the user's words, if it is theirs to mend."""
+    """The message of an error, in the user's words if the user can mend it."""
     return any_user_error(error) or str(error)
 
 
 def check_alone(cfg: DictConfig) -> None:
-    """Says what a run that is no job of a sweep leaves undone.
+    """Checks a single run for settings that belong to a sweep.
 
     Raises:
-        ConfigError: it is given the name of a sweep, or the folder of a finished run.
+        ConfigError: the run has the name of a sweep, or the folder of a finished run.
     """
     if RunFolder(Path(cfg.paths.run)).finished:
         raise ConfigError(
@@ -110,11 +117,11 @@ def check_alone(cfg: DictConfig) -> None:
     if cfg.sweep is not None:
         raise ConfigError(f"sweep: found {cfg.sweep!r} in a single run, expected -m before it")
     if params := HydraConfig.get().sweeper.get("params"):
-        told = ", ".join(map(str, params))
-        log.info("this is a single run; with -m before it there would be a sweep of %s", told)
+        keys = ", ".join(map(str, params))
+        log.info("this is a single run; with -m it would be a sweep over %s", keys)
 
 
 def side_by_side(accelerator: str) -> int:
-    """How many jobs the launcher runs at a time on one machine."""
+    """Number of jobs that the launcher runs side by side on one machine."""
     jobs = int(HydraConfig.get().launcher.get("n_jobs") or 1)
     return jobs if jobs > 0 else jobs_at_once(accelerator)

@@ -1,6 +1,6 @@
-"""``kgrec reproduce``: experiments run whole, one after another, each a sweep that goes on.
+"""Several experiments of conf/experiment on several data sets, each as a sweep of its own.
 
-A multirun takes one experiment that carries a sweep; this takes several, on several data sets.
+A multirun of Hydra takes only one experiment that brings its own sweep.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from omegaconf import OmegaConf
 
 from kgrec.config.location import conf_dir
 from kgrec.errors import ConfigError
-from kgrec.sweeps.folder import FINISHED, Job, State, folder_name
 from kgrec.sweeps.grid import jobs_of
+from kgrec.sweeps.state import FINISHED, Job, State, folder_name
 from kgrec.sweeps.sweeper import quoted
 
 
 def sweep_of(experiment: str) -> dict[str, str]:
-    """The sweep that an experiment's file carries: key to values, such as ``2,4,8``.
+    """The sweep that an experiment's file brings: key to values, such as ``2,4,8``.
 
     Raises:
         ConfigError: there is no such experiment.
@@ -31,19 +31,19 @@ def sweep_of(experiment: str) -> dict[str, str]:
     folder = conf_dir() / "experiment"
     path = folder / f"{experiment}.yaml"
     if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
-        raise ConfigError(f"found no experiment {experiment!r}, expected one of {known}")
-    found: Any = OmegaConf.select(OmegaConf.load(path), "hydra.sweeper.params")
-    return {} if found is None else {str(k): str(v) for k, v in found.items()}
+        names = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
+        raise ConfigError(f"found no experiment {experiment!r}, expected one of {names}")
+    params: Any = OmegaConf.select(OmegaConf.load(path), "hydra.sweeper.params")
+    return {} if params is None else {str(k): str(v) for k, v in params.items()}
 
 
-def jobs(experiment: str, dataset: str, overrides: Sequence[str]) -> list[Job]:
-    """All runs of an experiment on a data set.
+def jobs_of_experiment(experiment: str, dataset: str, overrides: Sequence[str]) -> list[Job]:
+    """All jobs of an experiment on a data set.
 
     Args:
-        experiment: a file of conf/experiment.
-        dataset: as in ``dataset=``.
-        overrides: more of them; they replace the experiment's own sweep over the same key.
+        experiment: name of a file in conf/experiment.
+        dataset: name of the data set.
+        overrides: further overrides; they replace the experiment's own values of the same key.
 
     Raises:
         ConfigError: the experiment or an override cannot be read.
@@ -54,32 +54,33 @@ def jobs(experiment: str, dataset: str, overrides: Sequence[str]) -> list[Job]:
     for word in [f"experiment={experiment}", f"dataset={dataset}", *words]:
         try:
             parsed.append(parser.parse_override(word))
-        except Exception as error:  # whatever Hydra's grammar says
+        except Exception as error:  # Hydra's grammar raises many kinds
             raise ConfigError(f"{word}: {error}") from error
     return jobs_of(parsed, list(own))[0]
 
 
-def place(experiment: str, dataset: str, overrides: Sequence[str], out: Path) -> Path:
-    """Folder of a sweep, its own for other settings that all its jobs share."""
+def sweep_folder(experiment: str, dataset: str, overrides: Sequence[str], out: Path) -> Path:
+    """The folder of a sweep; other overrides that all its jobs share have another folder."""
     shared = [o for o in overrides if o.partition("=")[0] not in sweep_of(experiment)]
-    where = out / experiment / dataset
-    return where / folder_name(shared) if shared else where
+    folder = out / experiment / dataset
+    return folder / folder_name(shared) if shared else folder
 
 
 def reproduce(
     words: Sequence[str], datasets: Sequence[str], at_once: int, out: str, only_list: bool = False
 ) -> None:
-    """Runs the unfinished jobs of experiments, and ends with 1 if a job failed.
+    """Runs the unfinished jobs of experiments, one sweep after another.
 
     Args:
         words: names of experiments, and overrides.
-        datasets: names of data sets; overrides may stand among them too.
-        at_once: jobs that run side by side.
+        datasets: names of data sets; overrides are allowed here too.
+        at_once: number of jobs that run side by side.
         out: folder of the sweeps.
-        only_list: whether to print the unfinished jobs instead.
+        only_list: whether to print the commands of the unfinished jobs instead.
 
     Raises:
         ConfigError: there is no such experiment, or an override cannot be read.
+        SystemExit: a job has failed; the exit code is 1.
     """
     if at_once < 1:
         raise ConfigError(f"--jobs: found {at_once}, expected at least 1")
@@ -89,34 +90,35 @@ def reproduce(
     datasets = [word for word in datasets if "=" not in word]
     if not experiments:
         raise ConfigError("found no experiment, expected one or more, such as table3")
-    planned = {
-        (experiment, dataset): jobs(experiment, dataset, overrides)
+    folders = {
+        (experiment, dataset): sweep_folder(experiment, dataset, overrides, root)
         for experiment in experiments
         for dataset in datasets
     }
-    left = {
-        key: unfinished(of_sweep, place(*key, overrides, root)) for key, of_sweep in planned.items()
-    }
-    total, todo = sum(map(len, planned.values())), sum(map(len, left.values()))
-    print(f"{total} runs, {total - todo} of them are finished", flush=True)  # noqa: T201
+    jobs = {sweep: jobs_of_experiment(*sweep, overrides) for sweep in folders}
+    to_run = {sweep: unfinished(jobs[sweep], folder) for sweep, folder in folders.items()}
+    total, remaining = sum(map(len, jobs.values())), sum(map(len, to_run.values()))
+    print(f"{total} runs, {total - remaining} of them finished", flush=True)  # noqa: T201
     if only_list:
-        for job in (job for of_sweep in left.values() for job in of_sweep):
+        for job in (job for listed in to_run.values() for job in listed):
             print(shlex.join(["python", "train.py", *job.overrides]))  # noqa: T201
         return
-    failed = False
-    for key in (key for key, of_sweep in left.items() if of_sweep):
-        failed |= sweep(*key, overrides, place(*key, overrides, root), at_once) != 0
-    print(f"{root}: kgrec report {root} draws tables and plots")  # noqa: T201
-    if failed:
+    codes = [
+        run_sweep(*sweep, overrides, folders[sweep], at_once)
+        for sweep, listed in to_run.items()
+        if listed
+    ]
+    print(f"kgrec report {root} makes tables and plots of {root}")  # noqa: T201
+    if any(codes):
         sys.exit(1)
 
 
-def unfinished(found: Sequence[Job], folder: Path) -> list[Job]:
-    """Those of the jobs that are not finished."""
-    return [job for job in found if State.read(job, folder / job.name).state != FINISHED]
+def unfinished(jobs: Sequence[Job], folder: Path) -> list[Job]:
+    """The unfinished jobs of a sweep in this folder."""
+    return [job for job in jobs if State.read(job, folder / job.name).state != FINISHED]
 
 
-def sweep(
+def run_sweep(
     experiment: str, dataset: str, overrides: Sequence[str], folder: Path, at_once: int
 ) -> int:
     """Runs one experiment on one data set in a process of its own; returns its exit code."""

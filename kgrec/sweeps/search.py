@@ -1,8 +1,8 @@
 """A search for settings with Optuna: ``-m hydra/sweeper=optuna model=kgcn dataset=music``.
 
-The objective is the validation figure that ``monitor`` names, higher being better; the budget is a
-number of trials. The study is kept in study.db in the sweep's folder, so a search goes on where it
-stopped; the best settings are left in best.yaml, ready for conf/hparams.
+The objective is the validation metric that ``monitor`` names; higher is better. The budget is a
+number of trials. The study is kept in study.db in the sweep's folder, so a search can be resumed.
+The best settings are written to best.yaml, which can be copied to conf/hparams.
 """
 
 from __future__ import annotations
@@ -19,31 +19,33 @@ from omegaconf import DictConfig, OmegaConf
 
 from kgrec.errors import ConfigError
 from kgrec.files import write_text
-from kgrec.sweeps.folder import FINISHED, Job, State, SweepFolder, best
+from kgrec.sweeps.checks import ANOTHER_NAME
+from kgrec.sweeps.folder import SweepFolder
 from kgrec.sweeps.progress import say, words
-from kgrec.sweeps.sweeper import ANOTHER_NAME, KgrecSweeper
+from kgrec.sweeps.state import FINISHED, Job, State, best
+from kgrec.sweeps.sweeper import KgrecSweeper
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.study import Study
 
 STUDY = "study.db"
-# When so many trials have failed, and none has not, the search ends.
-MOST_FAILURES = 3
-# What figures are compared on, and by.
-OF_ALL_TRIALS = ("seed", "monitor", "dataset", "protocol", "split", "ranking", "experiment")
-# What best.yaml holds beside the model's own settings.
+# The search ends if its first trials, so many, have all failed.
+MAX_FAILURES = 3
+# Groups that a search cannot vary: trials that differ in them cannot be compared.
+FIXED_GROUPS = ("seed", "monitor", "dataset", "protocol", "split", "ranking", "experiment")
+# Keys in best.yaml besides those of the model.
 SETTINGS = ("optimizer.lr", "optimizer.weight_decay", "batch_size", "epochs", "patience")
 
 
 class Search(KgrecSweeper):
-    """Trials, a few at a time, each chosen by what those before it have found.
+    """Runs trials, a few at a time; Optuna chooses them by the results of earlier trials.
 
     Args:
-        n_trials: the budget; those of earlier sittings and failed ones count.
+        n_trials: number of trials in all; failed trials and those of earlier commands count.
         sampler: configuration of an Optuna sampler with a seed.
         at_once: trials side by side; None: as many as the launcher runs.
-        params: key to the values or the interval that is searched.
+        params: keys to search, each with its values or its interval.
     """
 
     def __init__(
@@ -69,36 +71,36 @@ class Search(KgrecSweeper):
                 raise ConfigError(f"hydra.sweeper.{name}: {found}")
         self._check_before(space, fixed)
         study = self._study(space)
-        # Where all have failed, something else was wrong than their settings.
-        most = self.n_trials + (len(study.trials) if _all_failed(study) else 0)
-        say(f"search of {', '.join(space)}: {len(study.trials)} of {most} trials so far")
+        # If all have failed, their settings are not the reason: the budget starts again.
+        budget = self.n_trials + (len(study.trials) if _all_failed(study) else 0)
+        say(f"search of {', '.join(space)}: {len(study.trials)} of {budget} trials so far")
         at_once = self.at_once or int(self.config.hydra.launcher.get("n_jobs") or 1)
-        sweep, begun = None, len(study.trials)
-        while batch := self._next(study, space, at_once, most):
+        sweep, trials_before = None, len(study.trials)
+        while batch := self._next(study, space, at_once, budget):
             trials = {number: job_of(params, space, fixed) for number, params in batch}
             jobs = list({job.name: job for job in trials.values()}.values())
-            sweep = self.begin(jobs, list(space), planned=most)
+            sweep = self.begin(jobs, list(space), planned=budget)
             ended = {s.job.name: s for s in self.launch(sweep, jobs)}
             for number, job in trials.items():
-                _tell(study, number, ended[job.name])
-            if _all_failed(study) and len(study.trials) - begun >= MOST_FAILURES:
+                _report(study, number, ended[job.name])
+            if _all_failed(study) and len(study.trials) - trials_before >= MAX_FAILURES:
                 say(f"the search ends here: all {len(study.trials)} trials so far have failed")
                 break
         sweep = sweep or SweepFolder.read(self.folder)
         states = sweep.states()
         top = best(states)
         if top is not None:
-            path = self._leave_best(sweep, top, states, at_once)
-            say(f"best {sweep.monitor} {top.validation:.4f}: {words(top.job)}; kept as {path}")
-        self.end(sweep, sweep.jobs, failures_allowed=top is not None, again="tries others")
+            path = self._write_best(sweep, top, states, at_once)
+            say(f"best {sweep.monitor} {top.validation:.4f}: {words(top.job)}; written to {path}")
+        self.end(sweep, sweep.jobs, failures_allowed=top is not None, retry="tries others")
 
     def _check_before(self, space: Mapping[str, BaseDistribution], fixed: Sequence[str]) -> None:
-        """Refuses, before a study is begun, what no trial could be, and the folder of others."""
-        some = {
+        """Checks the folder and one trial before a study is created."""
+        params = {
             key: getattr(d, "choices", [getattr(d, "low", None)])[0] for key, d in space.items()
         }
-        job = job_of(some, space, fixed)
-        self.check_shared(job, list(space))
+        job = job_of(params, space, fixed)
+        self.check_same_sweep(job, list(space))
         self.composed(job)
 
     def _study(self, space: Mapping[str, BaseDistribution]) -> Study:
@@ -117,32 +119,32 @@ class Search(KgrecSweeper):
                 f"{self.folder}: found a search with another space of "
                 f"{', '.join(sorted(changed))}, expected the same: {ANOTHER_NAME}"
             )
-        # A search that goes on must not draw again what it drew when it began.
+        # A resumed search must not draw the same random settings again.
         study.sampler = instantiate(self.sampler, seed=self.sampler.seed + len(study.trials))
         return study
 
     def _next(
-        self, study: Study, space: Mapping[str, BaseDistribution], at_once: int, most: int
+        self, study: Study, space: Mapping[str, BaseDistribution], at_once: int, budget: int
     ) -> list[tuple[int, dict[str, Any]]]:
-        """Numbers and parameters of the trials to come; those that were cut short go first."""
+        """Numbers and parameters of the next trials; interrupted ones come first."""
         from optuna.trial import TrialState
 
-        open_ones = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        batch = [(trial.number, dict(trial.params)) for trial in open_ones][:at_once]
-        while len(batch) < at_once and len(study.trials) < most:
+        interrupted = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        batch = [(trial.number, dict(trial.params)) for trial in interrupted][:at_once]
+        while len(batch) < at_once and len(study.trials) < budget:
             trial = study.ask(dict(space))
             batch.append((trial.number, dict(trial.params)))
         return batch
 
-    def _leave_best(
+    def _write_best(
         self, sweep: SweepFolder, top: State, states: Sequence[State], at_once: int
     ) -> Path:
         """Writes the best job's settings as a file for conf/hparams, the search in its header."""
         cfg, path = self.composed(top.job), sweep.path / "best.yaml"
         choices = cfg.hydra.runtime.choices
-        done = [s for s in states if s.state == FINISHED]
-        failed = f" ({len(states) - len(done)} failed)" if len(done) < len(states) else ""
-        values = sorted((s.validation for s in done if s.validation is not None), reverse=True)
+        finished = [s for s in states if s.state == FINISHED]
+        failed = f" ({len(states) - len(finished)} failed)" if len(finished) < len(states) else ""
+        values = sorted((s.validation for s in finished if s.validation is not None), reverse=True)
         groups: list[str] = []
         kept, sampler = OmegaConf.create(), str(self.sampler._target_).rpartition(".")[2]
         own = [f"model.{k}" for k in cfg.model if not str(k).startswith("_") and k != "cache"]
@@ -167,10 +169,10 @@ class Search(KgrecSweeper):
 def search_space(
     overrides: Sequence[Override],
 ) -> tuple[dict[str, BaseDistribution], list[str]]:
-    """What is searched, and the overrides that all trials share; of a key the last one counts.
+    """The search space, and the overrides of all trials; the last override of a key counts.
 
     Raises:
-        ConfigError: nothing is searched, or a group of the configuration is.
+        ConfigError: there is nothing to search, or a key in which trials must agree is searched.
     """
     space: dict[str, BaseDistribution] = {}
     fixed: dict[str, str] = {}
@@ -189,7 +191,7 @@ def search_space(
         )
     for key in space:
         group = key.lstrip("+").partition(".")[0]
-        if group in OF_ALL_TRIALS or key in ("model", "settings"):
+        if group in FIXED_GROUPS or key in ("model", "settings"):
             raise ConfigError(f"{key}: found several, expected one: a search compares settings")
     return space, list(fixed.values())
 
@@ -217,7 +219,7 @@ def _distribution(override: Override) -> BaseDistribution:
 def job_of(
     params: Mapping[str, Any], space: Mapping[str, BaseDistribution], fixed: Sequence[str]
 ) -> Job:
-    """A trial as a job; of numbers from an interval three digits count, more are not told apart."""
+    """The job of a trial; numbers from an interval are rounded to three significant digits."""
     from optuna.distributions import FloatDistribution
 
     values = {
@@ -234,7 +236,7 @@ def _all_failed(study: Study) -> bool:
     return bool(study.trials) and all(t.state == TrialState.FAIL for t in study.trials)
 
 
-def _tell(study: Study, number: int, state: State) -> None:
+def _report(study: Study, number: int, state: State) -> None:
     from optuna.trial import TrialState
 
     if state.state == FINISHED and state.validation is not None:

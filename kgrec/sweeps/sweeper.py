@@ -1,7 +1,7 @@
-"""What Hydra's sweepers have in common here: a folder of their own, jobs that go on, a table.
+"""The base of both sweepers: it chooses the sweep's folder, launches jobs and prints the table.
 
-Hydra would make the folder's name anew in every job. It is made once, before a launcher is, and
-given to every job as an override, with the name of the job's own folder.
+Hydra would compose the folder's name again in every job. Here the name is chosen once, before the
+launcher is made. Every job gets it, and the name of its own run folder, as overrides.
 """
 
 from __future__ import annotations
@@ -24,40 +24,34 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from kgrec.config.checks import check, check_start
-from kgrec.config.location import conf_dir
 from kgrec.config.messages import any_user_error
 from kgrec.config.targets import check_targets
 from kgrec.errors import ConfigError
 from kgrec.runs.folder import LOCK, RunFolder
-from kgrec.runs.identity import difference, result_settings, role
+from kgrec.runs.identity import difference, result_settings
 from kgrec.runs.status import update
-from kgrec.sweeps.device_pool import jobs_at_once
-from kgrec.sweeps.folder import (
-    FAILED,
-    FILE,
-    FINISHED,
-    Job,
-    State,
-    SweepFolder,
-    shared,
-    unfinished_like,
+from kgrec.sweeps.checks import (
+    ANOTHER_NAME,
+    check_experiments,
+    check_keys,
+    check_name,
+    check_same_sweep,
 )
+from kgrec.sweeps.device_pool import jobs_at_once
+from kgrec.sweeps.folder import FILE, SweepFolder, sweeps_of
 from kgrec.sweeps.launching import SweepError, launch
 from kgrec.sweeps.progress import counted, line, say
+from kgrec.sweeps.state import FAILED, FINISHED, Job, State
 from kgrec.sweeps.table import print_tables, write_table
 
 log = logging.getLogger(__name__)
 
-ANOTHER_NAME = (
-    "a sweep goes on with the settings that it began with; give it another name (sweep=NAME)"
-)
-
 
 class KgrecSweeper(Sweeper):
-    """Chooses the folder, launches what is unfinished, and tells how it went.
+    """Base of the sweepers.
 
     Args:
-        params: of the configuration: keys and the values that they sweep over.
+        params: keys of the configuration's own sweep and their values.
     """
 
     def __init__(self, params: DictConfig | None = None) -> None:
@@ -69,12 +63,12 @@ class KgrecSweeper(Sweeper):
         self.launcher: Launcher
         self.folder: Path
         self._composed: dict[tuple[str, ...], DictConfig] = {}
-        self._wrong: set[str] = set()  # jobs that cannot be composed
+        self._invalid: set[str] = set()  # names of jobs that cannot be composed
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """As Hydra calls it, before :meth:`sweep`."""
+        """Prepares the sweeper; Hydra calls this before :meth:`sweep`."""
         self.hydra_context, self.config = hydra_context, config
         overrides = config.hydra.overrides
         of_sweeper = [
@@ -93,7 +87,7 @@ class KgrecSweeper(Sweeper):
         )
 
     def _choose_folder(self) -> Path:
-        """Of the sweep that is meant, or a new one."""
+        """The folder that the command names, or an unfinished sweep's, or a new one."""
         name = OmegaConf.select(self.config, "sweep")
         given = any(o.startswith("hydra.sweep.dir=") for o in self.config.hydra.overrides.hydra)
         parent = Path(self.config.paths.logs).resolve() / "sweeps"
@@ -105,126 +99,118 @@ class KgrecSweeper(Sweeper):
             return parent / str(name)
         if given:
             return Path(self.config.hydra.sweep.dir).resolve()
-        if (found := unfinished_like(parent, self.words)) is not None:
-            say(f"an unfinished sweep of the same overrides is there and is gone on with: {found}")
-            return found
+        earlier = list(sweeps_of(parent, self.words))
+        for sweep in earlier:
+            if not sweep.finished:
+                say(f"resuming the unfinished sweep of the same overrides: {sweep.path}")
+                return sweep.path
+        if earlier:
+            say(
+                f"a sweep of the same overrides is finished: {earlier[0].path}\nThis command runs "
+                f"all jobs again in a new sweep; {sweep_word(earlier[0].path)} shows the finished "
+                "one"
+            )
         return parent / datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
 
     def parsed(self, words: Sequence[str]) -> list[Override]:
-        """Overrides of the configuration's own sweep and of the command line, the latter last."""
+        """Overrides of the configuration's own sweep, then those of the command line."""
         listed = [f"{key}={value}" for key, value in self.params.items()]
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        found = parser.parse_overrides([*listed, *words])
-        refuse_lost_sweeps(found)
-        for override in found:
-            if override.get_key_element() == "sweep" and override.is_sweep_override():
-                told = override.get_value_string()
-                raise ConfigError(f"sweep: found {told!r}, expected one name")
-        return [o for o in found if o.get_key_element() != "sweep"]
+        overrides = parser.parse_overrides([*listed, *words])
+        check_experiments(overrides)
+        check_name(overrides)
+        return [o for o in overrides if o.get_key_element() != "sweep"]
 
     def composed(self, job: Job) -> DictConfig:
-        """The configuration that a job will have, with Hydra's own part."""
+        """The configuration of a job, with Hydra's own part."""
         if job.overrides not in self._composed:
             loader = self.hydra_context.config_loader
-            cfg = loader.load_sweep_config(self.config, self.given(job))
+            cfg = loader.load_sweep_config(self.config, self.job_overrides(job))
             with read_write(cfg.hydra), open_dict(cfg.hydra):
                 cfg.hydra.job.id, cfg.hydra.job.num = job.name, 0
                 cfg.hydra.runtime.output_dir = str(self.folder / job.name)
             self._composed[job.overrides] = cfg
         return self._composed[job.overrides]
 
-    def given(self, job: Job) -> list[str]:
+    def job_overrides(self, job: Job) -> list[str]:
         """All overrides that a launcher gets for a job."""
         places = {"hydra.sweep.dir": self.folder, "hydra.sweep.subdir": job.name}
-        return [*job.overrides, *(f"{key}={quoted(str(at))}" for key, at in places.items())]
+        return [*job.overrides, *(f"{key}={quoted(str(path))}" for key, path in places.items())]
 
     def check(self) -> None:
         """Checks what all jobs have in common, before anything is written.
 
         Raises:
-            ConfigError: it cannot work.
+            ConfigError: a setting cannot work.
         """
-        with _as_job(self.config) as plain:
-            check(plain)
-            check_targets(plain)
-            check_start(plain)
+        with _as_job(self.config) as cfg:
+            check(cfg)
+            check_targets(cfg)
+            check_start(cfg)
 
     def begin(
         self, jobs: Sequence[Job], keys: Sequence[str], planned: int | None = None
     ) -> SweepFolder:
-        """Checks the jobs before any of them runs, and writes down what is to be done.
+        """Checks the jobs before any of them runs, and writes the sweep's file.
 
-        A job whose configuration cannot even be composed fails here, and stops no other; where none
-        can be, all is refused.
+        A job whose configuration cannot be composed is marked as failed, and the others run. If no
+        job can be composed, the sweep is refused.
 
         Args:
-            jobs: that are known by now.
-            keys: settings that are varied.
-            planned: how many jobs there will be in all; None: these.
+            jobs: jobs to run.
+            keys: keys that are varied.
+            planned: number of jobs in all; None: those given.
 
         Raises:
-            ConfigError: settings other than those that the sweep, or a job's folder, has.
+            ConfigError: the sweep, or the run folder of a job, has other settings.
         """
-        self.check_shared(jobs[0], keys)
-        wrong: dict[str, str] = {}
+        self.check_same_sweep(jobs[0], keys)
+        errors: dict[str, str] = {}
         for job in jobs:
             try:
                 whole = self.composed(job)
-            except Exception as problem:  # whatever Hydra says of it
-                wrong[job.name] = any_user_error(problem) or str(problem)
+            except Exception as error:  # Hydra raises many kinds
+                errors[job.name] = any_user_error(error) or str(error)
                 continue
             kept = RunFolder(self.folder / job.name).config_file
             if not kept.is_file():
                 continue
-            with _as_job(whole) as plain:
-                told = difference(kept, result_settings(plain))
-            if told is not None:
-                raise ConfigError(f"{self.folder}: {told}: {ANOTHER_NAME}")
-        if len(wrong) == len(jobs):
-            raise ConfigError(wrong[jobs[0].name])
+            with _as_job(whole) as cfg:
+                message = difference(kept, result_settings(cfg))
+            if message is not None:
+                raise ConfigError(f"{self.folder}: {message}: {ANOTHER_NAME}")
+        if len(errors) == len(jobs):
+            raise ConfigError(errors[jobs[0].name])
         sweep = SweepFolder.open(
             self.folder, self.words, self.typed, jobs, keys, str(self.config.monitor), planned
         )
-        for name, told in wrong.items():
+        for name, message in errors.items():
             (self.folder / name).mkdir(exist_ok=True)
-            update(self.folder / name, state=FAILED, error=told)
-        self._wrong |= wrong.keys()
+            update(self.folder / name, state=FAILED, error=message)
+        self._invalid |= errors.keys()
         return sweep
 
-    def check_shared(self, job: Job, keys: Sequence[str]) -> None:
-        """Checks that a sweep that is there already has the settings of this job.
+    def check_same_sweep(self, job: Job, keys: Sequence[str]) -> None:
+        """Checks that the sweep's folder, if it has a sweep, has the settings of this job.
 
         Raises:
-            ConfigError: it varies, or sets for all jobs, something else.
+            ConfigError: the sweep varies other keys, or sets another value for all jobs.
         """
-        if "monitor" in keys:
-            raise ConfigError("monitor: found several, expected one: jobs are compared by it")
-        if not (self.folder / FILE).is_file():
-            return
-        about = SweepFolder.read(self.folder).about
-        if set(about["keys"]) != set(keys):
-            raise ConfigError(
-                f"{self.folder}: found a sweep over {_listed(about['keys'])}, expected one over "
-                f"{_listed(keys)}: {ANOTHER_NAME}"
-            )
-        found, wanted = about["shared"], shared(job, keys)
-        for key in sorted(found.keys() | wanted.keys()):
-            if found.get(key) != wanted.get(key) and role(key).results:
-                raise ConfigError(
-                    f"{self.folder}: found a sweep with {key} {found.get(key, 'not set')}, "
-                    f"expected {wanted.get(key, 'not set')}: {ANOTHER_NAME}"
-                )
+        check_keys(keys)
+        if (self.folder / FILE).is_file():
+            check_same_sweep(SweepFolder.read(self.folder), job, keys)
 
     def launch(self, sweep: SweepFolder, jobs: Sequence[Job]) -> list[State]:
-        """Runs those of the jobs that are not finished, and says how each of all stands then."""
+        """Runs the unfinished jobs; returns the state of all jobs afterwards."""
         for job in jobs:
-            if job.name in self._wrong:
+            if job.name in self._invalid:
                 say(line(State.read(job, sweep.folder(job))))
-        launch([j for j in jobs if j.name not in self._wrong], sweep, self.launcher, self.given)
+        valid = [job for job in jobs if job.name not in self._invalid]
+        launch(valid, sweep, self.launcher, self.job_overrides)
         return [State.read(job, sweep.folder(job)) for job in jobs]
 
     def sweep(self, arguments: list[str]) -> Any:
-        """As Hydra calls it, with the overrides of the command line."""
+        """Runs the sweep; Hydra calls this with the overrides of the command line."""
         lock = FileLock(self.folder / LOCK)
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
@@ -232,7 +218,7 @@ class KgrecSweeper(Sweeper):
         except Timeout as error:
             raise ConfigError(
                 f"{self.folder}: found another process at work on this sweep, expected none "
-                "(sweep=NAME begins another one)"
+                "(sweep=NAME starts another one)"
             ) from error
         try:
             return self._sweep(arguments)
@@ -240,11 +226,11 @@ class KgrecSweeper(Sweeper):
             if (self.folder / FILE).is_file():
                 sweep = SweepFolder.read(self.folder)
                 write_table(sweep, sweep.states())
-            say(f"interrupted; the same command with {sweep_word(self.folder)} goes on")
+            say(f"interrupted; the same command with {sweep_word(self.folder)} resumes")
             raise SystemExit(130) from None
         finally:
             lock.release()
-            if not (self.folder / FILE).is_file():  # refused before it began
+            if not (self.folder / FILE).is_file():  # refused before it started
                 (self.folder / LOCK).unlink(missing_ok=True)
                 with contextlib.suppress(OSError):
                     self.folder.rmdir()
@@ -257,29 +243,29 @@ class KgrecSweeper(Sweeper):
         sweep: SweepFolder,
         jobs: Sequence[Job],
         failures_allowed: bool = False,
-        again: str = "tries them again",
+        retry: str = "tries them again",
     ) -> None:
-        """Prints and keeps the table of all jobs.
+        """Prints the table of all jobs and writes it.
 
         Args:
-            sweep: that has been run.
-            jobs: those that this command was to do.
-            failures_allowed: whether it counts as finished although some have failed.
-            again: what the same command would do.
+            sweep: sweep that has been run.
+            jobs: jobs that this command was to run.
+            failures_allowed: whether the sweep counts as finished although jobs have failed.
+            retry: what the same command would do, in words.
 
         Raises:
-            SweepError: some have, and should not.
+            SweepError: jobs have failed that may not.
         """
         states = sweep.states()
         path = write_table(sweep, states)
         print_tables(sweep, states)
-        say(f"{sweep.path}: the table is in {path.name}")
+        say(f"{path} has this table with all columns")
         names = {job.name for job in jobs}
-        bad = sum(s.state != FINISHED for s in states if s.job.name in names)
-        if bad and not failures_allowed:
+        unfinished = sum(s.state != FINISHED for s in states if s.job.name in names)
+        if unfinished and not failures_allowed:
             raise SweepError(
-                f"{bad} of {counted(len(names))} did not finish; the same command with "
-                f"{sweep_word(sweep.path)} {again}"
+                f"{unfinished} of {counted(len(names))} did not finish; the same command with "
+                f"{sweep_word(sweep.path)} {retry}"
             )
         sweep.close()
 
@@ -295,35 +281,12 @@ def _as_job(whole: DictConfig) -> Iterator[DictConfig]:
         HydraConfig.instance().cfg = before
 
 
-def _listed(keys: Sequence[str]) -> str:
-    return ", ".join(keys) or "nothing"
-
-
 def sweep_word(folder: Path) -> str:
-    """How a command names the sweep in this folder."""
+    """The override by which a command names the sweep in this folder."""
     named = folder.parent.name == "sweeps"
     return f"sweep={folder.name}" if named else f"hydra.sweep.dir={folder}"
 
 
-def refuse_lost_sweeps(overrides: Sequence[Override]) -> None:
-    """Refuses to sweep over experiments that carry sweeps of their own, which would be lost.
-
-    Raises:
-        ConfigError: one does.
-    """
-    for override in overrides:
-        if override.get_key_element() != "experiment" or not override.is_sweep_override():
-            continue
-        for name in map(str, override.sweep_iterator()):
-            path = conf_dir() / "experiment" / f"{name}.yaml"
-            found = OmegaConf.load(path) if path.is_file() else OmegaConf.create()
-            if OmegaConf.select(found, "hydra.sweeper.params"):
-                raise ConfigError(
-                    f"experiment: found several, of which {name} carries a sweep of its own that "
-                    "would be lost, expected one; kgrec reproduce takes several, one after another"
-                )
-
-
 def quoted(text: str) -> str:
-    """Text as a value of Hydra's grammar, whose own signs it may hold."""
+    """Text as a quoted value of Hydra's grammar."""
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -1,21 +1,27 @@
-"""The table of all jobs of a sweep: what each set, how it stands, what it found."""
+"""The tables of a sweep: one row per job, and means over seeds."""
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+from rich.console import Console
 from rich.table import Table
 
+from kgrec.config.location import applied_hparams, missing_settings
+from kgrec.errors import DataError
 from kgrec.reports.console import as_text
-from kgrec.sweeps.folder import Job, State, SweepFolder, best_jobs, rows_of
-from kgrec.sweeps.progress import counted, say
+from kgrec.runs.folder import RunFolder
+from kgrec.sweeps.folder import SweepFolder
+from kgrec.sweeps.progress import counted, say, terminal_width, words
+from kgrec.sweeps.state import FINISHED, SEEDS, State, best_jobs
 
-# Column to metric, those that any job has.
+# Column to metric.
 FIGURES = {
     "test AUC": "test/auc",
     "test F1": "test/f1_val_threshold",
@@ -23,26 +29,44 @@ FIGURES = {
     "popularity AUC": "popularity/test/auc",
     "epochs run": "train/epochs",
 }
+# Columns that a narrow terminal goes without, the first ones first.
+LEAST_IMPORTANT = (
+    "epochs run", "test F1", "seconds", "test Recall@20", "popularity AUC", "test AUC",
+)  # fmt: skip
 STAR = "★"
-WIDTH = 180
 
 
 def records(sweep: SweepFolder, states: Sequence[State]) -> list[dict[str, Any]]:
-    """A row a job: its parameters, ``state``, figures, ``seconds``, ``error``, ``folder``."""
-    top = best_jobs(states)
-    found = []
+    """One row per job.
+
+    A row has the varied values, ``state``, metrics, ``best`` (whether the job has the best
+    setting), ``seconds``, ``error``, ``settings`` (a line on the applied settings file) and
+    ``folder``.
+    """
+    best = best_jobs(states)
+    rows = []
     for state in states:
         row: dict[str, Any] = {key: state.job.varied.get(key) for key in sweep.keys}
         row |= {"state": state.state, sweep.monitor: state.validation}
-        row["best"] = state.job.name in top
+        row["best"] = state.job.name in best
         row |= {column: state.metrics.get(metric) for column, metric in FIGURES.items()}
         row |= {"seconds": state.seconds, "error": state.status.get("error")}
-        found.append(row | {"folder": state.job.name})
-    return found
+        row |= {"settings": _settings(state), "folder": state.job.name}
+        rows.append(row)
+    return rows
+
+
+def _settings(state: State) -> str | None:
+    """A line on the settings file of a job; None before the job has started."""
+    try:
+        choices = RunFolder(state.folder).environment()["choices"]
+        return missing_settings(choices) or applied_hparams(choices)
+    except (DataError, KeyError):
+        return None
 
 
 def write_table(sweep: SweepFolder, states: Sequence[State]) -> Path:
-    """Keeps the table as sweep.csv in the sweep's folder, whole or not at all."""
+    """Writes the table of jobs as sweep.csv into the sweep's folder, whole or not at all."""
     path = sweep.path / "sweep.csv"
     temporary = path.with_name(f".{path.name}.incoming")
     pl.DataFrame(records(sweep, states), infer_schema_length=None).write_csv(temporary)
@@ -51,43 +75,62 @@ def write_table(sweep: SweepFolder, states: Sequence[State]) -> Path:
 
 
 def print_tables(sweep: SweepFolder, states: Sequence[State]) -> None:
-    """Prints all jobs, and means over seeds where seeds are varied beside something else."""
-    rows = records(sweep, states)
-    title = f"{sweep.name}: {counted(len(rows))}; {STAR} best {sweep.monitor}"
-    say(as_text(_table(title, sweep.keys, sweep.monitor, rows), WIDTH))
-    others = [key for key in sweep.keys if key != "seed"]
-    if "seed" in sweep.keys and others:
-        title = f"Means over seeds; {STAR} best mean {sweep.monitor}"
-        say(
-            as_text(
-                _table(title, others, sweep.monitor, over_seeds(rows, others, sweep.monitor)), WIDTH
-            )
-        )
+    """Prints all jobs, means over seeds if seeds are varied, and the settings files of the jobs."""
+    width, rows = terminal_width(), records(sweep, states)
+    others = [key for key in sweep.keys if key not in SEEDS]
+    over_seeds_too = len(others) < len(sweep.keys)
+    title = f"{sweep.name}: {counted(len(rows))}"
+    if all(row["state"] == FINISHED for row in rows):
+        title += ", all finished"
+    if not over_seeds_too and any(row["best"] for row in rows):
+        title += f"; {STAR} best {sweep.monitor}"
+    # A single seed is never the best: its split may be an easy one.
+    plain = [row | {"best": row["best"] and not over_seeds_too} for row in rows]
+    say(fitted(title, sweep.keys, sweep.monitor, plain, width))
+    if over_seeds_too:
+        means = over_seeds(rows, others, sweep.monitor)
+        title = "Mean ± sd over seeds"
+        if any(row["best"] for row in means):
+            title += f"; {STAR} best {sweep.monitor}"
+        say(fitted(title, others, sweep.monitor, means, width, state="seeds"))
+    for text in settings_summary(rows, states):
+        say(text)
+
+
+def settings_summary(rows: Sequence[Mapping[str, Any]], states: Sequence[State]) -> list[str]:
+    """One line per settings file that jobs applied; names the jobs where the files differ."""
+    jobs: dict[str, list[str]] = {}
+    for row, state in zip(rows, states, strict=True):
+        if row["settings"] is not None:
+            jobs.setdefault(row["settings"], []).append(words(state.job))
+    if len(jobs) == 1:
+        return list(jobs)
+    return [f"{text} — {counted(len(names))}: {', '.join(names)}" for text, names in jobs.items()]
 
 
 def over_seeds(
     rows: Sequence[dict[str, Any]], keys: Sequence[str], monitor: str
 ) -> list[dict[str, Any]]:
-    """Means and standard deviations of the finished jobs that differ by seed alone."""
+    """Means and standard deviations of the finished jobs that differ by seed alone.
+
+    Args:
+        rows: rows of :func:`records`.
+        keys: varied keys without the seeds.
+        monitor: validation metric by which jobs are compared.
+    """
     grouped: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in rows:
         grouped.setdefault(tuple(row[key] for key in keys), []).append(row)
-    made = []
+    means = []
     for values, group in grouped.items():
-        done = [row for row in group if row["state"] == "finished"]
-        made.append(
+        finished = [row for row in group if row["state"] == FINISHED]
+        means.append(
             dict(zip(keys, values, strict=True))
-            | {"state": f"{len(done)} of {len(group)}", "best": False}
-            | {column: _summary(done, column) for column in (monitor, *FIGURES, "seconds")}
+            | {"state": f"{len(finished)} of {len(group)}"}
+            | {"best": any(row["best"] for row in group)}
+            | {column: _summary(finished, column) for column in (monitor, *FIGURES, "seconds")}
         )
-    top: dict[tuple[str, ...], dict[str, Any]] = {}
-    for row in made:
-        place = rows_of(Job("", (), {key: row[key] for key in keys}))
-        if row[monitor] and (place not in top or row[monitor][0] > top[place][monitor][0]):
-            top[place] = row
-    for row in top.values():
-        row["best"] = True
-    return made
+    return means
 
 
 def _summary(rows: Sequence[dict[str, Any]], column: str) -> tuple[float, float] | None:
@@ -97,30 +140,62 @@ def _summary(rows: Sequence[dict[str, Any]], column: str) -> tuple[float, float]
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else float("nan")
 
 
-def _table(title: str, keys: Sequence[str], monitor: str, rows: Sequence[dict[str, Any]]) -> Table:
-    shown = [c for c in (monitor, *FIGURES, "seconds") if any(r[c] is not None for r in rows)]
-    table = Table(title=title, min_width=len(title) + 2)
+def fitted(
+    title: str,
+    keys: Sequence[str],
+    monitor: str,
+    rows: Sequence[Mapping[str, Any]],
+    width: int,
+    state: str = "state",
+) -> str:
+    """A table as text, without its least important columns where the width is too small.
+
+    Args:
+        title: title of the table.
+        keys: varied keys; each is a column.
+        monitor: validation metric by which jobs are compared.
+        rows: rows of :func:`records` or :func:`over_seeds`.
+        width: characters that a line may have.
+        state: heading of the states, which are left out if all jobs are finished.
+    """
+    columns = [c for c in (monitor, *FIGURES, "seconds") if any(r[c] is not None for r in rows)]
+    for column in (None, *LEAST_IMPORTANT):
+        columns = [c for c in columns if c != column]
+        table = _table(title, keys, columns, monitor, rows, state)
+        if Console(width=1000).measure(table).maximum <= width:
+            break
+    return as_text(table, width)
+
+
+def _table(
+    title: str,
+    keys: Sequence[str],
+    columns: Sequence[str],
+    monitor: str,
+    rows: Sequence[Mapping[str, Any]],
+    state: str,
+) -> Table:
+    table = Table(title=title)
+    ends = Counter(key.rpartition(".")[2] for key in keys)
     for key in keys:
-        table.add_column(key.removeprefix("model."))
-    table.add_column("state")
-    for column in shown:
-        table.add_column(column, justify="right")
+        end = key.rpartition(".")[2]
+        table.add_column(end if ends[end] == 1 else key, overflow="fold")
+    with_state = any(row["state"] != FINISHED for row in rows)
+    if with_state:
+        table.add_column(state)
+    for column in columns:
+        table.add_column(column.replace(" ", "\n"), justify="right", no_wrap=True)
     for row in rows:
-        star = f"{STAR} " if row["best"] else ""
-        cells = [_text(row[c], column=c) for c in shown]
-        if cells and shown[0] == monitor:
-            cells[0] = star + cells[0]
+        cells = [_text(row[c], c, row["best"] and c == monitor) for c in columns]
         values = ["" if row[key] is None else str(row[key]) for key in keys]
-        table.add_row(*values, row["state"], *cells)
+        table.add_row(*values, *([row["state"]] if with_state else []), *cells)
     return table
 
 
-def _text(value: Any, column: str) -> str:
+def _text(value: Any, column: str, best: bool) -> str:
     if value is None:
         return ""
     digits = 0 if column in ("epochs run", "seconds") else 4
-    if isinstance(value, tuple):
-        mean, sd = value
-        spread = "" if math.isnan(sd) else f" ± {sd:.{digits}f}"
-        return f"{mean:.{digits}f}{spread}"
-    return f"{value:.{digits}f}"
+    mean, sd = value if isinstance(value, tuple) else (value, math.nan)
+    spread = "" if math.isnan(sd) else f" ± {sd:.{digits}f}"
+    return f"{STAR if best else ''}{' ' if best else ''}{mean:.{digits}f}{spread}"

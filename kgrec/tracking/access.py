@@ -1,4 +1,4 @@
-"""Whether Weights & Biases can be reached, found out without a prompt and without a long wait."""
+"""Checks whether Weights & Biases can be reached, without a prompt or a long wait."""
 
 from __future__ import annotations
 
@@ -9,20 +9,25 @@ PATIENCE = 5
 
 
 def drop_empty_mode() -> None:
-    """Takes an empty ``WANDB_MODE`` for none, before W&B takes it for a mistake."""
+    """Removes an empty ``WANDB_MODE``, which W&B would refuse."""
     if not os.environ.get("WANDB_MODE"):
         os.environ.pop("WANDB_MODE", None)
 
 
-def has_key() -> bool:
-    """Whether a well-formed key is at hand: in ``WANDB_API_KEY``, the settings or ~/.netrc."""
+def key_problem() -> str | None:
+    """What is wrong with the API key; None: a well-formed key was found.
+
+    The key is in ``WANDB_API_KEY``, in W&B's settings or in ~/.netrc. It is never part of the
+    message.
+    """
     drop_empty_mode()
     import wandb
 
     try:
-        return bool(wandb.login(prompt=False, verify=False))
-    except (wandb.errors.Error, ValueError):  # a malformed key
-        return False
+        return None if wandb.login(prompt=False, verify=False) else "found no API key"
+    except (wandb.errors.Error, ValueError):
+        where = "in WANDB_API_KEY" if os.environ.get("WANDB_API_KEY") else "of wandb login"
+        return f"found a malformed API key {where}, expected the 40 or more characters of a key"
 
 
 def server() -> str:
@@ -34,13 +39,13 @@ def server() -> str:
 
 
 def answers(address: str) -> bool:
-    """Whether a server answers at all, directly or through a proxy."""
+    """Whether a server answers, directly or through a proxy."""
     import requests
 
     try:
         requests.head(address, timeout=PATIENCE)
     except requests.exceptions.SSLError:
-        return True  # it is there; which certificates W&B trusts is its own business
+        return True  # there is a server; W&B decides which certificates it trusts
     except requests.exceptions.RequestException:
         return False
     return True

@@ -1,4 +1,4 @@
-"""Weights & Biases without surprises: never a prompt, never a long wait, one run a run folder."""
+"""Weights & Biases: no prompt, no long wait, and one W&B run for each run folder."""
 
 from __future__ import annotations
 
@@ -18,19 +18,30 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from kgrec.errors import ConfigError
 from kgrec.files import write_text
-from kgrec.tracking.access import answers, drop_empty_mode, has_key, server
+from kgrec.tracking.access import answers, drop_empty_mode, key_problem, server
 
 if TYPE_CHECKING:
     from wandb import Run
 
 log = logging.getLogger(__name__)
 
-# Seconds. W&B itself waits 90 for a server that does not answer, and for ever to send the rest.
+# Seconds. By itself W&B waits 90 for a server that does not answer, and for ever to send data.
 INIT_TIMEOUT, FINISH_TIMEOUT = 10, 60
 
 MODES = ("online", "offline", "disabled", "shared")
 
-# What is drawn over the epoch, and what W&B's table shows of the curve (None: its last value).
+EPOCH, STEP = "trainer/epoch", "trainer/global_step"
+
+# W&B and `wandb leet` sort curves by name, and should open on the loss and the validation. So all
+# other curves, charts and tables have names that come later: prefixes here and names to W&B.
+RENAMED = {
+    "epoch": EPOCH,
+    "popularity/val/": "val_popularity/",
+    "speed/": "z_speed/",
+    "norms/": "z_norms/",
+}
+
+# Curves over the epoch, and the value that W&B's table of runs shows (None: the last value).
 CURVES = {
     "train/loss": "min",
     "val/log_loss": "min",
@@ -38,18 +49,18 @@ CURVES = {
     "val/threshold": "none",
     "val/*": "max",
     "train/*": None,
-    "popularity/val/*": None,
-    "speed/*": "mean",
-    "norms/*": None,
+    "val_popularity/*": None,
+    "z_speed/*": "mean",
+    "z_norms/*": None,
 }
 
 
 class RunLogger(WandbLogger):
-    """Lightning's logger of a W&B run that has begun.
+    """Lightning's logger for a W&B run that has started.
 
     Args:
-        run: the W&B run; None on the processes beside the first, which log nothing.
-        save_dir: the run folder.
+        run: W&B run; None on processes other than the first, which log nothing.
+        save_dir: run folder.
         project: W&B project.
         log_checkpoint: whether the best checkpoint is kept as an artifact.
     """
@@ -60,12 +71,24 @@ class RunLogger(WandbLogger):
         super().__init__(save_dir=save_dir, project=project, experiment=run)
         self.log_checkpoint = log_checkpoint
 
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Logs values of curves, under W&B's names."""
+        super().log_metrics({wandb_name(key): value for key, value in metrics.items()}, step)
+
+
+def wandb_name(key: str) -> str:
+    """The name of a curve at W&B."""
+    for prefix, name in RENAMED.items():
+        if key.startswith(prefix):
+            return name + key.removeprefix(prefix)
+    return key
+
 
 def wandb_mode() -> str:
     """``WANDB_MODE`` if it is set; else "online".
 
     Raises:
-        ConfigError: W&B knows no such mode.
+        ConfigError: W&B has no such mode.
     """
     mode = os.environ.get("WANDB_MODE") or "online"
     if mode not in MODES:
@@ -80,36 +103,37 @@ def wandb_logger(
     tags: Sequence[str] = (),
     log_checkpoint: bool = False,
 ) -> RunLogger:
-    """Begins the W&B run of a run folder, or goes on with it.
+    """Starts the W&B run of a run folder, or resumes it.
 
     Args:
-        run_dir: the run folder; every file lies in it.
+        run_dir: run folder; all files of W&B are in it.
         project: W&B project.
-        group: W&B group; None: the name of the sweep's folder, for a job of a sweep.
-        tags: W&B tags, to which the names of model and protocol are added.
-        log_checkpoint: whether the best checkpoint is kept as an artifact.
+        group: W&B group; None: the name of the sweep's folder for a job of a sweep, otherwise none.
+        tags: W&B tags; the names of model and protocol are added.
+        log_checkpoint: whether the best checkpoint is logged as an artifact.
     """
     if not _first_process():
         return RunLogger(None, run_dir, project)
     folder, sweep = Path(run_dir), _sweep()
-    run = _begin(
+    run = _start(
         dir=run_dir,
         project=project,
         group=group or sweep,
         job_type="run" if sweep is None else "sweep",
         name=f"{folder.parent.name}/{folder.name}",
-        tags=[tag[:64] for tag in (*tags, *_chosen())],  # longer ones are refused
+        tags=[tag[:64] for tag in (*tags, *_chosen())],  # W&B refuses longer ones
         id=_kept_id(folder / "wandb"),
         resume="allow",
     )
-    run.define_metric("epoch", hidden=True)
+    run.define_metric(EPOCH, hidden=True)
+    run.define_metric("train/step_loss", step_metric=STEP)
     for name, summary in CURVES.items():
-        run.define_metric(name, step_metric="epoch", summary=summary)
+        run.define_metric(name, step_metric=EPOCH, summary=summary)
     return RunLogger(run, run_dir, project, log_checkpoint)
 
 
 def _sweep() -> str | None:
-    """Name of the folder of the sweep that this process runs a job of, if it does."""
+    """Name of the sweep's folder if this process runs a job of a sweep; otherwise None."""
     if not HydraConfig.initialized():
         return None
     hydra = HydraConfig.get()
@@ -124,17 +148,17 @@ def _chosen() -> list[str]:
     return [str(choices[group]) for group in ("model", "protocol")]
 
 
-def _kept_id(own: Path) -> str:
-    """An id drawn once, so that a run that was cut short and goes on is one W&B run."""
-    path = own / "run-id.txt"
+def _kept_id(folder: Path) -> str:
+    """An id that is drawn once, so that a run and its resumed parts are one W&B run."""
+    path = folder / "run-id.txt"
     if not path.exists():
-        own.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         write_text(path, secrets.token_hex(4))
     return path.read_text(encoding="utf-8").strip()
 
 
-def _begin(**what: Any) -> Run:
-    """A W&B run, offline where the server cannot be reached."""
+def _start(**arguments: Any) -> Run:
+    """Starts a W&B run; an offline one if there is no key or the server cannot be reached."""
     mode: Any = wandb_mode()
     drop_empty_mode()
     import wandb
@@ -145,35 +169,34 @@ def _begin(**what: Any) -> Run:
     if "WANDB_FINISH_TIMEOUT" not in os.environ:
         settings.finish_timeout = FINISH_TIMEOUT
     if mode != "online":
-        return wandb.init(mode=mode, settings=settings, **what)
-    if not has_key():
-        why = "found no key"
-    elif not answers(address := server()):
-        why = f"{address} does not answer"
-    else:
-        try:
-            return wandb.init(mode=mode, settings=settings, **what)
-        except wandb.errors.Error as error:
-            why = (str(error).splitlines() or ["no answer"])[0]
-            wandb.teardown()  # or the run's id would be in use
-    log.info("W&B: %s: the run is kept offline, and kgrec sync sends it later", why)
-    return wandb.init(mode="offline", settings=settings, **what)
+        return wandb.init(mode=mode, settings=settings, **arguments)
+    if (problem := key_problem()) is None:
+        if answers(address := server()):
+            try:
+                return wandb.init(mode=mode, settings=settings, **arguments)
+            except wandb.errors.Error as error:
+                problem = (str(error).splitlines() or ["no answer"])[0]
+                wandb.teardown()  # otherwise the run's id would be in use
+        else:
+            problem = f"{address} does not answer"
+    log.info("W&B: %s: the run is kept offline; kgrec sync can send it later", problem)
+    return wandb.init(mode="offline", settings=settings, **arguments)
 
 
 @contextmanager
 def opened(
-    make: Callable[[], Sequence[Logger]], own: Path, config: Mapping[str, Any]
+    make: Callable[[], Sequence[Logger]], folder: Path, config: Mapping[str, Any]
 ) -> Iterator[Sequence[Logger]]:
-    """Loggers of one run, closed whatever happens; nothing of them is left for the next run.
+    """Opens the loggers of one run, and closes them also after an error.
 
     Args:
-        make: makes the loggers.
-        own: folder where W&B keeps all its files.
-        config: everything that the run was configured with.
+        make: function that makes the loggers.
+        folder: folder of all files of W&B.
+        config: all settings of the run.
     """
     loggers: Sequence[Logger] = ()
     failed = True
-    with _files_in(own):
+    with _files_in(folder):
         try:
             loggers = make()
             for to_wandb in wandb_loggers(loggers):
@@ -187,27 +210,33 @@ def opened(
 
 
 def _end(exit_code: int) -> None:
-    """Ends the W&B run, if there is one, and W&B's own process, which holds on to its folders."""
+    """Ends the W&B run, if there is one, and the process of W&B, which keeps its folders open."""
     if (wandb := sys.modules.get("wandb")) is not None:
         wandb.finish(exit_code=exit_code)
         wandb.teardown(exit_code=exit_code)
 
 
 def wandb_loggers(loggers: Sequence[Logger]) -> list[WandbLogger]:
-    """Those that log to W&B from this process."""
-    found = [logger for logger in loggers if isinstance(logger, WandbLogger)]
-    return found if _first_process() else []
+    """The loggers that log to W&B from this process."""
+    if not _first_process():
+        return []
+    return [logger for logger in loggers if isinstance(logger, WandbLogger)]
 
 
-def tell(loggers: Sequence[Logger], say: Callable[[WandbLogger], None]) -> None:
-    """Tells W&B what needs its server, as tables do; what goes wrong is said, and harms no run."""
+def log_to_wandb(loggers: Sequence[Logger], write: Callable[[WandbLogger], None]) -> None:
+    """Logs what needs W&B's server, such as tables; an error is a warning, and the run continues.
+
+    Args:
+        loggers: loggers of the run.
+        write: function that logs to one of them.
+    """
     for logger in wandb_loggers(loggers):
         run = logger.experiment
         try:
             if not (run.offline or run.disabled or answers(address := server())):
                 raise ConnectionError(f"{address} does not answer any more")
-            say(logger)
-        except Exception as error:  # of many kinds: the network's, the server's, W&B's own
+            write(logger)
+        except Exception as error:  # of many types: the network's, the server's, W&B's own
             log.warning("W&B: not everything could be logged: %s", error)
 
 
@@ -216,10 +245,12 @@ def _first_process() -> bool:
 
 
 @contextmanager
-def _files_in(own: Path) -> Iterator[None]:
-    """W&B also writes settings, caches and artifacts to the home folder, unless told where."""
-    wanted = {f"WANDB_{name.upper()}_DIR": str(own / name) for name in ("config", "cache", "data")}
-    added = {k: v for k, v in (wanted | {"WANDB_SILENT": "true"}).items() if k not in os.environ}
+def _files_in(folder: Path) -> Iterator[None]:
+    """Keeps settings, caches and artifacts of W&B in a folder, not in the home folder."""
+    names = ("config", "cache", "data")
+    variables = {f"WANDB_{name.upper()}_DIR": str(folder / name) for name in names}
+    variables["WANDB_SILENT"] = "true"
+    added = {name: value for name, value in variables.items() if name not in os.environ}
     os.environ.update(added)
     try:
         yield

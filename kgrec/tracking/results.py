@@ -1,4 +1,4 @@
-"""What W&B is told beside curves: account of the data, charts, samples, results, checkpoint."""
+"""What W&B gets in addition to curves: tables of the data, charts, samples, results, checkpoint."""
 
 from __future__ import annotations
 
@@ -10,19 +10,18 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger, WandbLogger
 
-from kgrec.tracking.logger import RunLogger, tell, wandb_loggers
-
-BASELINE = "popularity"
+from kgrec.evaluation.results import BASELINE
+from kgrec.tracking.logger import RunLogger, log_to_wandb, wandb_loggers
 
 
 class ControlLine(Callback):
-    """Logs popularity's validation figures every epoch, a flat line beside the model's curves.
+    """Logs the validation metrics of popularity in every epoch: a flat line to compare with.
 
-    At the end W&B gets one chart with both. The curve of a run that was cut short stays with it
-    when it goes on.
+    At the end W&B gets one chart with the model's curve and the flat line. A run that resumes keeps
+    its curve.
 
     Args:
-        monitor: the figure of the chart.
+        monitor: metric of the chart.
     """
 
     def __init__(self, monitor: str) -> None:
@@ -39,11 +38,11 @@ class ControlLine(Callback):
         return {"curve": self.curve}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes over the curve of the run that goes on."""
+        """Restores the curve of the run that is resumed."""
         self.curve = dict(state_dict["curve"])
 
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Notes the model's figure, before a checkpoint keeps the curve."""
+        """Adds the model's metric to the curve, before a checkpoint saves it."""
         if not trainer.sanity_checking:
             self.curve[trainer.current_epoch] = float(trainer.callback_metrics[self.monitor])
 
@@ -52,11 +51,11 @@ class ControlLine(Callback):
         if not self.metrics:
             return
         flat: dict[str, float] = {f"{BASELINE}/{k}": v for k, v in self.metrics.items()}
-        for logger in trainer.loggers:  # through the module all processes would have to know it
+        for logger in trainer.loggers:  # the module's log would need the values on all processes
             logger.log_metrics(flat | {"epoch": trainer.current_epoch}, step=trainer.global_step)
 
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Draws both."""
+        """Draws the curve and the flat line."""
         if self.monitor not in self.metrics:
             return
         lines = {"model": list(self.curve.values())}
@@ -64,29 +63,29 @@ class ControlLine(Callback):
 
         def draw(logger: WandbLogger) -> None:
             chart = _lines(list(self.curve), lines, f"{self.monitor} and {BASELINE}", "epoch")
-            logger.experiment.log({f"charts/{self.monitor}": chart})
+            logger.experiment.log({f"z_charts/{self.monitor}": chart})
 
-        tell(trainer.loggers, draw)
+        log_to_wandb(trainer.loggers, draw)
 
 
 def log_dataset(loggers: Sequence[Logger], facts: Mapping[str, Any]) -> None:
-    """Tables of the sizes of the data, and of what became of their rows.
+    """Logs tables of the sizes of the data set, and of the rows that each step kept or dropped.
 
     Args:
-        loggers: those of the run.
-        facts: what dataset.json has.
+        loggers: loggers of the run.
+        facts: content of dataset.json.
     """
     counts = list(facts["counts"].items())
     account = [(e["step"], e["what"], e["count"]) for e in facts["account"]]
 
     def draw(logger: WandbLogger) -> None:
         tables = {
-            "dataset/counts": _table(("what", "count"), counts),
-            "dataset/account": _table(("step", "what", "count"), account),
+            "z_tables/counts": _table(("what", "count"), counts),
+            "z_tables/account": _table(("step", "what", "count"), account),
         }
         logger.experiment.log(tables)
 
-    tell(loggers, draw)
+    log_to_wandb(loggers, draw)
 
 
 def log_results(
@@ -96,14 +95,14 @@ def log_results(
     samples: Sequence[Mapping[str, Any]],
     checkpoint: Path,
 ) -> None:
-    """Everything that is known at the end, once.
+    """Logs the results of a run at its end.
 
     Args:
-        loggers: those of the run.
-        metrics: what metrics.json has.
-        ks: cutoffs of the ranking metrics.
-        samples: what :func:`kgrec.evaluation.samples.samples` returned.
-        checkpoint: the best one.
+        loggers: loggers of the run.
+        metrics: content of metrics.json.
+        ks: cut-offs of the ranking metrics.
+        samples: result of :func:`kgrec.evaluation.samples.samples`.
+        checkpoint: best checkpoint.
     """
     for logger in loggers:
         if not isinstance(logger, WandbLogger):
@@ -113,18 +112,18 @@ def log_results(
 
     def finish(logger: WandbLogger) -> None:
         run = logger.experiment
-        run.log({**topk_charts(metrics, ks), "samples": _table(*sample_rows(samples))})
+        run.log({**topk_charts(metrics, ks), "z_tables/samples": _table(*sample_rows(samples))})
         if isinstance(logger, RunLogger) and logger.log_checkpoint:
             _log_checkpoint(run, checkpoint)
 
-    tell(loggers, finish)
+    log_to_wandb(loggers, finish)
 
 
 def summary(metrics: Mapping[str, float]) -> dict[str, float]:
-    """metrics.json as W&B's table has it.
+    """The metrics of metrics.json under the names of W&B's table of runs.
 
-    The model's validation figures are those of the epoch that was kept and are called ``best/…``:
-    ``val/…`` there is the best of each curve by itself. Popularity's are its flat line.
+    The model's validation metrics are those of the best epoch; they are called ``best/…``, because
+    ``val/…`` is the best value of each curve by itself.
     """
     return {
         f"best/{key.removeprefix('val/')}" if key.startswith("val/") else key: value
@@ -133,7 +132,7 @@ def summary(metrics: Mapping[str, float]) -> dict[str, float]:
 
 
 def topk_charts(metrics: Mapping[str, float], ks: Sequence[int]) -> dict[str, Any]:
-    """Recall and NDCG over the cutoff, of the model and of popularity; none without a ranking."""
+    """Charts of recall and NDCG over the cut-off, for the model and popularity, where ranked."""
     charts = {}
     for metric in ("recall", "ndcg"):
         curves = {
@@ -142,12 +141,12 @@ def topk_charts(metrics: Mapping[str, float], ks: Sequence[int]) -> dict[str, An
             if ks and all(f"{prefix}test/{metric}@{k}" in metrics for k in ks)
         }
         if curves:
-            charts[f"charts/{metric}"] = _lines(list(ks), curves, f"test {metric}@k", "k")
+            charts[f"z_charts/{metric}"] = _lines(list(ks), curves, f"test {metric}@k", "k")
     return charts
 
 
 def sample_rows(samples: Sequence[Mapping[str, Any]]) -> tuple[Sequence[str], list[Sequence[Any]]]:
-    """Columns, and one row for each item that a sample user is recommended."""
+    """Columns, and one row for each item that is recommended to a sample user."""
     columns = ("user", "liked", "rank", "item", "name", "hit")
     return columns, [
         (record["user"], ", ".join(record["liked"]), rank, best["item"], best["name"], best["hit"])
@@ -159,7 +158,7 @@ def sample_rows(samples: Sequence[Mapping[str, Any]]) -> tuple[Sequence[str], li
 def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Any:
     import wandb
 
-    # Without mixed types W&B refuses a column of names of which some are missing.
+    # Without mixed types W&B refuses a column of names if some are missing.
     return wandb.Table(columns=list(columns), data=list(rows), allow_mixed_types=True)
 
 
@@ -174,6 +173,6 @@ def _log_checkpoint(run: Any, checkpoint: Path) -> None:
     import wandb
 
     artifact = wandb.Artifact(f"{run.id}-best", type="model")
-    # It never changes again, so it is sent from where it lies, not from a copy.
+    # The file never changes again, so W&B can send it without a copy.
     artifact.add_file(str(checkpoint), policy="immutable")
     run.log_artifact(artifact, aliases=["best"])

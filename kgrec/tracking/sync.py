@@ -11,19 +11,19 @@ from pathlib import Path
 
 from kgrec.errors import DataError
 from kgrec.runs.folder import RunFolder
-from kgrec.tracking.access import answers, has_key, server
+from kgrec.tracking.access import answers, key_problem, server
 
-# Runs in one call of wandb, which sends some side by side.
+# Runs in one call of wandb, which sends several in parallel.
 BATCH = 100
 
 
 @dataclass(frozen=True)
 class OfflineRun:
-    """A run folder with what W&B kept in it.
+    """A run folder with folders of offline W&B runs.
 
     Attributes:
-        folder: the run folder.
-        parts: W&B's folders, in the order of time; several where the run was cut short and went on.
+        folder: run folder.
+        parts: W&B's folders in the order of time; several if the run was resumed.
     """
 
     folder: Path
@@ -41,69 +41,69 @@ class OfflineRun:
 
     @property
     def state(self) -> str:
-        """In a word."""
+        """One of "sent", "to send" and "unfinished"."""
         return ("sent" if self.sent else "to send") if self.finished else "unfinished"
 
 
 def offline_runs(places: Sequence[Path]) -> list[OfflineRun]:
-    """All offline runs in or under folders.
+    """All offline runs in folders and the folders below them.
 
     Raises:
-        DataError: a place is no folder, or there is no such run.
+        DataError: a folder does not exist, or there is no offline run.
     """
-    found: dict[Path, set[Path]] = {}
+    parts: dict[Path, set[Path]] = {}
     for place in places:
         if not place.is_dir():
-            raise DataError(f"{place}: found no such folder, expected one with runs")
+            raise DataError(f"{place}: found no such folder, expected a folder with runs")
         for part in place.resolve().glob("**/wandb/offline-run-*"):
             if any(part.glob("*.wandb")):
-                found.setdefault(part.parent.parent, set()).add(part)
-    if not found:
-        told = ", ".join(map(str, places))
-        raise DataError(f"{told}: found no run that was logged offline, expected at least one")
-    return [OfflineRun(folder, tuple(sorted(found[folder]))) for folder in sorted(found)]
+                parts.setdefault(part.parent.parent, set()).add(part)
+    if not parts:
+        names = ", ".join(map(str, places))
+        raise DataError(f"{names}: found no run that was logged offline, expected at least one")
+    return [OfflineRun(folder, tuple(sorted(parts[folder]))) for folder in sorted(parts)]
 
 
 def list_runs(places: Sequence[Path]) -> None:
     """Prints every offline run and whether it was sent."""
-    for each in offline_runs(places):
-        print(f"{each.state:<10}  {each.folder}")  # noqa: T201
+    for run in offline_runs(places):
+        print(f"{run.state:<10}  {run.folder}")  # noqa: T201
 
 
 def send_runs(places: Sequence[Path]) -> None:
     """Sends finished runs that were not sent before, and prints how many.
 
     Raises:
-        DataError: there is no key, the server does not answer, or a run could not be sent.
+        DataError: there is no valid key, the server does not answer, or a run could not be sent.
     """
     runs = offline_runs(places)
-    todo = [each for each in runs if each.state == "to send"]
-    if todo:
-        os.environ.pop("WANDB_MODE", None)  # sending is what was asked for
-        if not has_key():
+    unsent = [run for run in runs if run.state == "to send"]
+    if unsent:
+        os.environ.pop("WANDB_MODE", None)  # this command sends, also where runs are kept offline
+        if problem := key_problem():
             raise DataError(
-                f"W&B: found no key, expected one to send {len(todo)} run(s): log in with "
+                f"W&B: {problem}, needed to send {len(unsent)} run(s): log in with "
                 "`wandb login`, or set WANDB_API_KEY"
             )
         if not answers(address := server()):
-            raise DataError(f"W&B: found no answer from {address}, expected the server to send to")
-        for first in range(0, len(todo), BATCH):
-            send(todo[first : first + BATCH])
-    states = [each.state for each in runs]
-    missing = states.count("to send")
+            raise DataError(f"W&B: found no answer from {address}, expected a server to send to")
+        for first in range(0, len(unsent), BATCH):
+            send(unsent[first : first + BATCH])
+    states = [run.state for run in runs]
+    failed = states.count("to send")
     print(  # noqa: T201
-        f"{len(todo) - missing} sent, {states.count('sent') - len(todo) + missing} already sent, "
-        f"{states.count('unfinished')} left out because unfinished"
+        f"{len(unsent) - failed} sent, {states.count('sent') - len(unsent) + failed} already sent, "
+        f"{states.count('unfinished')} skipped because they are not finished"
     )
-    if missing:
-        raise DataError(f"{missing} run(s) could not be sent, such as {_first_unsent(runs)}")
+    if failed:
+        raise DataError(f"{failed} run(s) could not be sent, such as {_first_unsent(runs)}")
 
 
 def send(runs: Sequence[OfflineRun]) -> None:
-    """Hands runs to ``wandb sync``, which sends the parts of one run in the order of time."""
-    parts = [str(part) for each in runs for part in each.parts]
+    """Calls ``wandb sync``, which sends the parts of one run in the order of time."""
+    parts = [str(part) for run in runs for part in run.parts]
     subprocess.run([sys.executable, "-m", "wandb", "sync", *parts], check=False)
 
 
 def _first_unsent(runs: Sequence[OfflineRun]) -> Path:
-    return next(each.folder for each in runs if each.state == "to send")
+    return next(run.folder for run in runs if run.state == "to send")

@@ -1,22 +1,21 @@
-"""Callbacks: which epoch is kept, when to stop, what is said meanwhile."""
+"""Callbacks: checkpoints, early stopping, and what is logged after each epoch."""
 
 from __future__ import annotations
 
 import logging
+import math
 import shutil
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar
-from pytorch_lightning.trainer.states import TrainerFn
+from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
-from kgrec.data.datamodule import KGDataModule
 from kgrec.errors import ConfigError
 from kgrec.runs.status import read_status, update
 from kgrec.training.distributed import is_first
+from kgrec.training.module import RecommenderModule
 
 log = logging.getLogger(__name__)
 
@@ -24,21 +23,21 @@ MONITOR = "val/auc"
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Keeps ``best.ckpt``, the epoch with the highest validation figure.
+    """Keeps ``best.ckpt``, the epoch with the highest validation metric.
 
-    A run that goes on in another folder takes the best checkpoint so far with it, so that it
-    ends as an uninterrupted run would.
+    A run that resumes in another folder copies the best checkpoint so far into it. So it ends as an
+    uninterrupted run does.
 
     Args:
-        dirpath: where checkpoints go.
-        monitor: the figure.
-        resume_from: the checkpoint that the run goes on from, or None.
+        dirpath: folder of the checkpoints.
+        monitor: name of the metric.
+        resume_from: checkpoint that the run resumes from, or None.
     """
 
     def __init__(
         self, dirpath: str, monitor: str = MONITOR, resume_from: str | None = None
     ) -> None:
-        self._beside = Path(resume_from).parent if resume_from is not None else None
+        self._resumed_folder = None if resume_from is None else Path(resume_from).parent
         super().__init__(
             dirpath=dirpath,
             filename="best",
@@ -48,19 +47,37 @@ class BestCheckpoint(ModelCheckpoint):
             enable_version_counter=False,
         )
 
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Checks that there is a best epoch.
+
+        Raises:
+            ConfigError: the training ended before its first validation.
+        """
+        super().on_train_end(trainer, pl_module)
+        if not self.best_model_path:
+            raise ConfigError(
+                "trainer: found a training that ended before its first validation, expected an "
+                "epoch to keep: allow more steps (max_steps, max_time), or validate more often "
+                "(check_val_every_n_epoch)"
+            )
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores the state, bringing the best checkpoint into this run's folder."""
-        here = Path(str(self.dirpath))
+        """Restores the state, and copies the best checkpoint into this run's folder.
+
+        Raises:
+            ConfigError: the best checkpoint is missing.
+        """
+        folder, resumed = Path(str(self.dirpath)), self._resumed_folder
         best = Path(state_dict["best_model_path"])
-        if self._beside is not None and (self._beside / best.name).is_file():
-            best = self._beside / best.name  # also where the run folder has been moved
+        if resumed is not None and (resumed / best.name).is_file():
+            best = resumed / best.name  # the run folder may have been moved
         if not best.is_file():
             raise ConfigError(
                 f"ckpt_path: found no {best}, expected the best checkpoint of the run to resume"
             )
-        target = here / best.name
+        target = folder / best.name
         if best.resolve() != target.resolve() and is_first():
-            here.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
             temporary = target.with_suffix(".incoming")
             shutil.copyfile(best, temporary)
             temporary.rename(target)
@@ -76,26 +93,31 @@ class BestCheckpoint(ModelCheckpoint):
 
 
 class LastCheckpoint(ModelCheckpoint):
-    """Keeps ``last.ckpt``, the latest epoch, from which a run can go on.
+    """Keeps ``last.ckpt``, the latest epoch, from which a run can resume.
 
-    Lightning's own ``save_last`` follows the best checkpoint, and so falls behind.
+    Lightning's own ``save_last`` is written together with the best checkpoint, so it may be older.
 
     Args:
-        dirpath: where checkpoints go.
+        dirpath: folder of the checkpoints.
     """
 
     def __init__(self, dirpath: str) -> None:
-        super().__init__(dirpath=dirpath, filename="last", enable_version_counter=False)
+        super().__init__(
+            dirpath=dirpath,
+            filename="last",
+            enable_version_counter=False,
+            save_on_train_epoch_end=True,  # also after an epoch without validation
+        )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Nothing is restored: the file of the run that goes on stays where it is."""
+        """Restores nothing: the resumed run writes a file of its own."""
 
 
 class Patience(EarlyStopping):
-    """Early stopping that keeps the patience it is given when a run goes on.
+    """Early stopping with the patience of this run, also when the resumed run had another one.
 
-    A run whose patience is used up, as one that was cut short after its last epoch, has nothing
-    left to train and goes straight on to its test.
+    A run may be interrupted after its last epoch, when its patience is used up. It has nothing left
+    to train: when it resumes, it is tested at once.
     """
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -107,17 +129,17 @@ class Patience(EarlyStopping):
         if self.wait_count >= self.patience:
             trainer.should_stop = True
             log.info(
-                "patience=%d is used up, %d epochs were no better: nothing is left to train",
+                "patience=%d is used up (%d epochs were not better): nothing is left to train",
                 self.patience,
                 self.wait_count,
             )
 
 
 def early_stopping(patience: int | None, monitor: str = MONITOR) -> Callback | None:
-    """Stops after ``patience`` epochs without a higher validation figure; None: never.
+    """Stops after ``patience`` validations without a higher metric; None: never stops.
 
     Raises:
-        ConfigError: patience is no positive integer.
+        ConfigError: patience is not a positive integer.
     """
     if patience is None:
         return None
@@ -126,18 +148,13 @@ def early_stopping(patience: int | None, monitor: str = MONITOR) -> Callback | N
     return Patience(monitor=monitor, mode="max", patience=patience)
 
 
-def progress_bar() -> Callback | None:
-    """A progress bar on a terminal; elsewhere the line per epoch is enough."""
-    return TQDMProgressBar(refresh_rate=20, leave=False) if sys.stderr.isatty() else None
-
-
 class EpochLog(Callback):
-    """One line an epoch, and the time that training takes without validation.
+    """Logs one line per epoch, and the time that training takes without validation.
 
-    The times of a run that was cut short stay with it when it goes on.
+    A run that resumes keeps the times of its earlier epochs.
 
     Args:
-        monitor: the validation figure that it tells.
+        monitor: validation metric that the line shows.
 
     Attributes:
         seconds: training seconds of every epoch.
@@ -146,61 +163,64 @@ class EpochLog(Callback):
     def __init__(self, monitor: str = MONITOR) -> None:
         self.monitor = monitor
         self.seconds: list[float] = []
-        self._start = self._begun = time.perf_counter()
+        self._fit_start = self._epoch_start = time.perf_counter()
+        self._epoch_seconds: float | None = None  # of an epoch that has been trained
         self._before = 0.0  # seconds of training before the run was resumed
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the run began, those between its sittings left out."""
-        return time.perf_counter() - self._begun
+        """Seconds of training so far, without the time between an interruption and its resume."""
+        return time.perf_counter() - self._fit_start
 
     def state_dict(self) -> dict[str, Any]:
         """The times so far."""
         return {"seconds": self.seconds, "elapsed": self.elapsed}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes over the times of the run that goes on."""
+        """Restores the times of the run that is resumed."""
         self.seconds = list(state_dict["seconds"])
         self._before = state_dict["elapsed"]
 
     def on_fit_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Starts the clock of the whole training, after a checkpoint has been restored."""
-        self._begun = time.perf_counter() - self._before
+        self._fit_start = time.perf_counter() - self._before
 
     def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Starts the clock."""
-        self._start = time.perf_counter()
+        """Starts the clock of the epoch."""
+        self._epoch_start = time.perf_counter()
+        self._epoch_seconds = None
 
     def on_validation_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Stops the clock: validation runs inside the training epoch."""
-        if trainer.state.fn == TrainerFn.FITTING:
-            self.seconds.append(time.perf_counter() - self._start)
+        """Stops the clock of the epoch: validation runs inside the training epoch."""
+        self._epoch_seconds = time.perf_counter() - self._epoch_start
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Says how the epoch went, and logs how fast."""
-        figures = trainer.callback_metrics
-        seconds = self.seconds[-1] if self.seconds else time.perf_counter() - self._start
+        """Logs the line of the epoch, and its speed.
+
+        An epoch without validation (``trainer.check_val_every_n_epoch``) shows no metric.
+        """
+        seconds, validated = self._epoch_seconds, self._epoch_seconds is not None
+        if seconds is None:
+            seconds = time.perf_counter() - self._epoch_start
+        self.seconds.append(seconds)
         speed = {"speed/seconds_per_epoch": seconds}
-        data = getattr(trainer, "datamodule", None)
-        if isinstance(data, KGDataModule):
-            speed["speed/rows_per_second"] = data.train_batches.num_rows / seconds
+        if isinstance(module, RecommenderModule) and (rows := module.rows_in_epoch):
+            speed["speed/rows_per_second"] = rows / seconds
         module.log_dict(speed, sync_dist=True)
-        log.info(
-            "epoch %3d  %6.2f s  train/loss %.4f  %s %.4f",
-            trainer.current_epoch + 1,
-            seconds,
-            float(figures.get("train/loss", float("nan"))),
-            self.monitor,
-            float(figures.get(self.monitor, float("nan"))),
-        )
+        metrics = trainer.callback_metrics
+        line = f"epoch {trainer.current_epoch + 1:3d}  {seconds:6.2f} s"
+        line += f"  train/loss {float(metrics.get('train/loss', math.nan)):.4f}"
+        if validated:
+            line += f"  {self.monitor} {float(metrics.get(self.monitor, math.nan)):.4f}"
+        log.info(line)
 
 
 class StatusFile(Callback):
-    """Writes after each epoch how far the training is.
+    """Writes the progress of the training to status.json after each epoch.
 
     Args:
-        folder: the run folder.
-        monitor: the validation figure by which the epoch is chosen.
+        folder: run folder.
+        monitor: validation metric by which the epoch is chosen.
     """
 
     def __init__(self, folder: str, monitor: str) -> None:
@@ -211,28 +231,28 @@ class StatusFile(Callback):
         self._before = 0.0
 
     def state_dict(self) -> dict[str, Any]:
-        """The best figure so far."""
+        """The best value so far."""
         return {"best": self.best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes over the best figure of the run that goes on."""
+        """Restores the best value of the run that is resumed."""
         self.best = state_dict["best"]
 
     def on_fit_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Says how many epochs there may be."""
+        """Writes the largest number of epochs."""
         self._before = float(read_status(self.folder).get("before", 0.0))
         if trainer.is_global_zero:
             update(self.folder, epochs=trainer.max_epochs, monitor=self.monitor)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Says which epoch is done, and its validation figure."""
-        value = trainer.callback_metrics.get(self.monitor)
-        now = None if value is None else float(value)
-        if now is not None:
-            self.best = now if self.best is None else max(self.best, now)
+        """Writes the number of the epoch and its validation metric."""
+        metric = trainer.callback_metrics.get(self.monitor)
+        value = None if metric is None else float(metric)
+        if value is not None:
+            self.best = value if self.best is None else max(self.best, value)
         if trainer.is_global_zero:
             seconds = round(self._before + time.perf_counter() - self._begin, 3)
             update(
-                self.folder, epoch=trainer.current_epoch + 1, value=now, best=self.best,
+                self.folder, epoch=trainer.current_epoch + 1, value=value, best=self.best,
                 seconds=seconds,
             )  # fmt: skip

@@ -1,7 +1,7 @@
-"""One model on several devices: how its processes are started, agree and end (docs/distributed.md).
+"""Processes that train one model on several devices: start, exchange and end (docs/distributed.md).
 
-Each process has the whole model and its rows of every step. Lightning starts the processes of one
-machine; torchrun or SLURM those of several.
+Each process has the whole model and its own rows of every step. Lightning starts the processes on
+one machine; torchrun or SLURM starts them on several.
 """
 
 from __future__ import annotations
@@ -28,22 +28,23 @@ from torch.nn.parallel import DistributedDataParallel
 
 from kgrec.errors import ConfigError
 
-# The name of a run folder that is made of a time, where several processes must agree on it.
+# Environment variable with the time in the run folder's name, on which all processes must agree.
 STARTED = "KGREC_STARTED"
 
 
 class DDP(DDPStrategy):
-    """DistributedDataParallel for the parameters that it can average; the rest begins as on rank 0.
+    """DistributedDataParallel for the parameters that it can average.
 
-    Tables with sparse gradients are averaged elsewhere, and buffers are alike by themselves:
-    neither is sent around in every step. A model that consists of such tables is not wrapped.
+    Tables with sparse gradients are averaged elsewhere, and buffers are equal on all processes.
+    Both start with the values of rank 0, and are not sent in every step. A model that has only such
+    tables is not wrapped.
     """
 
     def configure_ddp(self) -> None:
-        """Makes all processes begin alike, and wraps the module."""
+        """Gives all processes the same start values, and wraps the module."""
         module = self.lightning_module
         assert module is not None
-        _check_alike(self.root_device)
+        _check_same_gpus(self.root_device)
         buffers = dict(module.named_buffers())
         hidden = sorted({*getattr(module, "_ddp_params_and_buffers_to_ignore", ()), *buffers})
         ignore = DistributedDataParallel._set_params_and_buffers_to_ignore_for_model
@@ -57,7 +58,7 @@ class DDP(DDPStrategy):
             super().configure_ddp()
 
     def on_exception(self, exception: BaseException) -> None:
-        """Ends the processes that this one has started: they may wait for it in a collective."""
+        """Ends the processes that this process started: they may wait for it in a collective."""
         super().on_exception(exception)
         if isinstance(self.launcher, _SubprocessScriptLauncher):
             self.launcher.kill(signal.SIGKILL)
@@ -70,17 +71,17 @@ class DDP(DDPStrategy):
 
 
 class _Launcher(_SubprocessScriptLauncher):
-    """Starts the other processes of this machine as this one was started."""
+    """Starts the other processes of this machine with the command of this process."""
 
     def launch(self, function: Any, *args: Any, **kwargs: Any) -> Any:
-        # Otherwise Lightning would choose anew.
+        # Otherwise Lightning would choose a number of threads.
         os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))
         return super().launch(function, *args, **kwargs)
 
     def _call_children_scripts(self) -> None:
         words = sys.argv
         program, _, command = words[0].rpartition(" ")
-        if command == "train":  # kgrec train, which is one word to Hydra
+        if command == "train":  # for Hydra, "kgrec train" is one word
             sys.argv = [program, command, *words[1:]]
         try:
             super()._call_children_scripts()
@@ -89,7 +90,7 @@ class _Launcher(_SubprocessScriptLauncher):
 
 
 def rank() -> int:
-    """Number of this process among those that train one model; 0 is the one that writes."""
+    """Number of this process among those that train one model; process 0 writes the results."""
     for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"):
         if name in os.environ:
             return int(os.environ[name])
@@ -97,27 +98,30 @@ def rank() -> int:
 
 
 def joined() -> bool:
-    """Whether this process has met the others."""
+    """Whether this process is connected with the others."""
     return dist.is_available() and dist.is_initialized()
 
 
 def is_first() -> bool:
-    """Whether no other process is there, or this is their rank 0."""
+    """Whether this process is rank 0, or the only one."""
     return not joined() or dist.get_rank() == 0
 
 
 def _slurm_tasks() -> int:
-    """Processes that SLURM has started, unless torchrun has; 0 elsewhere."""
+    """Number of processes that SLURM started; 0 if torchrun or the user started them."""
     if TorchElasticEnvironment.detect() or not SLURMEnvironment.detect():
         return 0
     return int(os.environ["SLURM_NTASKS"])
 
 
 def begin(world_size: int) -> bool:
-    """Tells whether this process is to speak and write; of the others only errors are heard.
+    """Silences this process unless it is the first; errors are still logged.
 
     Args:
-        world_size: processes that train one model.
+        world_size: number of processes that train one model.
+
+    Returns:
+        Whether this process prints and writes.
     """
     if world_size == 1 or rank() == 0:
         return True
@@ -131,7 +135,7 @@ def begin(world_size: int) -> bool:
 
 
 def agree_on_start() -> None:
-    """Makes the processes of torchrun take one name for their run folder, that of rank 0."""
+    """Gives all processes of torchrun the run folder's name that rank 0 chooses."""
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
         store, number, _ = next(rendezvous("env://"))
         if number == 0:
@@ -139,26 +143,23 @@ def agree_on_start() -> None:
         os.environ[STARTED] = store.get(STARTED).decode()
 
 
-def check_start(
-    devices: int, nodes: int, accelerator: str, multirun: bool, folder_given: bool
-) -> None:
-    """Checks that as many processes as are asked for can be, or have been, started.
+def check_start(devices: int, nodes: int, multirun: bool, folder_given: bool) -> None:
+    """Checks that the requested number of processes was started or can be started.
 
     Args:
-        devices: of a node.
-        nodes: machines.
-        accelerator: as Lightning's Trainer names it.
+        devices: number of devices of a node.
+        nodes: number of machines.
         multirun: whether this is one of several jobs.
         folder_given: whether the command line names the run folder.
 
     Raises:
-        ConfigError: they cannot, or have not.
+        ConfigError: another number of processes was started, or they cannot be started.
     """
     torchrun = TorchElasticEnvironment.detect()
     started = int(os.environ["WORLD_SIZE"]) if torchrun else _slurm_tasks()
-    from_outside = torchrun or started > 1  # else Lightning starts them
+    from_outside = torchrun or started > 1  # otherwise Lightning starts them
     world_size = devices * nodes
-    # SLURM's tasks of one device each may be runs that know nothing of each other.
+    # Tasks of SLURM with one device each may be separate runs.
     if from_outside and started != world_size and (torchrun or world_size > 1):
         raise ConfigError(
             f"trainer.devices: found {devices} on each of {nodes} nodes (trainer.num_nodes), "
@@ -170,65 +171,65 @@ def check_start(
     if multirun:
         raise ConfigError(
             f"trainer.devices: found {world_size} devices in a multirun, expected 1: "
-            "several train one model in a single run"
+            "several devices train one model in a single run"
         )
     if nodes > 1 and not from_outside:
         raise ConfigError(
             f"trainer.num_nodes: found {nodes}, expected a start by torchrun or srun on each of "
-            "them (docs/distributed.md)"
+            "these machines (docs/distributed.md)"
         )
     if from_outside and not folder_given and STARTED not in os.environ:
         raise ConfigError(
             "hydra.run.dir: found none, expected the run folder that all processes share, such as "
             "hydra.run.dir=logs/runs/$SLURM_JOB_ID"
         )
-    if accelerator in ("auto", "cuda", "gpu") and torch.cuda.is_available():
-        there = torch.cuda.device_count()
-        if devices > there:
-            raise ConfigError(f"trainer.devices: found {devices}, expected at most {there} (GPUs)")
 
 
-def gather(part: Tensor, device: torch.device | None = None) -> Tensor:
-    """The rows of all processes, in the order of ranks; of a lone process its own.
+def gather_rows(part: Tensor, device: torch.device | None = None) -> Tensor:
+    """Concatenates the rows of all processes in the order of ranks.
 
     Args:
         part: (n, …) rows of this process; n differs between processes.
-        device: where processes exchange; None: where the part is.
+        device: device on which processes exchange tensors; None: that of the part.
     """
     if not joined():
         return part
-    home, part = part.device, part.to(device or part.device)
+    original, part = part.device, part.to(device or part.device)
     length = torch.tensor([len(part)], device=part.device)
     lengths = [torch.zeros_like(length) for _ in range(dist.get_world_size())]
     dist.all_gather(lengths, length)
     longest = max(int(n) for n in lengths)
     padded = part.new_zeros(longest, *part.shape[1:])
     padded[: len(part)] = part
-    found = [torch.empty_like(padded) for _ in lengths]
-    dist.all_gather(found, padded)
-    rows = [tensor[: int(n)] for tensor, n in zip(found, lengths, strict=True)]
-    return torch.cat(rows).to(home)
+    gathered = [torch.empty_like(padded) for _ in lengths]
+    dist.all_gather(gathered, padded)
+    rows = [tensor[: int(n)] for tensor, n in zip(gathered, lengths, strict=True)]
+    return torch.cat(rows).to(original)
 
 
 def close() -> None:
-    """Parts the processes, so that rank 0 goes on alone; no wrapped module may be in use any more.
+    """Disconnects the processes, so that rank 0 continues alone; no wrapped module may be in use.
 
-    What DistributedDataParallel wrapped is gone before its group is. One that lived longer would
-    end the group's threads while it holds Python's lock, and a thread that still has a tensor to
-    release waits for that lock: neither would ever go on (pytorch/pytorch issue 56297).
+    The module that DistributedDataParallel wraps must be deleted before the process group. If it
+    lives longer, it ends the group's threads while it holds Python's lock. A thread that still has
+    a tensor to release waits for that lock, and both wait for ever (pytorch/pytorch issue 56297).
     """
     if joined():
         dist.barrier()
-        gc.collect()  # a wrapped module that only its own hooks still know
+        gc.collect()  # a wrapped module to which only its own hooks refer
         dist.destroy_process_group()
 
 
-def _check_alike(device: torch.device) -> None:
-    """Every process draws the whole epoch for itself, and GPUs of two models draw two epochs."""
+def _check_same_gpus(device: torch.device) -> None:
+    """Checks that all GPUs are of one model.
+
+    Every process draws the whole epoch by itself, and GPUs of different models draw different
+    numbers.
+    """
     if device.type != "cuda":
         return
     names: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(names, torch.cuda.get_device_name(device))
     if len(set(names)) > 1:
-        found = " and ".join(sorted(set(names)))
-        raise ConfigError(f"trainer.devices: found {found}, expected GPUs of one model")
+        models = " and ".join(sorted(set(names)))
+        raise ConfigError(f"trainer.devices: found {models}, expected GPUs of one model")

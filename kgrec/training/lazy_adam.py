@@ -1,7 +1,7 @@
-"""Adam that leaves alone what a step did not touch.
+"""Adam that updates only the rows that a step reads.
 
-Adam moves every row of every table in every step, also rows without a gradient: their moments
-decay, and λ pulls. On a graph of many entities and batches of few rows that is most of the work.
+Adam updates every row of every table in every step, also rows without a gradient: their moments
+decay, and weight decay is applied. With many entities and small batches this is most of the work.
 """
 
 from __future__ import annotations
@@ -12,22 +12,24 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from kgrec.data.draws import widest_float
+
 
 class LazyAdam(torch.optim.Adam):
-    """Adam and λ on the touched rows of tables; plain fused Adam on everything else.
+    """Adam with weight decay λ on the rows of tables that a step reads; fused Adam elsewhere.
 
-    A row with a gradient is updated as by :class:`torch.optim.Adam` with coupled weight decay,
-    ``g + λ·w``, bias-corrected by the number of steps taken so far; a row without one keeps its
-    value and its moments. Tables are the parameters with sparse gradients.
+    Tables are the parameters with sparse gradients. A row with a gradient is updated as by
+    :class:`torch.optim.Adam` with coupled weight decay, ``g + λ·w``. Its bias correction uses the
+    number of steps so far. A row without a gradient keeps its value and its moments.
 
     Attributes:
-        sparse_gradients: tells the trainer to ask embeddings for sparse gradients.
+        sparse_gradients: whether embeddings need sparse gradients; the training module reads it.
 
     Args:
-        params: parameters or groups of them.
-        lr: η.
-        betas: decay of the moments.
-        eps: ε.
+        params: parameters or groups of parameters.
+        lr: learning rate η.
+        betas: decay rates of the two moments.
+        eps: ε, added to the denominator.
         weight_decay: λ.
     """
 
@@ -77,8 +79,8 @@ class LazyAdam(torch.optim.Adam):
         v = state["exp_avg_sq"].index_select(0, rows).mul_(beta2).addcmul_(g, g, value=1 - beta2)
         state["exp_avg"].index_copy_(0, rows, m)
         state["exp_avg_sq"].index_copy_(0, rows, v)
-        # Tensors of one number, so that a GPU need not be waited for; 1 - 0.999 needs float64.
-        step = state["step"].double()
+        # Tensors of one number, so that the CPU does not wait for a GPU; 1 - 0.999 wants float64.
+        step = state["step"].to(widest_float(p.device))
         rate, root = group["lr"] / (1 - beta1**step), (1 - beta2**step).sqrt()
         w -= m.div_(v.sqrt_().div_(root).add_(group["eps"])).mul_(rate)
         p.index_copy_(0, rows, w)

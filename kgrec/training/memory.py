@@ -1,4 +1,4 @@
-"""How much of a batch fits? Estimated from real degrees, before training rather than within it."""
+"""Memory of a training step: estimated from real degrees before training, and kept to a budget."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import psutil
 import torch
 from torch import Tensor
 
-from kgrec.data.batches import PointwiseBatch
+from kgrec.data.batches import PairwiseBatch, PointwiseBatch
 from kgrec.errors import ConfigError
 from kgrec.models.recommender import Recommender
 
@@ -46,20 +46,20 @@ def available_bytes(device: torch.device) -> int:
 
 
 def peak_memory_gb(device: torch.device) -> float:
-    """Most memory that this process has held so far: of the GPU it trains on, or of its own."""
+    """Largest memory of this process so far in GB: on the GPU that it trains on, else its RAM."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e9
     import resource
     import sys
 
-    unit = 1 if sys.platform == "darwin" else 1024  # what the system counts in
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes of the system's unit
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 
 
 def forget_peak_memory() -> None:
-    """Gives back what earlier runs of this process have left on the GPU, and counts anew.
+    """Frees GPU memory of earlier runs in this process, and resets the peak.
 
-    On a CPU the most that a process has held cannot be counted anew.
+    On a CPU the peak of a process cannot be reset.
     """
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         gc.collect()
@@ -81,36 +81,50 @@ class RowBudget:
 
     def __init__(self, recommender: Recommender, budget: float) -> None:
         self.budget = budget
+        self.fixed = recommender.fixed_bytes()
+        kinds = recommender.batches
+        # Only then is the loss one mean over rows.
+        self.cuttable = len(kinds) == 1 and kinds[0] in (PointwiseBatch, PairwiseBatch)
         num_items = int(recommender.arguments["num_items"])
-        self._bytes = recommender.bytes_per_row(torch.arange(num_items)).double()  # of each item
+        bytes_per_row = recommender.bytes_per_row(torch.arange(num_items))  # of each item
+        self._bytes = bytes_per_row.ceil().long()  # whole numbers: not all devices have float64
         self._most = float(self._bytes.max())
 
     def cut(self, batches: tuple[Any, ...]) -> list[tuple[tuple[Any, ...], float]]:
         """Pieces of one step, each with its share of the rows.
 
         Args:
-            batches: one batch of each kind; only a lone :class:`PointwiseBatch` is cut, because
-                the means of several kinds are not over the same rows.
+            batches: one batch of each kind; only a lone :class:`PointwiseBatch` or
+                :class:`PairwiseBatch` is cut, because the means of several kinds are not over
+                the same rows.
         """
         batch = batches[0]
-        if len(batches) > 1 or not isinstance(batch, PointwiseBatch):
+        items = batch[1]  # of a pair, the positive
+        rows = len(items)
+        if not self.cuttable or rows * self._most <= self.budget:
             return [(batches, 1.0)]
-        rows = len(batch.items)
-        if rows * self._most <= self.budget:
-            return [(batches, 1.0)]
-        if self._bytes.device != batch.items.device:
-            self._bytes = self._bytes.to(batch.items.device)
-        needed = self._bytes[batch.items].cumsum(0)
-        number = torch.div(needed, self.budget, rounding_mode="floor")
+        if self._bytes.device != items.device:
+            self._bytes = self._bytes.to(items.device)
+        needed = self._bytes[items].cumsum(0)
+        number = torch.div(needed, max(1, int(self.budget)), rounding_mode="floor")
         sizes = torch.unique_consecutive(number, return_counts=True)[1].tolist()
         parts = zip(*(torch.split(column, sizes) for column in batch), strict=True)
-        pieces = [PointwiseBatch(*part) for part in parts]
-        return [((piece,), len(piece.items) / rows) for piece in pieces]
+        return [
+            ((type(batch)(*part),), size / rows) for part, size in zip(parts, sizes, strict=True)
+        ]
 
     def step_bytes(self, items: Tensor, batch_size: int) -> tuple[float, float]:
         """Estimated bytes of a whole step on rows of such items (n,), and of its largest piece."""
-        whole = min(batch_size, 2 * len(items)) * _mean(self._bytes[items])
-        return whole, min(whole, self.budget + self._most)
+        rows = self._row_bytes(items, batch_size)
+        piece = min(rows, self.budget + self._most) if self.cuttable else rows
+        return self.fixed + rows, self.fixed + piece
+
+    def pieces(self, items: Tensor, batch_size: int) -> int:
+        """About how many pieces a step on rows of such items (n,) is cut into."""
+        return math.ceil(self._row_bytes(items, batch_size) / self.budget) if self.cuttable else 1
+
+    def _row_bytes(self, items: Tensor, batch_size: int) -> float:
+        return min(batch_size, 2 * len(items)) * _mean(self._bytes[items])
 
 
 def check_memory(
@@ -132,7 +146,8 @@ def check_memory(
         ConfigError: the estimate exceeds what is free; says what to lower.
     """
     parameters = sum(p.numel() * p.element_size() for p in recommender.parameters())
-    whole, piece = RowBudget(recommender, budget).step_bytes(items, batch_size)
+    rows = RowBudget(recommender, budget)
+    _, piece = rows.step_bytes(items, batch_size)
     needed, free = COPIES_OF_PARAMETERS * parameters + piece, available_bytes(device)
     if needed > free:
         raise ConfigError(
@@ -143,7 +158,7 @@ def check_memory(
             f"{device}; lower memory_budget, batch_size, or the model's receptive field (model.K, "
             "model.H) and size (model.d)"
         )
-    return math.ceil(whole / budget)
+    return rows.pieces(items, batch_size)
 
 
 def evaluation_batch_size(recommender: Recommender, items: Tensor, budget: float = GIB) -> int:
@@ -152,4 +167,4 @@ def evaluation_batch_size(recommender: Recommender, items: Tensor, budget: float
 
 
 def _mean(values: Tensor) -> float:
-    return float(values.double().mean())
+    return float(values.cpu().double().mean())

@@ -24,10 +24,11 @@ from kgrec.evaluation.full_ranking import Ranking, overall, per_user, rank
 from kgrec.evaluation.results import TestResult
 from kgrec.models.recommender import Recommender
 from kgrec.runs.identity import check_resume
-from kgrec.training.distributed import gather, joined
+from kgrec.training.distributed import gather_rows, joined
 from kgrec.training.memory import RowBudget
 from kgrec.training.metrics import CTRMetrics
 from kgrec.training.sparse_gradients import ask_for_sparse_gradients, average_sparse_gradients
+from kgrec.training.updates import UpdateRule
 
 log = logging.getLogger(__name__)
 
@@ -42,19 +43,23 @@ class RecommenderModule(pl.LightningModule):
     pieces.
 
     Args:
-        recommender: the model.
-        optimizer: from parameter groups to an optimiser; None for a model without training.
-        seed: of the run.
-        dataset: plain facts on the data set, among them its fingerprint; kept in checkpoints.
+        recommender: model to train and evaluate.
+        optimizer: function from parameter groups to an optimiser; None for a model without
+            training.
+        seed: seed of the run.
+        dataset: plain facts on the data set, such as its fingerprint; kept in checkpoints.
         settings: plain settings that must not change when the run resumes; kept in checkpoints.
-        memory_budget: bytes that a step may need beside the parameters; a step that would need
+        memory_budget: bytes that a step may need in addition to the parameters; a step that needs
             more is taken in pieces.
-        ks: cutoffs of the ranking metrics.
-        rank_validation: whether validation ranks too, not only the test.
+        ks: cut-offs of the ranking metrics.
+        rank_validation: whether validation has ranking metrics too, not only the test.
+        update_rule: how the gradients of steps become optimiser steps.
+        log_every_n_steps: optimiser steps between two entries of ``train/step_loss`` in the
+            loggers; None: there is no such curve.
 
     Attributes:
-        threshold: the score with the best F1 on the last validation.
-        test_result: results of the last test, row by row and user by user.
+        threshold: score with the best F1 on the last validation.
+        test_result: per-row and per-user results of the last test.
     """
 
     def __init__(
@@ -67,6 +72,8 @@ class RecommenderModule(pl.LightningModule):
         memory_budget: float = math.inf,
         ks: Sequence[int] = (),
         rank_validation: bool = False,
+        update_rule: UpdateRule | None = None,
+        log_every_n_steps: int | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -78,6 +85,8 @@ class RecommenderModule(pl.LightningModule):
         self.test_result: TestResult | None = None
         self._ks = tuple(ks)
         self._rank_validation = rank_validation
+        self._update_rule = update_rule or UpdateRule()
+        self._log_every_n_steps = log_every_n_steps
         self._optimizer = optimizer
         self._budget = RowBudget(recommender, memory_budget)
         self._tables: list[Tensor] = []
@@ -86,6 +95,7 @@ class RecommenderModule(pl.LightningModule):
         self._encoded: Any = None
         self._loss_sum: Tensor | None = None
         self._num_steps = 0
+        self._accumulated = 0
         self.metrics = nn.ModuleDict(
             {
                 _key(stage, loader): CTRMetrics(recommender.logits)
@@ -106,46 +116,92 @@ class RecommenderModule(pl.LightningModule):
         return self._optimizer(groups)
 
     def on_train_epoch_start(self) -> None:
-        """Lets the model draw anew what it samples."""
+        """Redraws the neighbours that the model samples, and starts the sum of the losses."""
         self.recommender.resample(generator(self.seed, "neighbors", self.current_epoch))
         self._loss_sum, self._num_steps = torch.zeros((), device=self.device), 0
+        self._accumulated = 0
+
+    @property
+    def rows_in_epoch(self) -> int:
+        """Training rows of the steps that the current epoch has taken, over all processes."""
+        data = getattr(self.trainer, "datamodule", None)
+        if not isinstance(data, KGDataModule):
+            return 0
+        batches = data.train_batches
+        return min(batches.num_rows, self._num_steps * batches.batch_size)
 
     def training_step(self, steps: list[Step], batch_idx: int) -> None:
-        """Optimiser steps, each on one batch of each kind that the model's loss eats.
+        """Takes several steps, each on one batch of each type that the model's loss takes.
 
-        Several of them share Lightning's cost of a call. On several devices there must be one, or
-        the replicas would drift apart between calls.
+        The steps share Lightning's cost of a call. On several devices a call has one step;
+        otherwise the replicas would drift apart between calls.
         """
         assert self._loss_sum is not None
         if len(steps) > 1 and self.trainer.world_size > 1:
             raise ConfigError(f"steps_per_call: found {len(steps)}, expected 1 on several devices")
-        for step in steps:
-            self._loss_sum += self._step(step)
-        # Once an epoch: logging every step would cost more than the step.
-        if self.trainer.is_last_batch:
+        last_call = self.trainer.is_last_batch
+        for number, step in enumerate(steps, start=1):
+            self._loss_sum += self._step(step, last=last_call and number == len(steps))
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Logs the loss of the epoch after its last step, also where a limit ends it early.
+
+        It is logged once: logging every step would cost more than the step.
+        """
+        assert self._loss_sum is not None
+        trainer = self.trainer
+        if 0 < trainer.max_steps <= trainer.global_step:
+            trainer.should_stop = True  # otherwise Lightning would end without a validation
+        if trainer.fit_loop.epoch_loop.done:
             loss = self._loss_sum / self._num_steps
             self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=1, sync_dist=True)
 
-    def _step(self, step: Step) -> Tensor:
-        """One step; returns its loss, of which the mean over processes is that of all rows."""
+    def _step(self, step: Step, last: bool) -> Tensor:
+        """Adds the gradients of a step, and updates the parameters if enough are accumulated.
+
+        Args:
+            step: rows of this process.
+            last: whether it is the last step of the epoch, which always updates.
+
+        Returns:
+            The loss; its mean over processes is the loss of all rows.
+        """
         optimizer = cast(LightningOptimizer, self.optimizers())
-        optimizer.zero_grad()
+        if self._accumulated == 0:
+            optimizer.zero_grad()
+        self._accumulated += 1
+        update = last or self._accumulated == self._update_rule.accumulate_grad_batches
         pieces = self._budget.cut(step.batches)
         total = torch.zeros((), device=self.device)
         for number, (piece, share) in enumerate(pieces):
             loss = self.recommender.loss(*piece)
             if share * step.weight != 1:
                 loss = loss * (share * step.weight)
-            with self._no_sync(number + 1 < len(pieces)):
-                self.manual_backward(loss)
+            with self._no_sync(number + 1 < len(pieces) or not update):
+                self.manual_backward(self._update_rule.share(loss))
             total = loss.detach() if len(pieces) == 1 else total + loss.detach()
-        average_sparse_gradients(self._tables)
-        optimizer.step()
         self._num_steps += 1
+        if update:
+            self._update(optimizer)
+            self._log_step_loss(total)
         return total
 
+    def _update(self, optimizer: LightningOptimizer) -> None:
+        """Takes an optimiser step with the gradients that are accumulated."""
+        average_sparse_gradients(self._tables)
+        self._update_rule.clip(self.recommender.parameters())
+        optimizer.step()
+        self._accumulated = 0
+
+    def _log_step_loss(self, loss: Tensor) -> None:
+        step, every = self.global_step, self._log_every_n_steps
+        if every is not None and step % every == 0:
+            value = float(self.trainer.strategy.reduce(loss, reduce_op="mean"))
+            for logger in self.trainer.loggers:
+                logger.log_metrics({"train/step_loss": value}, step=step)
+
     def _no_sync(self, wanted: bool) -> AbstractContextManager[None]:
-        """Keeps replicas from averaging the gradients of a step that is not complete."""
+        """Keeps replicas from averaging gradients before an optimiser step."""
         model = self.trainer.strategy.model
         if wanted and isinstance(model, DistributedDataParallel):
             return model.no_sync()
@@ -154,106 +210,108 @@ class RecommenderModule(pl.LightningModule):
     # -------------------------------------------------------------- evaluation
 
     def on_validation_epoch_start(self) -> None:
-        """Computes once what depends on parameters alone."""
+        """Encodes the model once: what depends on its parameters alone."""
         self._encoded = self.recommender.encode()
 
     def validation_step(
         self, batch: PointwiseBatch, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Scores validation rows."""
-        self._take_in("val", batch, dataloader_idx)
+        self._score("val", batch, dataloader_idx)
 
     def on_validation_epoch_end(self) -> None:
-        """Logs the figures of the whole split, and keeps the threshold with the best F1."""
-        for loader in self._used("val"):
+        """Logs the metrics of the whole split, and keeps the threshold with the best F1."""
+        for loader in self._used_loaders("val"):
             metric = self._metric("val", loader)
-            figures = metric.compute()
-            threshold = figures.pop("threshold")
+            values = metric.compute()
+            threshold = values.pop("threshold")
             if not loader:
-                self.threshold = figures["threshold"] = threshold
-                figures["f1_val_threshold"] = metric.f1_at(threshold)
-            self._report(f"val/{loader}", metric, figures)
+                self.threshold = values["threshold"] = threshold
+                values["f1_val_threshold"] = metric.f1_at(threshold)
+            metric.reset()
+            self._log(f"val/{loader}", values)
         if self._rank_validation:
             self._rank("val")
         self._encoded = None
 
     def on_test_epoch_start(self) -> None:
-        """Computes once what depends on parameters alone."""
+        """Encodes the model once: what depends on its parameters alone."""
         self._encoded = self.recommender.encode()
 
     def test_step(self, batch: PointwiseBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Scores test rows."""
-        self._take_in("test", batch, dataloader_idx)
+        self._score("test", batch, dataloader_idx)
 
     def on_test_epoch_end(self) -> None:
-        """Logs the figures of the whole split, F1 also at the validation's threshold."""
+        """Logs the metrics of the whole split, F1 also at the threshold of the validation."""
         scores = self._metric("test", "").all_scores().cpu()
-        for loader in self._used("test"):
+        for loader in self._used_loaders("test"):
             metric = self._metric("test", loader)
-            figures = metric.compute()
-            figures.pop("threshold")
+            values = metric.compute()
+            values.pop("threshold")
             if not loader:
-                figures["f1_val_threshold"] = metric.f1_at(self.threshold)
-            self._report(f"test/{loader}", metric, figures)
+                values["f1_val_threshold"] = metric.f1_at(self.threshold)
+            metric.reset()
+            self._log(f"test/{loader}", values)
         self.test_result = TestResult(scores, self._rank("test"))
         self._encoded = None
 
     def _rank(self, stage: str) -> Ranking | None:
-        """Ranks all items for whom the data module names, and logs the means over users."""
+        """Ranks all items for the users to evaluate, and logs the means over users."""
         data = getattr(self.trainer, "datamodule", None)
         if not self._ks or not isinstance(data, KGDataModule):
             return None
-        found = candidates(data.dataset, stage, data.ranking, data.seed)
-        if found is None:
+        evaluated = candidates(data.dataset, stage, data.ranking, data.seed)
+        if evaluated is None:
             return None
-        if len(found.users) == 0:
+        if len(evaluated.users) == 0:
             log.info("ranking: found no user to rank for (%s)", data.ranking)
             return None
-        own = own_rows(len(found.users), self.global_rank, self.trainer.world_size)
+        own = own_rows(len(evaluated.users), self.global_rank, self.trainer.world_size)
         ranking = rank(
             lambda users: self.recommender.score_all(users, self._encoded),
-            found._replace(users=found.users[own]),
+            evaluated._replace(users=evaluated.users[own]),
             max(self._ks),
             self.device,
         )
         ranking = ranking._replace(
-            users=found.users,
-            items=gather(ranking.items, self.device),
-            hits=gather(ranking.hits, self.device),
-            relevant=gather(ranking.relevant, self.device),
+            users=evaluated.users,
+            items=gather_rows(ranking.items, self.device),
+            hits=gather_rows(ranking.hits, self.device),
+            tied=gather_rows(ranking.tied, self.device),
+            relevant=gather_rows(ranking.relevant, self.device),
         )
-        figures = {k: float(v.mean()) for k, v in per_user(ranking, self._ks).items()}
-        figures |= overall(ranking, data.dataset.train.item_degrees(), self._ks)
-        self._log(f"{stage}/", figures)
+        values = {k: float(v.mean()) for k, v in per_user(ranking, self._ks).items()}
+        values |= overall(ranking, data.dataset.train.item_degrees(), self._ks)
+        self._log(f"{stage}/", values)
         return ranking
 
-    def _take_in(self, stage: str, batch: PointwiseBatch, loader: int) -> None:
-        scores = self.recommender.score(batch.users, batch.items, self._encoded)
+    def _score(self, stage: str, batch: PointwiseBatch, loader: int) -> None:
+        # In full precision also where training is not: bfloat16 would make ties of close scores.
+        with torch.autocast(self.device.type, enabled=False):
+            scores = self.recommender.score(batch.users, batch.items, self._encoded)
         self._metric(stage, LOADERS[loader]).update(scores, batch.labels)
 
-    def _used(self, stage: str) -> list[str]:
+    def _used_loaders(self, stage: str) -> list[str]:
         return [loader for loader in LOADERS if self._metric(stage, loader).update_count]
 
     def _metric(self, stage: str, loader: str) -> CTRMetrics:
         return cast(CTRMetrics, self.metrics[_key(stage, loader)])
 
-    def _report(self, prefix: str, metric: CTRMetrics, figures: dict[str, float]) -> None:
-        metric.reset()
-        self._log(prefix, figures)
-
-    def _log(self, prefix: str, figures: dict[str, float]) -> None:
-        device = self.device if joined() else "cpu"  # NCCL exchanges nothing on the CPU
-        values = {
+    def _log(self, prefix: str, values: dict[str, float]) -> None:
+        # NCCL exchanges nothing on the CPU. Alone, no device is needed, and MPS has no float64.
+        device = self.device if joined() else torch.device("cpu")
+        tensors = {
             f"{prefix}{name}": torch.tensor(value, dtype=torch.float64, device=device)
-            for name, value in figures.items()
+            for name, value in values.items()
         }
-        # Alike on all processes: their maximum is that value, their mean may be rounded.
-        self.log_dict(values, sync_dist=True, reduce_fx="max")
+        # All processes have the same values: the maximum is exact, a mean may be rounded.
+        self.log_dict(tensors, sync_dist=True, reduce_fx="max")
 
     # -------------------------------------------------------------- checkpoints
 
     def identity(self) -> dict[str, Any]:
-        """What a checkpoint must have in common with this module, and what rebuilds its model."""
+        """What a checkpoint to resume from must share with this module; it rebuilds the model."""
         return {
             "recipe": self.recommender.recipe(),
             "dataset": self.dataset,
@@ -261,14 +319,14 @@ class RecommenderModule(pl.LightningModule):
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds what is needed to rebuild the model where its data are gone."""
+        """Adds what is needed to rebuild the model without its data."""
         checkpoint["kgrec"] = self.identity()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuses the checkpoint of another model or data set.
+        """Checks that this run may resume from the checkpoint.
 
         Raises:
-            CheckpointError: it is one.
+            CheckpointError: the checkpoint is of another data set, model or setting.
         """
         check_resume(checkpoint, self.identity())
 

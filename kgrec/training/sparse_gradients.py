@@ -1,4 +1,4 @@
-"""Gradients of tables as the rows that a step touched, on one device or several."""
+"""Sparse gradients of tables: only the rows that a step reads, on one device or several."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from kgrec.training.distributed import gather, joined
+from kgrec.training.distributed import gather_rows, joined
 
 
 def ask_for_sparse_gradients(module: nn.Module) -> list[Tensor]:
-    """Makes every embedding's gradient sparse, and keeps DistributedDataParallel off it.
+    """Makes the gradient of every embedding sparse, and hides it from DistributedDataParallel.
 
-    NCCL cannot reduce sparse tensors, so :func:`average_sparse_gradients` does.
+    NCCL cannot reduce sparse tensors; :func:`average_sparse_gradients` averages them instead.
 
     Args:
-        module: what DistributedDataParallel would wrap.
+        module: module that DistributedDataParallel would wrap.
 
     Returns:
-        The tables.
+        Weights of all embeddings.
     """
     tables, names = [], []
     for name, child in module.named_modules():
@@ -35,11 +35,11 @@ def ask_for_sparse_gradients(module: nn.Module) -> list[Tensor]:
 def average_sparse_gradients(tables: list[Tensor]) -> None:
     """Averages the gradients of tables over all processes, if there are several.
 
-    A table that the model also reads whole has a dense gradient.
+    If the model also reads a table as a whole, the table's gradient is dense.
     """
     if not (tables and joined() and dist.get_world_size() > 1):
         return
-    # Of each table the processes do alike: 0 no process has a gradient, 1 sparse, 2 dense.
+    # The processes agree on one kind for each table: 0 no gradient, 1 sparse, 2 dense.
     kinds = [0 if t.grad is None else 1 if t.grad.is_sparse else 2 for t in tables]
     agreed = torch.tensor(kinds, device=tables[0].device)
     dist.all_reduce(agreed, dist.ReduceOp.MAX)
@@ -52,11 +52,11 @@ def average_sparse_gradients(tables: list[Tensor]) -> None:
 
 def _average_rows(table: Tensor) -> Tensor:
     grad = table.grad
-    if grad is None:  # its process had no row
+    if grad is None:  # this process read no row
         rows = torch.empty(1, 0, dtype=torch.int64, device=table.device)
         grad = _sparse(rows, table.new_empty(0, table.shape[1]), table)
     grad = grad.coalesce()
-    rows, values = gather(grad.indices()[0]), gather(grad.values())
+    rows, values = gather_rows(grad.indices()[0]), gather_rows(grad.values())
     return _sparse(rows[None], values / dist.get_world_size(), table).coalesce()
 
 
@@ -68,5 +68,5 @@ def _average_whole(table: Tensor) -> Tensor:
 
 
 def _sparse(rows: Tensor, values: Tensor, table: Tensor) -> Tensor:
-    # Said outright, or torch would warn that it does not check.
+    # Explicit, because torch would otherwise warn that it does not check.
     return torch.sparse_coo_tensor(rows, values, table.shape, check_invariants=False)

@@ -1,4 +1,4 @@
-"""Evaluates a trained model and the controls in the same way."""
+"""Evaluation of a trained model and the controls in the same way."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class Evaluator:
     """Evaluates models on the validation and the test split of a data module.
 
     Attributes:
-        datamodule: rows to score and users to rank for.
+        datamodule: rows to score, and users to evaluate.
         facts: plain facts on the data set.
-        ks: cut-offs of the ranking metrics; empty: nothing is ranked.
+        ks: cut-offs of the ranking metrics; empty: no ranking metrics.
         rank_validation: whether validation has ranking metrics too.
         device: ``accelerator`` and ``devices`` of Lightning's Trainer; one device.
     """
@@ -53,10 +53,10 @@ class Evaluator:
     device: Mapping[str, Any]
 
     def evaluate(self, recommender: Recommender, ranked: bool = True) -> Evaluation:
-        """Validates a model, then tests it with the F1 threshold that is best on validation.
+        """Validates a model, then tests it with the threshold that has the best F1 on validation.
 
         Args:
-            recommender: a model that is ready to score.
+            recommender: model that is ready to score.
             ranked: whether to compute ranking metrics.
         """
         module = RecommenderModule(
@@ -69,21 +69,23 @@ class Evaluator:
         )
         trainer = pl.Trainer(
             **self.device,
-            plugins=LightningEnvironment(),  # even if torchrun or SLURM started other processes
+            plugins=LightningEnvironment(),  # one process, even under torchrun or SLURM
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
         )
         metrics: dict[str, float] = {}
-        for step in (trainer.validate, trainer.test):
-            for of_loader in step(module, datamodule=self.datamodule, verbose=False):
-                metrics |= of_loader
+        for evaluate in (trainer.validate, trainer.test):
+            for loader_metrics in evaluate(module, datamodule=self.datamodule, verbose=False):
+                metrics |= loader_metrics
         assert module.test_result is not None
         return Evaluation(metrics, module.test_result)
 
     def controls(self, model: str, negatives: str) -> dict[str, Evaluation]:
-        """Evaluates the controls other than the model; the state of random numbers stays.
+        """Evaluates the controls other than the model.
+
+        The state of the random number generators does not change.
 
         Args:
             model: name of the model.

@@ -27,13 +27,13 @@ from kgrec.data.synthetic.shapes import SHAPES
 
 
 @dataclass
-class Said:
+class Output:
     code: int
     out: str
     err: str
 
 
-Kgrec = Callable[..., Said]
+Kgrec = Callable[..., Output]
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def kgrec(
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("KGREC_DATA_DIR", raising=False)
 
-    def run(*arguments: str) -> Said:
+    def run(*arguments: str) -> Output:
         monkeypatch.setattr(sys, "argv", ["kgrec", *arguments])
         capsys.readouterr()
         code = 0
@@ -52,17 +52,17 @@ def kgrec(
             cli.main()
         except SystemExit as stop:
             code = int(stop.code or 0)
-        return Said(code, *capsys.readouterr())
+        return Output(code, *capsys.readouterr())
 
     return run
 
 
-def failed(said: Said, message: str) -> None:
-    assert said.code == 1
-    assert said.out == ""
-    assert said.err.count("error: ") == 1, said.err
-    assert message in said.err
-    assert "Traceback" not in said.err
+def failed(output: Output, message: str) -> None:
+    assert output.code == 1
+    assert output.out == ""
+    assert output.err.count("error: ") == 1, output.err
+    assert message in output.err
+    assert "Traceback" not in output.err
 
 
 # ------------------------------------------------------------------ help
@@ -85,20 +85,20 @@ def test_help_imports_nothing_heavy(words):
     assert done.stdout.startswith("usage: kgrec")
 
 
-def test_help_tells_every_command_and_the_version(kgrec):
-    said = kgrec("--help")
-    assert said.code == 0
+def test_help_lists_every_command_and_the_version(kgrec):
+    output = kgrec("--help")
+    assert output.code == 0
     for command in ("train", "data"):
-        assert re.search(rf"^ +{command} ", said.out, flags=re.MULTILINE)
-    said = kgrec("data", "--help")
+        assert re.search(rf"^ +{command} ", output.out, flags=re.MULTILINE)
+    output = kgrec("data", "--help")
     for action in ("describe", "convert", "formats", "cache", "generate"):
-        assert re.search(rf"^ +{action} ", said.out, flags=re.MULTILINE)
+        assert re.search(rf"^ +{action} ", output.out, flags=re.MULTILINE)
         about = kgrec("data", action, "--help").out
         assert action == "formats" or "example" in about
     assert kgrec("--version").out.strip() == f"kgrec {__version__}"
 
 
-def test_what_is_written_twice_is_the_same():
+def test_constants_of_the_command_equal_their_sources():
     assert tuple(FORMATS) == data.FORMAT_NAMES
     assert set(SHAPES) == set(data.TWINS)
     paths = OmegaConf.load(conf_dir() / "paths" / "default.yaml")
@@ -107,10 +107,10 @@ def test_what_is_written_twice_is_the_same():
 
 @pytest.mark.parametrize("words", [[], ["data"], ["data", "describe"], ["data", "cache", "--x"],
                                    ["data", "describe", "music", "seed=1", "--x"]])  # fmt: skip
-def test_a_command_that_is_none_shows_the_usage(words, kgrec):
-    said = kgrec(*words)
-    assert said.code == 2
-    assert "usage: kgrec" in said.err
+def test_an_unknown_command_shows_the_usage(words, kgrec):
+    output = kgrec(*words)
+    assert output.code == 2
+    assert "usage: kgrec" in output.err
 
 
 # ------------------------------------------------------------------ describe
@@ -118,22 +118,22 @@ def test_a_command_that_is_none_shows_the_usage(words, kgrec):
 
 def test_a_folder_is_described(kgrec, tmp_path):
     write(tmp_path / "my data", RAW)
-    said = kgrec("data", "describe", "my data")
-    assert said.code == 0, said.err
-    assert said.out.startswith("my data")
+    output = kgrec("data", "describe", "my data")
+    assert output.code == 0, output.err
+    assert output.out.startswith("my data")
     for words in ("positives per user", "genre", "interactions read", "density"):
-        assert words in said.out
-    assert "preparing my data from my data" in said.err
-    assert "preparing" not in said.out
+        assert words in output.out
+    assert "preparing my data from my data" in output.err
+    assert "preparing" not in output.out
     # Two positives cannot be split into three parts; the rest of the description is complete.
-    assert "the description has no split: " in said.err
-    assert "users with a test positive" not in said.out
+    assert "the description has no split: " in output.err
+    assert "users with a test positive" not in output.out
 
 
-def test_json_goes_to_stdout_alone_or_to_a_file(kgrec, tmp_path):
+def test_json_is_all_of_stdout_or_a_file(kgrec, tmp_path):
     write(tmp_path / "mine", RECBOLE)
-    said = kgrec("data", "describe", "mine", "--json", "-")
-    told = json.loads(said.out)
+    output = kgrec("data", "describe", "mine", "--json", "-")
+    told = json.loads(output.out)
     assert told["name"] == "mine"
     assert told["counts"]["users"] == 1
     again = kgrec("data", "describe", "mine", "--json", "x.json", "--html", "x.html")
@@ -144,18 +144,18 @@ def test_json_goes_to_stdout_alone_or_to_a_file(kgrec, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["data", "mine", "x.html", "x.json"]
 
 
-def test_overrides_may_stand_anywhere_and_count(kgrec, tmp_path):
+def test_overrides_may_be_anywhere_and_are_applied(kgrec, tmp_path):
     ratings = "userID\tartistID\tweight\n1\t10\t3\n2\t11\t5\n1\t11\t4\n"
     write(tmp_path / "mine", RAW | {"user_artists.dat": ratings})
-    said = kgrec(
+    output = kgrec(
         "data", "describe", "mine", "dataset.min_rating=4", "--json", "-", "dataset.name=other"
     )
-    told = json.loads(said.out)
+    told = json.loads(output.out)
     assert told["name"] == "other"
     assert told["counts"]["positives"] == 2
 
 
-def test_test_users_of_data_that_come_split(kgrec, tmp_path):
+def test_test_users_of_data_with_a_given_split(kgrec, tmp_path):
     rows = "u,a,train\nu,b,val\nv,b,train\nv,c,test\nw,d,test\nx,d,train\nx,c,val\n"
     write(
         tmp_path / "mine",
@@ -169,23 +169,23 @@ def test_test_users_of_data_that_come_split(kgrec, tmp_path):
     assert parts == [3, 2, 2]
     # v has trained, w has not.
     assert (facts["test_users"], facts["test_users_without_training"]) == (2, 1)
-    said = kgrec("data", "describe", "mine", "--json", "-", "--no-split")
-    assert "test_users" not in json.loads(said.out)["facts"]
+    output = kgrec("data", "describe", "mine", "--json", "-", "--no-split")
+    assert "test_users" not in json.loads(output.out)["facts"]
 
 
-def test_a_split_that_was_asked_for_is_not_passed_over(kgrec, tmp_path):
+def test_a_chosen_split_that_fails_is_an_error(kgrec, tmp_path):
     write(tmp_path / "mine", GIVEN)
     failed(kgrec("data", "describe", "mine", "split=random"), "expected split=given")
     write(tmp_path / "timeless", RAW)
-    said = kgrec("data", "describe", "timeless", "split=temporal")
-    failed(said, "found interactions without timestamps")
+    output = kgrec("data", "describe", "timeless", "split=temporal")
+    failed(output, "found interactions without timestamps")
 
 
-def test_a_name_is_a_data_set_even_beside_a_folder_of_that_name(kgrec, tmp_path):
+def test_a_name_is_a_data_set_also_next_to_a_folder_of_that_name(kgrec, tmp_path):
     write(tmp_path / "synthetic", RAW)
     small = ["dataset.num_users=60", "dataset.num_items=40", "dataset.positives_per_user=10"]
-    said = kgrec("data", "describe", "synthetic", *small, "--json", "-")
-    told = json.loads(said.out)
+    output = kgrec("data", "describe", "synthetic", *small, "--json", "-")
+    told = json.loads(output.out)
     assert told["counts"]["users"] == 60
     assert told["facts"]["test_users"] > 0
     told = json.loads(kgrec("data", "describe", "./synthetic", "--json", "-").out)
@@ -193,11 +193,11 @@ def test_a_name_is_a_data_set_even_beside_a_folder_of_that_name(kgrec, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["a=b", "it's", "a,b", "a b", "{x}", "[x]", "ü", "$x", "back\\x"])
-def test_a_folder_may_be_called_what_it_likes(name, kgrec, tmp_path):
+def test_a_folder_may_have_any_name(name, kgrec, tmp_path):
     write(tmp_path / name, RAW)
-    said = kgrec("data", "describe", name, "--json", "-", "--no-split")
-    assert said.code == 0, said.err
-    assert json.loads(said.out)["name"] == name
+    output = kgrec("data", "describe", name, "--json", "-", "--no-split")
+    assert output.code == 0, output.err
+    assert json.loads(output.out)["name"] == name
     assert kgrec("data", "describe", name, "--no-split").out.startswith(name)
 
 
@@ -225,7 +225,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize(("words", "message"), MISTAKES.values(), ids=MISTAKES)
-def test_a_mistake_gets_one_clear_error_and_leaves_nothing(words, message, kgrec, tmp_path):
+def test_a_mistake_gets_one_clear_error_and_leaves_no_files(words, message, kgrec, tmp_path):
     write(tmp_path / "mine", RAW)
     write(tmp_path / "broken", RAW | {"kg.txt": "0\n"})
     (tmp_path / "empty").mkdir()
@@ -239,8 +239,8 @@ def test_an_interrupt_is_quiet(kgrec, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(data_commands, "_cache", interrupted)
-    said = kgrec("data", "cache")
-    assert (said.code, said.out, said.err) == (130, "", "")
+    output = kgrec("data", "cache")
+    assert (output.code, output.out, output.err) == (130, "", "")
 
 
 def test_a_bug_shows_where_it_is(kgrec, monkeypatch):
@@ -252,7 +252,7 @@ def test_a_bug_shows_where_it_is(kgrec, monkeypatch):
         kgrec("data", "cache")
 
 
-def test_a_reader_that_stops_reading_is_no_error(tmp_path):
+def test_a_closed_pipe_is_not_an_error(tmp_path):
     command = [sys.executable, "-m", "kgrec.cli", "data", "formats"]
     read, written = os.pipe()
     os.close(read)
@@ -279,48 +279,48 @@ def test_logging_is_as_it_was(kgrec):
 
 def test_a_folder_is_converted(kgrec, tmp_path):
     write(tmp_path / "mine", RECBOLE)
-    said = kgrec("data", "convert", "mine", "new", "--to", "csv")
-    assert said.code == 0
-    assert "wrote new, in format csv, from recbole" in said.err
+    output = kgrec("data", "convert", "mine", "new", "--to", "csv")
+    assert output.code == 0
+    assert "wrote new, in format csv, from recbole" in output.err
     assert sorted(p.name for p in (tmp_path / "new").iterdir()) == [
         "interactions.csv", "items.csv", "links.csv", "triples.csv",
     ]  # fmt: skip
-    said = kgrec("data", "convert", "new", "final", "--to", "released_final", "--lossy")
-    assert "1 ratings, left out" in said.err
-    assert "1 names of items, left out" in said.err
+    output = kgrec("data", "convert", "new", "final", "--to", "released_final", "--lossy")
+    assert "1 ratings, left out" in output.err
+    assert "1 names of items, left out" in output.err
     assert (tmp_path / "final" / "ratings_final.txt").read_text() == "u\t0\t1\n"
 
 
 def test_a_data_set_is_converted_by_its_name(kgrec, tmp_path, monkeypatch):
     monkeypatch.setattr(data_commands, "_names", lambda: ["book", "custom"])
     place = write(tmp_path / "data" / "book", FINAL)
-    said = kgrec("data", "convert", "book", "new", "--to", "recbole")
+    output = kgrec("data", "convert", "book", "new", "--to", "recbole")
     # It is looked for where a run would look, and is not the published file.
-    failed(said, f"{Path('data') / 'book' / 'ratings_final.txt'}: found sha256")
+    failed(output, f"{Path('data') / 'book' / 'ratings_final.txt'}: found sha256")
     assert place.exists()
 
 
-def test_columns_have_the_names_that_one_gives(kgrec, tmp_path):
+def test_columns_have_the_given_names(kgrec, tmp_path):
     table = CSV["interactions.csv"].replace("userId", "who").replace("itemId", "what")
     links = CSV["links.csv"].replace("item", "what")
     items = CSV["items.csv"].replace("item", "what")
     files = {"interactions.csv": table, "links.csv": links, "items.csv": items}
     write(tmp_path / "mine", CSV | files)
     failed(kgrec("data", "convert", "mine", "new", "--to", "recbole"), "expected one for user")
-    said = kgrec(
+    output = kgrec(
         "data", "convert", "mine", "new", "--to", "recbole", "--columns", "user=who", "item=what"
     )
-    assert said.code == 0, said.err
-    assert "columns of interactions.csv not used (note): 1" in said.err
+    assert output.code == 0, output.err
+    assert "columns of interactions.csv not used (note): 1" in output.err
     assert (tmp_path / "new" / "new.inter").read_text().splitlines()[1].startswith("1\ta,b\t4")
 
 
 def test_formats_are_listed(kgrec):
-    said = kgrec("data", "formats")
-    assert said.code == 0
+    output = kgrec("data", "formats")
+    assert output.code == 0
     for known in FORMATS.values():
-        assert f"{known.name}\n" in said.out
-        assert known.description in said.out
+        assert f"{known.name}\n" in output.out
+        assert known.description in output.out
 
 
 # ------------------------------------------------------------------ cache, generate
@@ -330,30 +330,30 @@ def test_the_cache_is_listed_and_cleared(kgrec, tmp_path):
     for name in ("one", "two"):
         write(tmp_path / name, RAW)
         kgrec("data", "describe", name, "--no-split")
-    said = kgrec("data", "cache")
-    names = [Path(line).name.partition("-")[0] for line in said.out.splitlines()[::3]]
+    output = kgrec("data", "cache")
+    names = [Path(line).name.partition("-")[0] for line in output.out.splitlines()[::3]]
     assert names == ["one", "two"]
-    assert said.out.count("  usable, 0.0 MB, made ") == 2
+    assert output.out.count("  usable, 0.0 MB, made ") == 2
     sizes = "  2 users, 2 items, 2 positives, 3 entities, 1 relations, 2 triples"
-    assert said.out.splitlines()[2] == sizes
+    assert output.out.splitlines()[2] == sizes
     (two,) = (path for path in (tmp_path / "data" / "cache").iterdir() if path.is_dir()
               and path.name.startswith("two"))  # fmt: skip
     manifest = two / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"layout": 1', '"layout": 0'))
-    said = kgrec("data", "cache", "two")
-    assert "of other code or an older layout" in said.out
-    assert "one-" not in said.out
+    output = kgrec("data", "cache", "two")
+    assert "of other code or an older layout" in output.out
+    assert "one-" not in output.out
     with FileLock(two.parent / f"{two.name}.lock"):
-        said = kgrec("data", "cache", "--clear")
-    assert re.search(r"^removed data/cache/one-\w+, 0\.0 MB$", said.out, flags=re.MULTILINE)
-    assert f"kept data/cache/{two.name}: a process is writing it" in said.out
+        output = kgrec("data", "cache", "--clear")
+    assert re.search(r"^removed data/cache/one-\w+, 0\.0 MB$", output.out, flags=re.MULTILINE)
+    assert f"kept data/cache/{two.name}: a process is writing it" in output.out
     assert "nothing to remove" in kgrec("data", "cache", "other", "--clear").out
     assert f"removed data/cache/{two.name}" in kgrec("data", "cache", "--clear").out
     assert "the cache is empty" in kgrec("data", "cache").out
     assert "elsewhere: the cache is empty" in kgrec("data", "cache", "--dir", "elsewhere").out
 
 
-def test_a_twin_is_generated_and_not_over_other_things(kgrec, tmp_path):
+def test_a_twin_is_generated_but_not_over_other_files(kgrec, tmp_path):
     write(tmp_path / "mine", RAW)
     failed(kgrec("data", "generate", "music", "mine"), "found a folder that is not empty")
     failed(kgrec("data", "generate", "music", "new", "--scale", "7"), "dataset.scale: found 7")

@@ -1,4 +1,4 @@
-"""``kgrec sync``: what is sent, in which order, and what is left out."""
+"""``kgrec sync``: which runs are sent, in which order, and which are skipped."""
 
 import subprocess
 import sys
@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from kgrec import cli
+from kgrec.tracking import access
 from kgrec.tracking import sync as sync_command
 
 
@@ -22,7 +23,7 @@ def make_run(folder: Path, *times: str, finished: bool = True) -> Path:
 
 @pytest.fixture
 def sync(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    """Runs the command beside a server that takes everything; returns what was sent, and said."""
+    """Runs the command with a server that takes everything; returns sent folders and output."""
     sent: list[str] = []
 
     def wandb(command: list[str], **_: object) -> None:
@@ -31,9 +32,9 @@ def sync(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
         for part in map(Path, command[4:]):
             (part / "run-abc.wandb.synced").touch()
 
-    monkeypatch.setenv("WANDB_MODE", "offline")  # and is put back: the command sets it aside
+    monkeypatch.setenv("WANDB_MODE", "offline")  # the command removes it; this restores it
     monkeypatch.setattr(subprocess, "run", wandb)
-    monkeypatch.setattr(sync_command, "has_key", lambda: True)
+    monkeypatch.setattr(sync_command, "key_problem", lambda: None)
     monkeypatch.setattr(sync_command, "server", lambda: "https://there")
     monkeypatch.setattr(sync_command, "answers", lambda _: True)
 
@@ -53,35 +54,44 @@ def test_finished_runs_are_sent_once_and_their_parts_in_order(tmp_path, sync):
     resumed = make_run(tmp_path / "sweep" / "0", "20260102_000000", "20260101_000000")
     make_run(tmp_path / "sweep" / "1", "20260101_000000", finished=False)
     alone = make_run(tmp_path / "run", "20260103_000000")
-    where = str(tmp_path)
-    states = [line.split()[0] for line in sync(where, "--list")[1].replace("to send", "new")
-              .splitlines()]  # fmt: skip
-    assert states == ["new", "new", "unfinished"]
-    sent, said = sync(where, str(alone))  # found twice, sent once
+    folder = str(tmp_path)
+    states = [line[:10].strip() for line in sync(folder, "--list")[1].splitlines()]
+    assert states == ["to send", "to send", "unfinished"]
+    sent, output = sync(folder, str(alone))  # named twice, sent once
     assert sent == [
         str(alone / "wandb" / "offline-run-20260103_000000-abc"),
         str(resumed / "wandb" / "offline-run-20260101_000000-abc"),
         str(resumed / "wandb" / "offline-run-20260102_000000-abc"),
     ]
-    assert said == "2 sent, 0 already sent, 1 left out because unfinished\n"
-    assert sync(where) == ([], "0 sent, 2 already sent, 1 left out because unfinished\n")
+    assert output == "2 sent, 0 already sent, 1 skipped because they are not finished\n"
+    again = sync(folder)
+    assert again == ([], "0 sent, 2 already sent, 1 skipped because they are not finished\n")
 
 
-def test_what_hinders_is_said(tmp_path, sync, monkeypatch):
+def test_a_missing_folder_run_key_or_server_is_an_error(tmp_path, sync, monkeypatch):
     assert "found no such folder" in sync(str(tmp_path / "none"))[1]
     assert "found no run that was logged offline" in sync(str(tmp_path))[1]
     make_run(tmp_path / "run", "20260103_000000")
     monkeypatch.setattr(sync_command, "answers", lambda _: False)
     assert "found no answer from https://there" in sync(str(tmp_path))[1]
-    monkeypatch.setattr(sync_command, "has_key", lambda: False)
-    sent, said = sync(str(tmp_path))
-    assert said.startswith("exit 1: error: W&B: found no key")
+    monkeypatch.setattr(sync_command, "key_problem", lambda: "found no API key")
+    sent, output = sync(str(tmp_path))
+    assert output.startswith("exit 1: error: W&B: found no API key, needed to send 1 run(s)")
     assert sent == []
 
 
-def test_what_the_server_does_not_take_is_an_error(tmp_path, sync, monkeypatch):
+def test_a_malformed_key_is_named(tmp_path, sync, monkeypatch):
+    make_run(tmp_path / "run", "20260103_000000")
+    monkeypatch.setattr(sync_command, "key_problem", access.key_problem)
+    monkeypatch.setenv("WANDB_API_KEY", "tooshort")
+    sent, output = sync(str(tmp_path))
+    assert output.startswith("exit 1: error: W&B: found a malformed API key in WANDB_API_KEY")
+    assert sent == []
+
+
+def test_a_run_that_the_server_refuses_is_an_error(tmp_path, sync, monkeypatch):
     make_run(tmp_path / "run", "20260103_000000")
     monkeypatch.setattr(sync_command, "send", lambda _: None)
-    said = sync(str(tmp_path))[1]
-    assert said.startswith("exit 1: 0 sent, 0 already sent, 0 left out")
-    assert "1 run(s) could not be sent" in said
+    output = sync(str(tmp_path))[1]
+    assert output.startswith("exit 1: 0 sent, 0 already sent, 0 skipped")
+    assert "1 run(s) could not be sent" in output

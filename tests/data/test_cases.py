@@ -1,4 +1,4 @@
-"""Faulty inputs of users (tests/cases), as far as reading and preparing them: what is said."""
+"""Faulty inputs of users (tests/cases): how they are read, or which error they get."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ def test_a_threshold_above_every_rating_is_named(train: Train):
         "found 240 ratings from 1 to 5, expected some of at least dataset.min_rating=6" in run.out
     )
     assert "link" not in run.out.partition("error: ")[2]
-    # What was counted stands above the error, as it may explain it.
+    # The account is above the error, because it may explain it.
     account, _, _ = run.out.partition("error: ")
     assert "interactions: interactions rated below 6, not positive: 240" in account
 

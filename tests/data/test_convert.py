@@ -85,7 +85,7 @@ def assert_same(one: RawTables, other: RawTables) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("name", FORMATS)
-def test_what_a_format_holds_is_known_and_comes_back(name, case, tmp_path):
+def test_what_a_format_can_hold_is_read_back(name, case, tmp_path):
     raw, holders = CASES[case]
     if name not in holders:
         with pytest.raises(DataError, match=f"--to {name}: these files cannot hold\n"):
@@ -120,12 +120,12 @@ EVERYTHING = replace(
     ("raw", "name", "notes"),
     [
         (plain(), "released_raw", ["3 rows without a rating, given 1"]),
-        (split(0, 1, 2), "kgat", ["1 validation rows, which now train"]),
+        (split(0, 1, 2), "kgat", ["1 validation rows, now training rows"]),
         (split(0, 1, 2), "released_raw",
          ["3 rows without a rating, given 1",
           "3 rows with a given part (train, val or test), left out"]),
         (EVERYTHING, "released_final",
-         ["3 names of entities, which become numbers",
+         ["3 names of entities, replaced by numbers",
           "0 interactions and 1 negatives of items without an entity, left out",
           "2 names of items, left out", "3 timestamps, left out", "3 ratings, left out"]),
         (EVERYTHING, "released_raw", ["2 negatives, left out"]),
@@ -134,7 +134,7 @@ EVERYTHING = replace(
     ids=["ratings of one", "validation trains", "no parts", "most of it", "no negatives",
          "no test part"],
 )  # fmt: skip
-def test_what_is_left_out_is_counted_and_no_more_than_need_be(raw, name, notes, tmp_path):
+def test_as_little_as_possible_is_left_out_and_it_is_counted(raw, name, notes, tmp_path):
     with pytest.raises(DataError, match="or --lossy to leave out what can be left out"):
         convert(raw, tmp_path / "new", name)
     assert convert(raw, tmp_path / "new", name, lossy=True) == notes
@@ -142,7 +142,7 @@ def test_what_is_left_out_is_counted_and_no_more_than_need_be(raw, name, notes, 
 
 
 @pytest.mark.parametrize("name", ["released_final", "kgat"])
-def test_entities_of_several_items_keep_saying_of_each_item_what_they_said(name, tmp_path):
+def test_entities_of_several_items_keep_the_triples_of_each_item(name, tmp_path):
     links = pl.DataFrame({"item": ["007", "b", "007"], "entity": ["m.1", "m.1", "m.9"]})
     raw = replace(split(0, 2, 0) if name == "kgat" else plain(), links=links)
     (note,) = convert(raw, tmp_path / "new", name, lossy=True)
@@ -169,11 +169,11 @@ def test_entities_of_several_items_keep_saying_of_each_item_what_they_said(name,
         (tables(links=pl.DataFrame({"item": ["a\tb"], "entity": ["e"]})), "recbole",
          r"item 'a\\tb' \(separators"),
         (tables(links=pl.DataFrame({"item": ["z"], "entity": ["m.1"]})), "released_final",
-         "cannot hold 3 interactions of items without an entity, and that cannot be left out"),
+         "cannot hold 3 interactions of items without an entity, which cannot be left out"),
     ],
     ids=["no split", "no test part", "what can be", "separators", "nothing left"],
 )  # fmt: skip
-def test_what_cannot_be_left_out_is_refused_even_then(raw, name, message, tmp_path):
+def test_what_cannot_be_left_out_is_refused_with_lossy_too(raw, name, message, tmp_path):
     if message is None:
         convert(raw, tmp_path / "new", name, lossy=True)
         return
@@ -187,7 +187,7 @@ def test_an_empty_table_is_no_loss(tmp_path):
     assert convert(raw, tmp_path / "new", "released_raw") == []
 
 
-def test_ids_with_blanks_in_files_that_blanks_separate(tmp_path):
+def test_ids_with_blanks_in_files_separated_by_blanks(tmp_path):
     raw = replace(
         split(0, 2, 0),
         links=pl.DataFrame({"item": ["007", "b"], "entity": ["an entity", "m.2"]}),
@@ -201,7 +201,7 @@ def test_ids_with_blanks_in_files_that_blanks_separate(tmp_path):
     assert convert(raw, tmp_path / "new", "kgat") == []
 
 
-def test_the_target_is_new_or_empty(tmp_path):
+def test_the_target_must_be_new_or_empty(tmp_path):
     (tmp_path / "empty").mkdir()
     convert(tables(), tmp_path / "empty", "csv")
     for taken in ("empty", "file"):
@@ -221,7 +221,7 @@ def test_files_are_named_after_the_folder(tmp_path):
 
 
 @pytest.mark.parametrize("fault", ["write fails", "a row is lost", "a value is another"])
-def test_nothing_is_left_of_what_went_wrong(fault, tmp_path, monkeypatch):
+def test_a_failed_conversion_leaves_no_files(fault, tmp_path, monkeypatch):
     def write(folder: Path, raw: RawTables, pieces) -> None:
         if fault == "write fails":
             (folder / "half.inter").write_text("half")

@@ -29,7 +29,7 @@ def test_movielens_ratings(tmp_path):
     assert raw.interactions.rows() == [("1", "10", 3.5, 1112486027.0)]
 
 
-def test_book_crossing_passes_over_broken_lines_and_counts_them(tmp_path):
+def test_broken_lines_of_book_crossing_are_skipped_and_counted(tmp_path):
     raw = read(_book(tmp_path))
     assert raw.interactions.rows() == [("1", 'a;b\\"c', 0.0), ("3", "ü", 7.0)]
     assert raw.counts == [("broken lines of BX-Book-Ratings.csv, skipped", 1)]
@@ -97,7 +97,7 @@ def test_kgat_without_lists_keeps_the_numbers(tmp_path):
     assert raw.links.rows() == [("0", "0"), ("1", "1"), ("2", "2")]
 
 
-def test_kgat_numbers_that_are_not_listed(tmp_path):
+def test_kgat_keeps_numbers_that_are_not_listed(tmp_path):
     files = KGAT | {"entity_list.txt": "org_id remap_id\nm.x 0\n"}
     raw = read(write(tmp_path, files))
     assert raw.links.rows() == [("x", "m.x"), ("y y", "#1"), ("z", "#2")]
@@ -107,7 +107,7 @@ def test_kgat_numbers_that_are_not_listed(tmp_path):
         read(tmp_path)
 
 
-def test_kgat_takes_entities_from_the_item_list_where_they_have_none_of_their_own(tmp_path):
+def test_kgat_takes_entities_from_the_item_list_without_an_entity_list(tmp_path):
     raw = read(write(tmp_path, {n: t for n, t in KGAT.items() if n != "entity_list.txt"}))
     assert raw.links.rows() == [("x", "m.x"), ("y y", "m.y"), ("z", "m.z")]
     assert raw.triples.row(0) == ("m.x", "genre", "#3")
@@ -174,7 +174,7 @@ def test_csv_with_columns_of_other_names(tmp_path):
         read(tmp_path, film="what")
 
 
-def test_columns_are_not_for_formats_without_names(tmp_path):
+def test_columns_are_refused_for_formats_without_named_columns(tmp_path):
     with pytest.raises(
         ConfigError, match=r"found user, expected none for files in format released"
     ):
@@ -182,7 +182,7 @@ def test_columns_are_not_for_formats_without_names(tmp_path):
 
 
 @pytest.mark.parametrize("ids", [[42, 7], ["42", "7"], [42.0, 7.0], ["42.0", "7.0"]])
-def test_whole_numbers_meet_however_they_are_written(ids, tmp_path):
+def test_whole_numbers_are_equal_in_every_notation(ids, tmp_path):
     write(tmp_path, {"triples.csv": "head,relation,tail\n42,r,7\n"})
     pl.DataFrame({"user": [1, 2], "item": ids}).write_parquet(tmp_path / "interactions.parquet")
     assert read(tmp_path).links.rows() == [("42", "42"), ("7", "7")]
@@ -256,7 +256,7 @@ def test_a_corrupt_parquet_file(tmp_path):
         read(tmp_path)
 
 
-def test_a_path_with_signs_of_a_pattern(tmp_path):
+def test_a_path_with_pattern_characters(tmp_path):
     assert read(write(tmp_path / "a[1]*", RAW)).links.height == 2
     assert read(write(tmp_path / "b[1]*", CSV)).links.height == 2
     assert read(_parquet(tmp_path / "c[1]*")).links.height == 2
@@ -268,7 +268,7 @@ ALL = {"raw": RAW, "final": FINAL, "recbole": RECBOLE, "given": GIVEN, "kgat": K
 
 @pytest.mark.parametrize("files", ALL.values(), ids=ALL)
 @pytest.mark.parametrize("change", ["crlf", "bom", "blank lines", "no last newline"])
-def test_line_ends_marks_and_blank_lines_do_not_matter(files, change, tmp_path):
+def test_line_ends_byte_order_marks_and_blank_lines_are_accepted(files, change, tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     changed = {
@@ -342,7 +342,7 @@ def test_a_malformed_line_is_named(files, name, text, message, tmp_path):
         read(tmp_path)
 
 
-def test_marks_amid_fields_do_not_join_rows(tmp_path):
+def test_quotation_marks_within_fields_do_not_join_rows(tmp_path):
     rows = 'h,r,t\n1,5" disc,a\n2,6" disc,b\n'
     raw = read(write(tmp_path, CSV | {"triples.csv": rows}))
     assert raw.triples.rows() == [("1", '5" disc', "a"), ("2", '6" disc', "b")]
@@ -354,13 +354,13 @@ def test_a_blank_first_line_is_not_the_header(tmp_path):
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_a_name_with_a_comma_is_no_loss(name, tmp_path):
+def test_a_name_with_a_comma_can_be_written(name, tmp_path):
     raw = read(write(tmp_path, MOVIELENS))
     assert not any("Seven" in loss for loss in FORMATS[name].losses(raw))
     assert FORMATS["released_raw"].losses(raw) == []
 
 
-def test_the_line_of_a_wrong_encoding_is_named(tmp_path):
+def test_a_line_in_another_encoding_is_named(tmp_path):
     (tmp_path / "x.txt").write_bytes("fine\nü\n".encode("latin-1"))
     with pytest.raises(DataError, match=r"x\.txt:2: .*expected UTF-8 text"):
         read_lines(tmp_path / "x.txt")
@@ -377,7 +377,7 @@ def test_a_short_index_is_an_error(tmp_path):
         read(tmp_path)
 
 
-def test_an_unknown_folder_lists_what_is_there_and_what_is_expected(tmp_path):
+def test_the_error_for_an_unknown_folder_lists_its_files_and_the_expected_ones(tmp_path):
     write(tmp_path, {"kg.txt": "0\tr\t1\n", "notes.md": "x"})
     with pytest.raises(DataError) as caught:
         recognise(tmp_path)
@@ -386,18 +386,18 @@ def test_an_unknown_folder_lists_what_is_there_and_what_is_expected(tmp_path):
         assert part in str(caught.value)
 
 
-def test_a_folder_that_is_not_there(tmp_path):
+def test_a_missing_folder(tmp_path):
     with pytest.raises(DataError, match="found no such folder"):
         recognise(tmp_path / "nowhere")
 
 
-def test_two_files_of_one_kind(tmp_path):
+def test_two_files_of_one_kind_are_refused(tmp_path):
     write(tmp_path, RECBOLE | {"other.kg": RECBOLE["ml.kg"]})
     with pytest.raises(DataError, match=r"found ml\.kg, other\.kg, expected one file"):
         read(tmp_path)
 
 
-def test_a_name_of_one_s_own_for_items_need_not_hold_in_the_links(tmp_path):
+def test_links_may_name_the_items_column_differently(tmp_path):
     files = {
         "interactions.csv": "uid,sku\n1,a\n", "links.csv": "item,entity\na,e\n",
         "triples.csv": "head,relation,tail\ne,r,f\n", "items.csv": "sku,name\na,Alpha\n",
@@ -410,7 +410,7 @@ def test_a_name_of_one_s_own_for_items_need_not_hold_in_the_links(tmp_path):
         recognise(tmp_path).read(tmp_path, {"user": "uid", "item": "skuu"})
 
 
-def test_two_files_of_ratings_are_one_too_many(tmp_path):
+def test_two_files_of_ratings_are_refused(tmp_path):
     files = RAW | {"ratings.csv": "userId,movieId,rating,timestamp\n1,10,3.5,1112486027\n"}
     with pytest.raises(DataError, match=r"found user_artists\.dat beside ratings\.csv, expected"):
         recognise(write(tmp_path, files)).read(tmp_path)

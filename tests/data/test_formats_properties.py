@@ -1,5 +1,5 @@
-"""Properties of every reader and writer: what is written is read back; no file, however broken,
-ends in a hang or in an error that does not name it.
+"""Properties of every reader and writer: written tables are read back, and a damaged file never
+leads to a hang or to an error that does not name it.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ fields = st.text(st.sampled_from('0123456789.-+eEnaif x"\r\x1e;ü'), max_size=6)
     header=st.booleans(),
 )
 @repeatable
-def test_the_fast_reader_says_what_the_careful_one_says(lines, ends, mark, header):
+def test_the_fast_reader_of_text_agrees_with_the_careful_one(lines, ends, mark, header):
     columns = {"a": pl.String, "b": pl.Float64, "c": pl.String}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "x.txt"
@@ -196,7 +196,7 @@ def csv_texts(draw) -> tuple[str, str, list[list[str]]]:
 
 @given(drawn=csv_texts(), mark=st.booleans())
 @repeatable
-def test_quoted_cells_are_read_as_they_are_by_either_reader(drawn, mark):
+def test_both_readers_of_tables_give_quoted_cells_back(drawn, mark):
     separator, text, rows = drawn
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "x.csv"
@@ -213,7 +213,7 @@ def test_quoted_cells_are_read_as_they_are_by_either_reader(drawn, mark):
     header=st.booleans(),
 )
 @repeatable
-def test_the_fast_reader_of_tables_says_what_the_careful_one_says(text, header):
+def test_the_fast_reader_of_tables_agrees_with_the_careful_one(text, header):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "x.csv"
         path.write_bytes(("a,b\n" * header + text).encode())
@@ -226,7 +226,7 @@ def test_the_fast_reader_of_tables_says_what_the_careful_one_says(text, header):
 @given(text=st.text(st.sampled_from("a\n\r \x1e\x1c\u2028ü"), min_size=1, max_size=12),
        mark=st.booleans(), size=st.integers(1, 8))  # fmt: skip
 @repeatable
-def test_lines_are_those_between_line_feeds(text, mark, size):
+def test_lines_are_split_at_line_feeds_alone(text, mark, size):
     """However large the blocks that a file is read in, and the first line is the first of them."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "x.txt"
@@ -323,7 +323,7 @@ def well_formed(raw: RawTables) -> None:
 @pytest.mark.parametrize("name", FOLDERS)
 @given(seed=st.integers(0, 2**32 - 1))
 @settings(repeatable, max_examples=3 * EXAMPLES)
-def test_a_broken_file_is_read_or_named(name, seed):
+def test_a_damaged_file_is_read_or_named(name, seed):
     luck = random.Random(seed)
     files = {file: text.encode() for file, text in FOLDERS[name].items()}
     file = luck.choice(sorted(files))
@@ -351,7 +351,7 @@ def test_a_broken_file_is_read_or_named(name, seed):
 # Any one of these may come out of a damaged Parquet file; none may kill the process.
 @given(seed=st.integers(0, 2**32 - 1))
 @settings(repeatable, max_examples=2 * EXAMPLES)
-def test_a_broken_parquet_file_is_read_or_named(seed):
+def test_a_damaged_parquet_file_is_read_or_named(seed):
     luck = random.Random(seed)
     with tempfile.TemporaryDirectory() as folder:
         place = write(Path(folder) / "csv", CSV)
@@ -368,7 +368,7 @@ def test_a_broken_parquet_file_is_read_or_named(seed):
 
 
 @pytest.mark.parametrize("name", sorted(set(FOLDERS) - {"final"}))
-def test_the_order_of_the_lines_does_not_matter(name, tmp_path):
+def test_the_tables_do_not_depend_on_the_order_of_lines(name, tmp_path):
     """Below the header; the preprocessed form numbers items by their line."""
     place = write(tmp_path / "a", FOLDERS[name])
     other = tmp_path / "b"
@@ -384,7 +384,7 @@ def test_the_order_of_the_lines_does_not_matter(name, tmp_path):
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"\xef\xbb\xbf", b"\x00", b"PAR1", b"\xff\xfe"])
 @pytest.mark.parametrize("name", FOLDERS)
-def test_a_file_without_anything_in_it(name, content, tmp_path):
+def test_an_empty_file_is_named(name, content, tmp_path):
     for file in FOLDERS[name]:
         place = write(tmp_path / file, FOLDERS[name])
         (place / file).write_bytes(content)
@@ -393,7 +393,7 @@ def test_a_file_without_anything_in_it(name, content, tmp_path):
 
 
 @pytest.mark.parametrize("name", FOLDERS)
-def test_a_folder_in_the_place_of_a_file(name, tmp_path):
+def test_a_folder_instead_of_a_file_is_named(name, tmp_path):
     for file in FOLDERS[name]:
         place = write(tmp_path / file, FOLDERS[name])
         (place / file).unlink()
@@ -423,7 +423,7 @@ LONG = {
 def test_a_million_short_lines(name, tmp_path):
     files, file, header, lines, broken = LONG[name]
     write(tmp_path, files | {file: header + "\n".join(lines)})
-    started = time.process_time()  # of all cores, whatever else the machine is doing
+    started = time.process_time()  # of this process alone
     raw = recognise(tmp_path).read(tmp_path)
     assert time.process_time() - started < SECONDS
     assert max(raw.triples.height, raw.interactions.height) in (N, N + 2)  # KGAT's test rows

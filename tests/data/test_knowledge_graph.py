@@ -24,7 +24,7 @@ def test_an_edge_is_seen_from_both_ends():
 
 
 def test_s_of_v_is_a_set():
-    # A self-loop, and the same relation in both directions, stand there once; another relation
+    # A self-loop, and the same relation in both directions, are one neighbour; another relation
     # to the same neighbour is another member.
     table = graph((0, 1, 0), (2, 0, 3), (3, 0, 2), (2, 1, 3)).neighborhood()
     assert around(table, 0) == [(1, 0)]

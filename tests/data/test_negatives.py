@@ -28,7 +28,7 @@ def test_nth_free_lists_the_complement_in_order(found):
 
 
 @given(pairs, st.integers(0, 5))
-def test_draws_are_items_and_never_excluded(found, seed):
+def test_draws_are_items_that_are_not_excluded(found, seed):
     sampler = NegativeSampler(interactions(found))
     asked = torch.arange(USERS).repeat(20)
     users, items = sampler.draw(asked, generator(seed, "test"))
@@ -39,7 +39,7 @@ def test_draws_are_items_and_never_excluded(found, seed):
 
 @settings(deadline=None)
 @given(pairs, st.lists(st.integers(0, ITEMS), min_size=USERS, max_size=USERS), st.integers(0, 5))
-def test_distinct_draws_give_as_many_as_there_are(found, counts, seed):
+def test_distinct_draws_give_as_many_items_as_possible(found, counts, seed):
     sampler = NegativeSampler(interactions(found))
     users, items = sampler.draw_distinct(torch.tensor(counts), generator(seed, "test"))
     drawn = list(zip(users.tolist(), items.tolist(), strict=True))
@@ -94,7 +94,7 @@ def test_popularity_matched_negatives_follow_the_positives():
     assert (torch.bincount(drawn, minlength=50) / n - expected).abs().max() < 0.03
 
 
-def test_popularity_matched_negatives_give_up_on_users_who_have_everything():
+def test_users_with_every_item_get_no_popularity_matched_negative():
     positives = interactions({(0, i) for i in range(ITEMS)} | {(1, 0)})
     users, items = draw_popularity_matched(positives, positives, generator(0, "test"))
     assert users.tolist() == [1]

@@ -33,7 +33,7 @@ def test_ids_and_counts():
     assert data.graph.tails.tolist() == [3, 3, 1]
 
 
-def test_every_row_is_accounted_for():
+def test_every_row_is_in_the_account():
     found = counts(prepared(RATINGS, LINKS, TRIPLES, min_rating=4))
     assert found["interactions read"] == 7
     assert found["interactions of items without an entity, dropped"] == 2
@@ -61,7 +61,7 @@ def test_unlinked_items_can_be_kept():
     assert counts(data)["items without an entity, kept without neighbours"] == 1
 
 
-def test_without_a_threshold_it_says_that_all_ratings_count():
+def test_without_a_threshold_the_account_says_that_all_ratings_are_positive():
     data = prepared(RATINGS, LINKS, TRIPLES)
     assert len(data.positives) == 4
     assert counts(data)["rated 1 to 5, all taken as positive (dataset.min_rating=null)"] == 5
@@ -114,7 +114,7 @@ def test_both_directions_of_a_triple_are_counted():
     assert data.graph.neighborhood().degrees.tolist() == [2, 0, 0, 2]
 
 
-def test_times_are_those_of_the_first_interaction_and_parts_the_first_part():
+def test_a_pair_has_its_earliest_time_and_its_first_part():
     raw = raw_tables(RATINGS, LINKS, TRIPLES)
     rows = raw.interactions.with_columns(
         timestamp=pl.Series([7.0, 1, 5, 2, 3, 4, 6]),
@@ -130,21 +130,21 @@ def test_times_are_those_of_the_first_interaction_and_parts_the_first_part():
     assert counts(pooled)["interactions whose given split is ignored (dataset.pool_splits)"] == 7
 
 
-def test_without_any_link():
+def test_links_are_required():
     with pytest.raises(
         DataError, match="found no link from an item to an entity, expected at least one"
     ):
         prepared(RATINGS, [], TRIPLES)
 
 
-def test_a_graph_that_mentions_no_item():
+def test_a_graph_without_an_item_is_refused():
     with pytest.raises(
         DataError, match=r"found 1 triples that mention none of the 3 items .*expec"
     ):
         prepared(RATINGS, LINKS, [("A", "r", "B")])
 
 
-def test_no_positive_at_all():
+def test_data_without_a_positive_are_refused():
     with pytest.raises(
         DataError,
         match=r"found 5 ratings from 1 to 5, expected some of at least dataset\.min_rating=6",

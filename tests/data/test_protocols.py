@@ -47,7 +47,7 @@ def test_no_positive_is_lost_or_doubled(data, dataset):
     assert set().union(*parts.values()) == everything
 
 
-def test_a_negative_is_an_item_and_no_positive(data, dataset):
+def test_negatives_are_items_that_are_not_positive(data, dataset):
     everything = pairs(data.positives.users, data.positives.items)
     assert data.graph.num_entities > data.positives.num_items  # so there is something to confuse
     for rows in (dataset.val, dataset.test):
@@ -75,14 +75,14 @@ def test_clean_balances_every_user_within_each_split(data):
         )
 
 
-def test_clean_matched_negatives_are_no_positives(data):
+def test_clean_matched_negatives_are_not_positive(data):
     dataset = clean(data, RandomSplit())
     everything = pairs(data.positives.users, data.positives.items)
     assert set(dataset.matched) == {"val", "test"}
     assert not set(disliked(dataset.matched["test"])) & everything
 
 
-def test_paper_negatives_avoid_what_the_user_rated_low():
+def test_paper_negatives_are_not_rated_at_all():
     rows = [("u", f"i{n}", 5.0) for n in range(4)] + [("u", f"i{n}", 1.0) for n in range(4, 8)]
     links = [(f"i{n}", f"e{n}") for n in range(12)]
     data = prepared(rows, links, [("e0", "r", "e1")], min_rating=3)
@@ -178,6 +178,6 @@ def test_held_out_rows_need_both_labels(protocol):
         protocol(data, RandomSplit())
 
 
-def test_one_seed_one_dataset():
+def test_equal_seeds_give_equal_data_sets():
     first, again, other = (paper(small(seed), RandomSplit()) for seed in (0, 0, 1))
     assert first.fingerprint == again.fingerprint != other.fingerprint

@@ -35,7 +35,7 @@ def test_counts(name):
     assert tuple(load(name).counts().values()) == COUNTS[name]
 
 
-def test_book_keeps_its_own_negatives_and_says_which_stand_twice():
+def test_copies_of_given_negatives_of_book_are_counted():
     dataset = paper(load("book"), RandomSplit())
     counts = {e.what: e.count for e in dataset.account.entries}
     assert counts["negatives given in the files"] == 69873
@@ -50,7 +50,7 @@ def figure(kind, dataset) -> float:
 
 
 @pytest.mark.parametrize(("name", "alone", "both"), [("music", 0.795, 0.82), ("book", 0.746, 0.76)])
-def test_popularity_and_the_leak_have_their_known_figures(name, alone, both):
+def test_popularity_and_the_leak_have_their_published_auc(name, alone, both):
     dataset = paper(load(name), RandomSplit())
     assert figure(Popularity, dataset) == pytest.approx(alone, abs=0.008)
     assert figure(PopularityBalance, dataset) == pytest.approx(both, abs=0.01)

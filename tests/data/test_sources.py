@@ -25,7 +25,7 @@ def sha256(text: str) -> str:
 
 
 class Server:
-    """Serves RAW; what is in ``broken`` is cut short, what is in ``wrong`` has other bytes."""
+    """Serves RAW; files in ``broken`` are truncated, files in ``wrong`` have other content."""
 
     def __init__(self) -> None:
         self.broken: set[str] = set()
@@ -83,7 +83,7 @@ def test_a_download_is_checked_and_then_reused(server, tmp_path):
 
 
 @pytest.mark.parametrize("fault", ["broken", "wrong"])
-def test_a_bad_download_leaves_nothing_and_can_be_tried_again(fault, server, tmp_path):
+def test_a_bad_download_leaves_no_file_and_can_be_repeated(fault, server, tmp_path):
     getattr(server, fault).add("kg.txt")
     with pytest.raises(DataError, match=r"kg\.txt"):
         locate("toy", [server.source()], None, tmp_path / "data")
@@ -92,13 +92,13 @@ def test_a_bad_download_leaves_nothing_and_can_be_tried_again(fault, server, tmp
     assert locate("toy", [server.source()], None, tmp_path / "data").format.name == "released_raw"
 
 
-def test_without_a_network_it_says_what_is_missing_and_where_to_put_it(tmp_path):
+def test_without_a_network_the_error_lists_missing_files_and_their_folder(tmp_path):
     source = Source("released_raw", tuple(RawFile(n, url=f"http://127.0.0.1:9/{n}") for n in RAW))
     with pytest.raises(DataError) as caught:
         locate("toy", [source], None, tmp_path / "data")
     for part in (
         *RAW, "http://127.0.0.1:9/kg.txt", f"put them in {tmp_path / 'data' / 'toy'}",
-        "dataset.root=FOLDER", "dataset=movie-100k needs nothing but pip",
+        "dataset.root=FOLDER", "dataset=movie-100k can be fetched with pip alone",
     ):  # fmt: skip
         assert part in str(caught.value)
 
@@ -120,7 +120,7 @@ def test_a_second_form_of_the_data_is_recognised(server, tmp_path):
     assert found.format.name == "released_final"
 
 
-def test_local_files_with_other_bytes_are_refused(server, tmp_path):
+def test_local_files_with_other_content_are_refused(server, tmp_path):
     put(tmp_path / "data" / "toy", RAW | {"kg.txt": "0\tr\t1\n"})
     with pytest.raises(
         DataError, match=r"kg\.txt: found sha256 \w+, expected \w+; remove the file"
@@ -128,7 +128,7 @@ def test_local_files_with_other_bytes_are_refused(server, tmp_path):
         locate("toy", [server.source()], None, tmp_path / "data")
 
 
-def test_a_named_folder_may_hold_other_bytes_and_says_so(server, tmp_path, caplog):
+def test_a_named_folder_may_have_other_content_with_a_warning(server, tmp_path, caplog):
     folder = put(tmp_path / "mine", RAW | {"kg.txt": "0\tr\t1\n"})
     with caplog.at_level(logging.WARNING):
         found = locate("toy", [server.source()], folder, tmp_path / "data")
@@ -143,7 +143,7 @@ def test_a_named_folder_in_another_format_is_refused(server, tmp_path):
         locate("toy", [server.source()], folder, tmp_path / "data")
 
 
-def test_git_blob_ids_are_git_s(tmp_path):
+def test_git_blob_ids_equal_those_of_git(tmp_path):
     path = tmp_path / "x"
     path.write_bytes(b"hello\n")
     assert git_blob_id(path) == "ce013625030ba8dba906f756967f9e9ca394464a"
@@ -180,7 +180,7 @@ class TestWheel:
         archive = RawFile("toy-1.whl", archive_sha256) if archive_sha256 else None
         return Source("released_raw", files, archive, pip="toy==1")
 
-    def test_files_are_taken_out_of_it(self, pip, tmp_path):
+    def test_files_are_extracted_from_the_wheel(self, pip, tmp_path):
         found = locate("toy", [self.source(None)], None, tmp_path)
         assert sorted(p.name for p in found.folder.iterdir()) == sorted(RAW)
         (tmp_path / "again").mkdir()
@@ -191,7 +191,7 @@ class TestWheel:
             locate("toy", [self.source("00")], None, tmp_path)
         assert list((tmp_path / "toy").iterdir()) == []
 
-    def test_pip_s_complaint_is_passed_on(self, monkeypatch, tmp_path):
+    def test_the_error_of_pip_is_shown(self, monkeypatch, tmp_path):
         failed = subprocess.CompletedProcess([], 1, "", "noise\nERROR: no such package")
         monkeypatch.setattr(fetching.subprocess, "run", lambda *_, **__: failed)
         with pytest.raises(DataError, match="pip download toy==1: ERROR: no such package"):

@@ -115,7 +115,7 @@ def test_ties_in_time_are_broken_by_the_seed_and_not_by_the_user():
         (lambda: Given(0), r"split\.val_ratio: found 0, expected a share from 0 to 1"),
     ],
 )
-def test_values_that_cannot_work(make, message):
+def test_invalid_values_are_refused(make, message):
     with pytest.raises(ConfigError, match=message):
         make()
 
@@ -152,7 +152,7 @@ def test_every_split_makes_a_data_set_under_clean(split):
     assert len(dataset.train) + held_out == 360
 
 
-def test_cold_items_are_judged_among_themselves():
+def test_negatives_of_cold_items_are_cold_items():
     dataset = clean(timed(), ColdItems())
     seen = dataset.train.item_degrees() > 0
     for rows in (dataset.val, dataset.test):
@@ -160,7 +160,7 @@ def test_cold_items_are_judged_among_themselves():
         liked = rows.labels > 0
         assert set(rows.items[~liked].tolist()) <= set(rows.items[liked].tolist())
     counts = {e.what: e.count for e in dataset.account.entries}
-    assert counts["test items, apart; its negatives come from them"] == 8
+    assert counts["test items (its negatives are drawn from them)"] == 8
 
 
 @pytest.mark.parametrize("split", [RandomSplit(), ColdItems(), ColdUsers()])
@@ -190,9 +190,9 @@ def test_given_splits_ask_for_split_given_and_protocol_clean():
     [
         (Temporal(), "found interactions without timestamps, expected them for split=temporal"),
         (LeaveOneOut(), "without timestamps, expected them for split=leave_one_out"),
-        (Given(), "found interactions without a split of their own, expected them for split=given"),
+        (Given(), "found interactions without a given split, expected them for split=given"),
     ],
 )
-def test_what_a_split_needs_must_be_there(split, message):
+def test_a_split_needs_its_columns(split, message):
     with pytest.raises(DataError, match=message):
         clean(small(), split)

@@ -41,7 +41,7 @@ def test_length_and_rows(dataset):
     assert sum(int(b.labels.sum()) for b in batches) == len(dataset.train)
 
 
-def test_negatives_avoid_training_positives_and_only_them(dataset):
+def test_negatives_are_all_items_but_the_training_positives(dataset):
     source = pointwise(dataset)
     held_out = liked(dataset)["val"] | liked(dataset)["test"]
     drawn: set[tuple[int, int]] = set()
@@ -52,7 +52,7 @@ def test_negatives_avoid_training_positives_and_only_them(dataset):
     assert max(item for _, item in drawn) < dataset.num_items
 
 
-def test_epochs_differ_and_repeat(dataset):
+def test_epochs_differ_and_are_reproducible(dataset):
     source = pointwise(dataset)
     assert sorted(disliked(source.rows(1))) != sorted(disliked(source.rows(2)))
     assert torch.equal(source.rows(1).items, pointwise(dataset).rows(1).items)
@@ -67,7 +67,7 @@ def test_static_negatives_stay_and_only_the_order_changes(dataset):
     assert not torch.equal(first.items, second.items)
 
 
-def test_the_epoch_is_read_when_the_first_batch_is_asked_for(dataset):
+def test_the_epoch_is_read_with_the_first_batch(dataset):
     source = pointwise(dataset)
     epochs = Epochs([source], 32, lambda: 3)
     iterator = iter(epochs)
@@ -86,7 +86,7 @@ def test_a_user_with_every_item_gets_no_negative():
 
 
 @pytest.mark.parametrize("static", [False, True])
-def test_every_positive_meets_negatives_of_its_user(static, dataset):
+def test_every_positive_is_paired_with_a_negative_of_its_user(static, dataset):
     source = pairwise(dataset, static, ratio=2)
     users, positives, negatives = source.draw(0)
     own = set(dataset.static_negatives[0].tolist()) if static else set(range(dataset.num_users))
@@ -110,7 +110,7 @@ def graph() -> KnowledgeGraph:
     return KnowledgeGraph(heads, relations, tails, num_entities=50, num_relations=2)
 
 
-def test_all_triples_come_before_any_comes_again():
+def test_all_triples_are_used_before_any_is_used_again():
     source = TripleRows(graph(), num_rows=8)
     triples = list(zip(*(column.tolist() for column in source.draw(0)[:3]), strict=True))
     whole = {(0, 0, 0), (1, 1, 2), (2, 0, 3)}
@@ -130,7 +130,7 @@ def test_one_end_of_a_triple_is_replaced():
     assert set(corrupted_heads[head].tolist()) == set(range(50))
 
 
-def test_a_step_eats_one_batch_of_each_kind(dataset):
+def test_a_step_has_one_batch_of_each_kind(dataset):
     kinds = (PointwiseBatch, TripleBatch)
     sources = training_rows(kinds, dataset.train, dataset.graph, None, 1, 0)
     epochs = Epochs(sources, 32, lambda: 0, steps_per_call=3)
@@ -143,7 +143,7 @@ def test_a_step_eats_one_batch_of_each_kind(dataset):
 
 
 @pytest.mark.parametrize("kinds", [(TripleBatch,), (PointwiseBatch, tuple)])
-def test_kinds_that_make_no_epoch(kinds, dataset):
+def test_unknown_kinds_are_refused(kinds, dataset):
     with pytest.raises(TypeError, match="expected a kind of interaction first"):
         training_rows(kinds, dataset.train, dataset.graph, None, 1, 0)
 

@@ -87,7 +87,7 @@ def test_users_like_what_was_planted(tmp_path):
     assert together > 1.25 * apart
 
 
-def test_a_twin_is_repeatable_whole_and_written_once(tmp_path):
+def test_a_twin_is_reproducible_and_written_once(tmp_path):
     write_twin(tmp_path / "a", "music", 0.2, "recbole", seed=1)
     write_twin(tmp_path / "b", "music", 0.2, "recbole", seed=1)
     write_twin(tmp_path / "c", "music", 0.2, "recbole", seed=2)
@@ -99,7 +99,7 @@ def test_a_twin_is_repeatable_whole_and_written_once(tmp_path):
     before = (twin / "twin.json").stat().st_mtime_ns
     synthetic(like="music", scale=0.2, data_dir=str(folder))
     assert (twin / "twin.json").stat().st_mtime_ns == before
-    (twin / "kg.txt").write_text("")  # half a file: it is written anew
+    (twin / "kg.txt").write_text("")  # half a file: it is written again
     assert len(synthetic(like="music", scale=0.2, data_dir=str(folder)).graph) > 0
     about = json.loads((twin / "twin.json").read_text())
     (twin / "twin.json").write_text(json.dumps(about | {"version": 0}))
@@ -107,7 +107,7 @@ def test_a_twin_is_repeatable_whole_and_written_once(tmp_path):
     assert json.loads((twin / "twin.json").read_text()) == about
 
 
-def test_a_folder_of_the_user_s_is_left_alone(tmp_path):
+def test_a_folder_of_the_user_is_not_overwritten(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("x")
     with pytest.raises(ConfigError, match="found a folder that is not empty, expected a new one"):
@@ -122,7 +122,7 @@ def test_a_folder_of_the_user_s_is_left_alone(tmp_path):
     st.integers(0, 3),
 )
 @settings(deadline=None, max_examples=100, derandomize=True)
-def test_counts_have_the_sum_that_was_asked_for(quantiles, n, fullness, least):
+def test_counts_have_the_given_sum(quantiles, n, fullness, least):
     most = least + 50
     total = n * least + int(fullness * n * 50)
     counts = draw_counts(tuple(quantiles), n, total, least, most)
@@ -162,7 +162,7 @@ def test_items_are_drawn_in_proportion_to_their_weights():
         ({"format": "xml"}, r"dataset\.format: found 'xml', expected one of released_final"),
     ],
 )
-def test_values_that_cannot_work(change, message, tmp_path):
+def test_invalid_values_are_refused(change, message, tmp_path):
     with pytest.raises(ConfigError, match=message):
         synthetic(**{"like": "music", "data_dir": str(tmp_path)} | change)
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
 from sklearn.metrics import f1_score, roc_auc_score
 
+from kgrec.errors import KgrecError
 from kgrec.evaluation.ctr import accuracy, auc, best_f1_threshold, f1, log_loss
 
 rows = st.lists(
@@ -78,7 +79,24 @@ def test_accuracy_and_log_loss_equal_scikit_learn():
     )
 
 
-def test_log_loss_of_hopeless_scores_is_finite():
+@pytest.mark.parametrize(
+    "metric",
+    [
+        auc,
+        best_f1_threshold,
+        log_loss,
+        lambda s, y: f1(s, y, 0.0),
+        lambda s, y: accuracy(s, y, 0.0),
+    ],
+    ids=["auc", "best_f1_threshold", "log_loss", "f1", "accuracy"],
+)
+def test_scores_that_are_nan_are_an_error(metric):
+    scores, labels = torch.tensor([1.0, torch.nan, 0.0]), torch.tensor([1.0, 1.0, 0.0])
+    with pytest.raises(KgrecError, match="found 1 of 3 scores that are NaN, expected numbers"):
+        metric(scores, labels)
+
+
+def test_log_loss_of_extreme_wrong_scores_is_finite():
     assert log_loss(torch.tensor([200.0, -200.0]), torch.tensor([0.0, 1.0])) == pytest.approx(200)
 
 

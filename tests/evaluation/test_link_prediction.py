@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from kgrec.data.knowledge_graph import KnowledgeGraph
+from kgrec.errors import KgrecError
 from kgrec.evaluation.link_prediction import filtered_ranks, link_prediction
 
 
@@ -46,6 +47,16 @@ def test_a_true_answer_never_stands_in_the_way_of_another():
     known = graph([(0, 0, 3), (0, 0, 8), (0, 1, 7)])
     ranks = filtered_ranks(lambda h, r: scores[h, r].clone(), known, known)
     assert ranks.tolist() == [5, 1, 2]  # of 3: below 4 to 7, as 8 is true too
+
+
+@pytest.mark.parametrize("broken", ["all", "the answer", "another"])
+def test_scores_that_are_nan_are_an_error(broken):
+    scores = torch.arange(9.0).repeat(1, 1)
+    scores[:, {"all": slice(None), "the answer": 3, "another": 5}[broken]] = torch.nan
+    known = graph([(0, 0, 3)])
+    score_all = (lambda h, r: scores.clone(),) * 2
+    with pytest.raises(KgrecError, match="scores that are NaN, expected numbers"):
+        link_prediction(*score_all, known, known)
 
 
 def test_of_nothing_there_are_no_ranks():

@@ -109,7 +109,7 @@ def test_a_cutoff_beyond_the_ranked_items_is_an_error(k):
 ITEMS = torch.tensor([[0, 1], [0, 2], [0, -1]])  # of 5 items; the last user had one left
 
 
-def test_what_is_recommended_by_hand():
+def test_metrics_of_the_catalogue_by_hand():
     assert catalogue.exposure(ITEMS, 5).tolist() == [3, 1, 1, 0, 0]
     assert catalogue.coverage(ITEMS, 5) == pytest.approx(3 / 5)
     popularity = torch.tensor([10, 4, 1, 7, 7])

@@ -16,7 +16,7 @@ def ranked(dataset, depth=12):
     return rank(lambda users: table[users].clone(), full_candidates(dataset, "test"), depth)
 
 
-def test_every_record_says_what_is_true(dataset):
+def test_records_agree_with_the_data(dataset):
     ranking = ranked(dataset)
     found = samples(dataset, ranking)
     assert len(found) == len({record["user"] for record in found}) == 10
@@ -53,7 +53,7 @@ def test_names_stand_where_they_are_known(dataset):
     assert liked - {"First"} <= set(ids.items["item"])
 
 
-def test_fewer_users_and_items_than_asked_for(dataset):
+def test_fewer_users_and_items_than_the_limits(dataset):
     found = samples(dataset, ranked(dataset, depth=3), num_users=1000)
     assert len(found) == len(ranked(dataset).users)
     assert all(len(record["recommended"]) <= 3 for record in found)

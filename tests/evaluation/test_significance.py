@@ -1,4 +1,4 @@
-"""Tests of difference: against literal resampling, scipy's figures, and planted differences."""
+"""Tests of difference: literal resampling, scipy's values, planted differences and calibration."""
 
 import math
 
@@ -9,13 +9,15 @@ from scipy import stats
 
 from kgrec.evaluation.ctr import auc, f1
 from kgrec.evaluation.significance import (
-    bootstrap_paired,
-    bootstrap_pooled,
+    SeedRows,
     holm,
+    paired_bootstrap,
     resampled_users,
     t_test,
+    user_means,
     weighted_auc,
     weighted_f1,
+    weighted_mean,
     wilcoxon,
 )
 
@@ -43,9 +45,17 @@ def test_weighted_figures_are_those_of_repeated_rows(levels):
         assert float(at[number]) == pytest.approx(f1(scores[index], labels[index], 0.4), abs=1e-12)
 
 
-def pooled(first, second, labels, users, **how):
-    pair = (weighted_auc(first, labels), weighted_auc(second, labels))
-    return bootstrap_pooled([pair], [users], **how)
+def seed_rows(first, second, labels, users):
+    return SeedRows(weighted_auc(first, labels), weighted_auc(second, labels), users)
+
+
+def pooled(first, second, labels, users, **options):
+    return paired_bootstrap([seed_rows(first, second, labels, users)], **options)
+
+
+def by_user(first, second, users=None):
+    users = torch.arange(len(first)) if users is None else users
+    return SeedRows(weighted_mean(first), weighted_mean(second), users)
 
 
 def test_a_planted_difference_of_auc_is_found_and_none_is_not():
@@ -75,23 +85,122 @@ def test_the_interval_is_as_wide_as_the_spread_of_fresh_samples():
     assert np.mean(widths) == pytest.approx(np.std(differences, ddof=1), rel=0.3)
 
 
-def test_several_splits_are_averaged():
+def test_several_seeds_are_averaged():
     parts = [rows(seed=seed) for seed in (0, 1)]
-    pairs = [(weighted_auc(s, y), weighted_auc(-s, y)) for _, y, s in parts]
-    found = bootstrap_pooled(pairs, [u for u, _, _ in parts], samples=50)
-    assert found.first == pytest.approx(sum(auc(s, y) for _, y, s in parts) / 2)
-    assert found.second == pytest.approx(1 - found.first)
+    result = paired_bootstrap([seed_rows(s, -s, y, u) for u, y, s in parts], samples=50)
+    assert result.first == pytest.approx(sum(auc(s, y) for _, y, s in parts) / 2)
+    assert result.second == pytest.approx(1 - result.first)
+
+
+def test_a_drawn_user_brings_the_rows_of_all_seeds():
+    """Seeds that are copies of each other give the interval of one seed, not a narrower one."""
+    users, labels, scores = rows(100)
+    noise = torch.randn(len(scores), generator=torch.Generator().manual_seed(5))
+    one = seed_rows(scores, scores + noise, labels, users)
+    values = torch.rand(2, 100, generator=torch.Generator().manual_seed(6))
+    for single in (one, by_user(*values)):
+        once, often = (paired_bootstrap([single] * n, samples=200) for n in (1, 10))
+        assert often == pytest.approx(once)
 
 
 def test_the_paired_bootstrap_agrees_with_the_t_interval():
-    draw = torch.Generator().manual_seed(2)
-    first = torch.rand(400, generator=draw)
-    second = first + 0.05 + 0.2 * torch.randn(400, generator=draw)
-    found = bootstrap_paired(first, second)
+    generator = torch.Generator().manual_seed(2)
+    first = torch.rand(400, generator=generator)
+    second = first + 0.05 + 0.2 * torch.randn(400, generator=generator)
+    result = paired_bootstrap([by_user(first, second)])
     expected = stats.ttest_rel(second, first).confidence_interval()
-    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=0.003)
-    assert found.p < 0.01
-    assert bootstrap_paired(first, first).p == 1
+    assert (result.low, result.high) == pytest.approx((expected.low, expected.high), abs=0.003)
+    assert result.p < 0.01
+    assert paired_bootstrap([by_user(first, first)]).p == 1
+
+
+def test_samples_without_a_value_do_not_count():
+    """Of four users one has positives: AUC is undefined in the samples without this user."""
+    users, labels = torch.arange(4), torch.tensor([1.0, 0, 0, 0])
+    result = pooled(torch.tensor([4.0, 3, 2, 1]), torch.tensor([1.0, 2, 3, 4]), labels, users)
+    assert (result.low, result.high, result.first, result.second) == (-1, -1, 1, 0)
+    assert result.p < 0.01
+
+
+def test_means_of_users_over_the_seeds_in_which_they_were_tested():
+    values = [torch.tensor([1.0, 2.0]), torch.tensor([4.0, 5.0])]
+    users = [torch.tensor([0, 3]), torch.tensor([3, 1])]
+    assert user_means(values, users).tolist() == [1.0, 5.0, 3.0]
+
+
+# ------------------------------------------------------------------ calibration
+#
+# Two systems that are equally good on average, but suit each user differently, whatever the seed.
+# Tests at the 5 % level must reject in about 5 % of such worlds, however many seeds there are.
+
+WORLDS = 400
+USERS = 200
+
+
+def user_values(seeds, split, generator):
+    """Per-user metric differences of each seed: a lasting effect of the user, and noise.
+
+    On a random split a seed tests 80 % of the users, each on other items, which adds noise.
+    """
+    lasting = 0.2 * torch.randn(USERS, generator=generator)
+    noise = 0.05 if split == "pinned" else 0.2
+    for _ in range(seeds):
+        tested = torch.arange(USERS)
+        if split == "random":
+            tested = torch.randperm(USERS, generator=generator)[: 4 * USERS // 5]
+        gaps = lasting[tested] + noise * torch.randn(len(tested), generator=generator)
+        yield torch.zeros(len(tested)), gaps, tested
+
+
+def rejections(p_values):
+    return float(np.mean([p < 0.05 for p in p_values]))
+
+
+def within_chance(rate, worlds):
+    """Whether a rate agrees with .05: four standard errors, and the bootstrap's small bias."""
+    return abs(rate - 0.05) < 4 * (0.05 * 0.95 / worlds) ** 0.5 + 0.01
+
+
+@pytest.mark.parametrize("split", ["pinned", "random"])
+@pytest.mark.parametrize("seeds", [1, 3, 10])
+def test_tests_on_user_values_reject_a_true_null_at_their_level(seeds, split):
+    generator = torch.Generator().manual_seed(seeds)
+    bootstrap, signed_rank = [], []
+    for _ in range(WORLDS):
+        parts = list(user_values(seeds, split, generator))
+        result = paired_bootstrap([by_user(*part) for part in parts], samples=400)
+        bootstrap.append(result.p)
+        first, second, users = zip(*parts, strict=True)
+        signed_rank.append(wilcoxon(user_means(first, users), user_means(second, users)).p)
+    assert within_chance(rejections(bootstrap), WORLDS)
+    assert within_chance(rejections(signed_rank), WORLDS)
+
+
+def scored_rows(seeds, split, generator, per_user=6):
+    """Rows and scores of two systems of each seed; how well a system suits a user lasts."""
+    users = torch.arange(USERS).repeat_interleave(per_user)
+    skill = 1 + torch.randn(2, USERS, generator=generator)
+    labels = (torch.rand(len(users), generator=generator) < 0.5).float()
+    for _ in range(seeds):
+        if split == "random":
+            labels = (torch.rand(len(users), generator=generator) < 0.5).float()
+        noise = torch.randn(2, len(users), generator=generator)
+        first, second = skill[:, users] * labels + noise
+        yield first, second, labels, users
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("split", ["pinned", "random"])
+@pytest.mark.parametrize("seeds", [1, 3, 10])
+def test_the_test_of_auc_rejects_a_true_null_at_its_level(seeds, split):
+    generator = torch.Generator().manual_seed(seeds)
+    p_values = [
+        paired_bootstrap(
+            [seed_rows(*part) for part in scored_rows(seeds, split, generator)], samples=200
+        ).p
+        for _ in range(WORLDS // 2)
+    ]
+    assert within_chance(rejections(p_values), WORLDS // 2)
 
 
 def test_wilcoxon_leaves_ties_out_and_says_which_way():
@@ -110,10 +219,14 @@ def test_wilcoxon_leaves_ties_out_and_says_which_way():
 def test_the_t_test_is_students_and_needs_two_runs():
     found = t_test([0.79, 0.80, 0.81], [0.83, 0.84, 0.86])
     assert found.p == pytest.approx(stats.ttest_ind([0.83, 0.84, 0.86], [0.79, 0.80, 0.81]).pvalue)
-    assert found.low < 0.0433 < found.high
+    interval = stats.ttest_ind([0.83, 0.84, 0.86], [0.79, 0.80, 0.81]).confidence_interval()
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
+    constant = t_test([0.8, 0.8, 0.8], [0.83, 0.84, 0.86])  # popularity on a pinned split
+    assert 0 < constant.p < 0.01
     assert math.isnan(t_test([0.8], [0.9]).p)
     assert t_test([0.8, 0.8], [0.8, 0.8]).p == 1
     assert t_test([0.8, 0.8], [0.9, 0.9]).p == 0
+    assert t_test([0.8, 0.8 + 1e-16], [0.8 - 1e-16, 0.8]).p == 1
 
 
 def test_holm_by_hand():

@@ -8,18 +8,24 @@ from kgrec.errors import KgrecError
 from kgrec.evaluation.topk import top_k
 
 
-def literal(scores: torch.Tensor, k: int, excluded: set[tuple[int, int]], users: list[int]):
-    """Sorts by score, then item, one user at a time."""
+def literal(
+    scores: torch.Tensor,
+    k: int,
+    excluded: set[tuple[int, int]],
+    users: list[int],
+    place: list[int],
+):
+    """Sorts by score, then by place in the order of ties, one user at a time."""
     values, items = [], []
     for user in users:
         left = [
-            (-float(score), item)
+            (-float(score), place[item], item)
             for item, score in enumerate(scores[user])
             if (user, item) not in excluded
         ]
-        best = sorted(left)[:k] + [(float("inf"), -1)] * k
-        values.append([-score for score, _ in best[:k]])
-        items.append([item for _, item in best[:k]])
+        best = sorted(left)[:k] + [(float("inf"), 0, -1)] * k
+        values.append([-score for score, _, _ in best[:k]])
+        items.append([item for _, _, item in best[:k]])
     return values, items
 
 
@@ -37,9 +43,12 @@ def test_it_equals_a_loop_with_ties_and_exclusions(data):
     )
     pairs = Interactions.from_pairs(*mask.nonzero().T, num_users, num_items)
     users = torch.randint(num_users, (data.draw(st.integers(1, 8)),), generator=draw)
-    budget = data.draw(st.sampled_from([1, 200, 2**20]))  # one user a block, a few, all
-    found = top_k(lambda u: scores[u].clone(), users, k, num_items, pairs, budget)
-    values, items = literal(scores, k, set(map(tuple, mask.nonzero().tolist())), users.tolist())
+    budget = data.draw(st.sampled_from([1, 200, 2**20]))  # one user per block, a few, all
+    order = torch.randperm(num_items, generator=draw) if data.draw(st.booleans()) else None
+    found = top_k(lambda u: scores[u].clone(), users, k, num_items, pairs, budget, order)
+    excluded = set(map(tuple, mask.nonzero().tolist()))
+    place = list(range(num_items)) if order is None else order.argsort().tolist()
+    values, items = literal(scores, k, excluded, users.tolist(), place)
     assert found[1].tolist() == items
     assert found[0].tolist() == values
 
@@ -64,6 +73,14 @@ def test_no_users():
 def test_scores_that_are_no_numbers_are_refused():
     with pytest.raises(KgrecError, match="found scores that are not numbers"):
         top_k(lambda u: torch.full((len(u), 4), torch.nan), torch.arange(2), 2, 4)
+
+
+@pytest.mark.parametrize("place", [0, 3])
+def test_a_single_score_that_is_nan_is_refused(place):
+    scores = torch.arange(4.0)
+    scores[place] = torch.nan
+    with pytest.raises(KgrecError, match="found scores that are not numbers"):
+        top_k(lambda u: scores.repeat(len(u), 1), torch.arange(2), 1, 4)
 
 
 @pytest.mark.parametrize("k", [0, 5])

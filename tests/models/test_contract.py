@@ -1,5 +1,7 @@
 """Every model of conf/model is found by itself and must keep the contract of Recommender."""
 
+import inspect
+import weakref
 from pathlib import Path
 
 import pytest
@@ -7,11 +9,18 @@ import torch
 from conftest import ROOT, Train
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from kgrec.data.batches import PointwiseBatch
 from kgrec.data.training_rows import training_rows
-from kgrec.models.recommender import Recommender, rebuild
+from kgrec.evaluation.candidates import full_candidates
+from kgrec.evaluation.topk import top_k
+from kgrec.models.recipes import rebuild
+from kgrec.models.recommender import Recommender
 from kgrec.runs.checkpoints import load_recommender
+from kgrec.training.lazy_adam import LazyAdam
+from kgrec.training.memory import RowBudget
 
 MODELS = sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml"))
 
@@ -37,7 +46,7 @@ def rows(dataset) -> PointwiseBatch:
 
 
 def batches(model, dataset) -> tuple:
-    """One batch of each kind that the model eats, of 300 rows."""
+    """One batch of 300 rows of each type that the loss takes."""
     kinds = type(model).batches
     sources = training_rows(kinds, dataset.train, dataset.graph, None, 1, seed=0)
     columns = [[column[:300] for column in source.draw(0)] for source in sources]
@@ -78,12 +87,12 @@ def test_scoring_everything_equals_scoring_pairs(model, dataset):
 def test_the_loss_reaches_every_parameter_and_falls(model, dataset):
     if not model.trainable:
         pytest.skip("nothing to train")
-    eaten = batches(model, dataset)
+    taken = batches(model, dataset)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     losses = []
     for _ in range(60):
         optimizer.zero_grad()
-        loss = model.loss(*eaten)
+        loss = model.loss(*taken)
         loss.backward()
         optimizer.step()
         losses.append(float(loss.detach()))
@@ -96,22 +105,148 @@ def test_the_loss_reaches_every_parameter_and_falls(model, dataset):
 def test_the_loss_is_a_mean_over_rows(model, dataset):
     if not model.trainable:
         pytest.skip("nothing to train")
-    eaten = batches(model, dataset)
-    twice = [type(batch)(*(torch.cat([part, part]) for part in batch)) for batch in eaten]
-    torch.testing.assert_close(model.loss(*eaten), model.loss(*twice))
+    taken = batches(model, dataset)
+    twice = [type(batch)(*(torch.cat([part, part]) for part in batch)) for batch in taken]
+    torch.testing.assert_close(model.loss(*taken), model.loss(*twice))
 
 
 def test_a_recipe_and_the_state_rebuild_the_model(model, dataset):
     users, items, _ = rows(dataset)
-    again = rebuild(model.recipe())
-    again.load_state_dict(model.state_dict())
+    again = rebuild(model.recipe(), model.state_dict())
     assert torch.equal(again.score(users, items), model.score(users, items))
 
 
-def test_the_estimate_of_memory_has_one_number_a_row(model, dataset):
-    found = model.bytes_per_row(dataset.train.items)
-    assert found.shape == dataset.train.items.shape
-    assert (found >= 0).all()
+def test_every_setting_is_in_the_recipe(model):
+    """Settings of from_dataset are arguments of the constructor; a cache changes no result."""
+    settings = set(inspect.signature(type(model).from_dataset).parameters) - {"dataset", "cache"}
+    renamed = {"neighbors": "sampling"}  # the constructor's neighbors are a tensor
+    recipe = model.recipe()["arguments"]
+    assert {renamed.get(name, name) for name in settings} <= set(recipe)
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value"),
+    [
+        ("kgcn", "neighbors", "resampled"),
+        ("kgcn", "K", 5),
+        ("kgnn_ls", "ls_weight", 0.25),
+        ("kgnn_ls", "neighbors", "resampled"),
+        ("libfm", "attributes", True),
+        ("libfm_transe", "transe_epochs", 3),
+        ("libfm_transe", "held_out", 0.5),
+    ],
+    indirect=["name"],
+)
+def test_another_setting_is_another_recipe(model, name, key, value, dataset, tmp_path):
+    overrides = [f"model={name}", f"model.{key}={value}", f"paths.cache={tmp_path}"]
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        cfg = compose("train", overrides=overrides)
+    assert instantiate(cfg.model, dataset).recipe() != model.recipe()
+
+
+def test_the_memory_estimate_has_one_number_per_row(model, dataset):
+    estimate = model.bytes_per_row(dataset.train.items)
+    assert estimate.shape == dataset.train.items.shape
+    assert (estimate > 0).all() if model.trainable else (estimate == 0).all()
+    assert model.fixed_bytes() >= 0
+
+
+def test_the_memory_estimate_grows_with_batch_and_size(name, model, dataset, tmp_path):
+    if not model.trainable:
+        pytest.skip("nothing to train")
+    estimates = []
+    for d in (8, 16, 32):
+        overrides = [f"model={name}", f"model.d={d}", f"paths.cache={tmp_path}"]
+        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+            cfg = compose("train", overrides=overrides)
+        budget = RowBudget(instantiate(cfg.model, dataset), 1e9)
+        steps = [budget.step_bytes(dataset.train.items, rows)[0] for rows in (10, 20, 40)]
+        assert 0 < steps[0] < steps[1] < steps[2]
+        estimates.append(steps[2])
+    assert estimates[0] < estimates[1] < estimates[2]
+
+
+def test_the_memory_estimate_is_near_the_measured_peak(model, dataset):
+    if not model.trainable:
+        pytest.skip("nothing to train")
+    peaks = []
+    for times in (10, 30):
+        taken = [
+            type(batch)(*(column.repeat(times) for column in batch))
+            for batch in batches(model, dataset)
+        ]
+        rows = len(taken[0][0])
+        model.loss(*taken).backward()
+        with PeakMemory() as memory:
+            model.loss(*taken).backward()
+        peaks.append((memory.peak, rows))
+    (low, few), (high, many) = peaks
+    measured = (high - low) / (many - few)
+    estimate = float(model.bytes_per_row(taken[0][1]).mean())
+    assert measured / 2 < estimate < 6 * measured
+
+
+class NoFloat64(TorchDispatchMode):
+    """Refuses float64 tensors, as Apple's GPUs do."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, torch.Tensor) and tensor.dtype is torch.float64:
+                raise TypeError(f"{function}: this device has no float64")
+        return result
+
+
+@pytest.mark.parametrize("negatives", ["resampled", "static"])
+def test_training_and_ranking_work_without_float64(model, dataset, negatives, monkeypatch):
+    monkeypatch.setattr("kgrec.data.draws.SINGLE_PRECISION", ("cpu",))
+    kinds, users = type(model).batches, dataset.val.users
+    static = dataset.static_negatives if negatives == "static" else None
+    sources = training_rows(kinds, dataset.train, dataset.graph, static, 1, seed=0)
+    tables = [m for m in model.modules() if isinstance(m, torch.nn.Embedding)]
+    for table in tables:
+        table.sparse = type(model).__name__ in ("KGCN", "SVD")
+    budget = RowBudget(model, 1e4)
+    with NoFloat64():
+        if model.trainable:
+            optimizer = LazyAdam(model.parameters())
+            columns = [source.draw(0) for source in sources]
+            taken = [kind(*part) for kind, part in zip(kinds, columns, strict=True)]
+            budget.cut(tuple(taken))
+            model.loss(*taken).backward()
+            optimizer.step()
+        with torch.no_grad():
+            encoded = model.encode()
+            model.score(users, dataset.val.items, encoded)
+            candidates = full_candidates(dataset, "val")
+            score_all = lambda users: model.score_all(users, encoded)  # noqa: E731
+            top_k(score_all, users, 5, dataset.num_items, candidates.exclude)
+
+
+class PeakMemory(TorchDispatchMode):
+    """Counts the bytes of tensors that are alive at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self.alive: set[int] = set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, torch.Tensor) and tensor.layout is torch.strided:
+                storage = tensor.untyped_storage()
+                key, size = storage._cdata, storage.nbytes()
+                if key not in self.alive:
+                    self.alive.add(key)
+                    self.now += size
+                    self.peak = max(self.peak, self.now)
+                    weakref.finalize(storage, self.forget, key, size)
+        return result
+
+    def forget(self, key: int, size: int) -> None:
+        self.alive.discard(key)
+        self.now -= size
 
 
 def test_a_run_leaves_a_checkpoint_that_scores_without_the_data(name, train: Train):

@@ -20,7 +20,9 @@ NUM_USERS, NUM_ITEMS = 6, 5  # users 4 and 5 and item 4 have no training positiv
 def tiny(dataset):
     """A data set of which only the training positives count."""
     pairs = torch.tensor(PAIRS).T
-    return replace(dataset, train=Interactions.from_pairs(*pairs, NUM_USERS, NUM_ITEMS))
+    ids = replace(dataset.ids, items=dataset.ids.items.head(NUM_ITEMS))
+    train = Interactions.from_pairs(*pairs, NUM_USERS, NUM_ITEMS)
+    return replace(dataset, train=train, ids=ids)
 
 
 def liked(user: int) -> list[int]:
@@ -101,21 +103,24 @@ def test_validation_chooses(cls, grid, by, dataset):
         one = {key: [value] for key, value in zip(grid, values, strict=True)}
         alone = cls.from_dataset(dataset, **one, choose_by=by)
         alone.precompute(dataset)
-        figures[values] = alone.figure(dataset)
-    chosen = tuple(model.found[key] for key in grid)
+        figures[values] = alone.validate(dataset)
+    chosen = tuple(model.precompute_metrics[key] for key in grid)
     assert figures[chosen] == max(figures.values()) > min(figures.values())
-    assert model.figure(dataset) == figures[chosen]
+    assert model.validate(dataset) == figures[chosen]
 
 
 @pytest.mark.parametrize(
     ("cls", "settings", "message"),
     [
-        (EASE, {"l2": []}, r"model.l2: found \[\], expected numbers >= 1e-06"),
-        (EASE, {"l2": [0]}, r"model.l2: found \[0\], expected numbers >= 1e-06"),
-        (ItemKNN, {"k": [0]}, r"model.k: found \[0\], expected numbers >= 1"),
-        (ItemKNN, {"shrinkage": [-1]}, r"model.shrinkage: found \[-1\], expected numbers >= 0"),
-        (EASE, {"choose_by": "val/f1"}, "model.choose_by: found 'val/f1', expected val/auc or"),
-        (ItemKNN, {"choose_by": "val/recall@x"}, "model.choose_by: found 'val/recall@x'"),
+        (EASE, {"l2": []}, r"l2: found \[\], expected numbers >= 1e-06"),
+        (EASE, {"l2": [0]}, r"l2: found \[0\], expected numbers >= 1e-06"),
+        (ItemKNN, {"k": [0]}, r"k: found \[0\], expected numbers >= 1"),
+        (ItemKNN, {"shrinkage": [-1]}, r"shrinkage: found \[-1\], expected numbers >= 0"),
+        (EASE, {"choose_by": "val/f1"}, "choose_by: found 'val/f1', expected val/auc or"),
+        (ItemKNN, {"choose_by": "val/recall@x"}, "choose_by: found 'val/recall@x'"),
+        (ItemKNN, {"choose_by": "val/recall@0"}, "choose_by: found 'val/recall@0'"),
+        (EASE, {"choose_by": "val/recall@41"}, "expected a cut-off of at most 40, the number of"),
+        (EASE, {"l2": ["x"]}, r"l2: found \['x'\], expected numbers >= 1e-06"),
     ],
 )
 def test_settings_that_cannot_work(cls, settings, message, dataset):

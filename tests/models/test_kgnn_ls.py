@@ -114,8 +114,8 @@ def test_label_smoothness_is_learned(between_items):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"ls_weight": -1}, "model.ls_weight: found -1, expected at least 0"),
-        ({"aggregator": "avg"}, "model.aggregator: found 'avg', expected one with attention"),
+        ({"ls_weight": -1}, "ls_weight: found -1, expected at least 0"),
+        ({"aggregator": "avg"}, "aggregator: found 'avg', expected one with attention"),
     ],
 )
 def test_settings_that_cannot_work(settings, message, dataset):

@@ -73,5 +73,5 @@ def test_attributes_are_pairs_of_relation_and_neighbour(dataset):
 
 
 def test_settings_that_cannot_work():
-    with pytest.raises(ConfigError, match=r"model.d: found 0, expected an integer >= 1"):
+    with pytest.raises(ConfigError, match=r"d: found 0, expected an integer >= 1"):
         LibFM(3, 4, d=0)

@@ -58,8 +58,10 @@ def test_the_vectors_are_those_of_transe_and_are_kept(dataset, tmp_path):
     made.precompute(dataset)
     trained = train_transe(dataset.graph, d=6, epochs=2, held_out=0.1, seed=3)
     assert torch.equal(made.transe, trained.entities[: dataset.num_items])
-    assert made.found == {f"transe/{name}": value for name, value in trained.figures.items()}
-    assert {"transe/hits@10", "transe/mean_rank", "transe/loss"} <= set(made.found)
+    assert made.precompute_metrics == {
+        f"transe/{name}": value for name, value in trained.metrics.items()
+    }
+    assert {"transe/hits@10", "transe/mean_rank", "transe/loss"} <= set(made.precompute_metrics)
     scaled = LibFMTransE.from_dataset(dataset, **settings, transe_scale=0.1)
     scaled.precompute(dataset)
     torch.testing.assert_close(scaled.transe, 0.1 * made.transe)
@@ -67,18 +69,18 @@ def test_the_vectors_are_those_of_transe_and_are_kept(dataset, tmp_path):
     again = LibFMTransE.from_dataset(dataset, **settings)
     again.precompute(dataset)
     assert torch.equal(again.transe, made.transe)
-    assert again.found == made.found
+    assert again.precompute_metrics == made.precompute_metrics
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"d": 0}, r"model.d: found 0, expected an integer >= 1"),
-        ({"transe_d": 0}, r"model.transe_d: found 0, expected an integer >= 1"),
-        ({"transe_scale": 0}, r"model.transe_scale: found 0, expected more than 0"),
-        ({"transe_epochs": 0}, r"model.transe_epochs: found 0, expected an integer >= 1"),
-        ({"held_out": 1}, r"model.held_out: found 1, expected a share, 0 <= held_out < 1"),
-        ({"held_out": "x"}, r"model.held_out: found 'x', expected a share"),
+        ({"d": 0}, r"d: found 0, expected an integer >= 1"),
+        ({"transe_d": 0}, r"transe_d: found 0, expected an integer >= 1"),
+        ({"transe_scale": 0}, r"transe_scale: found 0, expected more than 0"),
+        ({"transe_epochs": 0}, r"transe_epochs: found 0, expected an integer >= 1"),
+        ({"held_out": 1}, r"held_out: found 1, expected a share, 0 <= held_out < 1"),
+        ({"held_out": "x"}, r"held_out: found 'x', expected a share"),
     ],
 )
 def test_settings_that_cannot_work(change, message, dataset):

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from kgrec.models.lookup import Bags, read, weighted_sums
+from kgrec.models.lookup import Bags, rows_and_sums, weighted_sums
 
 N, D = 11, 3
 
@@ -58,7 +58,7 @@ def test_values_and_gradients_equal_a_loop(
     rows = torch.tensor([4, 4, 0, N - 1]) if singles else None
     if weighted:
         found = found._replace(weights=found.weights.requires_grad_())
-    single, sums = read(table, rows, found, sparse)
+    single, sums = rows_and_sums(table, rows, found, sparse)
     expected = by_hand(table, found)
     torch.testing.assert_close(sums, expected)
     upstream = torch.randn_like(sums)
@@ -87,11 +87,11 @@ def test_values_and_gradients_equal_a_loop(
 def test_a_part_that_the_loss_leaves_out_gets_no_gradient(small, monkeypatch):
     monkeypatch.setattr("kgrec.models.lookup.SMALL_TABLE", small)
     table = torch.randn(N, D, requires_grad=True)
-    single, _ = read(table, torch.tensor([1]), bags(False, False))
+    single, _ = rows_and_sums(table, torch.tensor([1]), bags(False, False))
     single.sum().backward()
     assert torch.equal(table.grad.nonzero()[:, 0].unique(), torch.tensor([1]))
     table.grad = None
-    read(table, torch.tensor([1]), bags(False, False))[1].sum().backward()
+    rows_and_sums(table, torch.tensor([1]), bags(False, False))[1].sum().backward()
     assert table.grad.abs().sum() > 0
 
 
@@ -105,7 +105,7 @@ def test_without_gradients_it_is_embedding_bag():
         assert torch.equal(weighted_sums(table.requires_grad_(), found), expected)
 
 
-def test_spread_gives_every_read_what_its_bag_has():
+def test_spread_repeats_the_value_of_a_bag_for_every_read():
     values = torch.tensor([10, 11, 12, 13, 14])
     assert bags(True, False).spread(values).tolist() == [10] * 3 + [12] * 4 + [13] + [14] * 2
     assert torch.equal(bags(False, False).spread(values), values[:, None].expand(5, 4))

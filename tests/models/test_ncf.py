@@ -45,5 +45,5 @@ def test_scores_and_loss_are_those_of_a_loop(num_layers, monkeypatch):
 
 @pytest.mark.parametrize("key", ["d", "num_layers"])
 def test_settings_that_cannot_work(key):
-    with pytest.raises(ConfigError, match=f"model.{key}: found 0, expected an integer >= 1"):
+    with pytest.raises(ConfigError, match=f"{key}: found 0, expected an integer >= 1"):
         NCF(3, 4, **{key: 0})

@@ -58,7 +58,10 @@ def test_scores_are_weighted_products(dataset):
     torch.manual_seed(0)
     model = PER.from_dataset(dataset, d=3, iterations=5).double()
     model.precompute(dataset)
-    assert model.found == {"paths": len(model.paths), "items_on_paths": dataset.num_items}
+    assert model.precompute_metrics == {
+        "paths": len(model.paths),
+        "items_on_paths": dataset.num_items,
+    }
     assert len(model.paths) > 1
     with torch.no_grad():
         model.weights.copy_(torch.arange(1.0, len(model.paths) + 1))
@@ -93,9 +96,9 @@ def test_paths_are_relations_by_name(dataset):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"paths": ["z"]}, "model.paths: found 'z', expected relations of the graph, such as a, b"),
-        ({"d": 0}, "model.d: found 0, expected an integer >= 1"),
-        ({"iterations": 0}, "model.iterations: found 0, expected an integer >= 1"),
+        ({"paths": ["z"]}, "paths: found 'z', expected relations of the graph, such as a, b"),
+        ({"d": 0}, "d: found 0, expected an integer >= 1"),
+        ({"iterations": 0}, "iterations: found 0, expected an integer >= 1"),
     ],
 )
 def test_settings_that_cannot_work(settings, message, dataset):
@@ -114,7 +117,7 @@ def test_items_that_share_nothing(dataset):
         num_entities=2 * n,
     )
     alone = named(replace(dataset, graph=lonely))
-    with pytest.raises(ConfigError, match=r"model.paths: found no relation by which items share"):
+    with pytest.raises(ConfigError, match=r"paths: found no relation by which items share"):
         PER.from_dataset(alone)
-    with pytest.raises(ConfigError, match=r"model.paths: by 'a' no two items share a neighbour"):
+    with pytest.raises(ConfigError, match=r"paths: found 'a', by which no two items share"):
         PER.from_dataset(alone, paths=["a"])

@@ -43,7 +43,7 @@ def test_what_a_run_leaves(train: Train):
         *(
             f"{prefix}test/{name}@{k}"
             for prefix in ("", "popularity/")
-            for name in (*METRICS, "coverage", "popularity", "gini")
+            for name in (*METRICS, "coverage", "popularity", "gini", "tied_users")
             for k in (1, 2, 5, 10, 20)  # there are 40 items
         ),
     }  # fmt: skip

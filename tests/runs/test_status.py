@@ -8,7 +8,7 @@ import pytest
 
 from kgrec.errors import ConfigError
 from kgrec.runs.status import at_work, held, read_status, update
-from kgrec.sweeps.folder import Job, State
+from kgrec.sweeps.state import Job, State
 
 HOLD = """
 import sys, time

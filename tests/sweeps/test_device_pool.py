@@ -1,4 +1,4 @@
-"""Each job has a device of its own, also when jobs are killed."""
+"""Each job has a device of its own, and a killed job leaves its device free."""
 
 import contextlib
 import subprocess
@@ -16,13 +16,13 @@ GPUS = ["0", "1", "2", "3"]
 
 def test_no_two_jobs_have_one_gpu(tmp_path):
     with contextlib.ExitStack() as stack:
-        found = [stack.enter_context(free_device("auto", 4, tmp_path, GPUS)).devices for _ in GPUS]
-    assert sorted(found) == [[0], [1], [2], [3]]
+        taken = [stack.enter_context(free_device("auto", 4, tmp_path, GPUS)).devices for _ in GPUS]
+    assert sorted(taken) == [[0], [1], [2], [3]]
     with free_device("gpu", 1, tmp_path, GPUS) as again:
         assert again.devices == [0]
 
 
-def test_a_job_takes_a_gpu_of_those_it_may_have(tmp_path):
+def test_a_job_takes_an_allowed_gpu(tmp_path):
     with free_device("gpu", 1, tmp_path, GPUS, [1, 3]) as first:
         with free_device("gpu", 1, tmp_path, GPUS, [1, 3]) as second:
             assert (first.devices, second.devices) == ([1], [3])
@@ -35,7 +35,7 @@ def test_a_job_takes_a_gpu_of_those_it_may_have(tmp_path):
 
 def test_a_job_waits_until_a_gpu_is_free(tmp_path, monkeypatch):
     monkeypatch.setattr(devices, "POLL_SECONDS", 0.01)
-    taken, release, got = threading.Event(), threading.Event(), []
+    taken, release, second_devices = threading.Event(), threading.Event(), []
 
     def hold() -> None:
         with free_device("auto", 1, tmp_path, ["a"]):
@@ -44,18 +44,39 @@ def test_a_job_waits_until_a_gpu_is_free(tmp_path, monkeypatch):
 
     def ask() -> None:
         with free_device("auto", 1, tmp_path, ["a"]) as device:
-            got.append(device.devices)
+            second_devices.append(device.devices)
 
     first, second = threading.Thread(target=hold), threading.Thread(target=ask)
     first.start()
     taken.wait()
     second.start()
     second.join(timeout=0.2)
-    assert got == []
+    assert second_devices == []
     release.set()
     second.join(timeout=5)
     first.join()
-    assert got == [[0]]
+    assert second_devices == [[0]]
+
+
+def test_a_job_that_waits_for_a_gpu_holds_no_cores(tmp_path, monkeypatch):
+    monkeypatch.setattr(devices, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(devices, "CORES", 4)
+    waits, threads = threading.Event(), []
+    monkeypatch.setattr(devices.log, "info", lambda *arguments: waits.set())
+
+    def wait_for_gpu() -> None:
+        with free_device("gpu", 2, tmp_path, ["a"]) as device:
+            threads.append(device.threads)
+
+    waiting = threading.Thread(target=wait_for_gpu)
+    with free_device("gpu", 2, tmp_path, ["a"]) as first:
+        assert first.threads == 2
+        waiting.start()
+        assert waits.wait(timeout=5)
+        with free_device("cpu", 2, tmp_path) as other:
+            assert other.threads == 2  # the cores that the waiting job does not hold
+    waiting.join(timeout=5)
+    assert threads == [2]
 
 
 def test_the_gpu_of_a_killed_job_is_free(tmp_path):
@@ -80,9 +101,9 @@ with free_device("gpu", 1, Path({str(tmp_path)!r}), ["only"]):
 def test_cores_are_divided_among_jobs(tmp_path, monkeypatch):
     monkeypatch.setattr(devices, "CORES", 8)
     with contextlib.ExitStack() as stack:
-        found = [stack.enter_context(free_device("cpu", 3, tmp_path)) for _ in range(5)]
-    assert [device.threads for device in found] == [2, 2, 2, 2, 1]  # never none, never a wait
-    assert {device.devices for device in found} == {1}
+        taken = [stack.enter_context(free_device("cpu", 3, tmp_path)) for _ in range(5)]
+    assert [device.threads for device in taken] == [2, 2, 2, 2, 1]  # at least one, without waiting
+    assert {device.devices for device in taken} == {1}
     with free_device("cpu", 1, tmp_path) as alone:
         assert alone.threads == 8
     with free_device("auto", 1, tmp_path, []) as without_gpu:

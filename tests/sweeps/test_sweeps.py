@@ -1,12 +1,10 @@
-"""Sweeps as they are typed: folders, tables, failures, what is gone on with and what is refused."""
+"""Sweeps as users type them: folders, tables, failures, resuming, refused settings."""
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import json
 import re
-import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,18 +12,15 @@ import pytest
 from conftest import Finished, Train
 
 from kgrec.errors import DataError
-from kgrec.runs.status import at_work, update
-from kgrec.sweeps.folder import Job, SweepFolder
-from kgrec.sweeps.grid import Grid
-from kgrec.sweeps.launching import _interrupts_kept
-from kgrec.sweeps.sweeper import SweepError
+from kgrec.runs.status import at_work
+from kgrec.sweeps.folder import SweepFolder
 
 Sweep = Callable[..., tuple[Finished, Path]]
 
 
 @pytest.fixture
 def sweep(train: Train, tmp_path: Path) -> Sweep:
-    """Runs ``train.py -m`` on small synthetic data; returns what it left, and where."""
+    """Runs ``train.py -m`` on small synthetic data; returns the command and the sweep's folder."""
 
     def run(*words: str, name: str | None = "s") -> tuple[Finished, Path]:
         named = [] if name is None else [f"sweep={name}"]
@@ -41,7 +36,7 @@ def table(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_every_job_has_a_folder_and_a_row_and_the_best_on_validation_is_marked(sweep):
+def test_every_job_has_a_folder_and_a_row_and_the_best_setting_is_marked(sweep):
     done, folder = sweep("model.K=2,4", "seed=1,2")
     assert done.code == 0, done.err
     names = [f"model.K={k},seed={s}" for k in (2, 4) for s in (1, 2)]
@@ -54,18 +49,25 @@ def test_every_job_has_a_folder_and_a_row_and_the_best_on_validation_is_marked(s
         assert float(row["test AUC"]) == pytest.approx(metrics["test/auc"])
         assert float(row["popularity AUC"]) == pytest.approx(metrics["popularity/test/auc"])
         assert row["state"] == "finished"
-    (best,) = [row for row in rows if row["best"] == "true"]
-    assert float(best["val/auc"]) == max(float(row["val/auc"]) for row in rows)
-    assert "Means over seeds" in done.out
+    means = {k: sum(float(r["val/auc"]) for r in rows if r["model.K"] == k) / 2 for k in "24"}
+    best = max(means, key=means.__getitem__)
+    assert [row["model.K"] for row in rows if row["best"] == "true"] == [best, best]
+    jobs_table, means_table = done.out.split("Mean ± sd over seeds; ★ best")
+    assert "★" not in jobs_table  # a single seed is never the best
+    assert f"★ {means[best]:.4f} ± " in means_table
     for number in range(1, 5):
-        assert f"{number} of 4  model.K=" in done.out  # a line a job
-    assert "epoch" not in done.out.split("jobs; ★")[0]  # the jobs' own words are in their logs
+        assert f"{number} of 4  model.K=" in done.out  # one line per job
+    assert "epoch" not in done.out.split("4 jobs")[0]  # the jobs' own lines are in their logs
     assert "epoch   1" in (folder / names[0] / "train.log").read_text()
     assert SweepFolder.read(folder).finished
 
 
 def test_seeds_do_not_leak_from_one_job_to_the_next(sweep, train):
-    _, folder = sweep("seed=1,2")
+    done, folder = sweep("seed=1,2")
+    assert "Mean ± sd over seeds" in done.out
+    assert re.search(r"│ 2 of 2 │ +0\.\d{4} ± 0\.\d{4} │", done.out)
+    assert "★" not in done.out  # seeds are not choices
+    assert {row["best"] for row in table(folder)} == {"false"}
     alone = train("seed=2", folder="alone")
     second = json.loads((folder / "seed=2" / "metrics.json").read_text())
     for key, value in alone.metrics.items():
@@ -73,7 +75,7 @@ def test_seeds_do_not_leak_from_one_job_to_the_next(sweep, train):
             assert second[key] == value, key
 
 
-def test_one_failing_job_stops_nothing_and_is_tried_again(sweep):
+def test_a_failing_job_does_not_stop_the_others_and_is_tried_again(sweep):
     done, folder = sweep("model.K=0,2,4")
     assert done.code == 1
     assert "model.K=0: failed after" in done.out
@@ -88,22 +90,27 @@ def test_one_failing_job_stops_nothing_and_is_tried_again(sweep):
     assert (folder / "model.K=2" / "metrics.json").stat().st_mtime_ns == kept
 
 
-def test_without_a_name_an_unfinished_sweep_is_gone_on_with_and_a_finished_one_is_not(
-    sweep, tmp_path
-):
-    _, first = sweep("model.K=2,4", name=None)
-    _, second = sweep("model.K=2,4", name=None)
+def test_without_a_name_an_unfinished_sweep_is_resumed_and_a_finished_one_is_not(sweep, tmp_path):
+    done, first = sweep("model.K=2,4", name=None)
+    assert "of the same overrides" not in done.out
+    done, second = sweep("model.K=2,4", name=None)
     assert first != second
+    assert f"a sweep of the same overrides is finished: {first}" in done.out
+    assert f"sweep={first.name} shows the finished one" in done.out
     (second / "model.K=4" / "metrics.json").unlink()  # as if it had been killed before its end
     about = json.loads((second / "sweep.json").read_text())
     (second / "sweep.json").write_text(json.dumps(about | {"finished": None}))
     done, third = sweep("model.K=2,4", name=None)
     assert third == second
-    assert f"is gone on with: {second}" in done.out
+    assert f"resuming the unfinished sweep of the same overrides: {second}" in done.out
     assert "2 of 2  model.K=4:" in done.out
-    assert "going on from" in (second / "model.K=4" / "train.log").read_text()
+    assert "resuming from" in (second / "model.K=4" / "train.log").read_text()
     assert SweepFolder.read(second).finished
     assert len(list((tmp_path / "logs" / "sweeps").iterdir())) == 2
+    done, _ = sweep("model.K=2,4", name=first.name)  # as the line says
+    assert done.code == 0
+    assert "of 2  model.K" not in done.out
+    assert "2 jobs, all finished; ★ best val/auc" in done.out
 
 
 def test_a_name_takes_more_jobs_but_no_other_settings(sweep):
@@ -125,7 +132,7 @@ def test_a_name_takes_more_jobs_but_no_other_settings(sweep):
     config.write_text(config.read_text().replace("d: 32", "d: 31"))
     done, _ = sweep("model.K=2,16")
     assert "found model.d 31 in" in done.err
-    assert "expected 32: a sweep goes on with the settings that it began with" in done.err
+    assert "expected 32: a sweep keeps its settings" in done.err
     assert not (folder / "model.K=16").exists()
 
 
@@ -145,7 +152,7 @@ def test_an_experiment_s_own_sweep_runs(sweep):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["experiment=table3,table4"], "experiment: found several, of which table3 carries"),
+        (["experiment=table3,table4"], "found several, and table3 brings a sweep of its own"),
         (["model.Kk=1,2"], "model.Kk: found an unknown key, expected one of H, K"),
         (["model.d=interval(1,2)"], "model.d: found interval(1,2), expected values"),
         (["model.d=1,2", "sweep=a/b"], "sweep: found 'a/b', expected a name"),
@@ -166,7 +173,7 @@ def test_an_experiment_s_own_sweep_runs(sweep):
         (["hydra/sweeper=optuna", "model.Kk=1,2"], "model.Kk: found an unknown key"),
     ],
 )
-def test_what_is_refused_leaves_nothing(sweep, tmp_path, words, message):
+def test_a_refused_sweep_leaves_no_files(sweep, tmp_path, words, message):
     done, _ = sweep(*words, name=None)
     assert done.code == 1
     assert message in done.err
@@ -175,7 +182,7 @@ def test_what_is_refused_leaves_nothing(sweep, tmp_path, words, message):
     assert not list(tmp_path.rglob("study.db"))
 
 
-def test_a_job_that_cannot_be_composed_stops_no_other(sweep):
+def test_a_job_that_cannot_be_composed_does_not_stop_the_others(sweep):
     done, folder = sweep("model=svd,ease,bprmf", "model.d=4")
     assert done.code == 1
     assert [row["state"] for row in table(folder)] == ["finished", "failed", "finished"]
@@ -198,87 +205,41 @@ def test_hydra_s_own_sweeper_is_refused(train):
 
 
 def test_all_commands_are_kept_as_typed(sweep):
-    sweep("model.K=2,8", "hydra/launcher=basic")
+    done, _ = sweep("model.K=2,100", "hydra/launcher=basic")
+    assert "warning: a row of model.K=100 reads about 100 neighbours" in done.out
     _, folder = sweep("model.K=2,4")
-    found = SweepFolder.read(folder)
-    assert [words[-2:] for words in found.about["commands"]] == [
-        ["model.K=2,8", "sweep=s"], ["model.K=2,4", "sweep=s"],
+    kept = SweepFolder.read(folder)
+    assert [words[-2:] for words in kept.about["commands"]] == [
+        ["model.K=2,100", "sweep=s"], ["model.K=2,4", "sweep=s"],
     ]  # fmt: skip
-    assert "hydra/launcher=basic" in found.about["commands"][0]
-    assert found.command.startswith("python train.py -m dataset=synthetic")
+    assert "hydra/launcher=basic" in kept.about["commands"][0]
+    assert kept.command.startswith("python train.py -m dataset=synthetic")
 
 
-def test_what_is_no_sweep_is_said_to_be_none(tmp_path):
+def test_a_file_that_is_not_a_sweep_s_is_refused(tmp_path):
     (tmp_path / "sweep.json").write_text("{}")
     with pytest.raises(DataError, match="found a file that is no sweep's"):
         SweepFolder.read(tmp_path)
 
 
-def test_ctrl_c_that_python_drops_ends_the_sweep_all_the_same():
-    finalizer = contextlib.suppress(KeyboardInterrupt)
-    with pytest.raises(KeyboardInterrupt), _interrupts_kept(), finalizer:
-        signal.raise_signal(signal.SIGINT)
-    with _interrupts_kept():
-        pass
-
-
-def test_what_is_not_trained_is_judged_by_the_same_figure(sweep):
-    _, folder = sweep("model=itemknn,svd", "monitor=val/recall@20", "ranking.validation=true")
+def test_models_without_training_are_compared_by_the_same_metric(sweep):
+    done, folder = sweep(
+        "model=itemknn,svd", "monitor=val/recall@20", "ranking.validation=true", "settings=tuned"
+    )
+    for row in table(folder):
+        missing = f"settings=tuned has no conf/hparams/tuned/synthetic-{row['model']}.yaml"
+        assert missing in row["settings"]
+        assert re.search(rf"{re.escape(missing)}.* — 1 job: model={row['model']}\n", done.out)
     for row in table(folder):
         metrics = json.loads((folder / row["folder"] / "metrics.json").read_text())
         assert float(row["val/recall@20"]) == pytest.approx(metrics["val/recall@20"])
 
 
 def test_a_sweep_over_epochs_keeps_its_column(sweep):
-    _, folder = sweep("epochs=1,2")
+    done, folder = sweep("epochs=1,2,2")
+    assert "epochs: found 2 2 times; it runs once" in done.out
     assert [row["epochs"] for row in table(folder)] == ["1", "2"]
     assert [float(row["epochs run"]) for row in table(folder)] == [1.0, 2.0]
-
-
-class Breaks:
-    """A launcher whose pool breaks whenever a certain job is in it, taking its neighbours along."""
-
-    def __init__(self, folder: Path, guilty: str) -> None:
-        self.folder, self.guilty, self.launched = folder, guilty, []
-
-    def launch(self, overrides: list[list[str]], number: int) -> None:
-        names = [words[-1].partition("=")[2].strip("'") for words in overrides]
-        self.launched.append(names)
-        for name in names:
-            (self.folder / name).mkdir(exist_ok=True, parents=True)
-            update(self.folder / name, state="running")  # and no process holds it
-        if self.guilty in names:
-            raise RuntimeError("a process was killed")
-        for name in names:
-            (self.folder / name / "metrics.json").write_text('{"val/auc": 0.5}')
-
-
-def test_whoever_is_not_to_blame_for_a_broken_pool_is_not_failed(tmp_path, capsys):
-    jobs = [Job.of([f"model.K={k}"], ["model.K"]) for k in (1, 2, 3)]
-    grid = Grid()
-    grid.folder, grid.launcher = tmp_path, Breaks(tmp_path, "model.K=2")
-    swept = SweepFolder.open(tmp_path, [], [], jobs, ["model.K"], "val/auc")
-    states = grid.launch(swept, jobs)
-    assert [state.state for state in states] == ["finished", "failed", "finished"]
-    assert "killed, twice" in states[1].status["error"]
-    numbers = re.findall(r"(\d) of 3  (model\.K=\d)", capsys.readouterr().out)
-    assert numbers == [("1", "model.K=1"), ("3", "model.K=3")]
-    assert grid.launcher.launched == [[job.name for job in jobs], *([job.name] for job in jobs)]
-
-
-def test_a_launcher_that_starts_nothing_ends_the_sweep(tmp_path):
-    class Refuses:
-        def launch(self, overrides: list[list[str]], number: int) -> None:
-            raise RuntimeError("no quota")
-
-    jobs = [Job.of([f"model.K={k}"], ["model.K"]) for k in (1, 2)]
-    grid = Grid()
-    grid.folder, grid.launcher = tmp_path, Refuses()
-    swept = SweepFolder.open(tmp_path, [], [], jobs, ["model.K"], "val/auc")
-    (tmp_path / jobs[0].name).mkdir()
-    update(tmp_path / jobs[0].name, state="running")  # of an earlier command
-    with pytest.raises(SweepError, match="no job could be begun"):
-        grid.launch(swept, jobs)
 
 
 def test_two_processes_do_not_share_a_sweep(sweep, tmp_path):
@@ -288,16 +249,16 @@ def test_two_processes_do_not_share_a_sweep(sweep, tmp_path):
     assert "found another process at work on this sweep" in done.err
 
 
-def test_single_runs_say_what_a_sweep_would_do(train):
+def test_a_single_run_of_an_experiment_names_the_keys_of_its_sweep(train):
     done = train("sweep=s")
     assert done.code == 1
     assert "sweep: found 's' in a single run, expected -m before it" in done.out + done.err
     done = train("experiment=table4", "dataset=synthetic", folder="other")
     assert done.code == 0, done.err
-    assert "with -m before it there would be a sweep of model.H, seed" in done.out
+    assert "with -m it would be a sweep over model.H, seed" in done.out
 
 
-def test_a_search_keeps_its_study_goes_on_and_leaves_its_best_settings(sweep, train, tmp_path):
+def test_a_search_keeps_its_study_resumes_and_writes_its_best_settings(sweep, train, tmp_path):
     import optuna
 
     words = ["hydra/sweeper=optuna", "model=svd", "optimizer.lr=interval(1e-3,1e-1)"]
@@ -333,7 +294,7 @@ def test_without_optuna_a_search_says_what_to_install(sweep, monkeypatch):
     assert "found no optuna, expected pip install -e '.[search]'" in done.err
 
 
-def test_a_search_of_which_all_has_failed_stops_and_can_go_on(sweep):
+def test_a_search_whose_trials_all_fail_ends_and_can_be_resumed(sweep):
     words = ["hydra/sweeper=optuna", "model=svd", "model.d=-1,-2", "hydra.sweeper.n_trials=5"]
     done, _ = sweep(*words)
     assert done.code == 1
@@ -342,10 +303,10 @@ def test_a_search_of_which_all_has_failed_stops_and_can_go_on(sweep):
     assert "the same command with sweep=s tries others" in done.err
     done, _ = sweep(*words)
     assert "3 of 8 trials so far" in done.out
-    assert done.out.count(": failed after") == 3  # tried again, and not for ever
+    assert done.out.count(": failed after") == 3  # a few more trials, not all
 
 
-def test_a_search_goes_on_past_trials_that_fail(sweep):
+def test_a_search_continues_after_failed_trials(sweep):
     words = ["hydra/sweeper=optuna", "model=svd", "model.d=-1,8", "optimizer.lr=interval(0.01,0.1)"]
     done, folder = sweep(*words, "hydra.sweeper.n_trials=6")
     assert done.code == 0, done.err
@@ -354,7 +315,7 @@ def test_a_search_goes_on_past_trials_that_fail(sweep):
     assert f"among 6 trials ({failed} failed) of" in (folder / "best.yaml").read_text()
 
 
-def test_a_search_does_not_enter_the_folder_of_another_sweep(sweep):
+def test_a_search_refuses_the_folder_of_another_sweep(sweep):
     _, folder = sweep("model.K=2")
     done, _ = sweep("hydra/sweeper=optuna", "model=svd", "model.d=4,8")
     assert done.code == 1
@@ -362,7 +323,7 @@ def test_a_search_does_not_enter_the_folder_of_another_sweep(sweep):
     assert not (folder / "study.db").exists()
 
 
-def test_a_search_goes_on_with_its_own_space(sweep):
+def test_a_search_resumes_with_the_same_space_only(sweep):
     words = ["hydra/sweeper=optuna", "model=svd", "hydra.sweeper.n_trials=1"]
     sweep(*words, "model.d=8,16")
     done, _ = sweep(*words, "model.d=8,16,32")
@@ -370,7 +331,7 @@ def test_a_search_goes_on_with_its_own_space(sweep):
     assert "found a search with another space of model.d, expected the same" in done.err
 
 
-def test_a_trial_that_was_cut_short_goes_first(sweep):
+def test_an_interrupted_trial_comes_first(sweep):
     import optuna
 
     words = ["hydra/sweeper=optuna", "model=svd", "hydra.sweeper.n_trials=2"]

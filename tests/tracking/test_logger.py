@@ -12,43 +12,43 @@ from conftest import ROOT, SMALL, Train
 
 from kgrec.errors import ConfigError
 from kgrec.tracking import logger as tracking
-from kgrec.tracking.access import has_key
+from kgrec.tracking.access import key_problem
 from kgrec.tracking.results import sample_rows, summary, topk_charts
 
 WANDB = [sys.executable, "-m", "wandb"]
 
 
 def records(run: Path) -> dict[str, list[Any]]:
-    """What an offline run holds, by type of record."""
+    """Records of an offline run, by their type."""
     (offline,) = (run / "wandb").glob("offline-run-*")
     command = [*WANDB, "leet", "inspect", "--json", str(offline)]
     read = subprocess.run(command, capture_output=True, text=True, check=True)
-    found: dict[str, list[Any]] = {}
+    by_type: dict[str, list[Any]] = {}
     for line in read.stdout.splitlines():
         record = json.loads(line)
-        found.setdefault(record["type"], []).append(record[record["type"]])
-    return found
+        by_type.setdefault(record["type"], []).append(record[record["type"]])
+    return by_type
 
 
 def table(run: Path, name: str) -> dict[str, Any]:
-    """A table that was logged, by the last part of a run."""
+    """A table that the last part of a run logged."""
     *_, last = sorted((run / "wandb").glob("offline-run-*"))
     (file,) = last.glob(f"files/media/table/{name}_*.table.json")
     return json.loads(file.read_text())
 
 
-def updates(found: list[Any]) -> dict[str, Any]:
-    """What records of changes add up to."""
-    return {key: value for record in found for key, value in record.get("update", {}).items()}
+def updates(changes: list[Any]) -> dict[str, Any]:
+    """The sum of all records of changes."""
+    return {key: value for record in changes for key, value in record.get("update", {}).items()}
 
 
 @pytest.mark.parametrize("mode", ["online", "offline", "disabled"])
-def test_wandb_mode_is_honoured(mode, monkeypatch):
+def test_wandb_mode_is_read_from_the_environment(mode, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", mode)
     assert tracking.wandb_mode() == mode
 
 
-def test_no_wandb_mode_is_online_and_an_unknown_one_is_refused(monkeypatch):
+def test_without_a_wandb_mode_runs_are_online_and_an_unknown_mode_is_refused(monkeypatch):
     monkeypatch.delenv("WANDB_MODE")
     assert tracking.wandb_mode() == "online"
     monkeypatch.setenv("WANDB_MODE", "on")
@@ -60,28 +60,31 @@ def test_a_key_is_looked_for_without_a_prompt(monkeypatch):
     import wandb
 
     monkeypatch.setenv("WANDB_MODE", "")  # which W&B itself does not take
-    asked = []
+    calls = []
 
     def login(**arguments: bool) -> bool:
-        asked.append(arguments)
+        calls.append(arguments)
         return True
 
     monkeypatch.setattr(wandb, "login", login)
-    assert has_key()
+    assert key_problem() is None
     assert "WANDB_MODE" not in os.environ
-    assert asked == [{"prompt": False, "verify": False}]
+    assert calls == [{"prompt": False, "verify": False}]
     monkeypatch.setattr(wandb, "login", lambda **_: False)
-    assert not has_key()
+    assert key_problem() == "found no API key"
 
-    def malformed(**_: bool) -> bool:
-        raise ValueError("API key must have 40 characters")
 
-    monkeypatch.setattr(wandb, "login", malformed)
-    assert not has_key()
+def test_a_malformed_key_is_called_malformed_and_not_shown(monkeypatch):
+    monkeypatch.delenv("WANDB_MODE")
+    monkeypatch.setenv("WANDB_API_KEY", "tooshort")
+    problem = key_problem()
+    assert problem is not None
+    assert problem.startswith("found a malformed API key in WANDB_API_KEY")
+    assert "tooshort" not in problem
 
 
 def test_an_offline_run_can_be_read_back_and_nothing_else_is_written(tmp_path: Path):
-    """In a process of its own, with an empty home and no key."""
+    """In a separate process, with an empty home folder and no key."""
     home = tmp_path / "home"
     home.mkdir()
     environment = {k: v for k, v in os.environ.items() if not k.startswith("WANDB")}
@@ -99,9 +102,9 @@ def test_an_offline_run_can_be_read_back_and_nothing_else_is_written(tmp_path: P
     )
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
-    assert "W&B: found no key: the run is kept offline" in done.stdout
+    assert "W&B: found no API key: the run is kept offline" in done.stdout
     assert sorted(p.name for p in tmp_path.iterdir()) == ["home", "run"]
-    # matplotlib, which torchmetrics imports, keeps a list of fonts.
+    # torchmetrics imports matplotlib, which writes a list of fonts.
     assert [p for p in home.rglob("*") if p.is_file() and "matplotlib" not in p.parts] == []
     found = records(tmp_path / "run")
     (begun,) = found["run"]
@@ -119,10 +122,10 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
 
 
-def test_jobs_of_a_sweep_are_runs_of_one_group_with_all_that_is_promised(
+def test_jobs_of_a_sweep_are_runs_of_one_group_with_all_curves_tables_and_results(
     train: Train, tmp_path: Path, offline: None
 ):
-    """Two jobs of one process, of which the second fails."""
+    """Two jobs in one process; the second fails."""
     jobs = ("optimizer.lr=0.01", "optimizer.lr=1e+30")
     before = dict(os.environ)
     train(
@@ -138,7 +141,7 @@ def test_jobs_of_a_sweep_are_runs_of_one_group_with_all_that_is_promised(
         assert (begun["run_group"], begun["job_type"]) == ("my-sweep", "sweep")
     assert good["run"][0]["run_id"] != bad["run"][0]["run_id"]
     assert [f["exit"][0]["exit_code"] for f in (good, bad)] == [0, 1]
-    for job in jobs:  # nothing of one job lies with the other
+    for job in jobs:  # each has its own files
         assert (tmp_path / "my-sweep" / job / "wandb" / "data").is_dir()
 
     run = tmp_path / "my-sweep" / jobs[0]
@@ -152,19 +155,19 @@ def test_jobs_of_a_sweep_are_runs_of_one_group_with_all_that_is_promised(
 
     axes = {m.get("name") or m["glob_name"]: m for m in good["metric"]}
     for name, kind in {"train/loss": "min", "val/*": "max", "val/log_loss": "min"}.items():
-        assert axes[name]["step_metric"] == "epoch"
+        assert axes[name]["step_metric"] == "trainer/epoch"
         assert axes[name]["summary"] == {kind: True}
-    for name in ("popularity/val/*", "speed/*", "norms/*"):
-        assert axes[name]["step_metric"] == "epoch"
+    for name in ("val_popularity/*", "z_speed/*", "z_norms/*"):
+        assert axes[name]["step_metric"] == "trainer/epoch"
 
     rows = [record["item"] for record in good["history"]]
     for key in (
-        "train/loss", "val/auc", "popularity/val/auc", "speed/seconds_per_epoch",
-        "speed/rows_per_second", "norms/weight/user_embedding/weight",
-        "norms/grad/user_embedding/weight",
+        "train/loss", "val/auc", "val_popularity/auc", "z_speed/seconds_per_epoch",
+        "z_speed/rows_per_second", "z_norms/weight/user_embedding/weight",
+        "z_norms/grad/user_embedding/weight",
     ):  # fmt: skip
-        assert [row["epoch"] for row in rows if key in row] == [0, 1], key
-    flat = [row["popularity/val/auc"] for row in rows if "popularity/val/auc" in row]
+        assert [row["trainer/epoch"] for row in rows if key in row] == [0, 1], key
+    flat = [row["val_popularity/auc"] for row in rows if "val_popularity/auc" in row]
     assert flat == [metrics["popularity/val/auc"]] * 2
 
     kept = updates(good["summary"])
@@ -175,23 +178,28 @@ def test_jobs_of_a_sweep_are_runs_of_one_group_with_all_that_is_promised(
     assert kept["train/best_epoch"] == metrics["train/best_epoch"]
     assert not any("test/auc" in row for row in rows)  # once, not as a curve
 
-    lines = table(run, "charts/val/auc_table")["data"]
+    # W&B and leet sort by name: the loss and the validation come first.
+    names = sorted({key for row in rows for key in row if not key.startswith("_")})
+    assert names[0] == "train/loss"
+    assert [name for name in names if not name.startswith(("train", "val", "z_"))] == []
+
+    lines = table(run, "z_charts/val/auc_table")["data"]
     assert {line[1] for line in lines} == {"model", "popularity"}
     assert len(lines) == 4
     for metric in ("recall", "ndcg"):
-        curve = {(k, name): v for k, name, v in table(run, f"charts/{metric}_table")["data"]}
+        curve = {(k, name): v for k, name, v in table(run, f"z_charts/{metric}_table")["data"]}
         assert curve[5, "model"] == metrics[f"test/{metric}@5"]
         assert curve[10, "popularity"] == metrics[f"popularity/test/{metric}@10"]
     samples = json.loads((run / "evaluation" / "samples.json").read_text())
-    assert table(run, "samples")["data"] == [list(row) for row in sample_rows(samples)[1]]
+    assert table(run, "z_tables/samples")["data"] == [list(row) for row in sample_rows(samples)[1]]
     account = json.loads((run / "dataset.json").read_text())["account"]
-    assert table(run, "dataset/account")["data"] == [list(entry.values()) for entry in account]
+    assert table(run, "z_tables/account")["data"] == [list(entry.values()) for entry in account]
     (checkpoint,) = (a for a in good["artifact"] if a["type"] == "model")
     (content,) = checkpoint["manifest"]["contents"]
     assert content["local_path"] == str(run / "checkpoints" / "best.ckpt")
 
 
-def test_a_run_that_goes_on_is_one_run(train: Train, offline: None):
+def test_a_resumed_run_is_one_wandb_run(train: Train, offline: None):
     run = train("logger=default", "logger.csv=null", "epochs=1")
     (run.folder / "metrics.json").unlink()
     again = train(
@@ -200,7 +208,7 @@ def test_a_run_that_goes_on_is_one_run(train: Train, offline: None):
     assert again.code == 0, again.out
     first, second = (run.folder / "wandb").glob("offline-run-*/run-*.wandb")
     assert first.name == second.name
-    assert len(table(run.folder, "charts/val/auc_table")["data"]) == 4
+    assert len(table(run.folder, "z_charts/val/auc_table")["data"]) == 4
 
 
 def test_without_a_network_a_run_with_a_key_goes_offline_at_once(
@@ -220,27 +228,27 @@ def test_without_a_network_a_run_with_a_key_goes_offline_at_once(
 def test_a_server_that_refuses_leaves_the_run_offline(monkeypatch: pytest.MonkeyPatch):
     import wandb
 
-    asked = []
+    modes = []
 
-    def init(**what: Any) -> str:
-        asked.append(what["mode"])
-        if what["mode"] == "online":
+    def init(**arguments: Any) -> str:
+        modes.append(arguments["mode"])
+        if arguments["mode"] == "online":
             raise wandb.errors.CommError("no such key")
         return "run"
 
     monkeypatch.setenv("WANDB_MODE", "online")
     monkeypatch.setattr(wandb, "init", init)
-    monkeypatch.setattr(tracking, "has_key", lambda: True)
+    monkeypatch.setattr(tracking, "key_problem", lambda: None)
     monkeypatch.setattr(tracking, "server", lambda: "there")
     monkeypatch.setattr(tracking, "answers", lambda _: True)
-    assert tracking._begin() == "run"
-    assert asked == ["online", "offline"]
-    monkeypatch.setattr(tracking, "has_key", lambda: False)
-    tracking._begin()
-    assert asked[2:] == ["offline"]  # W&B would ask for a key
+    assert tracking._start() == "run"
+    assert modes == ["online", "offline"]
+    monkeypatch.setattr(tracking, "key_problem", lambda: "found no API key")
+    tracking._start()
+    assert modes[2:] == ["offline"]  # W&B would ask for a key
 
 
-def test_what_goes_wrong_at_wandb_harms_no_run(monkeypatch, caplog):
+def test_an_error_of_wandb_does_not_end_the_run(monkeypatch, caplog):
     class Run:
         offline = disabled = False
 
@@ -251,19 +259,19 @@ def test_what_goes_wrong_at_wandb_harms_no_run(monkeypatch, caplog):
     logger._experiment = Run()
     monkeypatch.setattr(tracking, "server", lambda: "https://there")
     monkeypatch.setattr(tracking, "answers", lambda _: True)
-    tracking.tell([logger], fail)
+    tracking.log_to_wandb([logger], fail)
     assert "not everything could be logged: the server is full" in caplog.text
     monkeypatch.setattr(tracking, "answers", lambda _: False)
-    tracking.tell([logger], lambda _: pytest.fail("a server that is gone was waited for"))
+    tracking.log_to_wandb([logger], lambda _: pytest.fail("the server was waited for"))
     assert "https://there does not answer any more" in caplog.text
 
 
-def test_validation_figures_of_the_kept_epoch_have_a_name_of_their_own():
+def test_validation_metrics_of_the_best_epoch_are_called_best():
     metrics = {"val/auc": 0.8, "test/auc": 0.7, "popularity/val/auc": 0.6}
     assert summary(metrics) == {"best/auc": 0.8, "test/auc": 0.7, "popularity/val/auc": 0.6}
 
 
-def test_without_a_ranking_there_is_no_curve():
+def test_without_a_ranking_there_is_no_chart():
     assert topk_charts({"test/auc": 0.5}, [5, 10]) == {}
     assert topk_charts({"test/auc": 0.5}, []) == {}
-    assert set(topk_charts({"test/recall@5": 0.5}, [5])) == {"charts/recall"}
+    assert set(topk_charts({"test/recall@5": 0.5}, [5])) == {"z_charts/recall"}

@@ -1,4 +1,4 @@
-"""LazyAdam against the equations written out, and against Adam."""
+"""LazyAdam compared with its equations and with Adam."""
 
 import math
 
@@ -51,7 +51,7 @@ def test_it_equals_the_equations():
     torch.testing.assert_close(model.weight.data, torch.tensor(expected, dtype=torch.float64))
 
 
-def test_where_every_row_is_touched_it_equals_adam():
+def test_if_every_step_reads_all_rows_it_equals_adam():
     lazy, dense = table(sparse=True), table(sparse=False)
     steps = [[0, 1, 2, 3, 4, 5, 5], [5, 4, 3, 2, 1, 0]] * 4
     train(lazy, steps, LazyAdam(lazy.parameters(), lr=LR, weight_decay=L2))
@@ -59,7 +59,7 @@ def test_where_every_row_is_touched_it_equals_adam():
     torch.testing.assert_close(lazy.weight, dense.weight)
 
 
-def test_rows_that_no_step_reads_stay_as_they_are():
+def test_rows_that_no_step_reads_do_not_change():
     model = table(sparse=True)
     before = model.weight.detach().clone()
     optimizer = LazyAdam(model.parameters(), lr=LR, weight_decay=L2)
@@ -83,11 +83,11 @@ def test_tables_and_dense_weights_share_one_optimiser():
         tall(torch.tensor([0, 1])).sum().backward()
         lazy.step()
         adam.step()
-        assert tall.weight.grad is not None  # gradients are still there to look at
+        assert tall.weight.grad is not None  # gradients are still there for the norms
     torch.testing.assert_close(flat.weight, twin.weight)
 
 
-def test_its_state_goes_on_where_it_stopped():
+def test_a_restored_state_continues_the_same_steps():
     whole, half = table(sparse=True), table(sparse=True)
     train(whole, STEPS, LazyAdam(whole.parameters(), lr=LR, weight_decay=L2))
     first = LazyAdam(half.parameters(), lr=LR, weight_decay=L2)

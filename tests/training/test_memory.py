@@ -2,12 +2,15 @@ import pytest
 import torch
 from conftest import Train, small
 
-from kgrec.data.batches import PointwiseBatch
+from kgrec.data.batches import PairwiseBatch, PointwiseBatch
 from kgrec.data.protocols import paper
 from kgrec.data.splits import RandomSplit
 from kgrec.errors import ConfigError
+from kgrec.models.bprmf import BPRMF
+from kgrec.models.cke import CKE
 from kgrec.models.controls import Popularity
 from kgrec.models.kgcn.model import KGCN
+from kgrec.models.lightgcn import LightGCN
 from kgrec.training.memory import (
     RowBudget,
     check_memory,
@@ -21,7 +24,7 @@ def dataset():
     return paper(small(), RandomSplit())
 
 
-def test_more_hops_and_neighbours_need_more(dataset):
+def test_more_hops_and_neighbours_need_more_memory(dataset):
     items = dataset.train.items
     needs = [
         float(KGCN.from_dataset(dataset, K=K, H=H).bytes_per_row(items).mean())
@@ -31,12 +34,12 @@ def test_more_hops_and_neighbours_need_more(dataset):
     assert needs[-1] > 10 * needs[0]
 
 
-def test_what_cannot_fit_even_in_pieces_says_what_to_lower(dataset, monkeypatch):
+def test_a_model_that_does_not_fit_even_in_pieces_is_refused(dataset, monkeypatch):
     model, items = KGCN.from_dataset(dataset, K=8, H=2), dataset.train.items
     device = torch.device("cpu")
     check_memory(model, items, 100, 1e9, device)
     monkeypatch.setattr("kgrec.training.memory.available_bytes", lambda _: 2**20)
-    check_memory(model, items, 100, 2**16, device)  # in pieces it does
+    check_memory(model, items, 100, 2**16, device)  # in pieces it fits
     with pytest.raises(
         ConfigError, match=r"memory_budget: found .* lower memory_budget, batch_size, or .*model\.K"
     ):
@@ -69,22 +72,56 @@ def test_pieces_are_within_the_budget_and_add_up(dataset, K):
     model.zero_grad()
     for piece, share in pieces:
         (model.loss(*piece) * share).backward()
-    for found, wanted in zip(model.parameters(), expected, strict=True):
-        torch.testing.assert_close(found.grad, wanted)
+    for parameter, gradient in zip(model.parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient)
 
 
-def test_a_step_within_the_budget_is_left_whole(dataset):
+@pytest.mark.parametrize("cls", [BPRMF, LightGCN])
+def test_pairwise_batches_are_cut_too(dataset, cls):
+    model = cls.from_dataset(dataset, d=8).double()
+    users, items, _ = batch(dataset)
+    whole = PairwiseBatch(users, items, items.flip(0))
+    pieces = RowBudget(model, float(model.bytes_per_row(items).sum()) / 4).cut((whole,))
+    assert len(pieces) in (4, 5)
+    assert all(isinstance(piece, PairwiseBatch) for (piece,), _ in pieces)
+    model.loss(whole).backward()
+    expected = [p.grad for p in model.parameters()]
+    model.zero_grad()
+    for piece, share in pieces:
+        (model.loss(*piece) * share).backward()
+    for parameter, gradient in zip(model.parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient)
+
+
+def test_batches_of_several_types_are_not_cut(dataset):
+    model, whole = CKE.from_dataset(dataset, d=8), (batch(dataset), batch(dataset))
+    budget = RowBudget(model, 1.0)
+    assert budget.cut(whole) == [(whole, 1.0)]
+    assert budget.pieces(dataset.train.items, 100) == 1
+
+
+def test_a_propagation_counts_once_per_step(dataset):
+    model, items = LightGCN.from_dataset(dataset, d=8), dataset.train.items
+    whole, piece = RowBudget(model, 1.0).step_bytes(items, 100)
+    rows = 100 * float(model.bytes_per_row(items)[0])
+    assert whole == pytest.approx(model.fixed_bytes() + rows)
+    assert model.fixed_bytes() < piece < whole
+    large = LightGCN(138_159, 16_954, torch.arange(1), torch.arange(1), d=64)
+    assert threads_for(large, items, 1024, cores=16) == 16
+
+
+def test_a_step_within_the_budget_is_one_piece(dataset):
     whole = (batch(dataset),)
     assert RowBudget(KGCN.from_dataset(dataset), 1e12).cut(whole) == [(whole, 1.0)]
 
 
-def test_a_budget_of_nothing_takes_rows_one_by_one(dataset):
+def test_the_smallest_budget_takes_rows_one_by_one(dataset):
     pieces = RowBudget(KGCN.from_dataset(dataset), 1.0).cut((batch(dataset),))
     assert [len(piece.items) for (piece,), _ in pieces] == [1] * 100
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "lazy_adam"])
-def test_training_in_pieces_is_training(optimizer, train: Train):
+def test_training_in_pieces_gives_the_same_metrics(optimizer, train: Train):
     whole = train(f"optimizer={optimizer}", folder="whole")
     pieces = train(f"optimizer={optimizer}", "memory_budget=200KB", folder="pieces")
     assert (whole.code, pieces.code) == (0, 0), pieces.out

@@ -12,16 +12,16 @@ def test_batches_add_up_and_agree_with_torchmetrics():
     metric = CTRMetrics(logits=True)
     for part in range(0, 1000, 300):
         metric.update(scores[part : part + 300], labels[part : part + 300])
-    found = metric.compute()
-    # Scaled into [0, 1] torchmetrics leaves scores alone.
+    values = metric.compute()
+    # torchmetrics does not change scores within [0, 1].
     scaled = (scores - scores.min()) / (scores.max() - scores.min())
-    assert found["auc"] == pytest.approx(float(binary_auroc(scaled, labels.int())), abs=1e-6)
+    assert values["auc"] == pytest.approx(float(binary_auroc(scaled, labels.int())), abs=1e-6)
     expected = float(binary_f1_score(scores.sigmoid(), labels.int()))
-    assert found["f1"] == pytest.approx(expected, abs=1e-6)
-    assert metric.f1_at(found["threshold"]) >= found["f1"]
+    assert values["f1"] == pytest.approx(expected, abs=1e-6)
+    assert metric.f1_at(values["threshold"]) >= values["f1"]
 
 
-def test_scores_that_are_no_logits_have_no_f1_at_a_half():
+def test_scores_that_are_not_logits_have_no_f1_at_one_half():
     metric = CTRMetrics(logits=False)
     metric.update(torch.tensor([1.0, 2.0]), torch.tensor([0.0, 1.0]))
     assert "f1" not in metric.compute()

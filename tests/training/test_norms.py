@@ -21,8 +21,8 @@ class Small(nn.Module):
 def test_norms_of_a_table_and_of_its_gradient(sparse):
     model = Small(sparse)
     model.table(torch.tensor([1, 1, 3])).sum().backward()
-    found = {name: float(value) for name, value in norms(model).items()}
-    assert found == {
+    values = {name: float(value) for name, value in norms(model).items()}
+    assert values == {
         "norms/weight/table/weight": pytest.approx(math.sqrt(sum(x * x for x in range(8)) / 4)),
         "norms/grad/table/weight": pytest.approx(math.sqrt(2**2 * 2 + 2)),  # row 1 twice, row 3
     }

@@ -13,7 +13,7 @@ SETTINGS = {
     "resampled": ["epochs=6"],
     "static": ["epochs=6", "negatives=static", "model.K=2"],
     "lazy": ["epochs=6", "optimizer=lazy_adam"],
-    "neighbours anew": ["epochs=6", "model.K=2", "model.neighbors=resampled"],
+    "resampled neighbours": ["epochs=6", "model.K=2", "model.neighbors=resampled"],
 }
 
 
@@ -45,7 +45,7 @@ def test_every_trained_model_resumes_bit_for_bit(model, train: Train):
 
 
 def test_the_best_epoch_before_the_interruption_is_not_forgotten(train: Train):
-    # A fast learner overfits 700 rows within a few epochs.
+    # With a large learning rate the model overfits 700 rows within a few epochs.
     settings = ["optimizer.lr=0.03", "optimizer.weight_decay=0", "batch_size=64"]
     whole = train(*settings, "epochs=20", folder="whole")
     best = int(whole.metrics["train/best_epoch"])
@@ -57,7 +57,7 @@ def test_the_best_epoch_before_the_interruption_is_not_forgotten(train: Train):
     assert resumed.metrics["val/auc"] == whole.metrics["val/auc"]
 
 
-def test_a_run_can_go_on_in_its_own_folder(train: Train, monkeypatch):
+def test_a_run_can_resume_in_its_own_folder(train: Train, monkeypatch):
     half = train("epochs=2")
     (half.folder / "metrics.json").unlink()  # as if it had been killed
     whole = train("epochs=4", folder="whole")
@@ -67,7 +67,7 @@ def test_a_run_can_go_on_in_its_own_folder(train: Train, monkeypatch):
 
 
 @pytest.mark.parametrize("ended_by", ["patience", "epochs"])
-def test_a_run_cut_short_after_its_training_goes_on_to_its_test(ended_by, train: Train):
+def test_a_run_interrupted_after_its_training_resumes_with_its_test(ended_by, train: Train):
     settings = ["optimizer.lr=0.1", "optimizer.weight_decay=0", "batch_size=64"]
     settings += ["patience=1", "epochs=30"] if ended_by == "patience" else ["epochs=3"]
     whole = train(*settings, folder="whole")
@@ -99,19 +99,19 @@ def test_a_moved_run_can_be_resumed(train: Train, tmp_path):
     assert resumed.metrics["test/auc"] == whole.metrics["test/auc"]
 
 
-def test_two_runs_of_one_seed_are_alike_and_of_two_seeds_are_not(train: Train):
+def test_runs_of_one_seed_are_equal_and_of_two_seeds_differ(train: Train):
     first, again, other = train(), train(folder="again"), train("seed=1", folder="other")
     assert first.metrics["test/auc"] == again.metrics["test/auc"] != other.metrics["test/auc"]
 
 
-def test_the_split_can_be_pinned_while_the_model_s_seed_moves(train: Train):
+def test_the_split_can_be_pinned_while_the_seed_of_the_model_changes(train: Train):
     first = train("dataset.seed=5")
     other = train("dataset.seed=5", "seed=1", folder="other")
     assert first.metrics["popularity/test/auc"] == other.metrics["popularity/test/auc"]
     assert first.metrics["test/auc"] != other.metrics["test/auc"]
 
 
-def test_after_ctrl_c_it_says_how_to_go_on(train: Train, monkeypatch):
+def test_ctrl_c_prints_how_to_resume(train: Train, monkeypatch):
     from kgrec.training.callbacks import EpochLog
 
     def interrupt(_: object, trainer: Trainer, __: object) -> None:
@@ -131,7 +131,7 @@ def test_after_ctrl_c_it_says_how_to_go_on(train: Train, monkeypatch):
     assert resumed.metrics["test/auc"] == whole.metrics["test/auc"]
 
 
-def test_how_many_steps_share_a_call_does_not_matter(train: Train):
+def test_the_number_of_steps_per_call_does_not_change_results(train: Train):
     settings = ["batch_size=64", "epochs=3"]
     one = train(*settings, "steps_per_call=1", folder="one")
     five = train(*settings, "steps_per_call=5", folder="five")
@@ -139,7 +139,7 @@ def test_how_many_steps_share_a_call_does_not_matter(train: Train):
     for other in (five, chosen):
         assert {k for k in state(one) if not torch.equal(state(one)[k], state(other)[k])} == set()
     steps = [torch.load(r.folder / "checkpoints" / "last.ckpt")["global_step"] for r in (one, five)]
-    assert steps[0] == steps[1] > 3  # optimiser steps, however they are served
+    assert steps[0] == steps[1] > 3  # optimiser steps, not calls
 
 
 def test_limits_of_the_trainer_count_steps(train: Train):

@@ -1,4 +1,4 @@
-"""Two processes with half of the rows each end as one process with all of them."""
+"""Two processes with half of the rows each give the weights of one process with all rows."""
 
 from pathlib import Path
 
@@ -31,7 +31,7 @@ ROWS = torch.tensor([[[0, 0], [1, 8], [2, 3], [2, 3]], [[0, 1], [4, 1], [0, 1], 
 
 
 def train(rank: int, world_size: int, folder: str) -> None:
-    """Trains on a share of every step, and leaves the weights."""
+    """Trains on a share of every step, and saves the weights."""
     torch.set_num_threads(1)
     model = Scores()
     tables = ask_for_sparse_gradients(model)
@@ -52,7 +52,7 @@ def train(rank: int, world_size: int, folder: str) -> None:
     close()
 
 
-def test_replicas_stay_alike_and_equal_one_process(tmp_path: Path):
+def test_replicas_are_equal_and_equal_one_process(tmp_path: Path):
     train(0, 1, str(tmp_path))
     mp.spawn(train, args=(2, str(tmp_path)), nprocs=2, daemon=True)
     one, first, second = (
@@ -63,7 +63,7 @@ def test_replicas_stay_alike_and_equal_one_process(tmp_path: Path):
         assert torch.equal(first[name], second[name]), name
 
 
-def test_every_embedding_is_asked_and_hidden_from_ddp():
+def test_every_embedding_is_sparse_and_hidden_from_ddp():
     model = nn.Sequential(
         nn.Embedding(3, 2), nn.Linear(2, 2), nn.ModuleDict({"x": nn.Embedding(4, 2)})
     )

@@ -10,7 +10,8 @@ from typing import Any
 import polars as pl
 
 from kgrec.data.csv_files import SEPARATORS, header_fields, line_of, read_csv
-from kgrec.data.formats.named_columns import check_parquet, seconds, written_as_floats
+from kgrec.data.formats.named_columns import DATES, seconds, written_as_floats
+from kgrec.data.parquet_files import check_parquet, read_parquet
 from kgrec.data.text_files import first_line, repeated_header, second_header
 from kgrec.errors import DataError, one_of
 
@@ -138,6 +139,9 @@ class UserTable:
         if values.dtype == pl.String:
             blank = (values.str.strip_chars() == "").fill_null(True)
         wrong = ~blank & ~numbers.is_finite().fill_null(False)
+        if values.dtype.is_temporal():  # polars panics where it shows a date beyond its calendar
+            wrong |= ~blank & ~numbers.is_between(*DATES)
+            values = numbers
         if wrong.any():
             index = int(wrong.arg_max() or 0)
             raise DataError(f"{self.row(index)}: found {values[index]!r} as {name} ({key}), "
@@ -186,10 +190,7 @@ def parse_numbers(values: pl.Series) -> pl.Series:
 
 def _parquet(path: Path) -> pl.DataFrame:
     check_parquet([path])
-    try:
-        frame = pl.read_parquet(path, glob=False)
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        raise DataError(f"{path}: {error}; expected a whole Parquet file") from None
+    frame = read_parquet(path)
     if frame.is_empty():
         raise DataError(f"{path}: found no rows, expected rows")
     return frame

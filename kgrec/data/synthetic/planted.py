@@ -1,13 +1,13 @@
-"""The world that a synthetic twin shows: a graph, users, their tastes and what they choose.
+"""The truth behind a synthetic twin: a graph, users, their tastes and their choices.
 
 The truth is a KGCN teacher, as in :mod:`kgrec.data.synthetic.small`: each archetype of users g has
 a preference a_g for relations and a taste t_g in attributes, each attribute entity a vector z, and
 
     score(g, v) = t_g · tanh(Σ_e softmax_e(a_g[r(v, e)]) · z_e)
 
-A user of archetype g chooses its positives one after the other, each with a probability in
-proportion to appeal(v) · exp(taste · score(g, v)); the appeals are fitted so that the popularity of
-items has the shape of the real data's.
+A user of archetype g chooses positives one after the other, each with a probability proportional
+to appeal(v) · exp(taste · score(g, v)). The appeals are fitted so that the popularity of items is
+distributed as in the real data.
 
 Shapes: G archetypes, R relations.
 """
@@ -30,12 +30,12 @@ TASTE = 2.0
 
 
 def has_ratings(format: str) -> bool:  # noqa: A002
-    """Whether files of a format say how an item was rated."""
+    """Whether the files of a format have ratings."""
     return format not in ("released_final", "kgat")
 
 
 class World:
-    """Everything that is drawn, but for the interactions, which come in pieces."""
+    """All draws except the interactions, which are drawn in pieces."""
 
     def __init__(self, shape: Shape, seed: int) -> None:
         self.shape, self.seed = shape, seed
@@ -50,14 +50,14 @@ class World:
         self._fit_appeals()
 
     def _draw_graph(self) -> None:
-        """Triples from items to attributes; each attribute and relation has one at least."""
+        """Draws triples from items to attributes; each attribute and relation has at least one."""
         shape, rng = self.shape, self.rng
         num_attributes, R = shape.entities - shape.items, shape.relations
         degrees = draw_counts(
             shape.item_degree, shape.items, shape.triples, 1, max(2, num_attributes // 2)
         )
         heads = rng.permutation(np.repeat(rng.permutation(shape.items), degrees))
-        # Every relation leads to attributes of its own, to the more of them the commoner it is.
+        # Every relation leads to its own attributes; a more frequent relation has more of them.
         share = (1.0 + np.arange(R)) ** -shape.relation_exponent
         share /= share.sum()
         sizes = 1 + rng.multinomial(num_attributes - R, share)
@@ -70,11 +70,11 @@ class World:
         while len(redraw):
             drawn = rng.choice(R, len(redraw), p=share)
             relations[redraw] = drawn
-            # Some attributes (a genre, a country) are far commoner than others.
+            # Some attributes (a genre, a country) are far more frequent than others.
             tails[redraw] = starts[drawn] + (sizes[drawn] * rng.random(len(redraw)) ** 2).astype(
                 int
             )
-            keys = heads * num_attributes + tails  # the tail tells the relation
+            keys = heads * num_attributes + tails  # the tail determines the relation
             first = np.unique(keys, return_index=True)[1]
             again = np.ones(shape.triples, dtype=bool)
             again[first] = False
@@ -82,12 +82,12 @@ class World:
         self.heads, self.relations, self.tails = heads, relations, tails
 
     def _draw_users(self) -> None:
-        """How many positives and how many other rows each raw user has."""
+        """Draws the number of positives and of other rows of each raw user."""
         shape, rng = self.shape, self.rng
         n, most = shape.users, shape.items // 3
         extra = shape.rows - shape.positives
         if shape.min_rating is not None:
-            # Whole rows have the shape; a share of each user's is positive.
+            # The shape is that of all rows; a share of each user's rows is positive.
             room = min(shape.raw_items // 3, 3 * shape.items)
             least = min(int(shape.per_user[0]), shape.rows // shape.raw_users)
             rows = draw_counts(shape.per_user, shape.raw_users, shape.rows, least, room)
@@ -103,7 +103,7 @@ class World:
             counts = draw_counts(shape.per_user, n, shape.positives, 1, most)
             self.positives = np.zeros(shape.raw_users, dtype=np.int64)
             self.positives[rng.permutation(shape.raw_users)[:n]] = rng.permutation(counts)
-            # Users without a positive must have some other row.
+            # Users without a positive must have at least one other row.
             self.others = (self.positives == 0).astype(np.int64)
             spare = extra - int(self.others.sum())
             self.others += rng.multinomial(
@@ -111,7 +111,7 @@ class World:
             )
 
     def _draw_archetypes(self) -> None:
-        """Preferences and tastes, and which item each archetype likes how much."""
+        """Draws preferences and tastes, and how much each archetype likes each item."""
         shape, rng = self.shape, self.rng
         G, R, num_items = max(4, min(512, shape.users // 60)), shape.relations, shape.items
         self.archetype = rng.integers(G, size=shape.raw_users)
@@ -135,10 +135,12 @@ class World:
         scores -= scores.mean(axis=1, keepdims=True)
         scores /= scores.std(axis=1, keepdims=True) + 1e-9
         liking = np.exp(TASTE * scores)
-        self.liking = liking / liking.mean(axis=0)  # (G, I) the popularity of an item stays
+        self.liking = liking / liking.mean(
+            axis=0
+        )  # (G, I) the popularity of an item does not change
 
     def _fit_appeals(self) -> None:
-        """Appeals under which the popularity of items gets its shape."""
+        """Fits appeals that give the popularity of items its shape."""
         shape, rng = self.shape, self.rng
         most = int(0.7 * shape.users)
         counts = draw_counts(shape.per_item, shape.raw_items, shape.rows, 0, most)
@@ -148,8 +150,8 @@ class World:
             counts = draw_counts(shape.per_item, shape.items, shape.positives, 0, most)
             linked = rng.permutation(counts).astype(float)
         share = shape.positives / max(linked.sum(), 1)
-        # An item that should have a positive has one: the first goes to a user at random, in
-        # proportion to how many it has; the shape is of the others.
+        # An item that should have a positive has one. Its first positive goes to a random user, in
+        # proportion to the user's number of positives; the shape is that of the others.
         sure = np.flatnonzero(linked * share >= 0.9)
         slots = np.repeat(np.arange(shape.raw_users), self.positives)
         sure = sure[: len(slots) // 2]
@@ -158,17 +160,17 @@ class World:
         left = self.positives - np.bincount(self.first_owner[sure], minlength=shape.raw_users)
         wanted = np.maximum(linked * share - (self.first_owner >= 0), 0.01)
         self.appeal = fit_weights(wanted, left[left > 0])
-        # Other rows: linked items that are no positives, where there is a threshold, and items
-        # that the graph does not know.
+        # Other rows: linked items rated below the threshold, if there is one, and items that are
+        # not in the graph.
         rest = linked * max(1 - share, 0) if shape.min_rating is not None else np.zeros(shape.items)
         self.other_appeal = fit_weights(
             np.concatenate([rest, free + 0.01]), self.others[self.others > 0]
         )
 
-    # -------------------------------------------------------------- what goes into the files
+    # -------------------------------------------------------------- content of the files
 
     def tables(self, format: str) -> RawTables:  # noqa: A002
-        """Links and triples, and an interactions table that has columns but no rows."""
+        """Links and triples, and a table of interactions with columns but without rows."""
         shape = self.shape
         schema: dict[str, Any] = {"user": pl.String, "item": pl.String}
         if has_ratings(format):
@@ -189,15 +191,15 @@ class World:
         })  # fmt: skip
         parts = {"part": pl.Series([0, 2], dtype=pl.Int8)} if format == "kgat" else {}
         empty = pl.DataFrame(schema=schema)
-        if parts:  # the format asks which parts there are
+        if parts:  # the format needs to know which parts there are
             empty = pl.DataFrame({"user": ["", ""], "item": ["", ""], **parts})
         return RawTables(empty, links, triples)
 
     def pieces(self, format: str) -> Iterator[pl.DataFrame]:  # noqa: A002
-        """The interactions, an archetype at a time."""
+        """Yields the interactions, one archetype at a time."""
         columns = self.tables(format).interactions.columns
         archetypes = range(len(self.preferences))
-        # disable=None: no bar where nobody looks.
+        # disable=None: no bar without a terminal.
         for g in tqdm(archetypes, desc="drawing", unit="archetype", disable=None, leave=False):
             users = np.flatnonzero(self.archetype == g)
             if len(users):
@@ -229,13 +231,13 @@ class World:
         if shape.min_rating is not None:
             high = rng.choice([4.0, 4.5, 5.0], n, p=[0.56, 0.15, 0.29])
             low = rng.choice(np.arange(1, 8) / 2, n, p=[0.03, 0.07, 0.03, 0.14, 0.09, 0.42, 0.22])
-            unknown = items >= shape.items  # nothing is said of items without an entity
+            unknown = items >= shape.items  # items without an entity have no score
             rating = np.where(liked | (unknown & (rng.random(n) < 0.5)), high, low)
         elif shape.ratings == "BX-Book-Ratings.csv":
             rating = rng.integers(0, 11, n).astype(float)
         else:
             rating = np.ceil(rng.lognormal(5.5, 1.3, n))
-        # A user comes at some time in twenty years and stays for some days.
+        # A user arrives at some time in twenty years and stays for some days.
         came = rng.uniform(789_652_009, 1_427_784_002, len(users))
         times = np.floor(came[owners] + rng.exponential(2e5, n))
         order = np.lexsort((times, owners))
@@ -249,12 +251,12 @@ class World:
         })[order]  # fmt: skip
 
     def users_table(self) -> pl.DataFrame:
-        """``user, archetype``."""
+        """Table of ``user, archetype``."""
         ids = pl.Series(self.user_ids).cast(pl.String)
         return pl.DataFrame({"user": ids, "archetype": self.archetype})
 
     def preferences_table(self) -> pl.DataFrame:
-        """``archetype, relation, preference``."""
+        """Table of ``archetype, relation, preference``."""
         G, R = self.preferences.shape
         return pl.DataFrame({
             "archetype": np.repeat(np.arange(G), R),

@@ -1,9 +1,9 @@
-"""The sizes and shapes of the public data sets, for synthetic twins of them.
+"""Sizes and shapes of the public data sets, for their synthetic twins.
 
-Sizes are those of Table 1 of the KGCN paper; for movie also those of MovieLens-20M's own files
-(Harper and Konstan, 2015), of which the paper uses what its graph knows. Shapes are quantiles of
-a distribution: for music and book measured on the public files, for movie from the statistics
-of MovieLens-20M, and for the graph, which is not at hand, from those of MovieLens-100K's.
+Sizes are those of Table 1 of the KGCN paper; for movie also those of the files of MovieLens-20M
+(Harper and Konstan, 2015), of which the paper uses the items in its graph. Shapes are quantiles of
+a distribution: for music and book measured on the public files, for movie from the statistics of
+MovieLens-20M. The graph of movie has the shape of the graph of MovieLens-100K.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 PROBABILITIES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 0.999, 1.0)
 
 Quantiles = tuple[float, ...]
-"""The values at PROBABILITIES."""
+"""Values of a distribution at PROBABILITIES."""
 
 Counts = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -24,24 +24,24 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Shape:
-    """A data set without its content.
+    """Size and shape of a data set.
 
     Attributes:
-        rows: ratings in the file.
-        raw_users: users in the file.
-        raw_items: items in the file.
-        users: users with a positive.
-        items: items that the graph knows.
-        positives: pairs that count as positive.
-        entities: of the graph, items among them.
-        relations: of the graph.
-        triples: of the graph.
-        per_user: rows of a user (movie) or its positives (the others), as quantiles.
-        per_item: rows of an item, as quantiles.
-        item_degree: triples of an item, as quantiles.
-        relation_exponent: the r-th relation has about r^-exponent of the triples.
-        min_rating: ratings from it are positive; None: all are.
-        ratings: the ratings file of the raw format.
+        rows: number of ratings in the file.
+        raw_users: number of users in the file.
+        raw_items: number of items in the file.
+        users: number of users with a positive.
+        items: number of items in the graph.
+        positives: number of positive pairs.
+        entities: number of entities of the graph, including items.
+        relations: number of relations of the graph.
+        triples: number of triples of the graph.
+        per_user: quantiles of the rows (movie) or the positives (book, music) of a user.
+        per_item: quantiles of the rows of an item.
+        item_degree: quantiles of the triples of an item.
+        relation_exponent: exponent e; the r-th relation has a share of about r^-e of the triples.
+        min_rating: lowest rating of a positive; None: every row is a positive.
+        ratings: name of the ratings file in the raw format.
     """
 
     rows: int
@@ -61,7 +61,7 @@ class Shape:
     ratings: str
 
     def scaled(self, scale: float) -> Shape:
-        """The same with a share of the users, items, rows and triples."""
+        """The shape with a share of the users, items, rows and triples."""
         if scale == 1:
             return self
         names = ("rows", "raw_users", "raw_items", "users", "items", "positives", "triples")
@@ -80,7 +80,7 @@ SHAPES = {
         item_degree=(1, 12, 17, 24, 36, 51, 83, 122, 265), relation_exponent=1.2,
         min_rating=4, ratings="ratings.csv",
     ),
-    # Table 1 says nothing on rows without an entity; a few more than there are positives.
+    # Table 1 does not give the rows without an entity; a few more than the positives.
     "book": Shape(
         rows=90_602, raw_users=20_660, raw_items=21_003,
         users=19_676, items=20_003, positives=86_288,
@@ -103,17 +103,17 @@ SHAPES = {
 
 
 def draw_counts(quantiles: Quantiles, n: int, total: int, least: int, most: int) -> Counts:
-    """``n`` whole numbers of a given shape and an exact sum, ascending.
+    """``n`` whole numbers with given quantiles and an exact sum, ascending.
 
-    Between the quantiles the logarithm is linear. What is above ``least`` is stretched until
-    the sum fits.
+    Between the quantiles the logarithm is linear. The parts above ``least`` are multiplied by a
+    factor with which the sum is right.
 
     Args:
-        quantiles: the shape.
-        n: how many.
-        total: their sum.
-        least: none is smaller.
-        most: none is larger.
+        quantiles: quantiles of the numbers.
+        n: number of the numbers.
+        total: sum of the numbers.
+        least: smallest possible number.
+        most: largest possible number.
 
     Raises:
         ValueError: no such numbers exist.
@@ -125,8 +125,8 @@ def draw_counts(quantiles: Quantiles, n: int, total: int, least: int, most: int)
     curve = np.maximum(curve, 0) + 1e-9
 
     def stretched(factor: float) -> NDArray[np.float64]:
-        found: NDArray[np.float64] = np.minimum(curve * factor, most - least)
-        return found
+        scaled: NDArray[np.float64] = np.minimum(curve * factor, most - least)
+        return scaled
 
     low, high = 0.0, 1.0
     while stretched(high).sum() < total - n * least:
@@ -134,13 +134,13 @@ def draw_counts(quantiles: Quantiles, n: int, total: int, least: int, most: int)
     for _ in range(100):
         middle = (low + high) / 2
         low, high = (middle, high) if stretched(middle).sum() < total - n * least else (low, middle)
-    # Rounding the running sum, not the numbers, keeps the total.
+    # Rounding the running sum instead of the numbers keeps the total.
     running = np.rint(np.cumsum(stretched(high)))
     running[-1] = total - n * least
     counts = np.diff(running, prepend=0).astype(np.int64) + least
     spill = int((counts - most).clip(min=0).sum())
     counts = np.minimum(counts, most)
-    while spill > 0:  # the last numbers may have been rounded over the top
+    while spill > 0:  # the last numbers may have been rounded above the limit
         room = np.flatnonzero(counts < most)[-spill:]
         counts[room] += 1
         spill -= len(room)

@@ -6,8 +6,8 @@ taste in attributes. An attribute entity's vector is [0 ‖ z]. So
 
     score(u, v) = t_u · tanh(Σ_e softmax_e(a_u[r(v, e)]) · z_e) + popularity · appeal(v) + noise
 
-and each user's positives are its best-scored items. A model that learns which relations a user
-looks at gains over one that averages neighbours, and over popularity.
+and the positives of a user are the items with the highest scores. A model that learns which
+relations matter to a user is better than one that averages neighbours, and than popularity.
 """
 
 from __future__ import annotations
@@ -55,21 +55,21 @@ def generate(
     """Draws a graph, users and their positives.
 
     Args:
-        name: of the data set.
-        seed: of every draw.
-        num_users: users.
-        num_items: items.
-        num_relations: relations; each leads from items to attributes of its own.
+        name: name of the data set.
+        seed: seed of every draw.
+        num_users: number of users.
+        num_items: number of items.
+        num_relations: number of relations; each leads from items to its own attributes.
         attributes_per_relation: attribute entities of each relation.
-        edges_per_relation: attributes that an item has by each relation.
-        positives_per_user: the mean; every user has at least two.
+        edges_per_relation: attributes of an item by each relation.
+        positives_per_user: mean number of positives of a user; every user has at least two.
         taste: standard deviation of π(u, r) over relations.
-        popularity: weight of an item's own appeal, the same for all users.
-        noise: standard deviation of what no model can know.
+        popularity: weight of an item's appeal, which is the same for all users.
+        noise: standard deviation of the noise, which no model can predict.
         dimension: size of the taste vectors t_u.
 
     Raises:
-        ConfigError: a size that cannot work.
+        ConfigError: a size is not valid.
     """
     for key, value, least in (
         ("num_users", num_users, 1),
@@ -91,7 +91,7 @@ def generate(
         return torch.randn(*size, generator=generator(seed, f"synthetic {purpose}"))
 
     R, A, E = num_relations, attributes_per_relation, edges_per_relation
-    # Each item's attributes by relation r: E distinct of the A that r leads to.
+    # The attributes of each item by relation r: E distinct ones of the A attributes of r.
     order = torch.rand(num_items, R, A, generator=generator(seed, "synthetic graph")).argsort(
         dim=-1
     )[..., :E]  # (num_items, R, E)
@@ -103,7 +103,7 @@ def generate(
     weights = preference.softmax(dim=-1)[..., None].expand(-1, -1, E).flatten(1) / E  # (U, R * E)
     z = normal("attributes", R * A, dimension)
     t = normal("tastes", num_users, dimension)
-    # Divided by the norm of the weights, what users see has unit variance for all of them.
+    # Divided by the norm of the weights, the representations have unit variance for all users.
     weights = weights / weights.norm(dim=-1, keepdim=True)
     seen = torch.einsum("un,ind->uid", weights, z[attribute.flatten(1)])  # (U, num_items, dim)
     scores = torch.einsum("ud,uid->ui", t, seen.tanh()) / math.sqrt(dimension)

@@ -1,7 +1,7 @@
-"""Synthetic twins: raw files with the sizes and shapes of a public data set, and planted truth.
+"""Synthetic twins: raw files with the size and shape of a public data set, and planted truth.
 
-What is in them is drawn by :mod:`kgrec.data.synthetic.planted`. Files are written piece by piece,
-an archetype of users each, so that memory is bounded by the number of items.
+Their content is drawn by :mod:`kgrec.data.synthetic.planted`. Files are written in pieces, one for
+each archetype of users, so that the number of items bounds the memory.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from kgrec.files import user_path
 log = logging.getLogger(__name__)
 
 VERSION = 1
-"""Of what is drawn: folders of another version are written anew."""
+"""Version of the draws; folders of another version are written again."""
 
 _ABOUT = "twin.json"
 
@@ -47,28 +47,28 @@ def synthetic(
     popularity: float = 0.2,
     noise: float = 0.1,
 ) -> PreparedData:
-    """The target of conf/dataset/synthetic.yaml: a small planted set, or a world.
+    """The target of conf/dataset/synthetic.yaml: a small planted data set, or a twin.
 
     Args:
-        like: movie, book or music, for raw files of its size; None: a small data set.
-        scale: share of the users, items, rows and triples of ``like``.
-        format: that the raw files are written in, a key of ``formats.FORMATS``.
-        data_dir: the project's data folder; the raw files go to a folder in it.
-        cache: the folder that prepared data are kept in, or None.
-        seed: of every draw.
-        num_users: of the small data set; as all that follow, see
+        like: movie, book or music, for a twin of that data set; None: a small data set.
+        scale: the twin's share of users, items, rows and triples.
+        format: format of the raw files, a key of ``formats.FORMATS``.
+        data_dir: data folder of the project; the raw files go to a folder in it.
+        cache: folder of prepared data, or None.
+        seed: seed of every draw.
+        num_users: users of the small data set; for this and the following arguments see
             :func:`kgrec.data.synthetic.small.generate`.
-        num_items: likewise.
-        num_relations: likewise.
-        attributes_per_relation: likewise.
-        edges_per_relation: likewise.
-        positives_per_user: likewise.
-        taste: likewise.
-        popularity: likewise.
-        noise: likewise.
+        num_items: items.
+        num_relations: relations.
+        attributes_per_relation: attribute entities of each relation.
+        edges_per_relation: attributes of an item by each relation.
+        positives_per_user: mean number of positives of a user.
+        taste: standard deviation of a user's preferences for relations.
+        popularity: weight of an item's appeal.
+        noise: standard deviation of the noise.
 
     Raises:
-        ConfigError: a value that cannot work.
+        ConfigError: a value is not valid.
     """
     if like is None:
         return generate(
@@ -87,7 +87,7 @@ def synthetic(
         sources=[],
         root=str(folder),
         data_dir=data_dir,
-        # Formats without ratings hold the positives alone.
+        # Formats without ratings have the positives alone.
         min_rating=SHAPES[like].min_rating if has_ratings(format) else None,
         unlinked="drop",
         seed=seed,
@@ -97,7 +97,7 @@ def synthetic(
 
 
 def check(like: str, scale: float, format: str) -> None:  # noqa: A002
-    """Raises ConfigError for values that cannot work."""
+    """Raises ConfigError for values that are not valid."""
     if like not in SHAPES:
         raise ConfigError(f"dataset.like: found {like!r}, expected one of {', '.join(SHAPES)}")
     if format not in FORMATS:
@@ -105,21 +105,21 @@ def check(like: str, scale: float, format: str) -> None:  # noqa: A002
     if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 < scale <= 1:
         raise ConfigError(f"dataset.scale: found {scale!r}, expected a number above 0, at most 1")
     shape = SHAPES[like]
-    # Users keep their rows, so that few items would be too few for them.
+    # Users keep their number of rows, so there must be enough items for them.
     least = max(200 / shape.items, 4.5 * shape.rows / shape.raw_users / shape.raw_items)
     if scale < least:
         raise ConfigError(f"dataset.scale: found {scale}, expected at least {least:.2g}")
 
 
 def table1(like: str) -> dict[str, int]:
-    """The sizes of Table 1 of the KGCN paper."""
+    """Sizes in Table 1 of the KGCN paper."""
     shape = SHAPES[like]
     names = ("users", "items", "positives", "entities", "relations", "triples")
     return {name: getattr(shape, name) for name in names}
 
 
 def is_twin(folder: Path, like: str, scale: float, format: str, seed: int) -> bool:  # noqa: A002
-    """Whether a folder holds, whole, what :func:`write_twin` would write."""
+    """Whether a folder has all files that :func:`write_twin` would write."""
     try:
         about = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
         sizes = {name: (folder / name).stat().st_size for name in about["bytes"]}
@@ -130,20 +130,20 @@ def is_twin(folder: Path, like: str, scale: float, format: str, seed: int) -> bo
 
 
 def write_twin(folder: Path, like: str, scale: float, format: str, seed: int) -> None:  # noqa: A002
-    """Writes raw files, and beside them what was planted; whole or not at all.
+    """Writes raw files and the planted truth, whole or not at all.
 
-    ``planted_users.parquet`` tells each user's archetype, ``planted_preferences.parquet`` the
+    ``planted_users.parquet`` has the archetype of each user, ``planted_preferences.parquet`` the
     preference a_g[r] of each archetype for each relation.
 
     Args:
-        folder: new, or one that an earlier version wrote.
+        folder: a new folder, or the folder of an earlier twin.
         like: movie, book or music.
-        scale: share of its users, items, rows and triples.
+        scale: share of users, items, rows and triples.
         format: a key of ``formats.FORMATS``.
-        seed: of every draw.
+        seed: seed of every draw.
 
     Raises:
-        ConfigError: a value that cannot work, or a folder with other things in it.
+        ConfigError: a value is not valid, or the folder has other files.
     """
     check(like, scale, format)
     if folder.exists() and any(folder.iterdir()) and not (folder / _ABOUT).is_file():

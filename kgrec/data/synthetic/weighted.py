@@ -1,4 +1,4 @@
-"""Drawing items without replacement, in proportion to weights."""
+"""Draws of items without replacement, in proportion to weights."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from kgrec.data.synthetic.shapes import Counts, Floats
 
 
 def fit_weights(popularity: Floats, draws: Counts) -> Floats:
-    """Weights w under which items are drawn ``popularity`` times in all.
+    """Weights w with which each item is drawn ``popularity`` times in total.
 
     A user who draws n items without replacement, each in proportion to w, gets item v with a
-    probability of about 1 - exp(-w_v τ), τ such that these sum to n.
+    probability of about 1 - exp(-w_v τ), where τ is such that these sum to n.
     """
     target = popularity * (draws.sum() / popularity.sum())
     sizes = np.quantile(draws, (np.arange(64) + 0.5) / 64)  # users in 64 bins by activity
@@ -26,8 +26,8 @@ def fit_weights(popularity: Floats, draws: Counts) -> Floats:
             tau = np.maximum(
                 tau - ((1 - missed).sum(axis=1) - sizes) / np.maximum(slope, 1e-12), 1e-6
             )
-        found = (1 - np.exp(-np.outer(tau, appeal))).sum(axis=0) * len(draws) / 64
-        appeal = appeal * np.clip(target / np.maximum(found, 1e-12), 0.25, 4)
+        expected = (1 - np.exp(-np.outer(tau, appeal))).sum(axis=0) * len(draws) / 64
+        appeal = appeal * np.clip(target / np.maximum(expected, 1e-12), 0.25, 4)
         appeal /= appeal.sum()
     return appeal
 
@@ -43,10 +43,10 @@ def draw_distinct(
     An exponential race: the items with the smallest Exp(1) / weight come first.
 
     Args:
-        counts: (U,) how many items; few enough that so many can be drawn.
+        counts: (U,) number of items; at most as many as can be drawn.
         weights: (I,) positive where an item can be drawn.
         taken: (users, items) that must not be drawn.
-        rng: draws.
+        rng: random generator.
 
     Returns:
         (users, items).
@@ -56,7 +56,7 @@ def draw_distinct(
     slowness = (1 / np.where(never, 1, weights)).astype(np.float32)
     by_count = np.argsort(counts, kind="stable")
     by_count = by_count[counts[by_count] > 0]
-    for start in range(0, len(by_count), 32):  # users of about as many items
+    for start in range(0, len(by_count), 32):  # users with similar numbers of items
         block = by_count[start : start + 32]
         times = rng.standard_exponential((len(block), len(weights)), dtype=np.float32)
         times *= slowness

@@ -1,4 +1,4 @@
-"""Aggregators: how an entity and its pooled neighbourhood become one vector.
+"""Aggregators: how an entity's vector and its pooled neighbourhood become one vector.
 
 Wang et al., "Knowledge Graph Convolutional Networks for Recommender Systems", WWW 2019,
 Eq. 4-6. Shapes: n entities, d embedding size.
@@ -7,28 +7,42 @@ Eq. 4-6. Shapes: n entities, d embedding size.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from kgrec.errors import ConfigError
-from kgrec.models.recommender import import_object
+from kgrec.errors import ConfigError, SettingError
+from kgrec.models.importing import import_class
 
 Activation = Callable[[Tensor], Tensor]
 
 
+class LinearParts(NamedTuple):
+    """Matrices of an aggregator σ(own · A + pooled · P + b).
+
+    Attributes:
+        own: A (d, d), or None where the entity's own vector is not used.
+        pooled: P (d, d).
+        bias: b (d,).
+    """
+
+    own: Tensor | None
+    pooled: Tensor
+    bias: Tensor
+
+
 class Aggregator(nn.Module):
-    """σ(W·x + b), where a subclass says what x is made of.
+    """σ(W·x + b), where a subclass defines x.
 
     Args:
         d: embedding size.
-        activation: σ; the last layer's is tanh, the others' ReLU.
-        inputs: size of x.
+        activation: σ; tanh for the last layer, ReLU for the others.
+        inputs: size of x; None: d.
 
     Attributes:
-        attention: whether neighbours are weighted by the user's relation scores (Eq. 2), or
-            alike.
+        attention: whether neighbours are weighted by the user's relation scores (Eq. 2); if not,
+            all neighbours weigh the same.
     """
 
     attention: ClassVar[bool] = True
@@ -52,6 +66,34 @@ class Aggregator(nn.Module):
         """
         raise NotImplementedError
 
+    def linear_parts(self) -> LinearParts | None:
+        """W in parts, for a faster ranking of all items.
+
+        Returns:
+            Parts with which σ(own · A + pooled · P + b) equals :meth:`forward`; None, the
+            default: ranking calls the aggregator itself.
+        """
+        return None
+
+    def _linear(self, kind: type[Aggregator]) -> tuple[Tensor, Tensor] | None:
+        """Wᵀ and b, if this aggregator computes what ``kind`` computes.
+
+        Returns:
+            None where a subclass or an instance has another forward, linear layer or activation,
+            or where hooks may change the result.
+        """
+        hooks = [
+            hook
+            for module in (self, self.linear)
+            for hook in (*module._forward_hooks, *module._forward_pre_hooks)
+        ]
+        same = type(self).forward is kind.forward and "forward" not in vars(self)
+        plain = type(self.linear) is nn.Linear and "forward" not in vars(self.linear)
+        if hooks or not (same and plain) or self.activation not in (torch.tanh, torch.relu):
+            return None
+        W, b = self.linear.weight.T, self.linear.bias
+        return W, W.new_zeros(W.shape[1]) if b is None else b
+
 
 class Sum(Aggregator):
     """σ(W·(v + S) + b), Eq. 4."""
@@ -59,6 +101,13 @@ class Sum(Aggregator):
     def forward(self, own: Tensor, pooled: Tensor) -> Tensor:
         """(n, d) from own (n, d) and pooled (n, d)."""
         return self.activation(self.linear(own + pooled))
+
+    def linear_parts(self) -> LinearParts | None:
+        """W for both inputs."""
+        if (linear := self._linear(Sum)) is None:
+            return None
+        W, b = linear
+        return LinearParts(W, W, b)
 
 
 class Concat(Aggregator):
@@ -71,6 +120,14 @@ class Concat(Aggregator):
         """(n, d) from own (n, d) and pooled (n, d)."""
         return self.activation(self.linear(torch.cat([own, pooled], dim=-1)))
 
+    def linear_parts(self) -> LinearParts | None:
+        """A half of W for each input."""
+        if (linear := self._linear(Concat)) is None:
+            return None
+        W, b = linear
+        A, P = W.chunk(2)
+        return LinearParts(A, P, b)
+
 
 class Neighbor(Aggregator):
     """σ(W·S + b), Eq. 6."""
@@ -79,28 +136,18 @@ class Neighbor(Aggregator):
         """(n, d) from pooled (n, d) alone."""
         return self.activation(self.linear(pooled))
 
+    def linear_parts(self) -> LinearParts | None:
+        """W for the neighbourhood alone."""
+        if (linear := self._linear(Neighbor)) is None:
+            return None
+        W, b = linear
+        return LinearParts(None, W, b)
+
 
 class Avg(Sum):
-    """Sum without the user: every neighbour weighs 1/|S(v)| (KGCN-avg of Table 2)."""
+    """Sum without attention: every neighbour weighs 1/|S(v)| (KGCN-avg of Table 2)."""
 
     attention: ClassVar[bool] = False
-
-
-def linear_parts(aggregator: Aggregator) -> tuple[Tensor | None, Tensor] | None:
-    """What W does to each input, where forward is σ(own · A + pooled · P + b).
-
-    Returns:
-        A (d, d), or None where own vectors do not matter, and P (d, d); None for an aggregator of
-        one's own, whose forward may be anything.
-    """
-    W = aggregator.linear.weight.T
-    d = W.shape[1]
-    forward = type(aggregator).forward
-    if forward is Sum.forward:
-        return W, W
-    if forward is Concat.forward:
-        return W[:d], W[d:]
-    return (None, W) if forward is Neighbor.forward else None
 
 
 AGGREGATORS: dict[str, type[Aggregator]] = {
@@ -112,33 +159,33 @@ AGGREGATORS: dict[str, type[Aggregator]] = {
 
 
 def make_aggregator(spec: str | Mapping[str, Any], d: int, activation: Activation) -> Aggregator:
-    """Builds an aggregator from its name, or from the class of one's own.
+    """Builds an aggregator from its name or from a class of the user's own.
 
     Args:
-        spec: one of the four names; or a dotted path to a subclass of :class:`Aggregator`; or
-            that path as ``_target_`` beside further keyword arguments.
+        spec: one of the four names; or the dotted path of a subclass of :class:`Aggregator`; or a
+            mapping with that path as ``_target_`` and further keyword arguments.
         d: embedding size.
         activation: σ.
 
     Raises:
-        ConfigError: no such aggregator.
+        SettingError: no such aggregator.
     """
     extra = dict(spec) if isinstance(spec, Mapping) else {"_target_": spec}
     name = str(extra.pop("_target_", None))
-    names = ", ".join(AGGREGATORS)
-    expected = f"one of {names}, or the dotted path of a kgrec.models.kgcn.aggregators.Aggregator"
     if name in AGGREGATORS:
-        found: Any = AGGREGATORS[name]
+        kind = AGGREGATORS[name]
     elif "." in name:
         try:
-            found = import_object(name)
+            kind = import_class(name, Aggregator)
         except ConfigError as error:
-            raise ConfigError(f"model.aggregator: {error}") from error
+            raise SettingError(f"aggregator: {error}") from error
     else:
-        raise ConfigError(f"model.aggregator: found {name!r}, expected {expected}")
-    if not (isinstance(found, type) and issubclass(found, Aggregator)):
-        raise ConfigError(f"model.aggregator: found {name!r}, expected {expected}")
+        names = ", ".join(AGGREGATORS)
+        raise SettingError(
+            f"aggregator: found {name!r}, expected one of {names}, or the dotted path of a "
+            "subclass of kgrec.models.kgcn.aggregators.Aggregator"
+        )
     try:
-        return found(d, activation, **extra)
+        return kind(d, activation, **extra)
     except TypeError as error:
-        raise ConfigError(f"model.aggregator: {name} does not take {extra}: {error}") from error
+        raise SettingError(f"aggregator: {name} does not take {extra}: {error}") from error

@@ -1,150 +1,170 @@
-"""KGCN's scores of every item, layer by layer over entities instead of tree by tree over pairs.
+"""KGCN's scores of all items, computed layer by layer over entities, not pair by pair.
 
-For one user an entity has one representation a layer, whichever item's tree it stands in. So layer
-l is computed once for every entity within H - l hops of an item: H·K work an entity, not K^H an
-item. In the first layer the neighbours do not depend on the user, and with e_r = exp(u·r)
+For one user an entity has one representation per layer, in the receptive fields of all items. So
+layer l is computed once for every entity within H - l hops of an item: H·K work per entity, not K^H
+per item. In the first layer the neighbours do not depend on the user, and with e_r = exp(u·r)
 
     S_u(v) = Σ_r e_r · T[v, r] / Σ_r e_r · c[v, r]                               Eq. 1-3
 
-is a product of (users, R) and (R, d · entities), T[v, r] the sum and c[v, r] the number of v's
-neighbours by relation r. W acts on T before the product, so no user pays for it.
+is a product of (users, R) and (R, d · entities), with T[v, r] the sum and c[v, r] the number of
+v's neighbours by relation r. W is applied to T before the product, once for all users.
 
-Shapes: B users, R relations, d embedding size; a layer has n entities and m distinct (entity,
-relation, neighbour) edges.
+Shapes: B users, R relations, E entities, d embedding size; a layer has n entities and m distinct
+(entity, relation, neighbour) edges.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kgrec.models.kgcn.aggregators import Aggregator, linear_parts
-
-if TYPE_CHECKING:
-    from kgrec.models.kgcn.model import KGCN
+from kgrec.data.knowledge_graph import Neighborhood
+from kgrec.models.kgcn.aggregators import Aggregator
 
 # exp of less than this below the maximum underflows in float32.
 WIDEST_SPREAD = 80.0
-# Users side by side, and the floats of a block: what a core's caches hold, and what fills a GPU.
+# Users of a block, and floats of a block: as many as a core's caches hold, or as fill a GPU.
 USERS = {"cpu": 256, "cuda": 4096}
 BLOCK_FLOATS = {"cpu": 2**20, "cuda": 2**26}
-# What all layers may hold for a block of users, in bytes.
+# Bytes that all layers may hold for a block of users.
 LAYER_BYTES = {"cpu": 2**25, "cuda": 2**31}
-# Multiplications that an edge costs as much as, which is read at random and weighted for each user.
+# Cost of an edge in multiplications: an edge is read at random and weighted for each user.
 EDGE_COST = 128
-# The product's right-hand side is kept up to so many bytes; a larger one is made block by block.
+# The product's right-hand side is kept up to this many bytes; a larger one is made per block.
 LARGEST_PRODUCT = 2**30
 
 
-class Layerwise:
-    """All scores of a KGCN, from its parameters as they are.
+class Tables(NamedTuple):
+    """Tensors of a KGCN that rank all items.
 
-    Args:
-        model: the model.
+    Attributes:
+        entities: (E, d) order-0 vectors.
+        num_relations: R.
+        neighborhood: S(v) of every entity.
+        num_items: items, the first of the entities.
+        averaged: whether weighted neighbours are averaged instead of summed ("released").
     """
 
-    def __init__(self, model: KGCN) -> None:
-        self.model = model
-        reached = [torch.arange(model.num_items, device=model.indptr.device)]
-        for _ in range(model.H - 1):  # entities within h hops of an item, the nearer first
-            known = torch.zeros(model.entity_embedding.num_embeddings, dtype=torch.bool)
-            known = known.to(model.indptr.device)
-            known[reached[-1]] = True
-            new = torch.unique(Layer(model, reached[-1]).neighbors)
-            reached.append(torch.cat([reached[-1], new[~known[new]]]))
-        self.layers = [Layer(model, entities) for entities in reached[::-1]]
-        for below, layer in zip(self.layers, self.layers[1:], strict=False):
-            layer.stand_on(below)
-        layer, R = self.layers[0], len(model.relation_embedding)
-        by_edge = model.H > 1 and EDGE_COST * layer.m < model.d * R * len(layer.entities)
-        self.first: FirstLayer | EdgeFirstLayer
-        self.first = EdgeFirstLayer(model, layer) if by_edge else FirstLayer(model, layer)
+    entities: Tensor
+    num_relations: int
+    neighborhood: Neighborhood
+    num_items: int
+    averaged: bool
 
-    def scores(self, users: Tensor) -> Tensor:
-        """(B, num_items) ŷ(u, v) of every item, from users (B,)."""
-        model = self.model
-        out = model.user_embedding.weight.new_empty(len(users), model.num_items)
-        per_user = sum(4 * (len(layer.entities) * model.d + 4 * layer.m) for layer in self.layers)
-        block = USERS.get(users.device.type, USERS["cpu"])
-        if len(self.layers) > 1:
-            held = LAYER_BYTES.get(users.device.type, LAYER_BYTES["cpu"])
-            fewest = min(self.first.FEWEST_USERS, 8 * held // per_user)
-            block = max(1, min(block, max(held // per_user, fewest)))
-        for start in range(0, len(users), block):
-            some = users[start : start + block]
-            self._score(some, out[start : start + block])
+
+class AllItems:
+    """Scores of all items, from parameters that no longer change.
+
+    Args:
+        tables: embeddings and graph.
+        aggregators: of layers 1 … H.
+    """
+
+    def __init__(self, tables: Tables, aggregators: Sequence[Aggregator]) -> None:
+        self.aggregators, self.H = list(aggregators), len(aggregators)
+        self.num_items, self.d = tables.num_items, tables.entities.shape[1]
+        device = tables.entities.device
+        reached = [torch.arange(tables.num_items, device=device)]
+        for _ in range(self.H - 1):  # entities within h hops of an item, the nearer first
+            seen = torch.zeros(len(tables.entities), dtype=torch.bool, device=device)
+            seen[reached[-1]] = True
+            neighbors = torch.unique(Layer(tables, reached[-1]).neighbors)
+            reached.append(torch.cat([reached[-1], neighbors[~seen[neighbors]]]))
+        self.layers = [Layer(tables, entities) for entities in reached[::-1]]
+        for below, layer in zip(self.layers, self.layers[1:], strict=False):
+            layer.index_into(below)
+        layer, R = self.layers[0], tables.num_relations
+        by_edge = self.H > 1 and EDGE_COST * layer.m < self.d * R * len(layer.entities)
+        self.first: FirstLayer | EdgeFirstLayer
+        if by_edge:
+            self.first = EdgeFirstLayer(tables.entities, layer, self.aggregators[0])
+        else:
+            d_major = self.H == 1  # scores want entities innermost, a further layer wants vectors
+            self.first = FirstLayer(tables.entities, layer, self.aggregators[0], R, d_major)
+
+    def scores(self, u: Tensor, relation_scores: Tensor) -> Tensor:
+        """(B, num_items) ŷ(u, v) of every item.
+
+        Args:
+            u: (B, d) user vectors.
+            relation_scores: (B, R) π(u, r), of a spread up to :data:`WIDEST_SPREAD`; (1, R) zeros
+                where all neighbours weigh the same for all users.
+        """
+        out = u.new_empty(len(u), self.num_items)
+        per_user = sum(4 * (len(layer.entities) * self.d + 4 * layer.m) for layer in self.layers)
+        block = USERS.get(u.device.type, USERS["cpu"])
+        if self.H > 1:
+            most = LAYER_BYTES.get(u.device.type, LAYER_BYTES["cpu"])
+            fewest = min(self.first.FEWEST_USERS, 8 * most // per_user)
+            block = max(1, min(block, max(most // per_user, fewest)))
+        for start in range(0, len(u), block):
+            users = slice(start, start + block)
+            s = relation_scores if len(relation_scores) == 1 else relation_scores[users]
+            self._score(u[users], s, out[users])
         return out
 
-    def _score(self, users: Tensor, out: Tensor) -> None:
-        model = self.model
-        u = model.user_embedding.weight[users]  # (B, d)
-        s = model.user_relation_scores(u)  # (B, R)
-        if not model.layers[0].attention:
-            s = s.new_zeros(1, s.shape[1])  # one user stands for all
-        far = s.amax(dim=1) - s.amin(dim=1) > WIDEST_SPREAD
+    def _score(self, u: Tensor, s: Tensor, out: Tensor) -> None:
+        """Writes the scores of a block of users into ``out``."""
         powers = (s - s.amax(dim=1, keepdim=True)).exp()  # (B, R) e_r
-        if isinstance(self.first, FirstLayer) and len(self.layers) == 1:
+        if isinstance(self.first, FirstLayer) and self.H == 1:
             self.first.scores(powers, u, out)
-        else:
-            x = self.first.vectors(powers)  # (B, n, d)
-            for layer, aggregator in zip(self.layers[1:], model.layers[1:], strict=True):
-                own, pooled = x[:, : len(layer.entities)], layer.pooled(powers, x)
-                if layer is self.layers[-1]:
-                    out[:] = _last_scores(u, own, pooled, aggregator)
-                else:
-                    x = aggregator(own, pooled)
-        for row in torch.nonzero(far).flatten().tolist():  # exact at any spread, one by one
-            items = torch.arange(model.num_items, device=users.device)
-            out[row] = model.score(users[row].expand(model.num_items), items)
+            return
+        x = self.first.vectors(powers)  # (B, n, d)
+        for layer, aggregator in zip(self.layers[1:], self.aggregators[1:], strict=True):
+            own, pooled = x[:, : len(layer.entities)], layer.pooled(powers, x)
+            if layer is self.layers[-1]:
+                out[:] = _last_scores(u, own, pooled, aggregator)
+            else:
+                x = aggregator(own, pooled)
 
 
 class Layer:
     """The entities of a layer and their distinct edges.
 
     Args:
-        model: gives S(v).
+        tables: the graph.
         entities: (n,) entities whose representations the layer computes.
     """
 
-    def __init__(self, model: KGCN, entities: Tensor) -> None:
-        R, E = len(model.relation_embedding), model.entity_embedding.num_embeddings
-        dtype = model.relation_embedding.dtype
-        degrees = model.indptr.diff()[entities]
+    def __init__(self, tables: Tables, entities: Tensor) -> None:
+        R, E = tables.num_relations, len(tables.entities)
+        indptr, all_neighbors, all_relations = tables.neighborhood
+        dtype = tables.entities.dtype
+        degrees = indptr.diff()[entities]
         owners = torch.repeat_interleave(degrees)
-        first = (model.indptr[entities] - degrees.cumsum(0) + degrees)[owners]
+        first = (indptr[entities] - degrees.cumsum(0) + degrees)[owners]
         edge = first + torch.arange(len(owners), device=owners.device)
-        keys = (owners * R + model.relations[edge]) * E + model.neighbors[edge]
+        keys = (owners * R + all_relations[edge]) * E + all_neighbors[edge]
         keys, times = torch.unique(keys, return_counts=True)
         self.entities = entities
         self.neighbors = keys % E  # (m,)
         self.relations = torch.div(keys, E, rounding_mode="floor") % R  # (m,)
-        self.owners = torch.div(keys, E * R, rounding_mode="floor")  # (m,) place of the entity
+        self.owners = torch.div(keys, E * R, rounding_mode="floor")  # (m,) index into entities
         self.times = times.to(dtype)  # (m,) how often S(v) has the edge
         ends = torch.bincount(self.owners, minlength=len(entities)).cumsum(0)
         self.offsets = torch.cat([ends.new_zeros(1), ends])  # (n + 1,)
         self.m = len(keys)
         self.counts = torch.zeros(R, len(entities), dtype=dtype, device=entities.device)
         self.counts.index_put_((self.relations, self.owners), self.times, accumulate=True)
-        # What Σ e_r · c[v, r] is divided by 1 over, so that an isolated entity gets 0 / 1.
+        # Added to the divisor Σ e_r · c[v, r], so that an isolated entity gets 0 / 1.
         self.isolated = (degrees == 0).to(dtype)
-        averaged = model.scaling == "released" and model.layers[0].attention
-        self.divisor = degrees.clamp_min(1).to(dtype) if averaged else None
+        self.divisor = degrees.clamp_min(1).to(dtype) if tables.averaged else None
         self.children = self.neighbors
 
-    def stand_on(self, below: Layer) -> None:
-        """From now on neighbours are read at their places in the layer below."""
-        place = self.neighbors.new_empty(int(below.entities.max()) + 1)
-        place[below.entities] = torch.arange(len(below.entities), device=place.device)
-        self.children = place[self.neighbors]
+    def index_into(self, below: Layer) -> None:
+        """Makes :meth:`pooled` read neighbours at their indices in the layer below."""
+        index = self.neighbors.new_empty(int(below.entities.max()) + 1)
+        index[below.entities] = torch.arange(len(below.entities), device=index.device)
+        self.children = index[self.neighbors]
 
     def totals(self, powers: Tensor) -> Tensor:
         """(B, n) Σ_r e_r · c[v, r], from e_r (B, R)."""
-        found = powers @ self.counts + self.isolated
-        return found if self.divisor is None else found * self.divisor
+        totals = powers @ self.counts + self.isolated
+        return totals if self.divisor is None else totals * self.divisor
 
     def pooled(self, powers: Tensor, x: Tensor) -> Tensor:
         """(B, n, d) Eq. 3 for each user.
@@ -170,68 +190,69 @@ class Layer:
 
 
 class EdgeFirstLayer:
-    """The first layer where entities have few of the R relations: edge by edge, as the others.
+    """The first layer computed edge by edge, for entities with few of the R relations.
 
     Args:
-        model: the model.
-        layer: its entities and edges.
+        table: (E, d) order-0 vectors.
+        layer: entities and edges.
+        aggregator: of the layer.
     """
 
     FEWEST_USERS = 1
 
-    def __init__(self, model: KGCN, layer: Layer) -> None:
-        self.layer, self.aggregator = layer, model.layers[0]
-        table = model.entity_embedding.weight.detach()
-        own, self.parts = table[layer.entities], linear_parts(self.aggregator)
-        if self.parts is not None:  # W acts before the sums, so no user pays for it
-            own_part, pooled_part = self.parts
-            bias = self.aggregator.linear.bias.detach()
-            own = bias.expand_as(own) if own_part is None else own @ own_part.detach() + bias
-            table = table @ pooled_part.detach()
+    def __init__(self, table: Tensor, layer: Layer, aggregator: Aggregator) -> None:
+        self.layer, self.aggregator = layer, aggregator
+        own, self.parts = table[layer.entities], aggregator.linear_parts()
+        if self.parts is not None:  # W acts before the sums, once for all users
+            A, P, bias = self.parts
+            own = bias.expand_as(own) if A is None else own @ A + bias
+            table = table @ P
         self.own, self.table = own, table
 
     def vectors(self, powers: Tensor) -> Tensor:
         """(B, n, d) representations after this layer, from e_r (B, R)."""
         pooled = self.layer.pooled(powers, self.table[None])
         if self.parts is None:
-            made: Tensor = self.aggregator(self.own.expand_as(pooled), pooled)
-            return made
+            vectors: Tensor = self.aggregator(self.own.expand_as(pooled), pooled)
+            return vectors
         return _activated(pooled.add_(self.own), self.aggregator)
 
 
 class FirstLayer:
-    """The layer whose neighbours are the same vectors for every user.
+    """The first layer as a product, because its neighbours have the same vectors for every user.
 
     Args:
-        model: the model.
-        layer: its entities and edges.
+        table: (E, d) order-0 vectors.
+        layer: entities and edges.
+        aggregator: of the layer.
+        R: relations.
+        d_major: whether :meth:`scores` is called, which wants entities innermost.
     """
 
-    FEWEST_USERS = 16  # for fewer the right-hand side is read too often; they may hold more memory
+    FEWEST_USERS = 16  # with fewer the right-hand side is read too often; they may hold more memory
 
-    def __init__(self, model: KGCN, layer: Layer) -> None:
-        self.layer, self.aggregator = layer, model.layers[0]
-        table = model.entity_embedding.weight.detach()
+    def __init__(
+        self, table: Tensor, layer: Layer, aggregator: Aggregator, R: int, d_major: bool
+    ) -> None:
+        self.layer, self.aggregator, self.R = layer, aggregator, R
         own, neighbors = table[layer.entities], table[layer.neighbors] * layer.times[:, None]
-        self.parts = linear_parts(self.aggregator)
+        self.parts = aggregator.linear_parts()
         if self.parts is not None:
-            own_part, pooled_part = self.parts
-            bias = self.aggregator.linear.bias.detach()
-            own = bias.expand_as(own) if own_part is None else own @ own_part.detach() + bias
-            neighbors = neighbors @ pooled_part.detach()
-        # Scores want entities innermost; the next layer wants each one's vector in one piece.
-        self.d_major = model.H == 1 and self.parts is not None
+            A, P, bias = self.parts
+            own = bias.expand_as(own) if A is None else own @ A + bias
+            neighbors = neighbors @ P
+        self.d_major = d_major and self.parts is not None
+        self.n, self.d = own.shape
         self.own = own.T.contiguous() if self.d_major else own  # (d, n) or (n, d)
         self.neighbors = neighbors  # (m, d)
-        self.R, (self.n, self.d) = len(model.relation_embedding), own.shape
         floats = BLOCK_FLOATS.get(table.device.type, BLOCK_FLOATS["cpu"])
         self.width = max(1, floats // (USERS.get(table.device.type, USERS["cpu"]) * self.d))
-        self.kept: list[Tensor] | None = None
+        self.products: list[Tensor] | None = None
         if self.R * self.n * self.d * table.element_size() <= LARGEST_PRODUCT:
-            self.kept = [self._right_hand_side(i) for i in range(0, self.n, self.width)]
+            self.products = [self._right_hand_side(i) for i in range(0, self.n, self.width)]
 
     def _right_hand_side(self, start: int) -> Tensor:
-        """(R, w · d) T[v, r], projected by W, of the block of entities that begins there."""
+        """(R, w · d) T[v, r], projected by W, of the block of entities that begins at ``start``."""
         layer, stop = self.layer, min(start + self.width, self.n)
         edges = slice(int(layer.offsets[start]), int(layer.offsets[stop]))
         width = stop - start
@@ -248,7 +269,7 @@ class FirstLayer:
         return x
 
     def scores(self, powers: Tensor, u: Tensor, out: Tensor) -> None:
-        """Puts u · v^u into out, if this is the last layer too.
+        """Writes u · v^u into ``out``, if this is the last layer too.
 
         Args:
             powers: (B, R) e_r, or (1, R) for all users.
@@ -262,14 +283,14 @@ class FirstLayer:
                 out[:, block] = _dot_activated(u, z, self.aggregator)
 
     def _blocks(self, powers: Tensor) -> Iterator[tuple[slice, Tensor]]:
-        """Blocks of w entities, and for each W·(…) + b of Eq. 4-6, (B, d, w) or (B, w, d).
+        """Blocks of w entities, and W·(…) + b of Eq. 4-6 for each, (B, d, w) or (B, w, d).
 
-        Where the aggregator is of one's own it is (B, w, d) representations.
+        For an aggregator without linear parts: representations (B, w, d).
         """
         B, totals = len(powers), self.layer.totals(powers)  # (B, n)
         for number, start in enumerate(range(0, self.n, self.width)):
             block = slice(start, min(start + self.width, self.n))
-            right = self._right_hand_side(start) if self.kept is None else self.kept[number]
+            right = self._right_hand_side(start) if self.products is None else self.products[number]
             z = powers @ right
             if self.d_major:
                 z = z.view(B, self.d, -1).div_(totals[:, None, block]).add_(self.own[:, block])
@@ -284,15 +305,15 @@ class FirstLayer:
 
 def _last_scores(u: Tensor, own: Tensor, pooled: Tensor, aggregator: Aggregator) -> Tensor:
     """(B, n) u · aggregator(own, pooled), from u (B, d) and vectors (B or 1, n, d)."""
-    parts = linear_parts(aggregator)
+    parts = aggregator.linear_parts()
     if parts is None:
         return _dot(u, aggregator(own, pooled).transpose(1, 2))
-    own_part, pooled_part = parts
-    if own_part is pooled_part:
-        z = F.linear(pooled.add_(own), pooled_part.T, aggregator.linear.bias)
+    A, P, bias = parts
+    if A is P:
+        z = F.linear(pooled.add_(own), P.T, bias)
     else:
-        z = F.linear(pooled, pooled_part.T, aggregator.linear.bias)
-        z = z if own_part is None else z.add_(own @ own_part)
+        z = F.linear(pooled, P.T, bias)
+        z = z if A is None else z.add_(own @ A)
     return _dot_activated(u, z.transpose(1, 2), aggregator)
 
 

@@ -11,13 +11,13 @@ WWW 2019. For user u, item v, and S(v) the neighbours of v:
 
 H such layers, the first H - 1 with ReLU and the last with tanh (Algorithm 1).
 
-Shapes: B rows, d embedding size, R relations; level h of the receptive field has n_h nodes
-(n_0 = B), of all rows side by side.
+Shapes: B rows, d embedding size, R relations; level h of the receptive field has n_h nodes of all
+rows together (n_0 = B).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, Self, cast
 
@@ -29,27 +29,28 @@ from kgrec.data.batches import PointwiseBatch
 from kgrec.data.dataset import RecDataset
 from kgrec.data.draws import generator
 from kgrec.data.knowledge_graph import Neighborhood
-from kgrec.errors import ConfigError
+from kgrec.errors import SettingError
 from kgrec.models.kgcn.aggregators import Aggregator, make_aggregator
-from kgrec.models.kgcn.all_items import Layerwise
+from kgrec.models.kgcn.all_items import WIDEST_SPREAD, AllItems, Tables
 from kgrec.models.kgcn.neighborhood import Attention, View, receptive_field, view
-from kgrec.models.lookup import read, weighted_sums
-from kgrec.models.recommender import Recommender, check_at_least
+from kgrec.models.lookup import rows_and_sums, weighted_sums
+from kgrec.models.recommender import MOST_LAYERS, Recommender, check_at_least
 
 SCALINGS = ("paper", "released")
+NEIGHBORS = ("static", "resampled")
 
 
 class Encoded:
-    """What depends on a KGCN's parameters alone, each part made when it is first read."""
+    """Values that depend on a KGCN's parameters alone, each computed when it is first read."""
 
-    def __init__(self, model: KGCN) -> None:
-        self._model = model
+    def __init__(self, tables: Tables, aggregators: Sequence[Aggregator]) -> None:
+        self._tables, self._aggregators = tables, aggregators
 
     @cached_property
-    def layerwise(self) -> Layerwise:
-        """For scores of all items."""
+    def all_items(self) -> AllItems:
+        """Scores of all items."""
         with torch.no_grad():
-            return Layerwise(self._model)
+            return AllItems(self._tables, self._aggregators)
 
 
 class KGCN(Recommender):
@@ -64,13 +65,16 @@ class KGCN(Recommender):
         relations: (N,) their relations.
         d: embedding size.
         H: hops.
-        aggregator: sum, concat, neighbor, avg, or a class of one's own
+        aggregator: sum, concat, neighbor, avg, or a class of the user's own
             (:func:`kgrec.models.kgcn.aggregators.make_aggregator`).
-        scaling: "paper": the equations above. "released": as the authors' code has it, the mean
-            over d in Eq. 1 and the mean over S(v) of the weighted neighbours in Eq. 3.
+        scaling: "paper": the equations above. "released": as in the authors' code, the mean over
+            d in Eq. 1 and the mean over S(v) of the weighted neighbours in Eq. 3.
+        K: number of neighbours that S(v) was sampled with, or "all".
+        sampling: "static": S(v) stays the same; "resampled": S(v) is drawn anew in every epoch
+            (the argument ``neighbors`` of :meth:`from_dataset`).
 
     Raises:
-        ConfigError: a setting that cannot work.
+        SettingError: a setting that cannot work.
     """
 
     def __init__(
@@ -85,12 +89,18 @@ class KGCN(Recommender):
         H: int = 1,
         aggregator: str | Mapping[str, Any] = "sum",
         scaling: str = "paper",
+        K: int | str = "all",
+        sampling: str = "static",
     ) -> None:
         super().__init__()
-        check_at_least("model.d", d, 1)
-        check_at_least("model.H", H, 1)
+        check_at_least("d", d, 1)
+        check_at_least("H", H, 1, MOST_LAYERS)
         if scaling not in SCALINGS:
-            raise ConfigError(f"model.scaling: found {scaling!r}, expected paper or released")
+            raise SettingError(f"scaling: found {scaling!r}, expected paper or released")
+        if K != "all" and (isinstance(K, bool) or not isinstance(K, int) or K < 1):
+            raise SettingError(f"K: found {K!r}, expected an integer >= 1, or all")
+        if sampling not in NEIGHBORS:
+            raise SettingError(f"neighbors: found {sampling!r}, expected static or resampled")
         self.num_items = num_items
         self.d, self.H, self.scaling = d, H, scaling
         self.user_embedding = nn.Embedding(num_users, d)
@@ -113,7 +123,7 @@ class KGCN(Recommender):
         self.register_buffer("neighbors", neighbors)
         self.register_buffer("relations", relations)
         self._viewed: tuple[Any, View] | None = None
-        # Where neighbours are drawn anew each epoch: the whole graph, and how many.
+        # Where neighbours are drawn anew in every epoch: the whole graph, and K.
         self._resampled_from: tuple[Neighborhood, int] | None = None
 
     @classmethod
@@ -130,24 +140,28 @@ class KGCN(Recommender):
         """Binds settings to a data set; S(v) is drawn here, from torch's initial seed.
 
         Args:
-            dataset: gives sizes and graph.
-            K: neighbours sampled for every entity, or "all" for its exact neighbourhood.
+            dataset: source of sizes and graph.
+            K: number of neighbours sampled for every entity, or "all" for its exact neighbourhood.
             H: hops.
             d: embedding size.
             aggregator: see the class.
             scaling: see the class.
-            neighbors: "static", drawn once, or "resampled", drawn anew each epoch.
+            neighbors: "static", drawn once, or "resampled", drawn anew in every epoch.
 
         Raises:
-            ConfigError: a setting that cannot work.
+            SettingError: a setting that cannot work.
         """
-        if K != "all" and (isinstance(K, bool) or not isinstance(K, int) or K < 1):
-            raise ConfigError(f"model.K: found {K!r}, expected an integer >= 1, or all")
-        if neighbors not in ("static", "resampled"):
-            raise ConfigError(f"model.neighbors: found {neighbors!r}, expected static or resampled")
+        settings = {"H": H, "d": d, "aggregator": aggregator, "scaling": scaling}
+        return cls._of_dataset(dataset, K, neighbors, **settings)
+
+    @classmethod
+    def _of_dataset(
+        cls, dataset: RecDataset, K: int | str, neighbors: str, **settings: Any
+    ) -> Self:
+        """As :meth:`from_dataset`, for subclasses with further settings."""
         whole = dataset.graph.neighborhood()
         drawn = whole
-        if isinstance(K, int):
+        if isinstance(K, int) and K >= 1:
             drawn = whole.sample(K, generator(torch.initial_seed(), "neighbors"))
         model = cls(
             num_users=dataset.num_users,
@@ -156,17 +170,16 @@ class KGCN(Recommender):
             indptr=drawn.indptr,
             neighbors=drawn.neighbors,
             relations=drawn.relations,
-            d=d,
-            H=H,
-            aggregator=aggregator,
-            scaling=scaling,
+            K=K,
+            sampling=neighbors,
+            **settings,
         )
         if neighbors == "resampled" and isinstance(K, int):
             model._resampled_from = (whole, K)
         return model
 
     def resample(self, generator: torch.Generator) -> None:
-        """Draws S(v) anew, where ``neighbors="resampled"``; its size stays what it was."""
+        """Draws S(v) anew, where ``neighbors="resampled"``; its size does not change."""
         if self._resampled_from is not None:
             whole, K = self._resampled_from
             drawn = whole.sample(K, generator)
@@ -179,8 +192,15 @@ class KGCN(Recommender):
         return (u * self.represent(u, items)).sum(dim=-1)
 
     def encode(self) -> Encoded:
-        """What ranking computes once, when it is first asked for."""
-        return Encoded(self)
+        """Values that ranking computes once, when they are first needed."""
+        tables = Tables(
+            entities=self.entity_embedding.weight.detach(),
+            num_relations=len(self.relation_embedding),
+            neighborhood=Neighborhood(self.indptr, self.neighbors, self.relations),
+            num_items=self.num_items,
+            averaged=self.scaling == "released" and self.attention,
+        )
+        return Encoded(tables, self.layers)
 
     @torch.no_grad()
     def score_all(self, users: Tensor, encoded: Encoded | None = None) -> Tensor:
@@ -188,14 +208,24 @@ class KGCN(Recommender):
 
         See :mod:`kgrec.models.kgcn.all_items`; equal to :meth:`score` up to rounding.
         """
-        return (encoded or self.encode()).layerwise.scores(users)
+        u: Tensor = self.user_embedding(users)  # (B, d)
+        s = self.user_relation_scores(u)  # (B, R)
+        if not self.attention:
+            s = s.new_zeros(1, s.shape[1])  # the same for all users
+        scores = (encoded or self.encode()).all_items.scores(u, s)
+        too_far = s.amax(dim=1) - s.amin(dim=1) > WIDEST_SPREAD
+        for row in torch.nonzero(too_far).flatten().tolist():  # exact at any spread, one by one
+            items = torch.arange(self.num_items, device=users.device)
+            scores[row] = self.score(users[row].expand(self.num_items), items)
+        return scores
 
     def loss(self, *batches: PointwiseBatch) -> Tensor:
         """Mean cross-entropy over positives and negatives, Eq. 8.
 
-        Eq. 8 as printed subtracts the negatives' cross-entropy and sums over all data; here both
-        kinds add up and the batch mean is taken. Its λ‖·‖² is the optimiser's ``weight_decay``
-        on every matrix (not biases), once a step: (λ/2)‖·‖² as in the released code.
+        Eq. 8 as printed subtracts the negatives' cross-entropy and sums over all data. Here both
+        kinds are added and the batch mean is taken. The term λ‖·‖² is the optimiser's
+        ``weight_decay`` on every matrix (not on biases), once per step: (λ/2)‖·‖² as in the
+        released code.
         """
         (batch,) = batches
         return F.binary_cross_entropy_with_logits(
@@ -218,12 +248,12 @@ class KGCN(Recommender):
             (B, d).
         """
         aggregators = self.layers
-        scores = self.user_relation_scores(u) if aggregators[0].attention else None
+        scores = self.user_relation_scores(u) if self.attention else None
         attention = Attention(scores, self.scaling == "released", u.dtype)
         table = self.entity_embedding
         field = receptive_field(self._view, attention, items, self.H, table.num_embeddings)
         nodes = field.nodes[0] if self.H == 1 else torch.cat(field.nodes)
-        own, pooled = read(table.weight, nodes, field.leaves, table.sparse)
+        own, pooled = rows_and_sums(table.weight, nodes, field.leaves, table.sparse)
         if field.groups is not None:
             pooled = weighted_sums(pooled, field.groups)
         vectors = list(torch.split(own, [len(level) for level in field.nodes]))  # (n_h, d)
@@ -239,8 +269,13 @@ class KGCN(Recommender):
         return cast(list[Aggregator], list(self.aggregators))
 
     @property
+    def attention(self) -> bool:
+        """Whether neighbours are weighted by the user's relation scores (Eq. 2)."""
+        return self.layers[0].attention
+
+    @property
     def _view(self) -> View:
-        """S(v) as it is read, made anew where the buffers have changed."""
+        """S(v) in the form that training reads, rebuilt when the buffers have changed."""
         buffers = Neighborhood(self.indptr, self.neighbors, self.relations)
         state = [(b.data_ptr(), 0 if b.is_inference() else b._version) for b in buffers]
         if self._viewed is None or self._viewed[0] != state:
@@ -250,18 +285,18 @@ class KGCN(Recommender):
     def bytes_per_row(self, items: Tensor) -> Tensor:
         """(B,) bytes at the peak of a training step, from the real degrees.
 
-        Every node that is aggregated keeps about six vectors of d floats a layer for the
-        backward pass, every node of the field about 100 bytes of indices and weights. An upper
-        bound where an entity is reached on several paths.
+        Every node that is aggregated keeps about six vectors of d floats per layer for the
+        backward pass. Every node of the receptive field needs about 100 bytes of indices and
+        weights. The estimate is an upper bound where an entity is reached on several paths.
         """
-        first = self._view.reads.double().cpu()  # weights at a node of the last level
+        first = self._view.reads.cpu().double()  # weights at a node of the last level
         neighbors, degrees = self.neighbors.cpu(), self.indptr.cpu().diff()
         owner = torch.repeat_interleave(degrees)
 
         def further(reached: Tensor, most: float) -> Tensor:
-            """From what is reached in h hops to what is reached in one more."""
+            """Number of nodes reached in h + 1 hops, from that of h hops."""
             sums = torch.zeros_like(reached).index_add_(0, owner, reached[neighbors])
-            return sums.clamp_(max=most)  # within a row an entity is one node a level
+            return sums.clamp_(max=most)  # within a row an entity is one node per level
 
         nodes, reads = torch.ones_like(first), first
         total = torch.zeros_like(first)

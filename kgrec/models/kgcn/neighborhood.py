@@ -1,15 +1,15 @@
-"""Receptive fields of item batches: which entities each layer reads, and with what weights.
+"""Receptive fields of item batches: the entities that each layer reads, and their weights.
 
-Two views of S(v), each fast where the other is slow. :class:`Sampled`: a table of K neighbours an
-entity. :class:`Grouped`: any number of neighbours, those of one relation together. As the
+There are two views of S(v), each fast where the other is slow. :class:`Sampled` is a table of K
+neighbours per entity. :class:`Grouped` has any number of neighbours, grouped by relation. As the
 attention of Eq. 2 depends on a neighbour only through its relation, a softmax over all neighbours
-needs one exponential a relation, and order-0 vectors of one relation are summed once for all rows:
+needs one exponential per relation. Order-0 vectors of one relation are summed once for all rows:
 
     Σ_e π̃(u, r(v, e)) · e = Σ_r exp(u·r) · T[v, r] / Σ_r exp(u·r) · c[v, r],
 
 T[v, r] the sum and c[v, r] the number of v's neighbours by r.
 
-Shapes: B rows, R relations, E entities; level h has n_h nodes (n_0 = B), of all rows side by side.
+Shapes: B rows, R relations, E entities; level h has n_h nodes of all rows together (n_0 = B).
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from torch import Tensor
 from kgrec.data.knowledge_graph import Neighborhood
 from kgrec.models.lookup import Bags
 
-# From so many sampled neighbours on, grouping them pays (benchmarks/choices.py).
+# From this many sampled neighbours on, grouping is faster (benchmarks/choices.py).
 GROUP_FROM_K = 24
 
 
 class ReceptiveField(NamedTuple):
-    """What H layers read for B rows.
+    """Nodes and bags that H layers read for B rows.
 
-    Within a row an entity has one representation a level, however often it is reached, so it is
+    Within a row an entity has one representation per level, however often it is reached, so it is
     one node.
 
     Attributes:
         nodes: H tensors (n_h,), the entity at each node.
         hops: H - 1 bags (n_h) over the nodes of the next level: Eq. 3 within the field.
-        leaves: bags over entities: Eq. 3 for the nodes of level H - 1 and order-0 neighbours, or,
-            if there are ``groups``, the T of each of them.
-        groups: bags (n_{H-1}) over the leaves' sums, or None.
+        leaves: bags over entities: Eq. 3 for the nodes of level H - 1 and order-0 neighbours; or,
+            with ``groups``, the T of each group.
+        groups: bags (n_{H-1}) over the sums of leaves, or None.
     """
 
     nodes: list[Tensor]
@@ -47,12 +47,12 @@ class ReceptiveField(NamedTuple):
 
 
 class Attention(NamedTuple):
-    """How neighbours are weighted.
+    """Weights of neighbours.
 
     Attributes:
-        scores: (B, R) π(u, r), Eq. 1; None: all neighbours alike.
-        averaged: whether the weighted neighbours are averaged, not summed, as released.
-        dtype: of the weights.
+        scores: (B, R) π(u, r), Eq. 1; None: all neighbours weigh the same.
+        averaged: whether weighted neighbours are averaged instead of summed ("released").
+        dtype: dtype of the weights.
     """
 
     scores: Tensor | None
@@ -63,7 +63,7 @@ class Attention(NamedTuple):
         """π of the users for relations.
 
         Args:
-            row: (n,) each one's row; None: rows and relations stand in the same order.
+            row: (n,) row of each entry of ``relations``; None: entry i belongs to row i.
             relations: (n,) or (n, L).
         """
         assert self.scores is not None
@@ -75,10 +75,10 @@ class Attention(NamedTuple):
 
 
 class View(Protocol):
-    """S(v) of every entity, ready to be read.
+    """S(v) of every entity, in a form that is fast to read.
 
     Attributes:
-        reads: (E,) weights that :meth:`last` makes for a node of each entity.
+        reads: (E,) number of weights that :meth:`last` computes for a node of each entity.
     """
 
     reads: Tensor
@@ -88,7 +88,7 @@ class View(Protocol):
 
         Args:
             attention: weights.
-            row: (n,) the row that each node belongs to; None: node i to row i.
+            row: (n,) row of each node; None: node i belongs to row i.
             nodes: (n,) entities.
         """
 
@@ -110,7 +110,7 @@ def view(neighborhood: Neighborhood) -> View:
 def receptive_field(
     view: View, attention: Attention, items: Tensor, H: int, num_entities: int
 ) -> ReceptiveField:
-    """What H layers read for rows of items (B,)."""
+    """The receptive field of H layers for rows of items (B,)."""
     rows, nodes, hops = levels(view, attention, items, H - 1, num_entities)
     return ReceptiveField(nodes, hops, *view.last(attention, rows[-1], nodes[-1]))
 
@@ -118,11 +118,12 @@ def receptive_field(
 def levels(
     view: View, attention: Attention, items: Tensor, num_hops: int, num_entities: int
 ) -> tuple[list[Tensor | None], list[Tensor], list[Bags]]:
-    """What is reached from items (B,) in 0 … ``num_hops`` hops.
+    """Nodes reached from items (B,) in 0 … ``num_hops`` hops.
 
     Returns:
-        The row (n_h,) of each node, None for level 0, where node i is of row i; the entity (n_h,)
-        of each; for all levels but the last the bags (n_h) over the nodes of the next.
+        For each level the row (n_h,) of each node (None for level 0, where node i belongs to row
+        i); the entity (n_h,) of each node; for all levels but the last, bags (n_h) over the nodes
+        of the next level.
     """
     row: Tensor | None = None
     rows, nodes, hops = [row], [items], []
@@ -143,7 +144,7 @@ class Sampled:
 
     Args:
         neighborhood: S(v); every entity has K or no neighbours.
-        K: neighbours.
+        K: number of neighbours.
     """
 
     def __init__(self, neighborhood: Neighborhood, K: int) -> None:
@@ -184,7 +185,7 @@ class Sampled:
 
 
 class Grouped:
-    """Any number of neighbours, those of one relation together.
+    """Any number of neighbours, grouped by relation.
 
     Args:
         neighborhood: S(v).
@@ -204,7 +205,7 @@ class Grouped:
         self._first_edge = indptr[:-1]
         self._relation = groups % num_relations  # (G,)
         self._size = sizes
-        self._starts = sizes.cumsum(0) - sizes  # (G,) where each group's edges begin
+        self._starts = sizes.cumsum(0) - sizes  # (G,) start of each group's edges
         self.reads = torch.bincount(groups // num_relations, minlength=len(self.degrees))
         self._first_group = self.reads.cumsum(0) - self.reads
 
@@ -212,8 +213,8 @@ class Grouped:
         """See :class:`View`."""
         weights, first = self._weights(attention, row, nodes)
         edge, offsets, node = _ranges(self._first_edge[nodes], self.degrees[nodes])
-        place = (first[:-1] - self._first_group[nodes])[node] + self._group[edge]
-        return Bags(self.neighbors[edge], offsets, weights[place])
+        index = (first[:-1] - self._first_group[nodes])[node] + self._group[edge]
+        return Bags(self.neighbors[edge], offsets, weights[index])
 
     def last(
         self, attention: Attention, row: Tensor | None, nodes: Tensor
@@ -230,10 +231,10 @@ class Grouped:
     def _weights(
         self, attention: Attention, row: Tensor | None, nodes: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """What each member of every node's groups weighs.
+        """Weight of a neighbour in each group of every node.
 
         Returns:
-            (g,) weights, the groups of all nodes side by side; (n + 1,) where each node's begin.
+            (g,) weights of the groups of all nodes; (n + 1,) start of each node's groups.
         """
         group, offsets, node = _ranges(self._first_group[nodes], self.reads[nodes])
         degrees = self.degrees[nodes].to(attention.dtype)
@@ -250,10 +251,10 @@ class Grouped:
 
 
 def _ranges(first: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Ranges first[i] … first[i] + lengths[i] - 1 side by side.
+    """Ranges first[i] … first[i] + lengths[i] - 1, concatenated.
 
     Returns:
-        (m,) their elements, (n + 1,) where each begins, (m,) the range of each element.
+        (m,) elements, (n + 1,) start of each range, (m,) range of each element.
     """
     end = lengths.cumsum(0)
     offsets = torch.cat([end.new_zeros(1), end])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 from torch import Tensor
 
 from kgrec import __version__
@@ -117,16 +118,18 @@ def plots(description: Description) -> list[Plot]:
 
 
 def relation_plot(description: Description) -> Plot:
-    """The plot of the most frequent relations."""
+    """The plot of the most frequent relations, with panels side by side and below each other."""
     rows = description.relations.head(_SHOWN).to_dicts()
     subject = f"The {len(rows)} most frequent of {description.relations.height:,} relations"
+    words = f"{subject}; {rows[0]['relation']} has the most triples, {rows[0]['triples']:,}."
+    height = 0.27 * len(rows) + 0.9
+    wide = svg_element(lambda figure: _bars(figure, rows, stacked=False), words, (9.4, height))
+    narrow = svg_element(lambda figure: _bars(figure, rows, stacked=True), words, (4.9, 2 * height))
     return Plot(
         "Relations",
         f"{subject}: their triples, and the share of the items that have them.",
-        svg_element(
-            lambda figure: _bars(figure, rows),
-            f"{subject}; {rows[0]['relation']} has the most triples, {rows[0]['triples']:,}.",
-            (9.4, 0.27 * len(rows) + 0.9),
+        Markup('<div class="side-by-side">{}</div><div class="stacked">{}</div>').format(
+            wide, narrow
         ),
     )
 
@@ -169,8 +172,11 @@ def _concentration(axes: Axes, lines: list[tuple[str, Tensor, str]]) -> None:
     axes.legend(loc="lower right")
 
 
-def _bars(drawing: Figure, rows: list[dict[str, Any]]) -> None:
-    left, right = drawing.subplots(1, 2, sharey=True, width_ratios=(3, 2))
+def _bars(drawing: Figure, rows: list[dict[str, Any]], stacked: bool) -> None:
+    if stacked:
+        left, right = drawing.subplots(2, 1)
+    else:
+        left, right = drawing.subplots(1, 2, sharey=True, width_ratios=(3, 2))
     places = range(len(rows))
     for axes, key, colour, as_text in (
         (left, "triples", GREEN, lambda value: f"{value:,}"),
@@ -188,7 +194,11 @@ def _bars(drawing: Figure, rows: list[dict[str, Any]]) -> None:
     right.set(xlabel="share of the items with it", xlim=(0, 1.18))
     right.set_xticks([0, 0.25, 0.5, 0.75, 1])
     right.xaxis.set_major_formatter(percent)
-    right.tick_params(axis="y", left=False)
+    if stacked:
+        right.set_yticks(places, [_short(row["relation"]) for row in rows], fontsize=9)
+        right.invert_yaxis()
+    else:
+        right.tick_params(axis="y", left=False)
 
 
 def _roughly(value: float) -> str:

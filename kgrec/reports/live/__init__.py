@@ -1,1 +1,1 @@
-"""The page on a sweep that is kept up to date while its jobs run."""
+"""The page of a sweep, kept up to date while jobs run."""

@@ -1,4 +1,4 @@
-"""What the interactive charts of a page have in common: ink, colours, scales."""
+"""Interactive charts of a page: colours, scales and axes."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from kgrec.reports.drawing import INK
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-# Low to high; each readable on white and on black.
+# From low to high; each legible on white and on black.
 SCALE = [[0.0, "#8a6fd8"], [0.5, "#1b96a8"], [1.0, "#e08a00"]]
 GRID = "rgba(128,128,128,0.22)"
 MOST_TICKS = 8
-# Of the shortest axis: what a label needs beside another, by its characters, and above another.
+# Shares of the shortest axis: width of a character of a label, and height of a label.
 CHARACTER, LINE = 0.016, 0.06
 EMPTY = "not set"
 
 
 class Chart(NamedTuple):
-    """A chart and what it shows.
+    """A chart with title and caption.
 
     Attributes:
-        title: above it.
-        caption: below it, how to read it.
-        figure: of plotly, as JSON.
-        height: in pixels.
-        whole: whether it has the page's whole width.
-        least: width below which it is scrolled.
+        title: title above the chart.
+        caption: explanation below the chart.
+        figure: plotly figure as JSON.
+        height: height in pixels.
+        whole: whether the chart takes the whole width of the page.
+        least: width in pixels below which the chart scrolls.
     """
 
     title: str
@@ -49,7 +49,7 @@ class Chart(NamedTuple):
 def chart(
     title: str, caption: str, figure: Figure, height: int = 320, whole: bool = False, least: int = 0
 ) -> Chart:
-    """Dresses a figure for the page, which sets the ink itself, light or dark."""
+    """Styles a figure for the page; the page sets the text colour, light or dark."""
     figure.update_layout(
         template="none", paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)",
         font={"color": INK, "size": 12, "family": "system-ui, sans-serif"}, autosize=True,
@@ -63,32 +63,32 @@ def chart(
     figure.update_yaxes(**axes)
     plain = json.loads(figure.to_json())
     plain["layout"].pop("template", None)
-    # "<" would end the script element that holds it.
+    # "<" could end the script element that holds the JSON.
     text = json.dumps(plain, separators=(",", ":")).replace("<", "\\u003c")
     return Chart(title, caption, Markup(text), height, whole, least)
 
 
 def paired(charts: Sequence[Chart]) -> list[Chart]:
-    """For two columns: of an odd number the last one has the whole width."""
-    last = [one._replace(whole=True) for one in charts[-1:]] if len(charts) % 2 else charts[-1:]
+    """Charts for two columns; the last one of an odd number takes the whole width."""
+    last = [last._replace(whole=True) for last in charts[-1:]] if len(charts) % 2 else charts[-1:]
     return [*charts[:-1], *last]
 
 
-def said(text: object) -> str:
-    """Text as plotly shows it, which takes some HTML for its own."""
+def escaped(text: object) -> str:
+    """Text for plotly, which interprets some HTML."""
     return html.escape(str(text), quote=False)
 
 
 @dataclass(frozen=True)
 class Axis:
-    """Where a setting's values stand beside each other, numbers by their size.
+    """Positions of a setting's values on an axis, numbers by their size.
 
     Attributes:
         places: value to position.
-        ticks: positions that are labelled.
-        labels: of them.
+        ticks: positions with a label.
+        labels: labels of the ticks.
         log: whether positions are logarithms.
-        numeric: whether all values are numbers, but for "all", which stands last.
+        numeric: whether all values are numbers; "all" counts as the largest number.
     """
 
     places: dict[str, float]
@@ -99,7 +99,7 @@ class Axis:
 
     @classmethod
     def of(cls, values: Iterable[str | None]) -> Axis:
-        """Numbers on a linear or logarithmic scale, whatever is not a number in order of coming."""
+        """Numbers on a linear or logarithmic scale; other values in their order."""
         words = list(dict.fromkeys(EMPTY if v is None else str(v) for v in values))
         numbers = {w: n for w in words if (n := number(w)) is not None}
         if set(words) - set(numbers) - {"all"} or not numbers:
@@ -122,37 +122,37 @@ class Axis:
         return cls(places, ticks, labels, log, True)
 
     def at(self, value: str | None) -> float:
-        """Where a value stands."""
+        """Position of a value."""
         return self.places[EMPTY if value is None else str(value)]
 
     def between(self, value: float) -> float | None:
-        """Where a number stands that need not be one of the values; None outside of them."""
+        """Position of any number between the values; None outside."""
         place = math.log10(value) if self.log else float(value)
         spots = [p for w, p in self.places.items() if w != "all"]
         return place if min(spots) <= place <= max(spots) else None
 
     @property
     def span(self) -> tuple[float, float]:
-        """From the first value's place to the last one's."""
+        """First and last position."""
         return min(self.places.values()), max(self.places.values())
 
     @property
     def layout(self) -> dict[str, Any]:
-        """As plotly has it."""
-        return {"tickvals": self.ticks, "ticktext": [said(label) for label in self.labels]}
+        """Layout of the axis for plotly."""
+        return {"tickvals": self.ticks, "ticktext": [escaped(label) for label in self.labels]}
 
 
 def number(text: str) -> float | None:
     """A finite number, or None."""
     try:
-        found = float(text)
+        value = float(text)
     except ValueError:
         return None
-    return found if math.isfinite(found) else None
+    return value if math.isfinite(value) else None
 
 
 def _logarithmic(ordered: Sequence[float]) -> bool:
-    """Few values: unless they are evenly spaced; many: where they span more than a power of ten."""
+    """Few values: unless evenly spaced. Many values: if they span more than a power of ten."""
     if len(ordered) < 2 or ordered[0] <= 0:
         return False
     ratio = ordered[-1] / ordered[0]
@@ -163,7 +163,7 @@ def _logarithmic(ordered: Sequence[float]) -> bool:
 
 
 def _round_numbers(low: float, high: float, log: bool) -> list[float]:
-    """From low to high, such as 0.01, 0.1, 1 or 20, 40, 60; as many as can be read."""
+    """Round numbers from low to high, such as 0.01, 0.1, 1 or 20, 40, 60; few enough to read."""
     if not log:
         rough = (high - low) / 5
         power = 10 ** math.floor(math.log10(rough))
@@ -174,14 +174,14 @@ def _round_numbers(low: float, high: float, log: bool) -> list[float]:
     finest = (1, 2, 5) if high >= 10 * low else (1, 2, 3, 5, 7)
     for factors, stride in chain([(finest, 1)], (((1,), stride) for stride in count(1))):
         powers = range(first - first % stride, last + 1, stride)
-        found = [n for p in powers for f in factors if low <= (n := float(f"{f}e{p}")) <= high]
-        if len(found) <= MOST_TICKS and _legible(found, log):
+        marks = [n for p in powers for f in factors if low <= (n := float(f"{f}e{p}")) <= high]
+        if len(marks) <= MOST_TICKS and _legible(marks, log):
             break
-    return found
+    return marks
 
 
 def _legible(marks: Sequence[float], log: bool) -> bool:
-    """Whether the labels of ascending numbers can be read beside each other."""
+    """Whether the labels of ascending numbers do not overlap."""
     spots = [math.log10(n) if log else n for n in marks]
     labels = [_digits(n) for n in marks]
     room = max(LINE, CHARACTER * (1 + max(map(len, labels), default=0)))
@@ -194,17 +194,10 @@ def _digits(value: float) -> str:
 
 
 def short(text: str, most: int = 24) -> str:
-    """The end of a long text, such as a dotted path's."""
+    """The end of a long text, such as a dotted path."""
     return text if len(text) <= most else "…" + text[1 - most :]
 
 
-def metric_name(key: str) -> str:
-    """``val/auc`` is "validation AUC"."""
-    split, _, metric = key.partition("/")
-    shown = {"auc": "AUC", "f1": "F1"}.get(metric, metric.capitalize())
-    return f"{'validation' if split == 'val' else split} {shown}"
-
-
 def name(key: str) -> str:
-    """A setting's name for people: ``model.K`` is K."""
+    """Short name of a setting: ``model.K`` is K."""
     return key.removeprefix("model.").removeprefix("optimizer.")

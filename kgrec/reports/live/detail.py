@@ -1,4 +1,4 @@
-"""What a sweep's page says of one run: settings, figures, recommendations, errors."""
+"""One run on the page of a sweep: settings, metrics, recommendations, errors."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kgrec.reports.live.charts import metric_name
 from kgrec.reports.live.snapshot import Snapshot
-from kgrec.reports.results.tables import Table
+from kgrec.reports.palette import metric_name
+from kgrec.reports.results.table import Table
 from kgrec.runs.finished import Run
 from kgrec.runs.folder import RunFolder
-from kgrec.sweeps.folder import FINISHED, State
 from kgrec.sweeps.progress import words
+from kgrec.sweeps.state import FINISHED, State
 
-# Column to metric; of the model and of every control.
+# Column to metric, for the model and every control.
 FIGURES = {
     "test AUC": "test/auc", "test F1": "test/f1_val_threshold", "test Recall@20": "test/recall@20",
     "test NDCG@20": "test/ndcg@20",
@@ -30,12 +30,12 @@ _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 @dataclass(frozen=True)
 class Sample:
-    """What one user liked, and was recommended.
+    """Items that one user liked and items recommended to the user.
 
     Attributes:
-        user: raw id.
-        liked: names.
-        recommended: name and whether it was a hit.
+        user: raw id of the user.
+        liked: names of items.
+        recommended: name of each item and whether it is a test positive.
     """
 
     user: str
@@ -48,14 +48,14 @@ class Detail:
     """One run.
 
     Attributes:
-        title: what it varies.
-        state: how it stands.
+        title: varied settings.
+        state: state of the job.
         facts: name and text.
-        command: what repeats it.
-        figures: beside the controls'; None before the end.
-        samples: recommendations.
-        error: of a failed one.
-        log: the last lines of train.log.
+        command: command that repeats the run.
+        figures: metrics of the model and its controls; None before the end.
+        samples: recommendations to some users.
+        error: error of a failed job.
+        log: last lines of train.log.
     """
 
     title: str
@@ -69,7 +69,7 @@ class Detail:
 
 
 def detail(snapshot: Snapshot, state: State) -> Detail:
-    """Reads what there is of a job, finished or not."""
+    """Reads the files of a job, finished or not."""
     run = snapshot.runs.get(state.job.name)
     return Detail(
         title=words(state.job),
@@ -87,29 +87,29 @@ def detail(snapshot: Snapshot, state: State) -> Detail:
 
 def _facts(state: State, run: Run | None) -> dict[str, str]:
     status = state.status
-    found: dict[str, Any] = {"settings": "  ".join(state.job.overrides)}
+    facts: dict[str, Any] = {"settings": "  ".join(state.job.overrides)}
     if run is not None:
-        found |= {"data": run.data, "protocol": run.protocol, "model": run.model}
+        facts |= {"data": run.data, "protocol": run.protocol, "model": run.model}
         epochs, best = run.figure("train/epochs"), run.figure("train/best_epoch")
         if epochs is not None:
-            chosen = "" if best is None else f", the best was {best:.0f}"
-            found["epochs"] = f"{epochs:.0f}{chosen}"
+            chosen = "" if best is None else f", best: {best:.0f}"
+            facts["epochs"] = f"{epochs:.0f}{chosen}"
     elif "epochs" in status:
-        found["epochs"] = f"{status.get('epoch', 0)} of {status['epochs']}"
-    found |= {"device": status.get("device"), "time": duration(state.seconds)}
+        facts["epochs"] = f"{status.get('epoch', 0)} of {status['epochs']}"
+    facts |= {"device": status.get("device"), "time": duration(state.seconds)}
     if run is not None and (memory := run.figure("train/peak_memory_gb")) is not None:
-        found["peak memory"] = f"{memory:.2f} GB"
+        facts["peak memory"] = f"{memory:.2f} GB"
     process = status.get("process") or {}
     if state.state != FINISHED and process:
-        found["process"] = f"{process.get('pid')} on {process.get('host')}"
-    found |= {"begun": run and run.environment.get("started"), "folder": str(state.folder)}
-    return {key: str(value) for key, value in found.items() if value}
+        facts["process"] = f"{process.get('pid')} on {process.get('host')}"
+    facts |= {"started": run and run.environment.get("started"), "folder": str(state.folder)}
+    return {key: str(value) for key, value in facts.items() if value}
 
 
 def _figures(run: Run, monitor: str) -> Table:
     columns = {metric_name(monitor): monitor, **FIGURES}
     shown = {c: m for c, m in columns.items() if run.figure(m) is not None}
-    table = Table("Figures", "", ["", *shown])
+    table = Table("Metrics", "", ["", *shown])
     for who in (run.model, *run.controls()):
         figures = (run.figure(metric, who) for metric in shown.values())
         cells = ["" if value is None else f"{value:.4f}" for value in figures]
@@ -118,23 +118,26 @@ def _figures(run: Run, monitor: str) -> Table:
 
 
 def samples(path: Path) -> list[Sample]:
-    """Recommendations to some users; nothing where the file is not there or not whole yet."""
+    """Recommendations to some users; none while the file is missing or incomplete."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        records = json.loads(path.read_text(encoding="utf-8"))
         return [
             Sample(
-                str(one["user"]),
-                [str(name) for name in one["liked"]],
-                [(str(r.get("name") or r["item"]), bool(r.get("hit"))) for r in one["recommended"]],
+                str(record["user"]),
+                [str(name) for name in record["liked"]],
+                [
+                    (str(r.get("name") or r["item"]), bool(r.get("hit")))
+                    for r in record["recommended"]
+                ],
             )
-            for one in found[:MOST_USERS]
+            for record in records[:MOST_USERS]
         ]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return []
 
 
 def tail(path: Path, lines: int = LOG_LINES) -> str:
-    """The last lines of a log, without colours; nothing where there is none."""
+    """The last lines of a log, without colours; empty without a log."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - LOG_BYTES))

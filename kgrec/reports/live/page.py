@@ -1,9 +1,9 @@
-"""A page on one sweep, while its jobs run and after: one HTML file that fetches nothing."""
+"""The page of a sweep, during and after its jobs: one HTML file that fetches nothing."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -11,16 +11,21 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from kgrec import __version__
-from kgrec.reports.live.charts import metric_name, name
+from kgrec.evaluation.results import BASELINE
+from kgrec.reports.live.charts import name
 from kgrec.reports.live.detail import detail, duration
-from kgrec.reports.live.plots import sweep_charts, training_curves
+from kgrec.reports.live.plots import page_palette, settings_of, sweep_charts, training_curves
 from kgrec.reports.live.search_plots import search_charts
 from kgrec.reports.live.snapshot import Snapshot
+from kgrec.reports.palette import metric_name
+from kgrec.reports.results.paper_tables import sweep_table, sweeps
 from kgrec.reports.results.published import TABLES
 from kgrec.reports.results.systems import systems
-from kgrec.reports.results.tables import Table, sweep_table, sweeps
-from kgrec.sweeps.folder import FAILED, INTERRUPTED, RUNNING, State, best_jobs
+from kgrec.reports.results.table import Table
+from kgrec.reports.results.tables import by_place
+from kgrec.reports.results.verdict import place_verdict
 from kgrec.sweeps.progress import words
+from kgrec.sweeps.state import FAILED, INTERRUPTED, RUNNING, SEEDS, State, best_jobs
 from kgrec.sweeps.sweeper import sweep_word
 from kgrec.sweeps.table import FIGURES, STAR, over_seeds, records
 
@@ -31,9 +36,9 @@ class Cell(NamedTuple):
     """One cell of a table that can be sorted.
 
     Attributes:
-        text: what it says.
-        order: a number to sort by, where the text is none; "" for nothing, which comes last.
-        kind: "state", "best", "error", "text", or "" for a figure.
+        text: text of the cell.
+        order: number to sort by, where the text is not a number; "" without one.
+        kind: "state", "best", "error", "text", or "" for a number.
     """
 
     text: str
@@ -43,13 +48,13 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True)
 class Sortable:
-    """A table that is sorted by a click on a column's name.
+    """A table that a click on a column's name sorts.
 
     Attributes:
-        key: its own, under which the browser remembers how it was sorted.
+        key: name under which the browser remembers the order.
         header: column names.
-        texts: how many columns at the left are text.
-        rows: cells, with the number of the job's detail in front, or None.
+        texts: number of text columns on the left.
+        rows: number of the job's detail, or None, and the cells.
     """
 
     key: str
@@ -59,25 +64,26 @@ class Sortable:
 
 
 def render(snapshot: Snapshot, every: float | None) -> str:
-    """The page.
+    """The page of a sweep.
 
     Args:
-        snapshot: what it shows.
-        every: seconds after which it loads itself anew; None: nobody keeps it up to date.
+        snapshot: state of the sweep.
+        every: seconds after which the page reloads itself; None: the page is not kept up to date.
     """
     from plotly.offline import get_plotlyjs
 
     search, notes = search_charts(snapshot.sweep.path)
-    curves = training_curves(snapshot)
+    palette = page_palette(snapshot)
     environment = Environment(
         loader=PackageLoader("kgrec.reports"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     return environment.get_template("sweep.html").render(
         sweep=snapshot.sweep, about=standing(snapshot, every), tiles=tiles(snapshot),
-        best=best_words(snapshot), jobs=job_table(snapshot), means=means_table(snapshot),
-        paper=paper_tables(snapshot), charts=sweep_charts(snapshot, bool(search)),
-        curves=curves, search=search, notes=notes,
+        best=best_words(snapshot), verdict=verdict(snapshot), jobs=job_table(snapshot),
+        means=means_table(snapshot), paper=paper_tables(snapshot),
+        charts=sweep_charts(snapshot, palette, bool(search)),
+        curves=training_curves(snapshot, palette), search=search, notes=notes,
         details=[detail(snapshot, state) for state in snapshot.states],
         written=snapshot.now.isoformat(timespec="seconds"),
         reload=0 if every is None else round(1000 * max(every, 5.0)),
@@ -93,123 +99,133 @@ def standing(snapshot: Snapshot, every: float | None) -> str:
     if snapshot.over:
         return "Final: all jobs have ended."
     if not snapshot.live:
-        told = f"Stopped: no process is at work on it; {left} jobs are left, and the same command "
-        return told + f"with {sweep_word(snapshot.sweep.path)} goes on with them."
+        words = f"Stopped: no process runs this sweep and {left} jobs are left. The same command "
+        return words + f"with {sweep_word(snapshot.sweep.path)} runs them."
     if every is None:
-        return "Jobs were at work when this was written; it is not kept up to date."
-    return "Live: written anew while jobs run."
+        return "Jobs were running when this page was written; it is not kept up to date."
+    return "Live: the page is updated while jobs run."
 
 
 def tiles(snapshot: Snapshot) -> list[tuple[str, str]]:
-    """Figure and name: jobs by state, and times."""
+    """Number and name of each tile: jobs by state, and times."""
     counts, total = snapshot.counts, snapshot.sweep.planned
-    found = [(f"{counts['finished']} of {total}", "jobs finished")]
+    shown = [(f"{counts['finished']} of {total}", "jobs finished")]
     if snapshot.live or counts[RUNNING]:
-        found.append((str(counts[RUNNING]), "running"))
-    found += [(str(counts[s]), s) for s in ("waiting", "failed", "interrupted") if counts[s]]
+        shown.append((str(counts[RUNNING]), "running"))
+    shown += [(str(counts[s]), s) for s in ("waiting", "failed", "interrupted") if counts[s]]
     if snapshot.worked is not None:
-        found.append((duration(snapshot.worked), "jobs took together"))
+        shown.append((duration(snapshot.worked), "total time of jobs"))
     if snapshot.left is not None:
-        found.append((f"{duration(snapshot.left)}", "left, if jobs go on like this"))
-    return found
+        shown.append((duration(snapshot.left), "left (estimate)"))
+    return shown
+
+
+def verdict(snapshot: Snapshot) -> list[str]:
+    """Sentences on the best system of each data set and protocol, once the sweep is over."""
+    if not snapshot.over:
+        return []
+    places = by_place(systems(snapshot.runs.values()))
+    monitor = snapshot.sweep.monitor
+    return [sentence for group in places.values() for sentence in place_verdict(group, monitor)]
 
 
 def best_words(snapshot: Snapshot) -> str | None:
-    """The best on validation, of each data set, and what it found on the test.
+    """The best setting on validation so far, of each data set, with its test AUC.
 
-    That is a job, or where seeds are varied a mean: a single seed's split may be an easy one.
+    Where seeds are varied this is a mean over seeds: the split of a single seed may be easy.
     """
-    others = _beside_seeds(snapshot)
-    if others:
-        means = over_seeds(_records(snapshot), others, snapshot.sweep.monitor)
-        told = [_best_mean(snapshot, others, row) for row in means if row["best"]]
-        return " — ".join(told) or None
-    top = best_jobs(snapshot.states)
-    told = [_best_of(state) for state in snapshot.states if state.job.name in top]
-    return " — ".join(told) or None
-
-
-def _beside_seeds(snapshot: Snapshot) -> list[str]:
-    """What is varied beside seeds; nothing where seeds are not."""
     keys = snapshot.sweep.keys
-    return [key for key in keys if key != "seed"] if "seed" in keys else []
+    if _seeds_varied(snapshot):
+        others = settings_of(snapshot)
+        means = over_seeds(_records(snapshot), others, snapshot.sweep.monitor)
+        sentences = [_best_mean(snapshot, others, row) for row in means if row["best"]]
+        return " — ".join(sentences) or None
+    top = best_jobs(snapshot.states) if keys else set()
+    sentences = [_best_of(state) for state in snapshot.states if state.job.name in top]
+    return " — ".join(sentences) or None
+
+
+def _seeds_varied(snapshot: Snapshot) -> bool:
+    return any(key in SEEDS for key in snapshot.varied)
 
 
 def _best_mean(snapshot: Snapshot, keys: Sequence[str], row: dict[str, Any]) -> str:
     monitor = snapshot.sweep.monitor
-    told = " ".join(f"{key}={row[key]}" for key in keys)
-    told += f", mean over seeds ({row['state']}): "
-    told += f"{metric_name(monitor)} {_figure(row[monitor], monitor, False).text}"
-    shown = (("test AUC", "test AUC"), ("popularity's", "popularity AUC"))
-    rest = [f"{label} {_figure(row[c], c, False).text}" for label, c in shown if row[c]]
-    return f"{told}; {', '.join(rest)}" if rest else told
+    words = " ".join(f"{key}={row[key]}" for key in keys)
+    words += f", mean over seeds ({row['state']}): "
+    words += f"{metric_name(monitor)} {_value(row[monitor], monitor, False).text}"
+    shown = (("test AUC", "test AUC"), ("popularity", "popularity AUC"))
+    rest = [f"{label} {_value(row[c], c, False).text}" for label, c in shown if row[c]]
+    return f"{words}; {', '.join(rest)}" if rest else words
 
 
 def _best_of(state: State) -> str:
-    told = f"{words(state.job)}: {metric_name(state.monitor)} {state.validation:.4f}"
-    shown = (("test AUC", "test/auc"), ("popularity's", "popularity/test/auc"))
+    title = f"{words(state.job)}: {metric_name(state.monitor)} {state.validation:.4f}"
+    shown = (("test AUC", "test/auc"), ("popularity", "popularity/test/auc"))
     rest = [f"{label} {state.metrics[key]:.4f}" for label, key in shown if key in state.metrics]
-    return f"{told}; {', '.join(rest)}" if rest else told
+    return f"{title}; {', '.join(rest)}" if rest else title
 
 
 def job_table(snapshot: Snapshot) -> Sortable:
-    """A row a job."""
+    """One row for each job; a single seed is never marked as the best."""
     sweep, states = snapshot.sweep, snapshot.states
     rows = _records(snapshot)
     columns = _columns(sweep.monitor, rows)
     failed = any(row["error"] for row in rows)
+    starred = not _seeds_varied(snapshot)
     header = [*map(name, sweep.keys), "state", *map(_title, columns)]
     header += ["error"] if failed else []
-    made: list[tuple[int | None, list[Cell]]] = []
+    table: list[tuple[int | None, list[Cell]]] = []
     for number, (row, state) in enumerate(zip(rows, states, strict=True)):
-        cells = [_value(row[key]) for key in sweep.keys]
+        cells = [_text(row[key]) for key in sweep.keys]
         cells.append(_state(state))
-        cells += [_figure(row[key], key, row["best"] and key == sweep.monitor) for key in columns]
+        best = starred and row["best"]
+        cells += [_value(row[key], key, best and key == sweep.monitor) for key in columns]
         if failed:
             lines = str(row["error"] or "").strip().splitlines()
             line = lines[0] if lines else ""
             cut = line if len(line) <= LONGEST_ERROR else line[: LONGEST_ERROR - 1] + "…"
             cells.append(Cell(cut, kind="error"))
-        made.append((number, cells))
-    return Sortable("jobs", header, len(sweep.keys) + 1, made)
+        table.append((number, cells))
+    return Sortable("jobs", header, len(sweep.keys) + 1, table)
 
 
 def means_table(snapshot: Snapshot) -> Sortable | None:
-    """Means over seeds, where seeds are varied beside something else."""
-    others, monitor = _beside_seeds(snapshot), snapshot.sweep.monitor
-    if not others or not snapshot.states:
+    """Means over seeds, where seeds are varied."""
+    monitor = snapshot.sweep.monitor
+    if not _seeds_varied(snapshot) or not snapshot.states:
         return None
-    rows = over_seeds(_records(snapshot), others, monitor)
+    keys = settings_of(snapshot)
+    rows = over_seeds(_records(snapshot), keys, monitor)
     columns = _columns(monitor, rows)
-    made: list[tuple[int | None, list[Cell]]] = []
+    table: list[tuple[int | None, list[Cell]]] = []
     for row in rows:
-        cells = [_value(row[key]) for key in others]
+        cells = [_text(row[key]) for key in keys]
         cells.append(Cell(row["state"], kind="text"))
-        cells += [_figure(row[key], key, row["best"] and key == monitor) for key in columns]
-        made.append((None, cells))
-    header = [*map(name, others), "seeds done", *map(_title, columns)]
-    return Sortable("means", header, len(others) + 1, made)
+        cells += [_value(row[key], key, row["best"] and key == monitor) for key in columns]
+        table.append((None, cells))
+    header = [*map(name, keys), "seeds done", *map(_title, columns)]
+    return Sortable("means", header, len(keys) + 1, table)
 
 
 def paper_tables(snapshot: Snapshot) -> list[Table]:
-    """The KGCN paper's Tables 3 to 5 beside ours, where K, H or d is varied."""
-    found = systems(snapshot.runs.values())
-    return [sweep_table(swept) for key in TABLES if (swept := sweeps(found, key))]
+    """Tables 3 to 5 of the KGCN paper with values of the sweep, where K, H or d is varied."""
+    group = systems(snapshot.runs.values())
+    return [sweep_table(swept) for key in TABLES if (swept := sweeps(group, key))]
 
 
 def _records(snapshot: Snapshot) -> list[dict[str, Any]]:
-    """A row a job; jobs of popularity have its figure too."""
+    """One row for each job; popularity's AUC is also set in jobs that train popularity."""
     rows = records(snapshot.sweep, snapshot.states)
     for row, state in zip(rows, snapshot.states, strict=True):
         if run := snapshot.runs.get(state.job.name):
-            row["popularity AUC"] = run.figure("test/auc", "popularity")
+            row["popularity AUC"] = run.figure("test/auc", BASELINE)
     return rows
 
 
-def _columns(monitor: str, rows: Iterable[dict[str, Any]]) -> list[str]:
-    """Figures that any row has; the validation figure in any case."""
-    listed = list(rows)
-    rest = [c for c in (*FIGURES, "seconds") if any(row[c] is not None for row in listed)]
+def _columns(monitor: str, rows: Sequence[dict[str, Any]]) -> list[str]:
+    """The validation metric, and the metrics that any row has."""
+    rest = [c for c in (*FIGURES, "seconds") if any(row[c] is not None for row in rows)]
     return [monitor, *rest]
 
 
@@ -219,7 +235,7 @@ def _title(column: str) -> str:
     return metric_name(column) if "/" in column else column
 
 
-def _value(value: Any) -> Cell:
+def _text(value: Any) -> Cell:
     return Cell("" if value is None else str(value), kind="text")
 
 
@@ -231,7 +247,7 @@ def _state(state: State) -> Cell:
     return Cell(text, kind="state")
 
 
-def _figure(value: float | Sequence[float] | None, column: str, is_best: bool) -> Cell:
+def _value(value: float | Sequence[float] | None, column: str, is_best: bool) -> Cell:
     if value is None:
         return Cell("")
     mean, spread = value if isinstance(value, (tuple, list)) else (float(value), math.nan)  # type: ignore[arg-type]

@@ -2,77 +2,175 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from statistics import fmean, stdev
 from typing import Any
 
 import polars as pl
 
+from kgrec.evaluation.results import BASELINE
 from kgrec.reports.drawing import INK
-from kgrec.reports.live.charts import (
-    EMPTY,
-    SCALE,
-    Axis,
-    Chart,
-    chart,
-    metric_name,
-    name,
-    paired,
-    said,
-)
+from kgrec.reports.live.charts import EMPTY, SCALE, Axis, Chart, chart, escaped, name, paired
+from kgrec.reports.live.parallel import parallel_coordinates
 from kgrec.reports.live.snapshot import Snapshot
-from kgrec.reports.results.plots import COLOURS, MOST_LINES
+from kgrec.reports.palette import COLOURS, DASHES, Palette, Style, metric_name
 from kgrec.reports.results.published import SWEEPS, TABLES
 from kgrec.reports.results.tables import place
 from kgrec.runs.finished import Run
-from kgrec.sweeps.folder import State
+from kgrec.sweeps.state import SEEDS, State
 
-# Beyond these, a line an epoch would make the page slow.
+MOST_LINES = len(COLOURS)
+# More points of one line would make the page slow.
 MOST_POINTS = 400
-# Pixels of parallel coordinates: a character of a label, and what a label has around it.
-LETTER, AROUND = 8, 24
 
 
-def sweep_charts(snapshot: Snapshot, searched: bool = False) -> list[Chart]:
-    """Figures by each varied number, and parallel coordinates over all that is varied.
+def settings_of(snapshot: Snapshot) -> list[str]:
+    """Varied keys without the seeds."""
+    return [key for key in snapshot.varied if key not in SEEDS]
+
+
+def page_palette(snapshot: Snapshot) -> Palette:
+    """Styles of the models of the page."""
+    varied = "model" in snapshot.varied
+    return Palette(_model(state) for state in snapshot.states if varied)
+
+
+def _model(state: State) -> str:
+    return str(state.job.varied.get("model", EMPTY))
+
+
+def line_styles(
+    snapshot: Snapshot, palette: Palette, without: Sequence[str] = SEEDS
+) -> dict[str, Style]:
+    """Style of each line of a chart.
+
+    Where models are varied, a line has the colour of its model and a dash of its own.
 
     Args:
-        snapshot: of the sweep.
-        searched: whether values are a search's, hardly two alike, so that no line joins them.
+        snapshot: the sweep.
+        palette: styles of the models.
+        without: keys in which the runs of one line differ.
     """
-    keys = [] if searched else [key for key in snapshot.varied if key != "seed"]
-    made = [by_value(snapshot, key) for key in keys]
-    found = paired([one for one in made if one is not None])
-    return [one for one in (*found, parallel_coordinates(snapshot)) if one is not None]
+    models = {_label(snapshot, state, without): _model(state) for state in snapshot.states}
+    if "model" not in snapshot.varied or "model" in without:
+        own = Palette(models)
+        return {label: own.style(label) for label in models}
+    styles: dict[str, Style] = {}
+    dashes: Counter[str] = Counter()
+    for label, model in models.items():
+        styles[label] = palette.style(model)
+        if model != BASELINE:
+            styles[label] = Style(styles[label].colour, DASHES[dashes[model] % len(DASHES)])
+            dashes[model] += 1
+    return styles
 
 
-def by_value(snapshot: Snapshot, key: str) -> Chart | None:
-    """The test figure by one setting that is a number, a line for each of the other settings."""
+def sweep_charts(snapshot: Snapshot, palette: Palette, searched: bool = False) -> list[Chart]:
+    """Test metrics by each varied setting, and parallel coordinates over several settings.
+
+    Args:
+        snapshot: the sweep.
+        palette: styles of the page.
+        searched: whether a search chose the values, so that few are equal and no line joins them.
+    """
+    keys = settings_of(snapshot)
+    by_setting = [by_value(snapshot, key, palette) for key in ([] if searched else keys)]
+    bars = None if searched else value_bars(snapshot, palette)
+    charts = paired([one for one in (bars, *by_setting) if one is not None])
+    coordinates = parallel_coordinates(snapshot) if len(keys) > 1 or searched else None
+    return charts if coordinates is None else [*charts, coordinates]
+
+
+def value_bars(snapshot: Snapshot, palette: Palette) -> Chart | None:
+    """The test metric of each value of a setting that is not a number, as bars with intervals."""
     import plotly.graph_objects as go
 
-    metric = snapshot.sweep.monitor.replace("val/", "test/", 1)
+    keys = settings_of(snapshot)
+    if len(keys) != 1:
+        return None
+    metric = _test_metric(snapshot)
+    values: dict[str, list[float]] = {}
+    for state in snapshot.states:
+        run = snapshot.runs.get(state.job.name)
+        if run is not None and (value := run.figure(metric)) is not None:
+            values.setdefault(str(state.job.varied.get(keys[0], EMPTY)), []).append(value)
+    if len(values) < 2 or Axis.of(values).numeric:
+        return None
+    names = sorted(values, key=lambda value: fmean(values[value]))
+    means = [fmean(values[value]) for value in names]
+    spread = [stdev(v) if len(v := values[value]) > 1 else 0.0 for value in names]
+    low = 0.5 if metric == "test/auc" and min(means) > 0.5 else 0.0
+    label = {v: v if keys[0] == "model" else f"{name(keys[0])}={v}" for v in names}
+    styles = line_styles(snapshot, palette)
+    figure = go.Figure()
+    figure.add_bar(
+        x=[mean - low for mean in means], y=list(range(len(names))), base=low,
+        orientation="h", width=0.7, showlegend=False,
+        marker={"color": [styles[label[value]].colour for value in names]},
+        text=[
+            f"{escaped(value)}: {mean:.4f}, {_runs(len(values[value]))}"
+            for mean, value in zip(means, names, strict=True)
+        ],
+        textposition="none", hovertemplate="%{text}<extra></extra>",
+        error_x={"array": spread, "visible": any(spread), "color": INK, "thickness": 1.5},
+    )  # fmt: skip
+    for where, level in _levels(snapshot, metric).items():
+        figure.add_scatter(
+            x=[level, level], y=[-0.5, len(names) - 0.5], mode="lines", name=escaped(where),
+            line={"color": INK, "dash": "dash", "width": 1.5}, hovertemplate=f"{level:.4f}",
+        )  # fmt: skip
+    ends = [mean + sd for mean, sd in zip(means, spread, strict=True)]
+    top = max(*ends, *_levels(snapshot, metric).values())
+    figure.update_xaxes(title=metric_name(metric), range=[low, top + 0.04 * (top - low)])
+    figure.update_yaxes(
+        tickvals=list(range(len(names))), ticktext=[escaped(value) for value in names],
+        range=[-0.5, len(names) - 0.5], showgrid=False,
+    )  # fmt: skip
+    figure.update_layout(
+        margin={"l": 12, "r": 12, "t": 12, "b": 52},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+    )
+    caption = "Broken line: popularity."
+    if any(spread):
+        caption += " Intervals: one standard deviation over seeds."
+    if low:
+        caption += " Bars begin at 0.5, which is chance."
+    title = f"{metric_name(metric)} by {name(keys[0])}"
+    return chart(_capital(title), caption, figure, 130 + 34 * len(names), whole=True)
+
+
+def by_value(snapshot: Snapshot, key: str, palette: Palette) -> Chart | None:
+    """The test metric by one numeric setting, one line for each of the other settings."""
+    import plotly.graph_objects as go
+
+    metric = _test_metric(snapshot)
     lines: dict[str, dict[str, list[float]]] = {}
     for state in snapshot.states:
         run = snapshot.runs.get(state.job.name)
         value = None if run is None else run.figure(metric)
         if value is not None:
-            others = _others(snapshot, state, key)
+            others = _label(snapshot, state, without=(key, *SEEDS))
             at = str(state.job.varied.get(key, EMPTY))
             lines.setdefault(others, {}).setdefault(at, []).append(value)
     axis = Axis.of(at for line in lines.values() for at in line)
     if not axis.numeric or len(axis.places) < 2:
         return None
-    kept = sorted(lines, key=lambda k: max(map(fmean, lines[k].values())), reverse=True)
-    shown = [k for k in lines if k in kept[:MOST_LINES]]
+    ranked = sorted(lines, key=lambda k: max(map(fmean, lines[k].values())), reverse=True)
+    shown = [label for label in lines if label in ranked[:MOST_LINES]]
+    styles = line_styles(snapshot, palette, (key, *SEEDS))
     figure = go.Figure()
-    for colour, label in zip(COLOURS, shown, strict=False):
+    for label in shown:
         points = sorted(lines[label].items(), key=lambda pair: axis.at(pair[0]))
         spread = [stdev(v) if len(v) > 1 else 0.0 for _, v in points]
-        told = [f"{name(key)}={said(at)}<br>{fmean(v):.4f}, {_runs(len(v))}" for at, v in points]
+        texts = [
+            f"{name(key)}={escaped(at)}<br>{fmean(v):.4f}, {_runs(len(v))}" for at, v in points
+        ]
+        style = styles[label]
         figure.add_scatter(
             x=[axis.at(at) for at, _ in points], y=[fmean(v) for _, v in points],
-            mode="lines+markers", name=said(label) or "ours", text=told,
-            hovertemplate="%{text}", line={"color": colour, "width": 2},
+            mode="lines+markers", name=escaped(label or _trained(snapshot)), text=texts,
+            hovertemplate="%{text}", line={"color": style.colour, "dash": style.dash, "width": 2},
             error_y={"array": spread, "visible": any(spread), "thickness": 1, "width": 3},
         )  # fmt: skip
     _popularity(figure, snapshot, metric, axis.span)
@@ -86,140 +184,121 @@ def by_value(snapshot: Snapshot, key: str) -> Chart | None:
             text=[f"{name(key)}={k}<br>{paper[k]:.3f}" for _, k in spots],
             hovertemplate="%{text}",
         )  # fmt: skip
-    figure.update_xaxes(title=said(name(key)), **axis.layout)
+    figure.update_xaxes(title=escaped(name(key)), **axis.layout)
     _legend_above(figure, metric_name(metric))
-    caption = "Means over runs, with standard deviations where there are several."
-    caption += " Broken: popularity, tested beside."
+    caption = "Broken line: popularity."
+    if any(len(values) > 1 for line in lines.values() for values in line.values()):
+        caption = f"Means over runs, with standard deviations. {caption}"
     if papers:
         caption += f" Dotted: {TABLES[key]} of the KGCN paper."
     if len(lines) > len(shown):
-        caption += f" The {len(shown)} of {len(lines)} settings with the highest figures are shown."
+        caption += f" The {len(shown)} of {len(lines)} settings with the highest values are shown."
     title = f"{metric_name(metric)} by {name(key)}"
-    return chart(title[0].upper() + title[1:], caption, figure, 380)
+    return chart(_capital(title), caption, figure, 380)
 
 
-def parallel_coordinates(snapshot: Snapshot) -> Chart | None:
-    """Every finished run as a line across its settings, coloured by its validation figure."""
-    import plotly.graph_objects as go
-
-    done = [s for s in snapshot.states if s.job.name in snapshot.runs and s.validation is not None]
-    if len(done) < 2 or not snapshot.varied:
-        return None
-    dimensions: list[dict[str, Any]] = []
-    widths = []
-    for key in snapshot.varied:
-        axis = Axis.of(state.job.varied.get(key) for state in done)
-        spots = [axis.at(state.job.varied.get(key)) for state in done]
-        low, high = axis.span
-        room = 0.06 * (high - low) or 1.0
-        dimensions.append(
-            {"label": said(name(key)), "values": spots, "range": [low - room, high + room]}
-            | axis.layout
-        )
-        widths.append(AROUND + LETTER * max(map(len, axis.labels)))
-    monitor = snapshot.sweep.monitor
-    figures = [float(state.validation or 0.0) for state in done]
-    digits = 4 if max(figures) - min(figures) > 0.001 else 5
-    dimensions.append(
-        {"label": metric_name(monitor), "values": figures, "tickformat": f".{digits}f"}
-    )
-    figure = go.Figure(
-        go.Parcoords(
-            dimensions=dimensions,
-            line={"color": figures, "colorscale": SCALE, "showscale": False},
-            unselected={"line": {"color": INK, "opacity": 0.08}}, labelfont={"size": 13},
-            tickfont={"size": 12}, rangefont={"color": "rgba(0,0,0,0)", "size": 1},
-        )
-    )  # fmt: skip
-    # Labels stand at the left of their axis, its name over it.
-    left = max(widths[0], AROUND + LETTER * len(name(snapshot.varied[0])) // 2)
-    figure.update_layout(margin={"l": left, "r": 72, "t": 52, "b": 24})
-    caption = (
-        f"A line a finished run; violet is the lowest {metric_name(monitor)}, orange the highest. "
-        "Drag along an axis to pick runs (a click lets go), and an axis's name to move it."
-    )
-    least = left + sum(max(120, width) for width in widths)
-    return chart("Parallel coordinates", caption, figure, 360, whole=True, least=least)
+def _test_metric(snapshot: Snapshot) -> str:
+    return snapshot.sweep.monitor.replace("val/", "test/", 1)
 
 
-def training_curves(snapshot: Snapshot) -> Chart | None:
-    """The validation figure by epoch, a line a run, running ones too."""
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def training_curves(snapshot: Snapshot, palette: Palette) -> Chart | None:
+    """The validation metric by epoch, one line for each run, running ones included."""
     import plotly.graph_objects as go
     from plotly.colors import sample_colorscale
 
     monitor = snapshot.sweep.monitor
-    found = [(state, _thinned(snapshot.curves(state), monitor)) for state in snapshot.states]
+    curves = [(state, _thinned(snapshot.curves(state), monitor)) for state in snapshot.states]
     lines = [
         (state, (curve["epoch"] + 1).to_list(), curve[monitor].to_list())
-        for state, curve in found
+        for state, curve in curves
         if curve.height
     ]
     if not lines:
         return None
     heights = [float(s.validation or max(values)) for s, _, values in lines]
     low, high = min(heights), max(heights)
-    few = len(lines) <= MOST_LINES
+    styles = line_styles(snapshot, palette)
+    groups = [_label(snapshot, state, without=SEEDS) for state, *_ in lines]
+    few = len(set(groups)) <= MOST_LINES
     figure = go.Figure()
-    for number, ((state, epochs, values), height) in enumerate(zip(lines, heights, strict=True)):
-        share = (height - low) / (high - low) if high > low else 1.0
-        colour = COLOURS[number] if few else sample_colorscale(SCALE, [share])[0]
+    for number, ((state, epochs, values), group) in enumerate(zip(lines, groups, strict=True)):
+        style = styles[group]
+        if not few:
+            share = (heights[number] - low) / (high - low) if high > low else 1.0
+            style = Style(sample_colorscale(SCALE, [share])[0], "solid")
         figure.add_scatter(
-            x=epochs, y=values, name=said(_label(snapshot, state)), showlegend=few,
+            x=epochs, y=values, name=escaped(group or _trained(snapshot)),
+            legendgroup=escaped(group),
+            showlegend=few and group not in groups[:number],
             mode="lines" if len(epochs) > 1 else "markers",
-            line={"color": colour, "width": 2 if few else 1.5}, marker={"color": colour},
-            hovertemplate="epoch %{x}: %{y:.4f}",
+            line={"color": style.colour, "dash": style.dash, "width": 2 if few else 1.5},
+            marker={"color": style.colour},
+            hovertemplate=f"{escaped(_label(snapshot, state))}<br>epoch %{{x}}: %{{y:.4f}}"
+            "<extra></extra>",
         )  # fmt: skip
     last = max(epochs[-1] for _, epochs, _ in lines)
     _popularity(figure, snapshot, monitor, [1, max(last, 2)])
     figure.update_xaxes(title="epoch", dtick=1 if last <= 10 else None)
     _legend_above(figure, metric_name(monitor))
-    caption = "A line a run; point at one to see which."
+    caption = "One line for each run; point at a line for its settings."
     if not few:
-        caption += " Violet has the lowest best figure, orange the highest."
+        caption += " Violet: lowest value of all runs. Orange: highest."
     if snapshot.runs:
-        caption += " Broken: popularity."
+        caption += " Broken line: popularity."
     return chart(f"Training: {metric_name(monitor)} by epoch", caption, figure, 420, whole=True)
 
 
 def _thinned(curve: pl.DataFrame, column: str) -> pl.DataFrame:
-    """The epochs that have a number in a column, not more than a page can show."""
+    """The epochs that have a number in a column, at most as many as a page can show."""
     if column not in curve.columns:
         return pl.DataFrame({"epoch": [], column: []})
     plain = curve.select("epoch", pl.col(column).cast(pl.Float64, strict=False)).drop_nulls()
     return plain.gather_every(max(1, -(-plain.height // MOST_POINTS)))
 
 
-def _others(snapshot: Snapshot, state: State, key: str) -> str:
-    return _label(snapshot, state, without=(key, "seed"))
-
-
 def _label(snapshot: Snapshot, state: State, without: Sequence[str] = ()) -> str:
-    kept = [k for k in snapshot.varied if k not in without]
-    return ", ".join(f"{name(k)}={state.job.varied.get(k, EMPTY)}" for k in kept)
+    """The varied settings of a job, such as ``K=2, seed=1``; a model alone is its name."""
+    keys = [key for key in snapshot.varied if key not in without]
+    if keys == ["model"]:
+        return str(state.job.varied.get("model", EMPTY))
+    return ", ".join(f"{name(key)}={state.job.varied.get(key, EMPTY)}" for key in keys)
 
 
-def _popularity(
-    figure: Any, snapshot: Snapshot, metric: str, span: Sequence[float]
-) -> None:  # fmt: skip
-    """A broken line for each data set and protocol."""
-    found: dict[str, list[float]] = {}
+def _trained(snapshot: Snapshot) -> str:
+    """Name of a line of which no setting is varied: the model."""
+    models = {run.model for run in snapshot.runs.values()}
+    return models.pop() if len(models) == 1 else "this sweep"
+
+
+def _levels(snapshot: Snapshot, metric: str) -> dict[str, float]:
+    """Popularity's mean for each data set and protocol, by the name of its line."""
+    values: dict[str, list[float]] = {}
     for run in snapshot.runs.values():
-        value = run.figure(metric, "popularity")
+        value = run.figure(metric, BASELINE)
         if value is not None:
-            found.setdefault(place(run), []).append(value)
-    for where, values in found.items():
-        mean = fmean(values)
-        label = "popularity" if len(found) == 1 else f"popularity, {where}"
+            values.setdefault(place(run), []).append(value)
+    if len(values) == 1:
+        return {BASELINE: fmean(*values.values())}
+    return {f"{BASELINE}, {where}": fmean(levels) for where, levels in values.items()}
+
+
+def _popularity(figure: Any, snapshot: Snapshot, metric: str, span: Sequence[float]) -> None:
+    """Draws a broken line for each data set and protocol."""
+    for label, level in _levels(snapshot, metric).items():
         figure.add_scatter(
-            x=list(span), y=[mean, mean], mode="lines", name=said(label),
-            line={"color": INK, "dash": "dash", "width": 1.5}, hovertemplate=f"{mean:.4f}",
+            x=list(span), y=[level, level], mode="lines", name=escaped(label),
+            line={"color": INK, "dash": "dash", "width": 1.5}, hovertemplate=f"{level:.4f}",
         )  # fmt: skip
 
 
 def _papers(snapshot: Snapshot, key: str) -> dict[str, dict[int, float]]:
-    """The paper's figures of the data sets that KGCN was run on."""
-    ours = {run.data for run in snapshot.runs.values() if _kgcn(run)}
-    return {d: paper for d, paper in SWEEPS.get(key, {}).items() if d in ours}
+    """The paper's values for the data sets on which KGCN was trained."""
+    trained = {run.data for run in snapshot.runs.values() if _kgcn(run)}
+    return {data: paper for data, paper in SWEEPS.get(key, {}).items() if data in trained}
 
 
 def _kgcn(run: Run) -> bool:

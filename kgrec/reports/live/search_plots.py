@@ -1,4 +1,4 @@
-"""Charts of a search from the study that Optuna keeps in the sweep's folder."""
+"""Charts of a search, from the Optuna study in the sweep's folder."""
 
 from __future__ import annotations
 
@@ -8,52 +8,52 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from kgrec.reports.drawing import BLUE, INK, ORANGE
-from kgrec.reports.live.charts import SCALE, Axis, Chart, chart, name, paired, said
+from kgrec.reports.live.charts import SCALE, Axis, Chart, chart, escaped, name, paired
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 FILE, NAME = "study.db", "kgrec"
-FEWEST_TRIALS = 4  # below, importance means nothing
+FEWEST_TRIALS = 4  # importance of fewer trials means nothing
 
 
 def search_charts(folder: Path) -> tuple[list[Chart], list[str]]:
-    """History, importance and slices of a search, and words on what cannot be shown.
+    """History, importance and slices of a search, and notes on what cannot be shown.
 
     Args:
-        folder: of the sweep. Without a study in it there is nothing to show, and nothing to say.
+        folder: folder of the sweep. Without a study in it there are no charts and no notes.
     """
     if not (folder / FILE).is_file():
         return [], []
     try:
         import optuna
     except ImportError:
-        return [], ["The study in study.db is read by Optuna, which is not installed here."]
+        return [], ["Charts of the search need Optuna, which is not installed here."]
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         trials = _trials(folder / FILE)
-    except Exception as error:  # whatever SQLite and Optuna say of a file that is being made
+    except Exception as error:  # many kinds, while the file is being written
         return [], [f"study.db could not be read: {type(error).__name__}."]
     done = [t for t in trials if t.state.name == "COMPLETE" and t.value is not None]
-    told = f"{len(done)} of {len(trials)} trials have a figure."
+    count = f"{len(done)} of {len(trials)} trials have a value."
     if not done:
-        return [], [told]
-    charts, notes = [_history(done)], [told]
+        return [], [count]
+    charts, notes = [_history(done)], [count]
     if len(done) < FEWEST_TRIALS:
-        notes.append(f"Importance and slices are shown from {FEWEST_TRIALS} of them on.")
+        notes.append(f"Importance and slices need at least {FEWEST_TRIALS} of them.")
         return charts, notes
     try:
         charts.append(_importance(done))
     except ImportError:
-        notes.append("Importance is computed with scikit-learn, which is not installed here.")
-    except (RuntimeError, ValueError) as error:  # such as: all figures are alike
-        notes.append(f"No importance could be computed: {error}")
+        notes.append("Importance needs scikit-learn, which is not installed here.")
+    except (RuntimeError, ValueError) as error:  # such as equal values in all trials
+        notes.append(f"Importance could not be computed: {error}")
     keys = dict.fromkeys(key for trial in done for key in trial.params)
     return paired([*charts, *(_slice(done, key) for key in keys)]), notes
 
 
 def _trials(path: Path) -> list[FrozenTrial]:
-    """All trials; the file is opened for reading alone, as the search writes to it."""
+    """All trials; the file is opened read-only, as the search writes to it."""
     from optuna.storages import RDBStorage
 
     def connect() -> sqlite3.Connection:
@@ -72,10 +72,10 @@ def _history(done: list[FrozenTrial]) -> Chart:
 
     numbers, values = [t.number + 1 for t in done], [float(t.value or 0.0) for t in done]
     best = [max(values[: i + 1]) for i in range(len(values))]
-    told = ["<br>".join(f"{name(k)}={said(v)}" for k, v in t.params.items()) for t in done]
+    texts = ["<br>".join(f"{name(k)}={escaped(v)}" for k, v in t.params.items()) for t in done]
     figure = go.Figure()
     figure.add_scatter(
-        x=numbers, y=values, mode="markers", name="trial", text=told, marker={"color": BLUE},
+        x=numbers, y=values, mode="markers", name="trial", text=texts, marker={"color": BLUE},
         hovertemplate="trial %{x}: %{y:.4f}<br>%{text}<extra></extra>",
     )  # fmt: skip
     figure.add_scatter(
@@ -87,7 +87,7 @@ def _history(done: list[FrozenTrial]) -> Chart:
         margin={"l": 56, "r": 12, "t": 12, "b": 52},
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
     )
-    return chart("History", "The validation figure of each trial, and the best so far.", figure)
+    return chart("History", "The validation value of each trial, and the best so far.", figure)
 
 
 def _importance(done: list[FrozenTrial]) -> Chart:
@@ -97,14 +97,14 @@ def _importance(done: list[FrozenTrial]) -> Chart:
     study = optuna.create_study(direction="maximize")
     study.add_trials(done)
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-    found = optuna.importance.get_param_importances(study, evaluator=evaluator)
-    if not found:
+    importances = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    if not importances:
         raise ValueError("no setting was searched in all trials")
-    keys = list(found)[::-1]
-    shares = [float(found[key]) for key in keys]
+    keys = list(importances)[::-1]
+    shares = [float(importances[key]) for key in keys]
     figure = go.Figure()
     figure.add_bar(
-        x=shares, y=[said(name(key)) for key in keys], orientation="h", marker={"color": BLUE},
+        x=shares, y=[escaped(name(key)) for key in keys], orientation="h", marker={"color": BLUE},
         text=[f"{share:.0%}" for share in shares], textposition="outside", cliponaxis=False,
         hoverinfo="skip", width=0.6,
     )  # fmt: skip
@@ -112,8 +112,8 @@ def _importance(done: list[FrozenTrial]) -> Chart:
     figure.update_yaxes(type="category")
     figure.update_layout(margin={"l": 12, "r": 36, "t": 12, "b": 36})
     caption = (
-        "How much of the variance of the validation figure each setting accounts for over what "
-        f"was searched (fANOVA, {len(done)} trials)."
+        "Share of the variance of the validation value that each setting accounts for in the "
+        f"searched space (fANOVA, {len(done)} trials)."
     )
     return chart("Importance", caption, figure)
 
@@ -131,10 +131,10 @@ def _slice(done: list[FrozenTrial], key: str) -> Chart:
     figure.add_scatter(
         x=[axis.at(str(t.params[key])) for t in having], y=[t.value for t in having],
         mode="markers", marker=marker,
-        text=[f"trial {t.number + 1}<br>{name(key)}={said(t.params[key])}" for t in having],
+        text=[f"trial {t.number + 1}<br>{name(key)}={escaped(t.params[key])}" for t in having],
         hovertemplate="%{text}<br>%{y:.4f}<extra></extra>",
     )  # fmt: skip
     figure.update_xaxes(**axis.layout)
     figure.update_layout(margin={"l": 56, "r": 24, "t": 12, "b": 36}, showlegend=False)
-    caption = "Validation figure by value; violet trials came first, orange ones last."
+    caption = "Validation value of each trial, from the first (violet) to the last (orange)."
     return chart(name(key), caption, figure, 260)

@@ -1,4 +1,4 @@
-"""A sweep as it stands at one moment, read while its jobs write."""
+"""The state of a sweep at one moment, read while its jobs write."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from kgrec.errors import DataError
 from kgrec.runs.finished import Run
 from kgrec.runs.folder import RunFolder, watched_files
 from kgrec.runs.status import held, read_status
-from kgrec.sweeps.folder import FINISHED, RUNNING, WAITING, Job, State, SweepFolder
+from kgrec.sweeps.folder import SweepFolder
+from kgrec.sweeps.state import FINISHED, RUNNING, WAITING, Job, State
 
-# Runs that were read before, by folder and the time at which their metrics were written.
+# Runs that were read earlier, by folder and by the time at which their metrics were written.
 Known = dict[tuple[Path, int], Run]
 
 
@@ -25,11 +26,11 @@ class Snapshot:
     """A sweep at one moment.
 
     Attributes:
-        sweep: its folder.
-        states: of all jobs.
-        runs: of those that are finished, by job.
-        live: whether a process is at work on it.
-        now: when.
+        sweep: folder of the sweep.
+        states: states of all jobs.
+        runs: finished runs, by name of the job.
+        live: whether a process runs the sweep.
+        now: time of the snapshot.
     """
 
     sweep: SweepFolder
@@ -41,14 +42,14 @@ class Snapshot:
 
     @classmethod
     def take(cls, path: Path, known: Known | None = None) -> Snapshot:
-        """Reads a sweep's folder. What a job is writing counts as not there yet.
+        """Reads the folder of a sweep; files that a job is writing count as absent.
 
         Args:
-            path: the folder.
-            known: finished runs that were read before, which are not read again; kept up to date.
+            path: folder of the sweep.
+            known: finished runs that were read earlier and are not read again; new ones are added.
 
         Raises:
-            DataError: it is no sweep's.
+            DataError: the folder is not that of a sweep.
         """
         live = held(path)  # first: later, jobs may have ended
         sweep = SweepFolder.read(path)
@@ -63,7 +64,7 @@ class Snapshot:
 
     @property
     def over(self) -> bool:
-        """Whether nothing more will come of it without a new command."""
+        """Whether the sweep changes only if a new command runs it."""
         return not self.live and all(state.ended for state in self.states)
 
     @cached_property
@@ -73,12 +74,12 @@ class Snapshot:
 
     @cached_property
     def varied(self) -> list[str]:
-        """Settings of which jobs have more than one value."""
+        """Keys that have more than one value among the jobs."""
         jobs = [state.job.varied for state in self.states]
         return [k for k in self.sweep.keys if len({varied.get(k) for varied in jobs}) > 1]
 
     def curves(self, state: State) -> pl.DataFrame:
-        """One row an epoch; of a running job too."""
+        """One row for each epoch, also of a running job."""
         name = state.job.name
         if name in self.runs:
             return self.runs[name].curves
@@ -88,13 +89,13 @@ class Snapshot:
 
     @property
     def worked(self) -> float | None:
-        """Seconds that all jobs took together so far, however long the sweep lay idle."""
-        known = [state.seconds for state in self.states if state.seconds is not None]
-        return sum(known) if known else None
+        """Seconds of work of all jobs together, without idle time."""
+        seconds = [state.seconds for state in self.states if state.seconds is not None]
+        return sum(seconds) if seconds else None
 
     @property
     def left(self) -> float | None:
-        """Seconds until all jobs have ended, if they take as long as those that have."""
+        """Estimated seconds until all jobs have ended, from the jobs that have."""
         running = [state for state in self.states if state.state == RUNNING]
         done = [s.seconds for s in self.states if s.state == FINISHED and s.seconds is not None]
         whole = [*done, *filter(None, map(_whole, running))]
@@ -108,25 +109,25 @@ class Snapshot:
 
 
 def fingerprint(path: Path) -> object:
-    """What differs where a page on the sweep would."""
-    found: list[object] = [held(path), _stamp(path / "sweep.json"), _stamp(path / "study.db")]
+    """A value that changes whenever the page of the sweep would."""
+    stamps: list[object] = [held(path), _stamp(path / "sweep.json"), _stamp(path / "study.db")]
     try:
         sweep = SweepFolder.read(path)
     except DataError:
-        return found
+        return stamps
     for job in sweep.jobs:
         folder = sweep.folder(job)
-        found.append(_state(job, folder).state)
-        found += map(_stamp, watched_files(folder))
-    return found
+        stamps.append(_state(job, folder).state)
+        stamps += map(_stamp, watched_files(folder))
+    return stamps
 
 
 def _stamp(path: Path) -> object:
     try:
-        about = path.stat()
+        stat = path.stat()
     except OSError:
         return None
-    return path, about.st_mtime_ns, about.st_size
+    return path, stat.st_mtime_ns, stat.st_size
 
 
 def _state(job: Job, folder: Path) -> State:
@@ -148,7 +149,7 @@ def _run(folder: Path, known: Known) -> Run | None:
 
 
 def _whole(state: State) -> float | None:
-    """Seconds that a running job takes in all, by the epochs that are done; at most."""
+    """Estimated seconds of a running job from its epochs so far; an upper bound."""
     epoch, epochs = state.status.get("epoch"), state.status.get("epochs")
     if not epoch or not epochs or not state.seconds or epochs < epoch:
         return None

@@ -13,52 +13,52 @@ from kgrec.sweeps.folder import FILE, SweepFolder
 from kgrec.sweeps.progress import say
 
 PAGE = "sweep.html"
-MOST_WORK = 9  # seconds of rest for each of work
+MOST_WORK = 9  # seconds of rest for each second of work
 
 
 def watch(place: Path, out: Path | None = None, every: float = 2.0, once: bool = False) -> Path:
-    """Writes sweep.html, and anew whenever something changes, until the sweep is over.
+    """Writes sweep.html, and writes it again at every change, until the sweep is over.
 
     Args:
-        place: the sweep's folder, or the sweep.json in it.
-        out: the folder to write into; None: the sweep's own.
-        every: seconds between looks.
-        once: write the page as things stand, and end.
+        place: folder of a sweep, or its sweep.json.
+        out: folder to write into; None: the folder of the sweep.
+        every: seconds between two looks at the sweep.
+        once: whether to write the page once and end.
 
     Raises:
-        DataError: the place is no sweep's folder.
+        DataError: the place is not the folder of a sweep.
     """
     place = _sweep_at(place)
     page = (place if out is None else out) / PAGE
     page.parent.mkdir(parents=True, exist_ok=True)
-    known: Known = {}
+    runs: Known = {}
     shown: object = None
     idle = False
     try:
         while True:
             begin = time.perf_counter()
             now = fingerprint(place)
-            if now != shown and (snapshot := _taken(place, known)) is not None:
-                kept = not (once or snapshot.over)
-                write_text(page, render(snapshot, every if kept else None))
+            if now != shown and (snapshot := _snapshot(place, runs)) is not None:
+                live = not (once or snapshot.over)
+                write_text(page, render(snapshot, every if live else None))
                 if shown is None:
                     say(str(page))
-                if not kept:
+                if not live:
                     return page
                 if not snapshot.live and not idle:
-                    say("no process is at work on the sweep; waiting for one (Ctrl-C ends)")
+                    say("no process runs this sweep; waiting for one (Ctrl-C ends)")
                 shown, idle = now, not snapshot.live
-            # The jobs need the processor more.
+            # Jobs need the processor more than this page.
             time.sleep(max(every, MOST_WORK * (time.perf_counter() - begin)))
     except KeyboardInterrupt:
-        write_text(page, render(Snapshot.take(place, known), None))
+        write_text(page, render(Snapshot.take(place, runs), None))
     return page
 
 
 def _sweep_at(place: Path) -> Path:
-    """The sweep's folder that a path points to."""
+    """The folder of the sweep at a path."""
     folder = place.parent if place.name == FILE else place
-    expected = "expected a sweep's folder, such as logs/sweeps/NAME"
+    expected = "expected the folder of a sweep, such as logs/sweeps/NAME"
     if not folder.is_dir():
         raise DataError(f"{folder}: found no such folder, {expected}")
     if not (folder / FILE).is_file():
@@ -67,10 +67,10 @@ def _sweep_at(place: Path) -> Path:
     return folder
 
 
-def _taken(place: Path, known: Known) -> Snapshot | None:
-    """None where sweep.json is being written, as over a shared disk."""
+def _snapshot(place: Path, runs: Known) -> Snapshot | None:
+    """A snapshot; None while sweep.json is being written, as on a shared disk."""
     try:
-        return Snapshot.take(place, known)
+        return Snapshot.take(place, runs)
     except DataError:
         if not place.is_dir():
             raise

@@ -2,65 +2,109 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from rich.markup import escape
 from rich.table import Table
 
 from kgrec.errors import DataError
-from kgrec.reports.results.compare import Comparison, Contender
+from kgrec.reports.console import fitted
+from kgrec.reports.palette import metric_name
+from kgrec.reports.results.compare import Comparison
+from kgrec.reports.results.contenders import Contenders
+from kgrec.reports.results.verdict import p_text
 
 METRICS = ("auc", "f1_val_threshold", "recall@20", "ndcg@20")
+VALUE, GAP, INTERVAL, P, SIGNED_RANK, EFFECT, T = COLUMNS = (
+    "value", "difference", "95 % interval", "p", "Wilcoxon\np", "r", "t-test\np",
+)  # fmt: skip
+# Groups that may be left out, the least important first.
+OPTIONAL = ((EFFECT,), (SIGNED_RANK,), (T,), (INTERVAL,))
+NOTES = {
+    INTERVAL: "95 % interval, p: paired bootstrap over users; a user brings the rows of all seeds.",
+    SIGNED_RANK: "Wilcoxon: signed-rank test on each user's mean over seeds.",
+    EFFECT: "r: rank-biserial correlation.",
+    T: "t-test: unpaired, over seeds.",
+}
 
 
-def usual_metrics(listed: Sequence[Contender]) -> list[str]:
+def usual_metrics(group: Contenders) -> list[str]:
     """Those of METRICS that every run has.
 
     Raises:
-        DataError: there are none.
+        DataError: no run has one.
     """
-    found = [
+    everyone = [group.reference, *group.others]
+    metrics = [
         metric
         for metric in METRICS
-        if all(run.figure(f"test/{metric}", c.model) is not None for c in listed for run in c.runs)
+        if all(len(c.values(f"test/{metric}")) == len(c.runs) for c in everyone)
     ]
-    if not found:
-        raise DataError(f"{listed[0].runs[0].folder}: found none of {', '.join(METRICS)}")
-    return found
+    if not metrics:
+        folder = group.reference.runs[0].folder
+        raise DataError(f"{folder}: found none of {', '.join(METRICS)}, expected one in every run")
+    return metrics
 
 
-def comparison_table(listed: Sequence[Contender], found: Sequence[Comparison]) -> Table:
-    """One row a system and metric, with intervals and corrected p-values."""
-    run, splits = listed[0].runs[0], found[0].splits
-    title = f"{run.data}, protocol={run.protocol}: against {listed[0].label} on {splits} split"
-    table = Table(
-        title=escape(title + ("s" if splits > 1 else "")),
-        caption="95 % interval and p of a paired bootstrap over users; Wilcoxon per user, with the "
-        "rank-biserial correlation; unpaired t-test over seeds. p after Holm's correction "
-        f"for {len(listed) - 1} compared. Positive: better than {escape(listed[0].label)}.",
-        caption_justify="left",
+def comparison_table(
+    group: Contenders, comparisons: Sequence[Comparison], width: int | None = None
+) -> Table:
+    """One row of each metric and system, with intervals and corrected p-values.
+
+    Args:
+        group: contenders.
+        comparisons: their comparisons.
+        width: characters in a line; None: those of the terminal.
+    """
+
+    def build(shown: Sequence[str]) -> Table:
+        table = Table(
+            title=escape(_title(group, comparisons)), caption=escape(_caption(group, shown)),
+            caption_justify="left",
+        )  # fmt: skip
+        table.add_column("", overflow="fold")
+        for column in shown:
+            table.add_column(column, justify="right", no_wrap=True)
+        for metric in dict.fromkeys(c.metric for c in comparisons):
+            of_metric = [c for c in comparisons if c.metric == metric]
+            table.add_section()
+            cells = {VALUE: f"{of_metric[0].bootstrap.first:.4f}"}
+            first = escape(f"{metric_name(metric)} {group.reference.label}")
+            table.add_row(first, *(cells.get(column, "") for column in shown))
+            for c in of_metric:
+                cells = _cells(c)
+                table.add_row(f"  {escape(c.second)}", *(cells[column] for column in shown))
+        return table
+
+    return fitted(build, COLUMNS, OPTIONAL, width)
+
+
+def _cells(c: Comparison) -> dict[str, str]:
+    b, w = c.bootstrap, c.wilcoxon
+    return {
+        VALUE: f"{b.second:.4f}",
+        GAP: f"{b.value:+.4f}",
+        INTERVAL: f"{b.low:+.4f} to {b.high:+.4f}",
+        P: p_text(c.corrected["bootstrap"]),
+        SIGNED_RANK: "" if w is None else p_text(c.corrected["wilcoxon"]),
+        EFFECT: "" if w is None else f"{w.effect:+.2f}",
+        T: p_text(c.corrected["t"]),
+    }
+
+
+def _title(group: Contenders, comparisons: Sequence[Comparison]) -> str:
+    run, seeds = group.reference.runs[0], comparisons[0].seeds
+    return (
+        f"{run.data}, protocol={run.protocol}, {seeds} seed{'s' if seeds > 1 else ''}: "
+        f"difference from {group.reference.label}"
     )
-    table.add_column("", no_wrap=True)
-    for column in ("figure", "difference", "95 % interval", "p", "Wilcoxon p", "r", "t p"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for metric in dict.fromkeys(c.metric for c in found):
-        of_metric = [c for c in found if c.metric == metric]
-        table.add_section()
-        first = f"{metric}: {escape(listed[0].label)}"
-        table.add_row(first, f"{of_metric[0].bootstrap.first:.4f}")
-        for c in of_metric:
-            b, w = c.bootstrap, c.wilcoxon
-            per_user = ["", ""] if w is None else [_p(c.corrected["wilcoxon"]), f"{w.effect:+.2f}"]
-            table.add_row(
-                f"  {escape(c.second)}", f"{b.second:.4f}", f"{b.value:+.4f}",
-                f"{b.low:+.4f} to {b.high:+.4f}", _p(c.corrected["bootstrap"]), *per_user,
-                _p(c.corrected["t"]),
-            )  # fmt: skip
-    return table
 
 
-def _p(value: float) -> str:
-    if math.isnan(value):
-        return ""
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+def _caption(group: Contenders, shown: Sequence[str]) -> str:
+    lines = [NOTES[column] for column in shown if column in NOTES]
+    if len(group.others) > 1:
+        lines.append(f"p-values: Holm's correction for {len(group.others)} comparisons.")
+    if missing := [column for column in COLUMNS if column not in shown]:
+        names = ", ".join(column.replace("\n", " ") for column in missing)
+        lines.append(f"Left out for lack of width: {names}; --json has them.")
+    return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Figures of the KGCN paper (Wang et al., WWW 2019, arXiv:1904.12575), for tables beside ours.
+"""Published values of the KGCN paper (Wang et al., WWW 2019, arXiv:1904.12575).
 
 Figure 2 (Recall@K) is a drawing; the paper prints no numbers for it.
 """
@@ -23,7 +23,7 @@ TABLE_2: dict[str, dict[str, tuple[float, float]]] = {
     "avg": {"movie": (0.975, 0.929), "book": (0.722, 0.682), "music": (0.774, 0.692)},
 }
 
-# Tables 3 to 5: AUC of KGCN-sum by one setting, all others as in Table 1.
+# Tables 3 to 5: AUC of KGCN-sum by one setting; all other settings as in Table 1.
 SWEEPS: dict[str, dict[str, dict[int, float]]] = {
     "model.K": {
         "movie": {2: 0.978, 4: 0.979, 8: 0.978, 16: 0.978, 32: 0.977, 64: 0.978},

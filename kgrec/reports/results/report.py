@@ -10,70 +10,65 @@ from typing import Any, NamedTuple
 
 import polars as pl
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from kgrec import __version__
 from kgrec.errors import DataError
 from kgrec.files import write_text
-from kgrec.reports.drawing import Plot, as_element, draw
-from kgrec.reports.results.plots import (
-    Drawn,
-    recall_curves,
-    score_plots,
-    slice_plot,
-    sweep_plot,
-    training_curves,
-)
-from kgrec.reports.results.systems import System, systems
-from kgrec.reports.results.tables import (
-    Table,
-    by_place,
-    costs,
-    overview,
-    representatives,
-    sweep_table,
-    sweeps,
-    table_2,
-)
+from kgrec.reports.palette import Palette
+from kgrec.reports.results.drawn import Drawn
+from kgrec.reports.results.paper_tables import representatives, sweep_table, sweeps, table_2
+from kgrec.reports.results.plots import metric_bars, recall_curves, sweep_plot, training_curves
+from kgrec.reports.results.score_plots import score_plots, slice_plot
+from kgrec.reports.results.systems import System, counted, systems
+from kgrec.reports.results.table import Table
+from kgrec.reports.results.tables import by_place, costs, overview
+from kgrec.reports.results.verdict import place_verdict
 from kgrec.runs.finished import Run
 
 MARKS = ("<!-- kgrec report -->", "<!-- end of kgrec report -->")
 SWEPT = ("model.K", "model.H", "model.d")
+PAINTERS = (metric_bars, recall_curves, slice_plot, training_curves, score_plots)
 
 
 class Section(NamedTuple):
     """A part of the report.
 
     Attributes:
-        title: of the part.
-        tables: of it.
-        drawings: of it.
+        title: title of the part.
+        tables: tables that are always shown.
+        drawings: plots.
         folded: long tables, which Markdown folds away.
+        verdict: sentences on the systems of the part.
     """
 
     title: str
     tables: list[Table]
     drawings: list[Drawn]
     folded: Sequence[Table] = ()
+    verdict: Sequence[str] = ()
 
 
-def sections(found: Sequence[System]) -> list[Section]:
-    """The paper's sweeps first, then every data set and protocol on its own."""
-    made = []
+def sections(group: Sequence[System]) -> list[Section]:
+    """Each data set and protocol, then the sweeps of the paper's Tables 3 to 5."""
+    places = by_place(group)
+    palette = Palette(name for where in places for name in representatives(places[where]))
+    made = [_place_section(where, members, palette) for where, members in places.items()]
     for key in SWEPT:
-        if swept := sweeps(found, key):
-            places = dict.fromkeys(sweep.where for sweep in swept)
-            drawn = [sweep_plot([s for s in swept if s.where == place]) for place in places]
+        if swept := sweeps(group, key):
+            of_place = dict.fromkeys(sweep.where for sweep in swept)
+            drawn = [sweep_plot([s for s in swept if s.where == p], palette) for p in of_place]
             table = sweep_table(swept)
             made.append(Section(table.title, [table], drawn))
-    for where, group in by_place(found).items():
-        tables, folded = [overview(where, group), costs(group)], []
-        if len(representatives(group)) > 1:
-            tables, folded = [table_2(where, group)], tables
-        painters = (recall_curves, slice_plot, training_curves, score_plots)
-        drawn = [plot for paint in painters if (plot := paint(where, group)) is not None]
-        made.append(Section(where, tables, drawn, folded))
     return made
+
+
+def _place_section(where: str, group: Sequence[System], palette: Palette) -> Section:
+    tables, folded = [overview(where, group), costs(group)], []
+    if len(representatives(group)) > 1:
+        tables[0].title = "All settings"
+        tables, folded = [table_2(where, group)], tables
+    drawn = [plot for paint in PAINTERS if (plot := paint(where, group, palette)) is not None]
+    return Section(where, tables, drawn, folded, place_verdict(group))
 
 
 def write_report(runs: Sequence[Run], out: Path) -> list[Path]:
@@ -81,38 +76,37 @@ def write_report(runs: Sequence[Run], out: Path) -> list[Path]:
 
     Args:
         runs: finished runs.
-        out: a new folder, or that of an earlier report, which is replaced.
+        out: a new folder, or the folder of an earlier report, which is replaced.
 
     Raises:
-        DataError: the folder holds something else.
+        DataError: the folder holds other files.
     """
     if out.exists() and any(out.iterdir()) and not (out / "report.md").is_file():
-        raise DataError(f"{out}: found other files there, expected a new folder or a report's")
-    found = systems(runs)
-    made = sections(found)
+        raise DataError(f"{out}: found other files, expected a new folder or one of a report")
+    group = systems(runs)
+    made = sections(group)
     plots = out / "plots"
     if plots.exists():
         shutil.rmtree(plots)
     plots.mkdir(parents=True)
     drawings = [drawn for section in made for drawn in section.drawings]
-    names, elements = _file_names(drawings), {}
+    names = _file_names(drawings)
     for drawn in drawings:
-        svg, png = draw(drawn.paint, drawn.size, ("svg", "png"))
-        (plots / f"{names[drawn.name]}.svg").write_bytes(svg)
-        (plots / f"{names[drawn.name]}.png").write_bytes(png)
-        elements[drawn.name] = as_element(svg.decode(), drawn.title)
-    write_text(out / "report.md", markdown(made, names, runs))
-    write_text(out / "report.html", page(made, elements, runs))
+        for kind, content in zip(("svg", "png"), drawn.files(), strict=True):
+            (plots / f"{names[drawn.name]}.{kind}").write_bytes(content)
+    intro = about(group, runs)
+    write_text(out / "report.md", markdown(made, names, intro))
+    write_text(out / "report.html", page(made, intro))
     runs_table(runs).write_csv(out / ".runs.csv")
     (out / ".runs.csv").rename(out / "runs.csv")
     return [out / "report.html", out / "report.md", out / "runs.csv", plots]
 
 
 def write_into(runs: Sequence[Run], path: Path) -> None:
-    """Replaces what stands between two marks in a Markdown file by the report's tables.
+    """Replaces the text between two marks in a Markdown file by the report's tables.
 
     Raises:
-        DataError: the marks are not there.
+        DataError: the marks are missing.
     """
     text = path.read_text(encoding="utf-8")
     before, begin, rest = text.partition(MARKS[0])
@@ -120,48 +114,56 @@ def write_into(runs: Sequence[Run], path: Path) -> None:
     if not begin or not end:
         missing = MARKS[1] if begin else MARKS[0]
         raise DataError(f"{path}: found no {missing}, expected {' and '.join(MARKS)}")
-    lines = [about(runs), ""]
-    for section in sections(systems(runs)):
-        lines += tables_of(section)
+    group = systems(runs)
+    lines = [about(group, runs), ""]
+    for section in sections(group):
+        lines += section_lines(section)
     write_text(path, "\n".join([before + begin, "", *lines, end + after]))
 
 
 def _file_names(drawings: Sequence[Drawn]) -> dict[str, str]:
-    """Names that any file system takes, each its own."""
-    found: dict[str, str] = {}
+    """A different name for each plot, valid on any file system."""
+    names: dict[str, str] = {}
     for drawn in drawings:
         name = re.sub(r"[^A-Za-z0-9.-]+", "-", drawn.name).strip("-")
-        while name in found.values():
+        while name in names.values():
             name += "-2"
-        found[drawn.name] = name
-    return found
+        names[drawn.name] = name
+    return names
 
 
-def about(runs: Sequence[Run]) -> str:
-    """What the report is made from."""
-    commits = {str(run.environment.get("git_commit"))[:10] for run in runs}
-    dirty = any(run.environment.get("git_dirty") for run in runs)
-    told = f"{len(runs)} finished runs; kgrec {__version__}"
-    if commits != {"None"}:
-        told += (
-            f", commit {', '.join(sorted(commits - {'None'}))}{' with changes' if dirty else ''}"
-        )
-    return told + "."
+def about(group: Sequence[System], runs: Sequence[Run]) -> str:
+    """Number of runs and systems, and the versions of the code that made them."""
+    shown = [run for system in group for run in system.runs]
+    commits = {str(run.environment.get("git_commit"))[:10] for run in shown} - {"None"}
+    changed = any(run.environment.get("git_dirty") for run in shown)
+    words = f"{counted(group, len(runs))}; kgrec {__version__}"
+    if commits:
+        words += f", commit {', '.join(sorted(commits))}{' with changes' if changed else ''}"
+    return f"{words}."
 
 
-def markdown(made: Sequence[Section], names: dict[str, str], runs: Sequence[Run]) -> str:
-    """The report as Markdown; plots are linked."""
-    lines = ["# Report", "", about(runs), ""]
+def markdown(made: Sequence[Section], names: Mapping[str, str], intro: str) -> str:
+    """The report in Markdown, with links to plots.
+
+    Args:
+        made: parts of the report.
+        names: file name of each plot.
+        intro: first line.
+    """
+    lines = ["# Report", "", intro, ""]
     for section in made:
-        lines += tables_of(section)
+        lines += section_lines(section)
         for drawn in section.drawings:
             lines += [f"![{drawn.title}](plots/{names[drawn.name]}.svg)", "", drawn.caption, ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def tables_of(section: Section) -> list[str]:
-    """A section's heading and tables as Markdown."""
+def section_lines(section: Section) -> list[str]:
+    """Heading, verdict and tables of a section in Markdown."""
     lines = [f"## {section.title}", ""]
+    if section.verdict:
+        lines += [*(f"- {sentence}" for sentence in section.verdict), ""]
     for table in section.tables:
         lines += [table.markdown(heading=table.title != section.title), ""]
     if section.folded:
@@ -172,27 +174,25 @@ def tables_of(section: Section) -> list[str]:
     return lines
 
 
-def page(made: Sequence[Section], elements: Mapping[str, Markup], runs: Sequence[Run]) -> str:
+def page(made: Sequence[Section], intro: str) -> str:
     """The report as one HTML file that fetches nothing."""
     shown = [
         {
             "title": section.title,
+            "verdict": section.verdict,
             "tables": [*section.tables, *section.folded],
-            "plots": [
-                (Plot(d.title, d.caption, elements[d.name]), d.size[0] > 6)
-                for d in section.drawings
-            ],
+            "plots": [(drawn, drawn.elements()) for drawn in section.drawings],
         }
         for section in made
     ]
     environment = Environment(
         loader=PackageLoader("kgrec.reports"), autoescape=True, undefined=StrictUndefined
     )
-    return environment.get_template("report.html").render(sections=shown, about=about(runs))
+    return environment.get_template("report.html").render(sections=shown, about=intro)
 
 
 def runs_table(runs: Sequence[Run]) -> pl.DataFrame:
-    """A row a run: where it lies, its settings and every figure."""
+    """One row for each run: its folder, its settings and every metric."""
     rows: list[dict[str, Any]] = [
         {
             "folder": str(run.folder),

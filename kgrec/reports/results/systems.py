@@ -1,7 +1,6 @@
-"""Finished runs grouped into systems.
+"""Systems: finished runs grouped by everything but their seeds.
 
-A system is what runs have in common that differ by their seeds alone: data, protocol, model,
-settings. Its figures are a mean and a standard deviation over seeds.
+Metrics of a system are a mean and a standard deviation over seeds.
 """
 
 from __future__ import annotations
@@ -18,13 +17,13 @@ from kgrec.runs.finished import Run
 
 @dataclass
 class System:
-    """Runs that differ by their seeds alone.
+    """Runs that differ only by their seeds.
 
     Attributes:
-        runs: by seed.
-        experiments: of conf/experiment that any of its runs were made for.
-        label: what tells it from the other systems at hand.
-        differing: the settings behind the label.
+        runs: runs of the system, by seed.
+        experiments: names in conf/experiment for which any of the runs was made.
+        label: name that tells the system from the others at hand.
+        differing: settings behind the label.
     """
 
     runs: list[Run]
@@ -35,35 +34,35 @@ class System:
     @property
     def seeds(self) -> str:
         """``2019-2021``, or ``1, 2, 7``."""
-        found = [run.seed for run in self.runs]
-        if len(found) > 2 and found == list(range(found[0], found[-1] + 1)):
-            return f"{found[0]}-{found[-1]}"
-        return ", ".join(map(str, found))
+        seeds = [run.seed for run in self.runs]
+        if len(seeds) > 2 and seeds == list(range(seeds[0], seeds[-1] + 1)):
+            return f"{seeds[0]}-{seeds[-1]}"
+        return ", ".join(map(str, seeds))
 
     @property
     def first(self) -> Run:
-        """A run that stands for what all have in common."""
+        """The run of the first seed, for what all runs have in common."""
         return self.runs[0]
 
     def values(self, metric: str, model: str | None = None) -> list[float]:
-        """A figure of each run that has it."""
-        found = (run.figure(metric, model) for run in self.runs)
-        return [value for value in found if value is not None]
+        """A metric of each run that has it."""
+        values = (run.figure(metric, model) for run in self.runs)
+        return [value for value in values if value is not None]
 
     def summary(self, metric: str, model: str | None = None) -> Summary | None:
-        """Mean and standard deviation over runs, or None where no run has the figure."""
+        """Mean and standard deviation over runs, or None where no run has the metric."""
         values = self.values(metric, model)
         return Summary.of(values) if values else None
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Figures of several runs.
+    """A metric of several runs.
 
     Attributes:
-        mean: over runs.
-        sd: sample standard deviation; nan of one run.
-        n: runs.
+        mean: mean over runs.
+        sd: sample standard deviation over runs; nan for one run.
+        n: number of runs.
     """
 
     mean: float
@@ -72,83 +71,104 @@ class Summary:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Summary:
-        """Of at least one figure."""
+        """Summary of at least one value."""
         sd = statistics.stdev(values) if len(values) > 1 else math.nan
         return cls(statistics.fmean(values), sd, len(values))
 
     def text(self, digits: int = 4) -> str:
-        """``0.8386 ± 0.0068``, or the figure alone where there is one run."""
+        """``0.8386 ± 0.0068``, or the mean alone where there is one run."""
         mean = f"{self.mean:.{digits}f}"
         alone = math.isnan(self.sd) or (digits == 0 and self.sd == 0)
         return mean if alone else f"{mean} ± {self.sd:.{digits}f}"
 
 
 def systems(runs: Iterable[Run]) -> list[System]:
-    """Groups runs by everything but their seeds, and labels each group by what is its own.
+    """Groups runs into systems and labels each system.
 
-    Two runs of one system with the same seed and the same rows are one and the same: the later
-    counts.
+    Of several runs of one system with the same seed and the same rows, only the latest counts.
     """
     grouped: dict[str, dict[tuple[str, int], Run]] = {}
     experiments: dict[str, set[str]] = {}
     for run in runs:
         key = json.dumps([run.data, run.protocol, run.settings], sort_keys=True, default=str)
-        same = grouped.setdefault(key, {})
+        group = grouped.setdefault(key, {})
         experiments.setdefault(key, set()).add(str(run.choices.get("experiment")))
-        known = same.get(run.split_key)
-        if known is None or run.environment["started"] >= known.environment["started"]:
-            same[run.split_key] = run
-    found = [
+        earlier = group.get(run.split_key)
+        if earlier is None or run.environment["started"] >= earlier.environment["started"]:
+            group[run.split_key] = run
+    grouped_systems = [
         System(sorted(group.values(), key=lambda run: run.seed), experiments[key])
         for key, group in grouped.items()
     ]
-    name_apart(found)
-    return found
+    name_apart(grouped_systems)
+    return grouped_systems
 
 
-def name_apart(found: Sequence[System]) -> None:
-    """Names each by its model and by the settings in which it differs from its like among these."""
-    for system in found:
+def counted(group: Sequence[System], runs: int) -> str:
+    """``6 runs of 2 systems``, and how many runs repeat one of them.
+
+    Args:
+        group: systems that are shown.
+        runs: number of runs that were read.
+    """
+    shown = sum(len(system.runs) for system in group)
+    words = f"{_number(shown, 'run')} of {_number(len(group), 'system')}"
+    if repeated := runs - shown:
+        were = "was" if repeated == 1 else "were"
+        words += (
+            f" ({_number(repeated, 'more run')} with the same settings and seed {were} left out: "
+            "the latest run counts)"
+        )
+    return words
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def name_apart(group: Sequence[System]) -> None:
+    """Labels systems by model, and by the settings that differ among systems of the same model."""
+    for system in group:
         run = system.first
-        like = [
+        peers = [
             other.first
-            for other in found
+            for other in group
             if (other.first.model, other.first.data) == (run.model, run.data)
         ]
-        system.differing = differing(run.settings, [other.settings for other in like])
-        system.label = label(run.model, told(system.differing, like))
+        system.differing = differing(run.settings, [peer.settings for peer in peers])
+        system.label = label(run.model, label_settings(system.differing, peers))
 
 
-def told(settings: Mapping[str, Any], like: Sequence[Run]) -> dict[str, Any]:
-    """Those of differing settings that a label must say.
+def label_settings(settings: Mapping[str, Any], peers: Sequence[Run]) -> dict[str, Any]:
+    """Differing settings that a label must name.
 
-    Where settings files differ, what they set goes without saying, unless it was asked for on a
-    command line or differs within one file too.
+    Where systems differ by settings file, what the file sets is not named, unless a command line
+    set it or it differs within one file.
     """
     if "settings" not in settings:
         return dict(settings)
     files: dict[str, list[Mapping[str, Any]]] = {}
-    for run in like:
+    for run in peers:
         files.setdefault(str(run.settings.get("settings")), []).append(run.settings)
     within = {key for group in files.values() for key in differing(group[0], group)}
-    asked = {word for run in like for word in run.given_keys}
+    overrides = {word for run in peers for word in run.given_keys}
 
-    def said(key: str) -> bool:
-        return key in within or any(key == a or key.startswith(f"{a}.") for a in asked)
+    def named(key: str) -> bool:
+        return key in within or any(key == o or key.startswith(f"{o}.") for o in overrides)
 
-    return {k: v for k, v in settings.items() if k == "settings" or said(k)}
+    return {k: v for k, v in settings.items() if k == "settings" or named(k)}
 
 
-def differing(settings: Mapping[str, Any], like: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Those of the settings in which their like differ; the protocol is told elsewhere."""
-    elsewhere = ("protocol", "trainer.max_epochs")  # which repeats epochs
-    keys = sorted({k for other in like for k in other if not k.startswith(elsewhere)})
-    keys = [k for k in keys if len({str(other.get(k)) for other in like}) > 1]
+def differing(settings: Mapping[str, Any], peers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Settings in which the peers differ, without those that are shown elsewhere."""
+    elsewhere = ("protocol", "trainer.max_epochs")  # max_epochs repeats epochs
+    keys = sorted({k for peer in peers for k in peer if not k.startswith(elsewhere)})
+    keys = [k for k in keys if len({str(peer.get(k)) for peer in peers}) > 1]
     return {k: settings[k] for k in keys if k in settings}
 
 
 def label(model: str, settings: Mapping[str, Any]) -> str:
     """``kgcn K=8 negatives=static``."""
     short = {k.removeprefix("model.").removesuffix(".name"): v for k, v in settings.items()}
-    told = {k: "null" if v is None else v for k, v in short.items()}
-    return " ".join([model, *(f"{k}={v}" for k, v in told.items())])
+    texts = {k: "null" if v is None else v for k, v in short.items()}
+    return " ".join([model, *(f"{k}={v}" for k, v in texts.items())])

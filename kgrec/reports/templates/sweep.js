@@ -1,7 +1,7 @@
 "use strict";
 (() => {
-  const page = document.body, all = (what, within = document) => [...within.querySelectorAll(what)];
-  // What the reader has opened, sorted and scrolled to outlives a reload of the page.
+  const page = document.body, all = (selector, within = document) => [...within.querySelectorAll(selector)];
+  // Open details, sorting and scroll positions are kept over a reload of the page.
   const key = "kgrec " + location.pathname;
   const kept = (() => { try { return JSON.parse(sessionStorage.getItem(key)) || {}; } catch { return {}; } })();
   const keep = () => {
@@ -21,8 +21,8 @@
     const order = (a, b) => {
       const [x, y] = [value(a), value(b)];
       if (x === null || y === null) return (x === null) - (y === null);
-      const found = typeof x === "number" && typeof y === "number" ? x - y : String(x).localeCompare(String(y));
-      return down ? -found : found;
+      const order = typeof x === "number" && typeof y === "number" ? x - y : String(x).localeCompare(String(y));
+      return down ? -order : order;
     };
     table.tBodies[0].append(...[...table.tBodies[0].rows].sort(order));
     all("th", table).forEach((th, i) => {
@@ -72,12 +72,12 @@
   if (!every) return;
   const hold = document.getElementById("hold");
   hold.checked = Boolean(kept.hold);
-  const tell = () => { ago.textContent = ", " + Math.max(0, Math.round((Date.now() - written) / 1000)) + " s ago"; };
-  tell();
-  setInterval(tell, 1000);
-  let pressed = false; // dragging, as when text is selected or a chart is zoomed
+  const showAge = () => { ago.textContent = ", " + Math.max(0, Math.round((Date.now() - written) / 1000)) + " s ago"; };
+  showAge();
+  setInterval(showAge, 1000);
+  let pressed = false; // while text is selected or a chart is zoomed
   addEventListener("pointerdown", () => { pressed = true; });
-  ["pointerup", "pointercancel"].forEach((what) => addEventListener(what, () => { pressed = false; }));
+  ["pointerup", "pointercancel"].forEach((name) => addEventListener(name, () => { pressed = false; }));
   addEventListener("pagehide", keep);
   setInterval(() => { if (!pressed && !hold.checked && !document.hidden) { keep(); location.reload(); } }, every);
 })();

@@ -159,3 +159,32 @@ def test_a_folder_of_other_tables_is_refused_with_the_command_that_helps(tmp_pat
     with pytest.raises(DataError) as error:
         locate("custom", [], tmp_path / "empty", tmp_path)
     assert "data build" not in str(error.value)
+
+
+def test_impossible_dates_of_parquet_files_are_refused(kgrec, tmp_path):
+    write(tmp_path, BASE.replace(".csv", ".parquet").replace("}", ", timestamp: when}") + ITEMS)
+    orders = pl.DataFrame({"customer": ["a"], "sku": ["001"], "when": [2**53]})
+    orders = orders.with_columns(pl.col("when").cast(pl.Datetime("ms")))
+    orders.write_parquet(tmp_path / "orders.parquet")
+    code, out, err = kgrec("data", "build", "build.yaml", "--out", "out")
+    assert (code, out) == (1, "")
+    assert "as when (interactions.timestamp), expected a date" in err
+    plan = (
+        "interactions: {table: orders.csv, user: customer, item: sku}\n"
+        "items: {table: orders.parquet, id: sku, attributes: {when: {date: year}}}\n"
+    )
+    write(tmp_path, plan)
+    code, out, err = kgrec("data", "build", "build.yaml", "--out", "out")
+    assert (code, out) == (1, "")
+    assert "error: build.yaml: " in err
+    assert "Traceback" not in err.replace("RUST_BACKTRACE", "")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_parquet_file_is_named(kgrec, tmp_path):
+    write(tmp_path, BASE + ITEMS.replace(".csv", ".parquet"))
+    (tmp_path / "products.parquet").write_bytes(b"PAR1 nothing")
+    code, _, err = kgrec("data", "build", "build.yaml", "--out", "out")
+    assert code == 1
+    assert "products.parquet: " in err
+    assert "expected a whole Parquet file" in err

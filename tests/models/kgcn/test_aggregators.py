@@ -3,7 +3,7 @@ import torch
 
 from kgrec.errors import ConfigError
 from kgrec.models.kgcn.aggregators import AGGREGATORS, Aggregator, make_aggregator
-from kgrec.models.recommender import rebuild
+from kgrec.models.recipes import rebuild
 
 
 class Gated(Aggregator):
@@ -30,11 +30,11 @@ def test_shapes(name):
     assert found(torch.randn(7, 5), torch.randn(7, 5)).shape == (7, 5)
 
 
-def test_only_avg_looks_away_from_the_user():
+def test_only_avg_has_no_attention():
     assert [name for name, kind in AGGREGATORS.items() if not kind.attention] == ["avg"]
 
 
-def test_a_class_of_ones_own_by_path_and_with_arguments():
+def test_a_class_of_the_users_own_by_path_and_with_arguments():
     assert isinstance(make_aggregator(f"{HERE}.Gated", 5, torch.relu), Gated)
     found = make_aggregator({"_target_": f"{HERE}.Gated", "gate": 0.9}, 5, torch.relu)
     assert found.gate == 0.9
@@ -44,13 +44,13 @@ def test_a_class_of_ones_own_by_path_and_with_arguments():
     ("spec", "message"),
     [
         ("mean", "found 'mean', expected one of sum, concat, neighbor, avg"),
-        ("no.such.Thing", "model.aggregator: found the path 'no.such.Thing', expected an import"),
-        (f"{HERE}.NoAggregator", "NoAggregator', expected one of sum"),
+        ("no.such.Thing", "aggregator: found the path 'no.such.Thing', expected an import"),
+        (f"{HERE}.NoAggregator", "NoAggregator', expected a subclass of kgrec"),
         ({"_target_": f"{HERE}.Gated", "gait": 1}, "does not take {'gait': 1}"),
         ({"gate": 1}, "found 'None', expected one of"),
     ],
 )
-def test_what_is_no_aggregator(spec, message):
+def test_an_unknown_aggregator_is_refused(spec, message):
     with pytest.raises(ConfigError, match=message):
         make_aggregator(spec, 5, torch.relu)
 
@@ -62,9 +62,10 @@ def test_from_the_command_line_and_back_from_the_checkpoint(train):
     assert run.code == 1  # a name cannot be turned into a mapping key by key
     run = train(f"model.aggregator={{_target_: {HERE}.Gated, gate: 0.7}}")
     assert run.code == 0, run.err
-    model = load_recommender(run.folder / "checkpoints" / "best.ckpt")
+    checkpoint = run.folder / "checkpoints" / "best.ckpt"
+    model = load_recommender(checkpoint, trust=[HERE])
     assert isinstance(model.aggregators[0], Gated)
     assert model.aggregators[0].gate == 0.7
     run = train(f"model.aggregator={HERE}.Gated", folder="other")
     assert run.code == 0, run.err
-    assert isinstance(rebuild(model.recipe()).aggregators[0], Gated)
+    assert isinstance(rebuild(model.recipe(), model.state_dict(), [HERE]).aggregators[0], Gated)

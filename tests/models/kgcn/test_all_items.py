@@ -34,14 +34,14 @@ def test_it_equals_scoring_pairs(aggregator, H, K, scaling, edge_cost, monkeypat
 
 
 class Twice(Sum):
-    """Inherits from one of ours, with a forward of its own: W must not be pulled out of it."""
+    """A subclass of Sum with another forward, of which W is no linear part."""
 
     def forward(self, own: Tensor, pooled: Tensor) -> Tensor:
         return self.activation(2 * self.linear(own * pooled))
 
 
 class Bent(Aggregator):
-    """Another nonlinearity."""
+    """An aggregator with another activation and another join."""
 
     def __init__(self, d, activation):
         super().__init__(d, torch.nn.functional.softplus)
@@ -50,15 +50,73 @@ class Bent(Aggregator):
         return self.activation(self.linear(own - pooled))
 
 
+class WithoutBias(Sum):
+    """A subclass of Sum whose linear layer has no bias."""
+
+    def __init__(self, d, activation):
+        super().__init__(d, activation)
+        self.linear = torch.nn.Linear(d, d, bias=False)
+
+
+class Perceptron(Sum):
+    """A subclass of Sum whose ``linear`` is not linear."""
+
+    def __init__(self, d, activation):
+        super().__init__(d, activation)
+        layers = torch.nn.Linear(d, d), torch.nn.ReLU(), torch.nn.Linear(d, d)
+        self.linear = torch.nn.Sequential(*layers)
+
+
+class OtherActivation(Sum):
+    """A subclass of Sum whose activation depends on the whole vector."""
+
+    def __init__(self, d, activation):
+        super().__init__(d, lambda x: x.softmax(dim=-1))
+
+
 @pytest.mark.parametrize("H", [1, 2])
-@pytest.mark.parametrize("own", [Twice, Bent])
+@pytest.mark.parametrize("own", [Twice, Bent, WithoutBias, Perceptron, OtherActivation])
 @pytest.mark.parametrize("edge_cost", [0, 10**9])
-def test_aggregators_of_one_s_own(own, H, edge_cost, monkeypatch):
+def test_aggregators_of_the_users_own(own, H, edge_cost, monkeypatch):
     monkeypatch.setattr(all_items, "EDGE_COST", edge_cost)
     model = make(f"{__name__}.{own.__name__}", H, "all", "paper")
     users = torch.arange(USERS)
     with torch.no_grad():
         torch.testing.assert_close(model.score_all(users), pairwise(model, users))
+
+
+def double(module, inputs, output):
+    return 2 * output
+
+
+def halve_inputs(module, inputs):
+    return tuple(x / 2 for x in inputs)
+
+
+CHANGES = {
+    "forward hook of linear": lambda a: a.linear.register_forward_hook(double),
+    "forward pre-hook of linear": lambda a: a.linear.register_forward_pre_hook(halve_inputs),
+    "forward hook": lambda a: a.register_forward_hook(double),
+    "weight norm": lambda a: torch.nn.utils.parametrizations.spectral_norm(a.linear),
+    "forward of the instance": lambda a: setattr(a, "forward", lambda own, pooled: own * pooled),
+}
+
+
+@pytest.mark.parametrize("H", [1, 2])
+@pytest.mark.parametrize("aggregator", AGGREGATORS)
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("edge_cost", [0, 10**9])
+def test_a_changed_aggregator_ranks_as_it_scores(H, aggregator, change, edge_cost, monkeypatch):
+    monkeypatch.setattr(all_items, "EDGE_COST", edge_cost)
+    model, users = make(aggregator, H, "all", "paper").eval(), torch.arange(USERS)
+    with torch.no_grad():
+        before = model.score_all(users)
+        for layer in model.layers:
+            CHANGES[change](layer)
+        model.eval()
+        after = model.score_all(users)
+        assert not torch.allclose(after, before)
+        torch.testing.assert_close(after, pairwise(model, users))
 
 
 @pytest.mark.parametrize("H", [1, 2])
@@ -92,14 +150,14 @@ def test_blocks_of_any_size_give_the_same(H, kept, edge_cost, monkeypatch):
 
 def test_each_entity_is_computed_once_a_layer():
     model = make("sum", 2, "all", "paper")
-    first, last = model.encode().layerwise.layers
+    first, last = model.encode().all_items.layers
     assert last.entities.tolist() == list(range(ITEMS))
     assert first.entities.tolist() == [0, 1, 2, 3, 4, 5]  # 6 is two hops from nowhere
     assert first.m == int(GRAPH.neighborhood().degrees[first.entities].sum())
-    assert model.encode().layerwise.first.own.shape == (6, D)
+    assert model.encode().all_items.first.own.shape == (6, D)
 
 
-def test_what_ranking_needs_is_made_when_it_is_asked_for():
+def test_tensors_for_ranking_are_computed_when_first_read():
     encoded = make("sum", 1, "all", "paper").encode()
-    assert "layerwise" not in vars(encoded)
-    assert encoded.layerwise is encoded.layerwise
+    assert "all_items" not in vars(encoded)
+    assert encoded.all_items is encoded.all_items

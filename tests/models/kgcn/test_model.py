@@ -84,7 +84,7 @@ def test_released_scaling_by_hand():
     torch.testing.assert_close(model.represent(u[None], torch.tensor([0]))[0], expected)
 
 
-def test_batches_do_not_talk_to_each_other():
+def test_a_score_does_not_depend_on_the_rest_of_the_batch():
     model = make("sum", 2, "all", "paper")
     users, items = map(torch.tensor, PAIRS)
     together = model.score(users, items)
@@ -120,11 +120,11 @@ def test_sampled_neighbours_come_from_the_graph_and_are_drawn_once():
     model.resample(generator(0, "neighbors", 1))
     assert torch.equal(model.neighbors, before)
     torch.manual_seed(3)
-    torch.rand(5)  # what else is drawn does not matter
+    torch.rand(5)  # other draws change nothing
     assert torch.equal(KGCN.from_dataset(dataset, K=2).neighbors, before)
 
 
-def test_neighbours_can_be_drawn_anew():
+def test_neighbours_are_resampled_in_every_epoch():
     dataset = paper(small(), RandomSplit())
     model = KGCN.from_dataset(dataset, K=2, neighbors="resampled")
     draws = []
@@ -138,13 +138,13 @@ def test_neighbours_can_be_drawn_anew():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"K": 0}, r"model\.K: found 0, expected an integer >= 1, or all"),
-        ({"K": "some"}, r"model\.K: found 'some', expected an integer >= 1, or all"),
-        ({"H": 0}, r"model\.H: found 0, expected an integer >= 1"),
-        ({"d": -1}, r"model\.d: found -1, expected an integer >= 1"),
-        ({"scaling": "none"}, r"model\.scaling: found 'none', expected paper or released"),
-        ({"neighbors": "x"}, r"model\.neighbors: found 'x', expected static or resampled"),
-        ({"aggregator": "mean"}, r"model\.aggregator: found 'mean', expected one of sum, concat"),
+        ({"K": 0}, r"K: found 0, expected an integer >= 1, or all"),
+        ({"K": "some"}, r"K: found 'some', expected an integer >= 1, or all"),
+        ({"H": 0}, r"H: found 0, expected an integer >= 1"),
+        ({"d": -1}, r"d: found -1, expected an integer >= 1"),
+        ({"scaling": "none"}, r"scaling: found 'none', expected paper or released"),
+        ({"neighbors": "x"}, r"neighbors: found 'x', expected static or resampled"),
+        ({"aggregator": "mean"}, r"aggregator: found 'mean', expected one of sum, concat"),
     ],
 )
 def test_settings_that_cannot_work(settings, message):

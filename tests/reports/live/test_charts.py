@@ -1,4 +1,4 @@
-"""Charts of a sweep and of a search: axes, parallel coordinates, importance and slices."""
+"""Charts of a sweep and of a search: axes, bars, colours, parallel coordinates, importance."""
 
 import json
 import sys
@@ -8,7 +8,13 @@ from finished_runs import grid
 
 from kgrec.reports.live.charts import Axis
 from kgrec.reports.live.page import render
-from kgrec.reports.live.plots import by_value, parallel_coordinates
+from kgrec.reports.live.parallel import parallel_coordinates
+from kgrec.reports.live.plots import (
+    by_value,
+    page_palette,
+    sweep_charts,
+    training_curves,
+)
 from kgrec.reports.live.search_plots import search_charts
 from kgrec.reports.live.snapshot import Snapshot
 
@@ -17,11 +23,20 @@ def drawn(chart):
     return json.loads(chart.figure)
 
 
-def test_figures_by_value_have_the_paper_s_and_popularity_s(make_sweep):
+def chart_by_value(snapshot, key):
+    return by_value(snapshot, key, page_palette(snapshot))
+
+
+def charts_of(place):
+    snapshot = Snapshot.take(place)
+    return sweep_charts(snapshot, page_palette(snapshot))
+
+
+def test_charts_by_value_have_the_paper_and_popularity(make_sweep):
     place = make_sweep(*grid(model__K=(2, 8, "all"), seed=(1, 2)), finished=6)
-    figure = drawn(by_value(Snapshot.take(place), "model.K"))
+    figure = drawn(chart_by_value(Snapshot.take(place), "model.K"))
     ours, popularity, paper = figure["data"]
-    assert ours["name"] == "ours"
+    assert ours["name"] == "kgcn"
     assert len(ours["x"]) == 3
     assert ours["error_y"]["visible"]
     assert popularity["line"]["dash"] == "dash"
@@ -69,6 +84,45 @@ def test_an_axis_of_many_values_has_few_round_labels(values, labels):
     assert Axis.of(map(str, values)).labels == labels
 
 
+def test_a_sweep_over_models_has_bars_with_intervals(make_sweep):
+    """One setting that is not a number: parallel coordinates would say nothing."""
+    place = make_sweep(*grid(model=("kgcn", "svd"), seed=(1, 2)), finished=4)
+    [bars] = charts_of(place)
+    assert bars.title == "Test AUC by model"
+    figure = drawn(bars)
+    shown, popularity = figure["data"]
+    assert shown["type"] == "bar"
+    assert sorted(figure["layout"]["yaxis"]["ticktext"]) == ["kgcn", "svd"]
+    assert all(shown["error_x"]["array"])
+    assert popularity["x"][0] == popularity["x"][1]
+    assert popularity["name"] == "popularity"
+    assert shown["base"] == 0.5
+
+
+def test_a_sweep_over_seeds_or_one_number_has_no_parallel_coordinates(make_sweep):
+    assert charts_of(make_sweep(*grid(seed=(1, 2)), finished=2, name="seeds")) == []
+    titles = [c.title for c in charts_of(make_sweep(*grid(model__K=(2, 8)), finished=2, name="K"))]
+    assert titles == ["Test AUC by K"]
+
+
+def test_one_model_has_one_colour_in_all_charts(make_sweep):
+    place = make_sweep(*grid(model=("kgcn", "svd"), model__K=(2, 8)), finished=4)
+    snapshot = Snapshot.take(place)
+    palette = page_palette(snapshot)
+    colours = {"kgcn": set(), "svd": set()}
+    for figure in map(
+        drawn, (by_value(snapshot, "model.K", palette), training_curves(snapshot, palette))
+    ):
+        lines = [line for line in figure["data"] if line["name"] != "KGCN paper"]
+        assert len({(line["line"]["color"], line["line"]["dash"]) for line in lines}) == len(lines)
+        for line in lines:
+            for model, found in colours.items():
+                if model in line["name"]:
+                    found.add(line["line"]["color"])
+    assert [len(found) for found in colours.values()] == [1, 1]
+    assert colours["kgcn"] != colours["svd"]
+
+
 def test_parallel_coordinates_have_room_for_labels_and_hold_every_value(make_sweep):
     lrs = [f"{10 ** (-3.3 + i / 7):.3g}" for i in range(9)]
     place = make_sweep(*grid(optimizer__lr=lrs), finished=9)
@@ -104,14 +158,14 @@ def test_a_search_has_history_importance_and_slices(make_sweep):
     study(place)
     charts, notes = search_charts(place)
     assert [chart.title for chart in charts] == ["History", "Importance", "lr", "K"]
-    assert notes == ["12 of 12 trials have a figure."]
+    assert notes == ["12 of 12 trials have a value."]
     assert drawn(charts[3])["layout"]["xaxis"]["ticktext"] == ["2", "4", "all"]
     page = render(Snapshot.take(place), None)
     assert "<h2>Search" in page
     assert "Test AUC by K" not in page
 
 
-def test_a_search_that_has_just_begun_or_lacks_a_library(make_sweep, monkeypatch):
+def test_a_search_with_few_trials_or_without_a_library(make_sweep, monkeypatch):
     pytest.importorskip("optuna")
     place = make_sweep(*grid(model__K=(2, 8)))
     assert search_charts(place) == ([], [])
@@ -121,6 +175,6 @@ def test_a_search_that_has_just_begun_or_lacks_a_library(make_sweep, monkeypatch
     study(place, 3)
     charts, notes = search_charts(place)
     assert [chart.title for chart in charts] == ["History"]
-    assert "from 4 of them on" in notes[1]
+    assert "need at least 4 of them" in notes[1]
     monkeypatch.setitem(sys.modules, "optuna", None)
     assert "not installed" in search_charts(place)[1][0]

@@ -1,29 +1,27 @@
-"""The page of a sweep, from folders in every state that one can be in."""
+"""The page of a sweep, from folders in all states."""
 
 import json
 import re
-import shutil
-import subprocess
 import time
 from html.parser import HTMLParser
-from statistics import fmean
+from statistics import fmean, stdev
 
 import pytest
+from browser import CHROMIUM, browse
 from filelock import FileLock
 from finished_runs import grid, set_status
 
 from kgrec.reports.live.detail import duration, samples, tail
 from kgrec.reports.live.page import best_words, job_table, means_table, render, standing, tiles
-from kgrec.reports.live.plots import parallel_coordinates, training_curves
+from kgrec.reports.live.parallel import parallel_coordinates
+from kgrec.reports.live.plots import page_palette, training_curves
 from kgrec.reports.live.snapshot import Snapshot
 from kgrec.reports.live.watch import watch
+from kgrec.reports.palette import Palette
 from kgrec.runs.folder import LOCK
 from kgrec.sweeps.folder import FILE
 
 EVIL = "<script>alert('x')</script> & <b>bold</b>"
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
 
 
 def own_part(page):
@@ -46,15 +44,16 @@ def test_a_finished_sweep_has_tables_charts_and_details(make_sweep):
     assert "Final: all jobs have ended." in page
     assert 'data-reload="0"' in page
     assert "4 of 4" in page
-    for part in ("Means over seeds", "Table 3 of the paper", "0.795", "Parallel coordinates",
+    for part in ("Means over seeds", "Table 3 of the paper", "0.795",
                  "Test AUC by K", "Training: validation AUC by epoch", "popularity",
-                 "python train.py seed=2", "★ 0."):  # fmt: skip
+                 "python train.py seed=2", "★ 0.",
+                 "has the best validation AUC of 2 systems"):  # fmt: skip
         assert part in page, part
     assert page.count('<details id="job-') == 4
     assert "Search" not in page
 
 
-def test_best_is_the_best_on_validation_and_test_figures_are_called_so(make_sweep):
+def test_the_star_marks_the_best_on_validation(make_sweep):
     place = make_sweep(*grid(model__K=(2, 8)), finished=2)
     snapshot = Snapshot.take(place)
     values = [state.validation for state in snapshot.states]
@@ -76,12 +75,34 @@ def test_of_several_seeds_the_best_is_a_mean(make_sweep):
     assert f"{means[top]:.4f} ± " in told
 
 
-def test_a_sweep_that_has_only_been_asked_for(make_sweep):
+def test_a_sweep_over_seeds_has_a_mean_and_no_star(make_sweep):
+    place = make_sweep(*grid(seed=(1, 2, 3)), finished=3)
+    snapshot = Snapshot.take(place)
+    assert best_words(snapshot) is None
+    [(_, cells)] = means_table(snapshot).rows
+    values = [state.validation for state in snapshot.states]
+    assert cells[0].text == "3 of 3"
+    assert cells[1].text == f"{fmean(values):.4f} ± {stdev(values):.4f}"
+    page = page_of(place)
+    assert "★" not in page
+    assert f"its test AUC is {fmean(values):.4f} ±" in page
+
+
+def test_jobs_of_several_seeds_have_no_star_but_their_mean_has(make_sweep):
+    place = make_sweep(*grid(model__K=(2, 8), seed=(1, 2)), finished=4)
+    snapshot = Snapshot.take(place)
+    stars = [
+        sum(cell.text.startswith("★") for _, cells in table.rows for cell in cells)
+        for table in (job_table(snapshot), means_table(snapshot))
+    ]
+    assert stars == [0, 1]
+
+
+def test_a_sweep_whose_jobs_all_wait(make_sweep):
     place = make_sweep(*grid(model__K=(2, 8)))
     page = page_of(place)
-    assert "Stopped: no process is at work" in page
-    assert "2 jobs are left" in page
-    assert f"with hydra.sweep.dir={place} goes on" in page
+    assert "Stopped: no process runs this sweep and 2 jobs are left." in page
+    assert f"The same command with hydra.sweep.dir={place} runs them." in page
     assert "<h2>Charts" not in page
     assert "Best on validation" not in page
 
@@ -90,7 +111,7 @@ def test_a_sweep_without_jobs(make_sweep):
     assert "0 of 0" in page_of(make_sweep())
 
 
-def test_a_running_job_says_how_far_it_is(make_sweep):
+def test_a_running_job_shows_its_epoch(make_sweep):
     place = make_sweep(*grid(model__K=(2, 8, 16)), finished=1)
     folder = set_status(
         place, 1, state="running", epoch=3, epochs=12, best=0.7123, seconds=6.0,
@@ -103,12 +124,14 @@ def test_a_running_job_says_how_far_it_is(make_sweep):
         snapshot = Snapshot.take(place)
         page = own_part(render(snapshot, 2.0))
     assert snapshot.live
-    assert "Live: written anew" in page
+    assert "Live: the page is updated" in page
     assert 'data-reload="5000"' in page
     assert "running, epoch 3 of 12" in page
     assert "0.7123" in page
     assert snapshot.left == pytest.approx(18 + (9.5 + 24) / 2)
-    names = [line["name"] for line in drawn(training_curves(snapshot))["data"]]
+    names = [
+        line["name"] for line in drawn(training_curves(snapshot, page_palette(snapshot)))["data"]
+    ]
     assert names == ["K=2", "K=8", "popularity"]
     # Its process is killed.
     assert Snapshot.take(place).counts["interrupted"] == 1
@@ -117,10 +140,10 @@ def test_a_running_job_says_how_far_it_is(make_sweep):
     assert "failed, epoch 4 of 12" in page_of(place)
 
 
-def test_time_is_what_the_jobs_took(make_sweep):
+def test_the_time_of_a_sweep_is_the_sum_over_jobs(make_sweep):
     place = make_sweep(*grid(model__K=(2, 8, 16)), finished=2)
     set_status(place, 2, state="failed", seconds=41.0, updated="2026-03-01T10:00:00+00:00")
-    assert ("1 min 00 s", "jobs took together") in tiles(Snapshot.take(place))
+    assert ("1 min 00 s", "total time of jobs") in tiles(Snapshot.take(place))
     assert Snapshot.take(make_sweep(*grid(model__K=[2]), name="new")).worked is None
 
 
@@ -164,7 +187,7 @@ def test_only_failures(make_sweep):
     assert ">error</button>" in page
 
 
-def test_whatever_comes_from_files_is_escaped(make_sweep):
+def test_text_from_files_is_escaped(make_sweep):
     place = make_sweep(
         *grid(model__K=(2, 8), tag=(EVIL,)), grid(model__K=[4], tag=["x"])[0], finished=2
     )
@@ -181,12 +204,12 @@ def test_whatever_comes_from_files_is_escaped(make_sweep):
     assert "&lt;script&gt;alert(" in page
     plotted = [
         drawn(parallel_coordinates(Snapshot.take(place))),
-        drawn(training_curves(Snapshot.take(place))),
+        drawn(training_curves(Snapshot.take(place), Palette())),
     ]
     assert "<script" not in json.dumps(plotted)  # plotly takes some HTML for its own
 
 
-def test_samples_stand_in_the_detail(make_sweep):
+def test_the_detail_shows_samples(make_sweep):
     place = make_sweep(*grid(model__K=(2, 8)), finished=2)
     path = next(place.glob("model.K=2*")) / "evaluation" / "samples.json"
     path.write_text(json.dumps([
@@ -203,7 +226,7 @@ def test_samples_stand_in_the_detail(make_sweep):
     assert "u7" not in page_of(place)
 
 
-def test_half_written_files_count_as_not_there_yet(make_sweep):
+def test_half_written_files_count_as_absent(make_sweep):
     place = make_sweep(*grid(model__K=(2, 8)), finished=2)
     for job in sorted(place.glob("model.K=*"))[:1]:
         (job / "metrics.json").write_text('{"test/auc": 0.')
@@ -227,7 +250,7 @@ def test_a_hundred_jobs_are_one_page_in_seconds(make_sweep):
     assert time.perf_counter() - begin < 20
     assert page.count('<details id="job-') == 100
     assert len(page) < 2_000_000
-    lines = drawn(training_curves(Snapshot.take(place)))["data"]
+    lines = drawn(training_curves(Snapshot.take(place), Palette()))["data"]
     assert len(lines) == 101
     assert not any(line["showlegend"] for line in lines[:100])
 
@@ -253,27 +276,13 @@ class Elements(HTMLParser):
         self.plots += tag == "svg" and "main-svg" in (named.get("class") or "").split()
 
 
-def test_the_page_points_nowhere(make_sweep):
+def test_the_page_has_no_links_to_other_places(make_sweep):
     elements = Elements()
     page = page_of(make_sweep(*grid(model__K=(2, 8)), finished=2))
     elements.feed(page)
     assert elements.links
     assert all(link.startswith("#") for link in elements.links)
     assert not re.search(r"url\((?!#)|@import", page)
-
-
-def browse(page, profile, milliseconds=5000):
-    """What a browser without network makes of a page, and what its console says."""
-    found = subprocess.run(
-        [CHROMIUM, "--headless", "--no-sandbox", "--disable-quic", "--no-first-run",
-         "--disable-background-networking", "--disable-component-update", "--disable-sync",
-         "--enable-unsafe-swiftshader", f"--user-data-dir={profile}",
-         "--host-resolver-rules=MAP * ~NOTFOUND", "--enable-logging=stderr",
-         f"--virtual-time-budget={milliseconds}", "--dump-dom", page.as_uri()],
-        capture_output=True, text=True, timeout=120, check=True,
-    )  # fmt: skip
-    told = [line for line in found.stderr.splitlines() if "CONSOLE" in line]
-    return found.stdout, [line for line in told if "GL Driver Message" not in line]
 
 
 @pytest.mark.slow
@@ -300,7 +309,7 @@ def test_a_browser_draws_all_of_it_without_an_error_or_a_request(make_sweep, tmp
 
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
-def test_what_the_reader_did_outlives_a_reload(make_sweep, tmp_path):
+def test_opened_details_and_sorting_survive_a_reload(make_sweep, tmp_path):
     place = make_sweep(*grid(model__K=(2, 4, 8)), finished=2)
     reader = """<script>
     if (sessionStorage.getItem("read")) {

@@ -82,7 +82,7 @@ def test_the_command_line(make_sweep, monkeypatch, capsys, tmp_path):
         assert call(*words).splitlines() == [str(place / PAGE)]
     for words, told in (
         ((place, place, "--watch"), "expected the folder of one sweep"),
-        ((tmp_path, "--watch"), "found no sweep.json in it, expected a sweep's folder"),
+        ((tmp_path, "--watch"), "found no sweep.json in it, expected the folder of a sweep"),
         ((place, "--watch", "--every", "0"), "expected seconds above 0"),
     ):
         with pytest.raises(SystemExit):
@@ -92,7 +92,7 @@ def test_the_command_line(make_sweep, monkeypatch, capsys, tmp_path):
 
 def test_a_place_that_is_no_sweep_s(tmp_path):
     for place, told in (
-        (tmp_path / "none", "none: found no such folder, expected a sweep's folder"),
+        (tmp_path / "none", "none: found no such folder, expected the folder of a sweep"),
         (tmp_path / "none" / FILE, "none: found no such folder"),
         (tmp_path, "found no sweep.json in it"),
     ):

@@ -1,5 +1,7 @@
-"""A report from local files alone: what is in it, and that it fetches nothing."""
+"""The report from local files alone: its verdict, tables and plots; it fetches nothing."""
 
+import html
+import json
 import re
 import time
 from html.parser import HTMLParser
@@ -7,22 +9,18 @@ from html.parser import HTMLParser
 import polars as pl
 import pytest
 import yaml
+from browser import CHROMIUM, browse
+from finished_runs import grid
 
 from kgrec.cli import main
 from kgrec.errors import DataError
+from kgrec.reports.results.paper_tables import representatives, sweep_table, sweeps, table_2
 from kgrec.reports.results.plots import chosen
 from kgrec.reports.results.published import DATA_SETS, SWEEPS, TABLE_2
-from kgrec.reports.results.report import sections, write_report
+from kgrec.reports.results.report import about, page, section_lines, sections, write_report
 from kgrec.reports.results.systems import systems
-from kgrec.reports.results.tables import (
-    by_place,
-    control,
-    overview,
-    representatives,
-    sweep_table,
-    sweeps,
-    table_2,
-)
+from kgrec.reports.results.tables import by_place, control, overview
+from kgrec.reports.results.verdict import place_verdict
 from kgrec.runs.finished import find_runs
 
 
@@ -41,7 +39,7 @@ def texts(table):
     return {row[0].text: [cell.text for cell in row[1:]] for row in table.rows}
 
 
-def test_table_3_has_ours_the_paper_s_and_popularity(many):
+def test_table_3_has_values_of_kgrec_the_paper_and_popularity(many):
     [sweep] = sweeps(many, "model.K")
     assert list(sweep.systems) == [2, 8, "all"]
     table = sweep_table([sweep])
@@ -57,16 +55,17 @@ def test_table_3_has_ours_the_paper_s_and_popularity(many):
     assert sweeps(many, "model.H") == []
 
 
-def test_table_2_has_one_system_an_aggregator_and_stars(many):
+def test_table_2_has_one_system_of_each_aggregator_and_stars(many):
     assert sorted(representatives(many)) == ["kgcn concat", "kgcn neighbor", "kgcn sum"]
     rows = texts(table_2("music", many))
     assert rows["kgcn concat"][2:4] == ["0.796", "0.721"]
     assert rows["kgcn neighbor"][0].endswith("*")  # the best, far above popularity
     assert not rows["kgcn concat"][0].endswith("*")
+    assert "*: the best KGCN is above" in table_2("music", many).note
     assert list(rows)[-1] == "popularity"
 
 
-def test_the_paper_is_not_spoken_of_beside_data_that_it_does_not_have(make_run, tmp_path):
+def test_the_paper_is_not_named_with_other_data_sets(make_run, tmp_path):
     for K in (2, 8):
         make_run(f"K{K}", data="own", K=K)
     make_run("svd", data="own", model="svd", aggregator=None)
@@ -75,19 +74,18 @@ def test_the_paper_is_not_spoken_of_beside_data_that_it_does_not_have(make_run, 
     assert (swept.title, compared.title) == ("AUC by K", "AUC and F1: own")
     assert not any("paper" in name for name in compared.header)
     assert all(len(row) == len(compared.header) for row in compared.rows)
-    told = [t.markdown() for section in sections(own) for t in section.tables]
-    told += [drawn.title for section in sections(own) for drawn in section.drawings]
-    assert not any("the paper" in one or "KGCN paper" in one for one in told)
+    texts = [t.markdown() for section in sections(own) for t in section.tables]
+    texts += [drawn.title for section in sections(own) for drawn in section.drawings]
+    assert not any("the paper" in text or "KGCN paper" in text for text in texts)
 
 
-def test_the_paper_s_figures_alone_are_in_italics(many, tmp_path):
+def test_only_values_of_the_paper_are_in_italics(many):
     [sweep] = sweeps(many, "model.K")
     for table in (sweep_table([sweep]), table_2("music", many)):
-        assert "In italics: the KGCN paper's figures" in table.note
+        assert "In italics: values of the KGCN paper" in table.note
         [popularity] = [row for row in table.rows if row[0].text == "popularity"]
         assert "published" not in {cell.kind for cell in popularity}
-    html, *_ = write_report(find_runs([tmp_path / "runs"]), tmp_path / "out")
-    styles = html.read_text().partition("</style>")[0]
+    styles = page([], "").partition("</style>")[0]
     assert re.findall(r"([^{}]+) \{[^}]*font-style: italic", styles) == ["\n.published"]
 
 
@@ -103,7 +101,7 @@ def test_table_2_has_published_and_tuned_settings_side_by_side(make_run, tmp_pat
     assert [row[2] for row in rows.values()] == ["0.769", "", "", "0.794", ""]
 
 
-def test_plots_show_each_model_once_where_there_are_more_than_they_hold(make_run, tmp_path):
+def test_plots_with_too_many_systems_show_each_model_once(make_run, tmp_path):
     for number, model in enumerate("abcdefghi"):
         make_run(model, model=model, quality=0.1 * number, d=number)
     tuned = make_run("b-tuned", model="b", quality=2, d=64)
@@ -112,16 +110,15 @@ def test_plots_show_each_model_once_where_there_are_more_than_they_hold(make_run
     many = systems(find_runs([tmp_path / "runs"]))
     shown, words = chosen(many, most=4)
     assert list(shown) == ["b, tuned", "i", "h", "g"]
-    assert words.endswith("The 5 models lowest on it are left out.")
+    assert words.endswith("The 5 models with the lowest AUC on validation are left out.")
     everything, words = chosen(many, most=10)
     assert len(everything) == 10
     assert words == ""
 
 
-def test_markdown_folds_away_what_is_long(many, make_run, tmp_path):
-    out = tmp_path / "out"
-    write_report(find_runs([tmp_path / "runs"]), out)
-    before, _, folded = (out / "report.md").read_text().partition("<details>")
+def test_markdown_folds_long_tables_away(many):
+    text = "\n".join(section_lines(sections(many)[0]))
+    before, _, folded = text.partition("<details>")
     folded = folded.partition("</details>")[0]
     assert "Table 2 of the paper" in before
     assert "Time, memory, command" in folded
@@ -136,6 +133,121 @@ def test_the_overview_has_the_best_on_validation_first(many):
     assert all(len(row) == len(table.header) for row in table.rows)
 
 
+def test_signs_that_a_table_lacks_are_not_explained(make_run, tmp_path):
+    make_run("kgcn", quality=0.2)
+    make_run("svd", model="svd", data="music", quality=1.0)
+    table = table_2("music", systems(find_runs([tmp_path / "runs"])))
+    assert not any(cell.text.endswith("*") for row in table.rows for cell in row)
+    assert "*" not in table.note
+    make_run("alone", data="own")
+    [own] = [s for s in systems(find_runs([tmp_path / "runs"])) if s.first.data == "own"]
+    assert "italics" not in table_2("own", [own]).note
+
+
+def test_the_report_begins_with_a_verdict(many):
+    made = [section._replace(drawings=section.drawings[:1]) for section in sections(many)]
+    shown = page(made, "")
+    [group] = by_place(many).values()
+    first, lead, _, popularity, _ = place_verdict(group)
+    best = next(s for s in group if s.label == "kgcn K=8 aggregator=neighbor")
+    assert first == (
+        "music, protocol=paper: kgcn K=8 aggregator=neighbor has the best validation AUC of 5 "
+        f"systems; its test AUC is {best.summary('test/auc').text()} (mean of 2 seeds)."
+    )
+    assert "above kgcn K=8 aggregator=concat" in lead
+    assert "above popularity" in popularity
+    assert "beyond chance over users (95 % interval +" in popularity
+    assert "t-test over seeds: p < 0.001" in popularity
+    assert shown.index('<ul class="verdict">') < shown.index("<table") < shown.index("<figure")
+    assert section_lines(made[0])[2] == f"- {first}"
+
+
+def test_systems_of_other_seeds_are_compared_on_those_of_both(make_run, tmp_path):
+    for seed in (1, 2, 3):
+        make_run(f"a{seed}", seed, 2.0, model="a")
+    make_run("b", 2, 1.0, model="b")
+    lines = place_verdict(systems(find_runs([tmp_path / "runs"])))
+    assert lines[1].startswith("On the seeds that both have (2), AUC: a (")
+    make_run("c", 9, 1.5, model="c")  # the second best has none of these seeds
+    lines = place_verdict(systems(find_runs([tmp_path / "runs"])))
+    assert lines[1].endswith("; not tested, as the runs have other seeds or rows.")
+
+
+def test_titles_count_what_tables_show(make_run, make_sweep, tmp_path):
+    """A run, a sweep of further seeds, and one of these runs once more."""
+    make_run("alone", 1)
+    make_run("again", 1)
+    sweep = make_sweep(*grid(seed=(2, 3)), finished=2)
+    runs = find_runs([tmp_path / "runs", sweep])
+    [system] = systems(runs)
+    assert system.seeds == "1-3"
+    assert about([system], runs).startswith(
+        "3 runs of 1 system (1 more run with the same settings and seed was left out"
+    )
+    assert [row[0].text for row in overview("music", [system]).rows] == ["kgcn", "popularity"]
+
+
+def test_one_model_has_one_colour_in_all_plots(make_run, tmp_path):
+    """Each plot leaves out another model: slices, curves and log-odds are missing."""
+    for model, missing in (
+        ("a", "evaluation/slices.json"), ("b", "curves/version_0/metrics.csv"), ("c", None),
+    ):  # fmt: skip
+        folder = make_run(model, model=model)
+        if missing:
+            (folder / missing).unlink()
+    path, *_ = write_report(find_runs([tmp_path / "runs"]), tmp_path / "out")
+    pattern = r'stroke="(#\w+)" stroke-width="3" stroke-dasharray="([^"]+)"/></svg> ([\w ]+)<'
+    entries = re.findall(pattern, path.read_text())
+    styles = {name: {(c, d) for c, d, n in entries if n == name} for *_, name in entries}
+    assert set(styles) == {"a", "b", "c", "popularity"}
+    assert all(len(looks) == 1 for looks in styles.values())
+    assert len(set.union(*styles.values())) == 4
+    assert sum(name == "c" for *_, name in entries) == 3
+
+
+def test_the_panels_of_a_plot_are_drawings_of_their_own(many):
+    """So a page can set them below each other where there is no room side by side."""
+    for section in sections(many):
+        for drawn in section.drawings:
+            elements = drawn.elements()
+            assert len(elements) == len(drawn.panels)
+            sizes = [re.search(r'viewBox="0 0 ([\d.]+) ', svg).group(1) for svg in elements]
+            assert max(map(float, sizes)) < 360
+
+
+MEASURE = """<script>addEventListener("load", () => {
+const inside = document.getElementById("page").contentDocument;
+const width = inside.documentElement.clientWidth;
+const box = (element) => element.getBoundingClientRect();
+const cut = [...inside.querySelectorAll("body *")].filter((element) =>
+  box(element).right > width + 1 && !element.closest(".wide, svg"));
+const panels = [...inside.querySelectorAll(".panels svg")].map((svg) => box(svg).width);
+const overflow = inside.documentElement.scrollWidth - width;
+document.body.dataset.found = JSON.stringify([cut.length, overflow, Math.min(...panels)]);
+});</script>"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+@pytest.mark.parametrize("width", [360, 420, 768, 1400])
+def test_nothing_leaves_the_margins_of_the_page(make_run, tmp_path, width):
+    long = {"aggregator": "my.own.package.with.a.long.name.Aggregator"}
+    folders = [make_run("one"), make_run("two", model="svd"), make_run("three", **long)]
+    shown = page(sections(systems(find_runs(folders))), "3 runs")
+    frame = (
+        f'<iframe id="page" width="{width}" height="900" srcdoc="{html.escape(shown)}"></iframe>'
+    )
+    path = tmp_path / "frame.html"
+    path.write_text(f"<!doctype html><body>{frame}{MEASURE}")
+    text, console = browse(path, tmp_path / "profile")
+    assert console == []
+    cut, overflow, narrowest = json.loads(
+        html.unescape(re.search(r'data-found="([^"]+)"', text).group(1))
+    )
+    assert (cut, overflow) == (0, 0)
+    assert narrowest > 280  # panels stand below each other where they would be too small
+
+
 class Links(HTMLParser):
     found: list[str]
 
@@ -147,17 +259,18 @@ class Links(HTMLParser):
 def test_the_page_fetches_nothing_and_has_everything(many, make_run, tmp_path):
     out = tmp_path / "out"
     found = find_runs([tmp_path / "runs"])
-    html, markdown, table, plots = write_report(found, out)
-    page = html.read_text()
+    path, markdown, table, plots = write_report(found, out)
+    shown = path.read_text()
     links = Links()
     links.found = []
-    links.feed(page)
+    links.feed(shown)
     assert all(link.startswith("#") for link in links.found)
-    assert not re.search(r"url\((?!#)|@import", page)
+    assert not re.search(r"url\((?!#)|@import", shown)
     for part in ("Table 3 of the paper", "Table 2 of the paper", "music, protocol=paper", "0.795",
                  "Recall@K", "Calibration", "Training", "By training positives", "popularity",
+                 "Test metrics by model",
                  "python train.py seed=1"):  # fmt: skip
-        assert part in page, part
+        assert part in shown, part
     drawn = [plot for section in sections(many) for plot in section.drawings]
     assert {p.suffix for p in plots.iterdir()} == {".svg", ".png"}
     assert len(list(plots.iterdir())) == 2 * len(drawn)
@@ -168,20 +281,20 @@ def test_the_page_fetches_nothing_and_has_everything(many, make_run, tmp_path):
     assert runs["test/auc"].to_list() == pytest.approx([r.metrics["test/auc"] for r in found])
 
 
-def test_a_report_replaces_a_report_and_nothing_else(many, tmp_path):
-    runs = find_runs([tmp_path / "runs"])
+def test_a_report_replaces_only_an_earlier_report(make_run, tmp_path):
+    runs = find_runs([make_run("one")])
     out = tmp_path / "out"
     write_report(runs, out)
     write_report(runs, out)
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "thesis.tex").write_text("years of work")
-    with pytest.raises(DataError, match="found other files there"):
+    with pytest.raises(DataError, match="found other files"):
         write_report(runs, mine)
     assert (mine / "thesis.tex").is_file()
 
 
-def test_tables_go_into_a_file_of_one_s_own(many, tmp_path, monkeypatch, capsys):
+def test_tables_are_written_into_a_markdown_file(many, tmp_path, monkeypatch, capsys):
     page = tmp_path / "results.md"
     page.write_text(
         "# Mine\n\n<!-- kgrec report -->\nstale\n<!-- end of kgrec report -->\n\nwords\n"
@@ -202,14 +315,14 @@ def test_tables_go_into_a_file_of_one_s_own(many, tmp_path, monkeypatch, capsys)
     assert page.read_text() == "no marks"
 
 
-def test_models_and_names_of_the_user_s_choosing(make_run, tmp_path):
+def test_names_chosen_by_users_are_escaped(make_run, tmp_path):
     make_run("odd", data="my <b>data</b> | set/1", model="own_model", aggregator=None)
-    html, markdown, *_ = write_report(find_runs([tmp_path / "runs"]), tmp_path / "out")
-    assert "<b>data</b>" not in html.read_text()
+    path, markdown, *_ = write_report(find_runs([tmp_path / "runs"]), tmp_path / "out")
+    assert "<b>data</b>" not in path.read_text()
     assert "own_model" in markdown.read_text()
 
 
-def test_the_paper_s_figures_are_whole():
+def test_the_values_of_the_paper_are_complete():
     assert set(TABLE_2) >= {"svd", "libfm", "ripplenet", "sum", "concat", "neighbor", "avg"}
     for by_data in (*TABLE_2.values(), *SWEEPS.values()):
         assert set(by_data) == set(DATA_SETS)

@@ -1,0 +1,171 @@
+"""Models rebuilt from the recipe in a checkpoint, which may come from a stranger.
+
+A recipe names a class and its arguments. Nothing is imported except from :mod:`kgrec.models` and
+from packages that the caller trusts; nothing is called except subclasses of Recommender and
+Aggregator; nothing large is allocated before its size agrees with the tensors of the checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kgrec.errors import CheckpointError
+from kgrec.models.importing import check_trusted, import_class, importing_only
+from kgrec.models.recommender import Recommender
+
+PACKAGE = "kgrec.models"  # classes in it are always trusted
+DTYPES = {
+    str(value).removeprefix("torch."): value
+    for value in vars(torch).values()
+    if isinstance(value, torch.dtype)
+}
+LONGEST_REASON = 300  # characters of an error that are repeated
+
+
+def rebuild(
+    recipe: Mapping[str, Any], state: Mapping[str, Tensor], trust: Iterable[str] = ()
+) -> Recommender:
+    """Builds a model from :meth:`Recommender.recipe` and fills it.
+
+    Args:
+        recipe: class path and arguments.
+        state: the model's state dict.
+        trust: dotted paths of further packages, modules or classes that the recipe may name.
+
+    Raises:
+        CheckpointError: the recipe names a class that is not trusted or no Recommender, or class,
+            arguments and state do not fit together.
+    """
+    if not isinstance(recipe, Mapping) or not isinstance(recipe.get("class"), str):
+        raise CheckpointError("found a recipe without a class, expected class and arguments")
+    path, trust = recipe["class"], tuple(trust)
+    with importing_only((PACKAGE, *trust)):
+        try:
+            kind = import_class(path, Recommender)
+            arguments = _checked(recipe.get("arguments"))
+            _check_state(state)
+            _check_sizes(kind, arguments, state, strict=not trust)
+            model = kind(**_with_tensors(arguments, torch.zeros))
+            model.load_state_dict(state)
+        except Exception as error:  # a constructor may raise anything for an odd argument
+            reason = " ".join(str(error).split())[:LONGEST_REASON]
+            raise CheckpointError(f"the model {path!r} cannot be rebuilt: {reason}") from error
+    return model
+
+
+def trusted_by(recommender: Recommender) -> tuple[str, ...]:
+    """Classes that a recommender consists of, which a checkpoint of its own run may name.
+
+    Returns:
+        The path of its class, and dotted paths among its arguments.
+    """
+    kind = type(recommender)
+    return (f"{kind.__module__}.{kind.__qualname__}", *_paths(recommender.arguments))
+
+
+def _paths(value: Any) -> list[str]:
+    """Strings with a dot, at any depth."""
+    if isinstance(value, str):
+        return [value] if "." in value.strip(".") else []
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    return [path for part in value for path in _paths(part)] if isinstance(value, list) else []
+
+
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, Mapping) and set(value) == {"shape", "dtype"}
+
+
+def _checked(arguments: Any) -> dict[str, Any]:
+    """The arguments of a recipe.
+
+    Raises:
+        CheckpointError: they are not plain values by name.
+        ConfigError: they name code that is not trusted.
+    """
+    if not isinstance(arguments, Mapping) or not all(isinstance(name, str) for name in arguments):
+        raise CheckpointError(f"found arguments {_short(arguments)}, expected values by name")
+    for name, value in arguments.items():
+        if _is_tensor(value):
+            shape, dtype = value["shape"], value["dtype"]
+            sizes = isinstance(shape, list) and all(type(n) is int and n >= 0 for n in shape)
+            if not sizes or not isinstance(dtype, str) or dtype not in DTYPES:
+                raise CheckpointError(
+                    f"{name}: found {_short(value)}, expected a list of sizes and the name of a "
+                    "torch dtype"
+                )
+        else:
+            _check_plain(name, value)
+    return dict(arguments)
+
+
+def _check_plain(name: str, value: Any) -> None:
+    if isinstance(value, Mapping):
+        if isinstance(path := value.get("_target_"), str) and "." in path:
+            check_trusted(path)
+        parts = [*value.keys(), *value.values()]
+    elif isinstance(value, list | tuple):
+        parts = list(value)
+    elif value is None or isinstance(value, bool | int | float | str):
+        return
+    else:
+        raise CheckpointError(f"{name}: found a {type(value).__name__}, expected a plain value")
+    for part in parts:
+        _check_plain(name, part)
+
+
+def _check_state(state: Any) -> None:
+    """Refuses a state dict whose tensors claim more numbers than they hold."""
+    if not isinstance(state, Mapping):
+        raise CheckpointError(f"found a state of type {type(state).__name__}, expected tensors")
+    for name, value in state.items():
+        dense = isinstance(value, Tensor) and value.layout is torch.strided and not value.is_meta
+        if not dense or value.nbytes > value.untyped_storage().nbytes():
+            raise CheckpointError(f"{name}: found no tensor with numbers of its own, expected one")
+
+
+def _check_sizes(
+    kind: type[Recommender], arguments: dict[str, Any], state: Mapping[str, Tensor], strict: bool
+) -> None:
+    """Compares the sizes that the arguments ask for with the state, without allocating them.
+
+    Args:
+        kind: class to build.
+        arguments: its arguments.
+        state: state dict.
+        strict: whether a class that cannot be built without memory is refused; a class of the
+            user's own may read its tensors.
+    """
+    try:
+        with torch.device("meta"):
+            expected = kind(**_with_tensors(arguments, torch.empty)).state_dict()
+    except (NotImplementedError, RuntimeError):
+        if strict:
+            raise
+        return
+    if names := sorted(expected.keys() ^ state.keys()):
+        which = "no" if names[0] in expected else "an unknown"
+        raise CheckpointError(f"found {which} tensor {names[0]}, expected {len(expected)} tensors")
+    for name, value in expected.items():
+        if value.shape != state[name].shape:
+            sizes = f"found {list(state[name].shape)}, expected {_short(list(value.shape))}"
+            raise CheckpointError(f"{name}: {sizes}")
+
+
+def _with_tensors(arguments: dict[str, Any], make: Callable[..., Tensor]) -> dict[str, Any]:
+    """The arguments, with a tensor for each description of one."""
+    return {
+        name: make(tuple(value["shape"]), dtype=DTYPES[value["dtype"]])
+        if _is_tensor(value)
+        else value
+        for name, value in arguments.items()
+    }
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) < 80 else f"{text[:77]}…"

@@ -1,0 +1,117 @@
+"""Launchers that break down, start nothing, drop Ctrl-C or stop waiting."""
+
+import contextlib
+import os
+import re
+import signal
+import time
+
+import pytest
+
+from kgrec.runs.status import update
+from kgrec.sweeps.folder import SweepFolder
+from kgrec.sweeps.launcher_workarounds import interrupts_kept
+from kgrec.sweeps.launching import SweepError, launch
+from kgrec.sweeps.state import Job, State
+
+
+@pytest.fixture
+def jobs() -> list[Job]:
+    return [Job.of([f"model.K={k}"], ["model.K"]) for k in (1, 2, 3)]
+
+
+@pytest.fixture
+def sweep(tmp_path, jobs) -> SweepFolder:
+    return SweepFolder.open(tmp_path, [], [], jobs, ["model.K"], "val/auc")
+
+
+def names(job: Job) -> list[str]:
+    return [job.name]
+
+
+class Breaks:
+    """A launcher whose pool breaks with the job of one name, and takes its neighbours along."""
+
+    def __init__(self, sweep: SweepFolder, killed: str, starts: int = 9) -> None:
+        self.sweep, self.killed, self.starts, self.launched = sweep, killed, starts, []
+
+    def launch(self, overrides: list[list[str]], number: int) -> None:
+        batch = [words[0] for words in overrides]
+        self.launched.append(batch)
+        for name in batch[: self.starts]:
+            (self.sweep.path / name).mkdir(exist_ok=True, parents=True)
+            update(self.sweep.path / name, state="running")  # without a process that holds it
+        if self.killed in batch[: self.starts]:
+            raise RuntimeError("a process was killed")
+        for name in batch[: self.starts]:
+            (self.sweep.path / name / "metrics.json").write_text('{"val/auc": 0.5}')
+
+
+def test_only_the_job_that_is_killed_twice_has_failed(sweep, jobs, capsys):
+    launcher = Breaks(sweep, "model.K=2")
+    launch(jobs, sweep, launcher, names)
+    states = sweep.states()
+    assert [state.state for state in states] == ["finished", "failed", "finished"]
+    assert "killed, twice" in states[1].status["error"]
+    numbers = re.findall(r"(\d) of 3  (model\.K=\d)", capsys.readouterr().out)
+    assert numbers == [("1", "model.K=1"), ("3", "model.K=3")]
+    assert launcher.launched == [[job.name for job in jobs], *([job.name] for job in jobs)]
+
+
+def test_jobs_that_have_not_started_are_launched_together_again(sweep, jobs):
+    launcher = Breaks(sweep, "model.K=1", starts=1)
+    launch(jobs, sweep, launcher, names)
+    assert [state.state for state in sweep.states()] == ["failed", "finished", "finished"]
+    one, two, three = (job.name for job in jobs)
+    assert launcher.launched == [[one, two, three], [two, three], [three], [one]]
+
+
+def test_a_launcher_that_starts_nothing_ends_the_sweep(sweep, jobs):
+    class Refuses:
+        def launch(self, overrides: list[list[str]], number: int) -> None:
+            raise RuntimeError("no quota")
+
+    (sweep.path / jobs[0].name).mkdir()
+    update(sweep.path / jobs[0].name, state="running")  # of an earlier command
+    with pytest.raises(SweepError, match="the launcher started no job"):
+        launch(jobs, sweep, Refuses(), names)
+
+
+def test_ctrl_c_that_python_drops_ends_the_sweep_all_the_same():
+    finalizer = contextlib.suppress(KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt), interrupts_kept(), finalizer:
+        signal.raise_signal(signal.SIGINT)
+    with interrupts_kept():
+        pass
+
+
+@pytest.mark.slow
+def test_submitit_jobs_in_the_queue_are_not_submitted_twice(sweep, jobs):
+    submitit = pytest.importorskip("submitit")
+    folder = sweep.path
+
+    def run(name: str) -> tuple[None]:  # nested, so that it is pickled by value
+        with (folder / "starts.txt").open("a") as file:
+            file.write(f"{name}\n")
+        if name == "model.K=1":
+            (folder / name).mkdir(exist_ok=True)
+            update(folder / name, state="running")
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(4)  # in the queue: no run folder yet
+        (folder / name).mkdir()
+        (folder / name / "metrics.json").write_text('{"val/auc": 0.5}')
+        return (None,)
+
+    class Launcher:
+        def launch(self, overrides: list[list[str]], number: int) -> object:
+            # As hydra_submitit_launcher does.
+            executor = submitit.LocalExecutor(folder / "submitit")
+            submitted = executor.map_array(run, [words[0] for words in overrides])
+            return [job.results()[0] for job in submitted]
+
+    launch(jobs, sweep, Launcher(), names)
+    assert [State.read(job, folder / job.name).state for job in jobs] == [
+        "failed", "finished", "finished",
+    ]  # fmt: skip
+    starts = (folder / "starts.txt").read_text().split()
+    assert sorted(starts) == ["model.K=1", "model.K=1", "model.K=2", "model.K=3"]
