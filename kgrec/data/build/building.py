@@ -154,8 +154,8 @@ def _count_unlinked(
         "interactions); training leaves them out, or keeps them with dataset.unlinked=keep",
         loose["item"].n_unique(),
     )
-    touched = links["item"].unique().is_in(rows["item"].implode())
-    report.add("items without an interaction, kept", int((~touched).sum()))
+    used = links["item"].unique().is_in(rows["item"].implode())
+    report.add("items without an interaction, kept", int((~used).sum()))
 
 
 def _zeros(first: pl.Series, second: pl.Series) -> str:

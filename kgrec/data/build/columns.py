@@ -31,7 +31,7 @@ class UserTable:
     Attributes:
         path: the file.
         frame: all its columns.
-        used: names of the columns that were asked for.
+        used: names of the columns that were read.
         separator: character between two fields; empty for Parquet.
 
     Raises:
@@ -168,7 +168,7 @@ class Tables:
         return self.opened[path]
 
     def summary(self) -> dict[str, dict[str, Any]]:
-        """For each table, its rows and the columns that nobody asked for."""
+        """For each table, its number of rows and the columns that were not read."""
         return {
             table.path.name: {
                 "rows": table.frame.height,

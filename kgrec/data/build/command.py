@@ -39,13 +39,13 @@ def build(sources: Sequence[Path], out: Path | None) -> str:
         raise ConfigError("--out: found nothing, expected the folder to write")
     with _polars_errors(sources[0]):
         report = build_folder(read_plan(sources[0]), out)
-    place = shlex.quote(str(out))
+    place, name = shlex.quote(str(out)), shlex.quote(out.absolute().name)
     lines = [
         report.text(str(out)),
         "",
         "wrote the folder; build.json there has all counts. Next:",
         f"  kgrec data describe {place}",
-        f"  python train.py dataset=custom dataset.root={place}",
+        f"  python train.py dataset=custom dataset.root={place} dataset.name={name}",
     ]
     return "\n".join(lines) + "\n"
 

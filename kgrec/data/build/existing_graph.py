@@ -154,12 +154,15 @@ def _either_direction(table: UserTable, items: pl.Series, entities: pl.Series) -
     """The two columns with the most items and entities, whichever comes first."""
     columns = {c: table.ids(c, "graph.links") for c in table.frame.columns[:6]}
     shares = {
-        (a, b): float(columns[a].is_in(items.implode()).mean() or 0)  # type: ignore[arg-type]
-        * float(columns[b].is_in(entities.implode()).mean() or 0)  # type: ignore[arg-type]
+        (a, b): _share(columns[a], items) * _share(columns[b], entities)
         for a, b in permutations(columns, 2)
     }
     item, entity = max(shares, key=lambda pair: shares[pair])
     return pl.DataFrame([columns[item].alias("item"), columns[entity].alias("entity")])
+
+
+def _share(ids: pl.Series, known: pl.Series) -> float:
+    return int(ids.is_in(known.implode()).sum()) / len(ids)
 
 
 def _joined(
