@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -43,6 +44,17 @@ class System:
     def first(self) -> Run:
         """The run of the first seed, for what all runs have in common."""
         return self.runs[0]
+
+    @property
+    def command(self) -> str:
+        """A command that trains the system with all its seeds; for several seeds it is a sweep."""
+        command = self.first.command
+        if len(self.runs) == 1 or not command.startswith("python train.py"):
+            return command
+        words = shlex.split(command)[2:]
+        kept = [word for word in words if not word.startswith("seed=")]
+        seeds = ",".join(str(run.seed) for run in self.runs)
+        return shlex.join(["python", "train.py", "-m", *kept, f"seed={seeds}"])
 
     def values(self, metric: str, model: str | None = None) -> list[float]:
         """A metric of each run that has it."""

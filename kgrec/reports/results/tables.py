@@ -100,12 +100,10 @@ def overview(where: str, systems: Sequence[System]) -> Table:
 
 
 def costs(systems: Sequence[System]) -> Table:
-    """Time, memory, and the command that trains each system."""
-    note = "Each command trains the first seed."
-    if any(len(system.runs) > 1 for system in systems):
-        note += " Other seeds: the same command with another seed=."
+    """Time, memory, and the command that trains each system with all its seeds."""
+    note = "The command runs all seeds of the row."
     table = Table("Time, memory, command", note, ["", *COSTS, "command"])
     for system in by_validation(systems):
         cells = [text(system.summary(metric), digits) for metric, digits in COSTS.values()]
-        table.add(system.label, [*cells, Cell(system.first.command, "command")])
+        table.add(system.label, [*cells, Cell(system.command, "command")])
     return table

@@ -337,3 +337,10 @@ def test_sixty_runs_take_less_than_a_minute(make_run, tmp_path):
     begin = time.perf_counter()
     write_report(find_runs([tmp_path / "runs"]), tmp_path / "out")
     assert time.perf_counter() - begin < 60
+
+
+def test_the_command_of_a_system_runs_all_its_seeds(make_run):
+    (system,) = systems(find_runs([make_run("a", 1).parent, make_run("b", 3).parent]))
+    assert system.command == "python train.py -m seed=1,3"
+    (alone,) = systems([system.first])
+    assert alone.command == "python train.py seed=1"
