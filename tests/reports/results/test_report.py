@@ -269,7 +269,7 @@ def test_the_page_fetches_nothing_and_has_everything(many, make_run, tmp_path):
     for part in ("Table 3 of the paper", "Table 2 of the paper", "music, protocol=paper", "0.795",
                  "Recall@K", "Calibration", "Training", "By training positives", "popularity",
                  "Test metrics by model",
-                 "python train.py seed=1"):  # fmt: skip
+                 "python train.py -m seed=1,2"):  # fmt: skip
         assert part in shown, part
     drawn = [plot for section in sections(many) for plot in section.drawings]
     assert {p.suffix for p in plots.iterdir()} == {".svg", ".png"}
