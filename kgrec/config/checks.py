@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from kgrec.config.devices import num_devices, num_nodes, world_size
 from kgrec.config.sizes import parse_bytes
-from kgrec.errors import ConfigError, listed, one_of
+from kgrec.errors import ConfigError, listed, unknown_key
 from kgrec.training.trainer_arguments import check_arguments
 
 TOP_LEVEL_KEYS = (
@@ -69,13 +69,11 @@ def check(cfg: DictConfig) -> None:
 def _check_keys(cfg: DictConfig) -> None:
     for key in map(str, cfg):
         if key not in TOP_LEVEL_KEYS:
-            expected = one_of(TOP_LEVEL_KEYS, key)
-            raise ConfigError(f"{key}: found an unknown key, expected {expected}")
+            raise unknown_key("", key, TOP_LEVEL_KEYS)
     for group, keys in KEYS.items():
         for key in map(str, cfg[group]):
             if key not in keys:
-                expected = one_of(keys, key)
-                raise ConfigError(f"{group}.{key}: found an unknown key, expected {expected}")
+                raise unknown_key(group, key, keys)
 
 
 def _check_numbers(cfg: DictConfig) -> None:

@@ -39,7 +39,7 @@ def convert(raw: RawTables, target: Path, format_name: str, lossy: bool = False)
     chosen = FORMATS[format_name]
     notes: list[str] = []
     raw = _without_empty_tables(raw)
-    losses = chosen.losses(raw)
+    losses = chosen.cannot_hold(raw)
     if losses and not lossy:
         lines = "\n".join(f"  {loss}" for loss in losses)
         raise DataError(
@@ -48,7 +48,7 @@ def convert(raw: RawTables, target: Path, format_name: str, lossy: bool = False)
         )
     if losses:
         raw, notes = reduced(raw, chosen)
-        if rest := chosen.losses(raw):
+        if rest := chosen.cannot_hold(raw):
             raise DataError(
                 f"--to {format_name}: these files cannot hold {'; '.join(rest)}, which cannot be "
                 "left out; expected another format"
@@ -133,11 +133,11 @@ def reduced(raw: RawTables, chosen: Format) -> tuple[RawTables, list[str]]:
     notes: list[str] = []
     raw = _without_empty_tables(raw)
     for step in STEPS:
-        losses = chosen.losses(raw)
+        losses = chosen.cannot_hold(raw)
         if not losses:
             break
         smaller, note = step(raw)
-        if note and len(chosen.losses(smaller)) < len(losses):
+        if note and len(chosen.cannot_hold(smaller)) < len(losses):
             raw = smaller
             notes.append(note)
     return raw, notes

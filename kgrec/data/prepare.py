@@ -6,9 +6,9 @@ import polars as pl
 
 from kgrec.data.account import Account
 from kgrec.data.dataset import IdMaps, PreparedData
+from kgrec.data.interaction_numbers import first, number_interactions, to_tensor
 from kgrec.data.inverses import inverse_pairs, merge_inverses
 from kgrec.data.knowledge_graph import KnowledgeGraph
-from kgrec.data.number_interactions import first, number_interactions, to_tensor
 from kgrec.data.raw_tables import RawTables
 from kgrec.errors import ConfigError, DataError
 

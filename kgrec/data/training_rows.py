@@ -44,7 +44,7 @@ class PointwiseRows:
         self.ratio = ratio
         self.seed = seed
         self._place(positives)
-        drawable = int((self._sampler.free[self._asked] > 0).sum())
+        drawable = int((self._sampler.num_drawable[self._asked] > 0).sum())
         self.undrawable = 0 if static_negatives else len(self._asked) - drawable
         self.num_rows = len(positives) + (
             len(static_negatives[0]) if static_negatives else drawable
@@ -115,7 +115,7 @@ class PairwiseRows:
     def _place(self, positives: Interactions, pool: Interactions) -> None:
         self.positives, self._pool = positives, pool
         self._sampler = NegativeSampler(positives)
-        self._counts = pool.user_degrees() if self._static else self._sampler.free
+        self._counts = pool.user_degrees() if self._static else self._sampler.num_drawable
         self._starts = self._counts.cumsum(0) - self._counts
         drawable = self._counts[positives.users] > 0
         self._users = positives.users[drawable].repeat(self.ratio)

@@ -66,7 +66,7 @@ def check_same_sweep(sweep: SweepFolder, job: Job, keys: Sequence[str]) -> None:
             f"{sweep.path}: found a sweep over {_listed(sweep.keys)}, expected one over "
             f"{_listed(keys)}: {ANOTHER_NAME}"
         )
-    before, wanted = sweep.about["shared"], shared_overrides(job, keys)
+    before, wanted = sweep.content["shared"], shared_overrides(job, keys)
     for key in sorted(before.keys() | wanted.keys()):
         if before.get(key) != wanted.get(key) and role(key).results:
             raise ConfigError(

@@ -21,7 +21,7 @@ from kgrec.data.draws import generator
 from kgrec.errors import ConfigError
 from kgrec.evaluation.candidates import candidates
 from kgrec.evaluation.full_ranking import Ranking, overall, per_user, rank
-from kgrec.evaluation.results import TestResult
+from kgrec.evaluation.results import ScoredTest
 from kgrec.models.recommender import Recommender
 from kgrec.runs.identity import check_resume
 from kgrec.training.distributed import gather_rows, joined
@@ -82,7 +82,7 @@ class RecommenderModule(pl.LightningModule):
         self.dataset = dataset
         self.settings = settings or {}
         self.threshold = float("nan")
-        self.test_result: TestResult | None = None
+        self.test_result: ScoredTest | None = None
         self._ks = tuple(ks)
         self._rank_validation = rank_validation
         self._update_rule = update_rule or UpdateRule()
@@ -253,7 +253,7 @@ class RecommenderModule(pl.LightningModule):
                 values["f1_val_threshold"] = metric.f1_at(self.threshold)
             metric.reset()
             self._log(f"test/{loader}", values)
-        self.test_result = TestResult(scores, self._rank("test"))
+        self.test_result = ScoredTest(scores, self._rank("test"))
         self._encoded = None
 
     def _rank(self, stage: str) -> Ranking | None:

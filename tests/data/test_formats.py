@@ -356,8 +356,8 @@ def test_a_blank_first_line_is_not_the_header(tmp_path):
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_name_with_a_comma_can_be_written(name, tmp_path):
     raw = read(write(tmp_path, MOVIELENS))
-    assert not any("Seven" in loss for loss in FORMATS[name].losses(raw))
-    assert FORMATS["released_raw"].losses(raw) == []
+    assert not any("Seven" in loss for loss in FORMATS[name].cannot_hold(raw))
+    assert FORMATS["released_raw"].cannot_hold(raw) == []
 
 
 def test_a_line_in_another_encoding_is_named(tmp_path):
@@ -414,3 +414,9 @@ def test_two_files_of_ratings_are_refused(tmp_path):
     files = RAW | {"ratings.csv": "userId,movieId,rating,timestamp\n1,10,3.5,1112486027\n"}
     with pytest.raises(DataError, match=r"found user_artists\.dat beside ratings\.csv, expected"):
         recognise(write(tmp_path, files)).read(tmp_path)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_format_that_has_ratings_can_hold_them(name, tmp_path):
+    raw = read(write(tmp_path, MOVIELENS))
+    assert FORMATS[name].has_ratings == ("ratings" not in FORMATS[name].cannot_hold(raw))

@@ -149,8 +149,8 @@ def _read_list(path: Path) -> pl.DataFrame:
     return fields.select("number", "raw", *header[2:])
 
 
-def losses(raw: RawTables) -> list[str]:
-    """What these files cannot hold of the given tables."""
+def cannot_hold(raw: RawTables) -> list[str]:
+    """Lists the content of raw tables that these files cannot hold."""
     losses = unwritable(raw, negatives=False, ratings=False, timestamps=False, names=False)
     if "part" not in raw.interactions.columns:
         losses.append("that there is no given split (these files are split into train and test)")

@@ -196,8 +196,8 @@ def only(folder: Path, suffix: str) -> Path:
     return paths[0]
 
 
-def losses(raw: RawTables) -> list[str]:
-    """What these files cannot hold of the given tables."""
+def cannot_hold(raw: RawTables) -> list[str]:
+    """Lists the content of raw tables that these files cannot hold."""
     parts = raw.given_parts
     losses = unwritable(raw)
     if parts and (missing := sorted({"train", "test"} - set(parts))):

@@ -74,8 +74,8 @@ def read(folder: Path) -> RawTables:
     )
 
 
-def losses(raw: RawTables) -> list[str]:
-    """What these files cannot hold of the given tables."""
+def cannot_hold(raw: RawTables) -> list[str]:
+    """Lists the content of raw tables that these files cannot hold."""
     losses = unwritable(raw, given_splits=False, ratings=False, timestamps=False, names=False)
     numbers = pl.int_range(raw.links.height, eager=True).cast(pl.String)
     if raw.links["item"].is_duplicated().any():

@@ -124,8 +124,8 @@ _LAYOUTS = {
 }
 
 
-def losses(raw: RawTables) -> list[str]:
-    """What these files cannot hold of the given tables."""
+def cannot_hold(raw: RawTables) -> list[str]:
+    """Lists the content of raw tables that these files cannot hold."""
     # Names are quoted; a comma separates only the fields of ratings.csv.
     losses = unwritable(replace(raw, item_names=None), given_splits=False, negatives=False)
     if raw.item_names is not None:

@@ -27,7 +27,7 @@ from kgrec.data.formats.writing import blank, id_columns, padded, without_rows, 
 from kgrec.data.parquet_files import check_parquet
 from kgrec.data.raw_tables import PARTS, TRIPLE, Counts, RawTables, by_label, named_items
 from kgrec.data.text_files import first_line
-from kgrec.errors import ConfigError, DataError
+from kgrec.errors import DataError, unknown_key
 
 SUFFIXES = (".csv", ".tsv", ".parquet")
 PART_FILES = (("train",), ("val", "valid", "validation"), ("test",))
@@ -64,10 +64,7 @@ def read(folder: Path, columns: Mapping[str, str] | None = None) -> RawTables:
     given = {name: column for name, column in (columns or {}).items() if column is not None}
     unknown = sorted(set(given) - set(NAMES))
     if unknown:
-        raise ConfigError(
-            f"dataset.columns.{unknown[0]}: found an unknown key, expected one of "
-            f"{', '.join(NAMES)}"
-        )
+        raise unknown_key("dataset.columns", unknown[0], list(NAMES))
     counts: Counts = []
     notes: Counts = []
     stems = (
@@ -223,8 +220,8 @@ def _triples(
     return pl.DataFrame([table.ids(name, counts) for name in TRIPLE])
 
 
-def losses(raw: RawTables) -> list[str]:
-    """What these files cannot hold of the given tables."""
+def cannot_hold(raw: RawTables) -> list[str]:
+    """Lists the content of raw tables that these files cannot hold."""
     losses = without_rows(raw)
     for table, columns in id_columns(raw):
         losses += blank(table, columns) + padded(table, [c for c in columns if c != "name"])

@@ -55,7 +55,7 @@ class Aggregator(nn.Module):
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, own: Tensor, pooled: Tensor) -> Tensor:
-        """Joins entities with their neighbourhoods.
+        """Joins entities with their neighbourhoods; :meth:`linear_parts` must compute the same.
 
         Args:
             own: (n, d) the entities' own vectors.

@@ -34,7 +34,7 @@ from kgrec.evaluation.significance import (
     weighted_mean,
     wilcoxon,
 )
-from kgrec.reports.results.contenders import Contender, Contenders
+from kgrec.reports.results.compared_systems import ComparedSystem, ComparedSystems
 from kgrec.runs.finished import Run
 
 # Metrics of all rows together; there is no value of one user.
@@ -43,12 +43,12 @@ POOLED = ("auc", "f1_val_threshold")
 
 @dataclass
 class Comparison:
-    """One metric of two contenders.
+    """One metric of two systems.
 
     Attributes:
         metric: name, such as ``auc`` or ``recall@20``.
         first: label of the reference.
-        second: label of the other contender.
+        second: label of the other system.
         seeds: number of seeds on which both were tested.
         bootstrap: values, interval and p-value of the paired bootstrap.
         wilcoxon: Wilcoxon's test on users; None where a user has no value of the metric.
@@ -84,12 +84,12 @@ def _without_nan(value: Any) -> Any:
 
 
 def compare(
-    group: Contenders, metrics: Sequence[str], samples: int = SAMPLES, seed: int = 0
+    group: ComparedSystems, metrics: Sequence[str], samples: int = SAMPLES, seed: int = 0
 ) -> list[Comparison]:
-    """Compares every other contender with the reference, for each metric.
+    """Compares every other system with the reference, for each metric.
 
     Args:
-        group: comparable contenders.
+        group: comparable systems.
         metrics: ``auc``, ``f1_val_threshold``, or ranking metrics such as ``recall@20``.
         samples: number of bootstrap samples.
         seed: seed of the bootstrap.
@@ -118,11 +118,11 @@ def compare(
 
 
 def compare_pair(
-    metric: str, a: Contender, b: Contender, samples: int = SAMPLES, seed: int = 0
+    metric: str, a: ComparedSystem, b: ComparedSystem, samples: int = SAMPLES, seed: int = 0
 ) -> Comparison:
-    """Compares two contenders in one metric, without a correction; arguments as above."""
+    """Compares two systems in one metric, without a correction; arguments as above."""
     runs = _pairs(a, b)
-    t = t_test(*(contender.values(f"test/{metric}") for contender in (a, b)))
+    t = t_test(*(system.values(f"test/{metric}") for system in (a, b)))
     matched = _matched_rows if metric in POOLED else _matched_users
     tables = [matched(a, one, b, two, metric) for one, two in runs]
     users = _user_numbers([table["user"] for table in tables])
@@ -141,7 +141,7 @@ def compare_pair(
     return Comparison(metric, a.label, b.label, len(runs), bootstrap, signed_rank, t, {})
 
 
-def _pairs(a: Contender, b: Contender) -> list[tuple[Run, Run]]:
+def _pairs(a: ComparedSystem, b: ComparedSystem) -> list[tuple[Run, Run]]:
     """Runs of both with the same seed and rows."""
     theirs = {run.split_key: run for run in b.runs}
     return [(run, theirs[run.split_key]) for run in a.runs]
@@ -156,24 +156,26 @@ def _user_numbers(users: Sequence[pl.Series]) -> list[Tensor]:
 
 
 def _weighted(
-    metric: str, table: pl.DataFrame, column: str, run: Run, contender: Contender
+    metric: str, table: pl.DataFrame, column: str, run: Run, system: ComparedSystem
 ) -> WeightedMetric:
     values = _tensor(table, column)
     if metric == "auc":
         return weighted_auc(values, _tensor(table, "label"))
     if metric == "f1_val_threshold":
-        return weighted_f1(values, _tensor(table, "label"), _threshold(run, contender))
+        return weighted_f1(values, _tensor(table, "label"), _threshold(run, system))
     return weighted_mean(values)
 
 
-def _threshold(run: Run, contender: Contender) -> float:
-    threshold = run.figure("val/threshold", contender.model)
+def _threshold(run: Run, system: ComparedSystem) -> float:
+    threshold = run.figure("val/threshold", system.model)
     if threshold is None:
         raise DataError(f"{run.files.metrics_file}: found no val/threshold, expected it for F1")
     return threshold
 
 
-def _matched_rows(a: Contender, one: Run, b: Contender, two: Run, metric: str) -> pl.DataFrame:
+def _matched_rows(
+    a: ComparedSystem, one: Run, b: ComparedSystem, two: Run, metric: str
+) -> pl.DataFrame:
     """``user``, ``label``, and scores ``first`` and ``second`` of the same test rows."""
     left, right = one.rows(a.model), two.rows(b.model)
     keys = ["user", "item", "label"]
@@ -182,7 +184,9 @@ def _matched_rows(a: Contender, one: Run, b: Contender, two: Run, metric: str) -
     return left.select("user", "label", first="score", second=right["score"])
 
 
-def _matched_users(a: Contender, one: Run, b: Contender, two: Run, metric: str) -> pl.DataFrame:
+def _matched_users(
+    a: ComparedSystem, one: Run, b: ComparedSystem, two: Run, metric: str
+) -> pl.DataFrame:
     """``user``, and the metric as ``first`` and ``second`` of the same test users."""
     left, right = one.users(a.model), two.users(b.model)
     for run, table in ((one, left), (two, right)):
