@@ -94,7 +94,7 @@ def prepare(cfg: DictConfig) -> tuple[PreparedData, RecDataset]:
 
 
 def tracked(cfg: DictConfig) -> dict[str, Any]:
-    """What W&B keeps as the configuration of the run: all settings, and the chosen files."""
+    """Configuration of the run for W&B: all settings, and the chosen configuration files."""
     settings: Any = OmegaConf.to_container(cfg, resolve=True)
     choices = HydraConfig.get().runtime.choices
     settings["choices"] = {k: v for k, v in choices.items() if "hydra" not in k}
@@ -128,7 +128,7 @@ def dataset_facts(data: PreparedData, dataset: RecDataset) -> dict[str, Any]:
 
 
 def precompute(recommender: Recommender, dataset: RecDataset) -> dict[str, float]:
-    """Computes what is not trained; returns the model's own metrics and the seconds."""
+    """Precomputes the model; returns the model's own metrics and the seconds."""
     begin = time.perf_counter()
     recommender.precompute(dataset)
     metrics = {"seconds": time.perf_counter() - begin, **recommender.precompute_metrics}
@@ -140,7 +140,7 @@ def fit(
 ) -> dict[str, float]:
     """Trains the model, which writes the best and the last checkpoint.
 
-    A model with nothing to train is saved as the best checkpoint as it is.
+    A model without trained parameters is saved unchanged as the best checkpoint.
 
     Args:
         parts: objects of the run.
@@ -190,7 +190,7 @@ def fit(
 
 
 def test(parts: Parts, folder: RunFolder) -> Evaluation:
-    """Evaluates the model as its best checkpoint has it, so that every run tests its checkpoint."""
+    """Evaluates the model of the best checkpoint, so that every run tests its checkpoint."""
     best = folder.checkpoint("best")
     return parts.evaluator.evaluate(load_recommender(best, trusted_by(parts.recommender)))
 

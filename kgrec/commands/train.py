@@ -28,7 +28,7 @@ examples:
   {program}                        KGCN on MovieLens-100K
   {program} dataset=music model=svd
   {program} dataset=custom dataset.root=my/folder
-  {program} -m model.H=1,2,3,4     a sweep: one run a value
+  {program} -m model.H=1,2,3,4     a sweep: one run per value
 
 {groups}
 
@@ -140,7 +140,7 @@ def job(cfg: DictConfig) -> float:
     from kgrec.config.devices import world_size
     from kgrec.config.messages import user_error
 
-    # Lightning 2.6 calls what torch has deprecated; and the loss is logged once an epoch.
+    # Lightning 2.6 calls what torch has deprecated; and the loss is logged once per epoch.
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     warnings.filterwarnings("ignore", message="The number of training batches")
     # A run may resume in its own folder.

@@ -26,7 +26,7 @@ KEYS = {
 }
 
 RANKINGS = ("full", "released", "none")
-# As kgrec.evaluation.ranking has them, whose import would take seconds; a test compares the two.
+# Copies from kgrec.evaluation.ranking, whose import would take seconds; a test compares the two.
 RANKING_METRICS = ("recall", "precision", "ndcg", "mrr", "map", "hit")
 
 # Whole numbers: the least allowed value, and whether null is allowed.
@@ -105,7 +105,7 @@ def _check_trainer(cfg: DictConfig) -> None:
 
 
 def _check_distributed(cfg: DictConfig) -> None:
-    """Several devices train one model in one way alone."""
+    """Checks the settings of training one model on several devices."""
     count = world_size(cfg)
     strategy = cfg.trainer.get("strategy")
     target = strategy.get("_target_") if OmegaConf.is_dict(strategy) else strategy
@@ -115,11 +115,12 @@ def _check_distributed(cfg: DictConfig) -> None:
             "expected 1 device, or trainer=ddp"
         )
     if cfg.steps_per_call not in (None, 1):
-        found = f"found {cfg.steps_per_call}"
-        raise ConfigError(f"steps_per_call: {found}, expected 1, or null, on several devices")
+        raise ConfigError(
+            f"steps_per_call: found {cfg.steps_per_call}, expected 1, or null, on several devices"
+        )
     if cfg.batch_size < count:
         raise ConfigError(
-            f"batch_size: found {cfg.batch_size}, expected at least {count}: one row a device"
+            f"batch_size: found {cfg.batch_size}, expected at least {count}: one row per device"
         )
 
 
@@ -129,8 +130,9 @@ def _check_ranking(cfg: DictConfig) -> None:
     if name not in RANKINGS:
         raise ConfigError(f"ranking.name: found {name!r}, expected one of {listed(RANKINGS)}")
     if not isinstance(cfg.ranking.validation, bool):
-        found = f"found {cfg.ranking.validation!r}, expected true or false"
-        raise ConfigError(f"ranking.validation: {found}")
+        raise ConfigError(
+            f"ranking.validation: found {cfg.ranking.validation!r}, expected true or false"
+        )
     if name == "none":
         ks = []
     else:
@@ -151,7 +153,7 @@ def check_ks(ks: Any) -> None:
     """Checks cut-offs of ranking metrics.
 
     Raises:
-        ConfigError: they are no list of distinct positive integers.
+        ConfigError: they are not a list of distinct positive integers.
     """
     positive = isinstance(ks, list | tuple) and all(type(k) is int and k >= 1 for k in ks)
     if not positive or not 0 < len(set(ks)) == len(ks):

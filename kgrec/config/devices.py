@@ -33,7 +33,7 @@ def num_nodes(cfg: DictConfig) -> int:
     """Machines on which one model is trained.
 
     Raises:
-        ConfigError: it is no number of machines.
+        ConfigError: it is not a number of machines.
     """
     nodes = cfg.trainer.get("num_nodes")
     if nodes is None:

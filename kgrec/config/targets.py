@@ -1,4 +1,4 @@
-"""Checks of what a configuration calls: models, data sets, optimisers and the like."""
+"""Checks of what a configuration calls: models, data sets, optimisers and others."""
 
 from __future__ import annotations
 

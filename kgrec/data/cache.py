@@ -144,14 +144,14 @@ def kept(
             # This process has the lock, so a half-written entry is of a process that has died.
             for stale in folder.glob(f".{entry.name}.*"):
                 shutil.rmtree(stale, ignore_errors=True)
-            made = make()
+            fresh = make()
             try:
-                _write(entry, key, name, inputs, lambda incoming: save(made, incoming))
+                _write(entry, key, name, inputs, lambda incoming: save(fresh, incoming))
             except OSError as error:
                 log.warning("%s: %s; the prepared data are not cached", entry, error)
-                return made
+                return fresh
             result = _read(entry, key, load)
-        return result if result is not None else made
+        return result if result is not None else fresh
     finally:
         lock.release()
 
@@ -249,10 +249,10 @@ def entries(folder: Path) -> list[Entry]:
         try:
             manifest = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
             usable = manifest["layout"] == LAYOUT and manifest["key"] == key_of(manifest["inputs"])
-            about = (manifest["name"], manifest["created"], manifest["counts"])
+            facts = (manifest["name"], manifest["created"], manifest["counts"])
         except (OSError, ValueError, KeyError, TypeError):
-            usable, about = False, ("", "", {})
-        listed.append(Entry(path, about[0], about[1], size, about[2], usable))
+            usable, facts = False, ("", "", {})
+        listed.append(Entry(path, *facts[:2], size, facts[2], usable))
     return listed
 
 

@@ -1,4 +1,4 @@
-"""Reproducible random draws: each depends on (seed, purpose, epoch) alone."""
+"""Reproducible random draws: each depends only on (seed, purpose, epoch)."""
 
 from __future__ import annotations
 

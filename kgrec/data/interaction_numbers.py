@@ -67,8 +67,8 @@ def number_interactions(
         )
     if "part" in rows.columns and pool_splits:
         rows = rows.drop("part")
-        ignored = "interactions whose given split is ignored (dataset.pool_splits)"
-        account.add("interactions", ignored, rows.height, changes=True)
+        line = "interactions whose given split is ignored (dataset.pool_splits)"
+        account.add("interactions", line, rows.height, changes=True)
     numbers = items.select("item", "item_id")
     linked = rows.join(numbers, on="item", maintain_order="left").drop("item")
     num_unlinked = rows.height - linked.height
@@ -130,8 +130,8 @@ def _positive(
     if min_rating is None:
         if "rating" in rows.columns and rows.height:
             low, high = rows.select(pl.col("rating").min().alias("low"), pl.max("rating")).row(0)
-            taken = f"rated {low:g} to {high:g}, all taken as positive (dataset.min_rating=null)"
-            account.add("interactions", taken, rows.height)
+            line = f"rated {low:g} to {high:g}, all taken as positive (dataset.min_rating=null)"
+            account.add("interactions", line, rows.height)
         return rows
     if "rating" not in rows.columns:
         raise DataError(
@@ -139,8 +139,8 @@ def _positive(
             f"dataset.min_rating={min_rating:g} (set it to null to take every interaction)"
         )
     positive = rows.filter(pl.col("rating") >= min_rating)
-    below = f"interactions rated below {min_rating:g}, not positive"
-    account.add("interactions", below, rows.height - positive.height, changes=True)
+    line = f"interactions rated below {min_rating:g}, not positive"
+    account.add("interactions", line, rows.height - positive.height, changes=True)
     return positive
 
 

@@ -50,9 +50,9 @@ class Interactions:
         """(m,) bool: whether each of the given pairs is among these pairs."""
         if len(self) == 0:
             return torch.zeros_like(users, dtype=torch.bool)
-        wanted = users * self.num_items + items
-        at = torch.searchsorted(self.keys, wanted).clamp_(max=len(self) - 1)
-        return self.keys[at] == wanted
+        keys = users * self.num_items + items
+        at = torch.searchsorted(self.keys, keys).clamp_(max=len(self) - 1)
+        return self.keys[at] == keys
 
     def user_degrees(self) -> Tensor:
         """(num_users,) number of pairs of each user."""

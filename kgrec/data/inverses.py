@@ -20,7 +20,7 @@ def inverse_pairs(triples: pl.DataFrame) -> pl.DataFrame:
         triples: distinct ``head, relation, tail``, of any type.
 
     Returns:
-        One row a pair, the largest first: ``relation`` (the one with more triples; of equal ones
+        One row per pair, the largest first: ``relation`` (the one with more triples; of equal ones
         the one that appears first), ``inverse``, ``triples`` and ``inverse_triples`` (of each),
         ``shared`` (triples of the first that the second restates) and ``share`` (of ``triples``).
     """
@@ -50,14 +50,14 @@ def inverse_pairs(triples: pl.DataFrame) -> pl.DataFrame:
         )
         .sort(["shared", "order", "inverse_order"], descending=[True, False, False])
     )
-    taken: set[object] = set()
-    kept = []
+    paired: set[object] = set()
+    chosen_rows = []
     for row, (relation, inverse) in enumerate(pairs.select("relation", "inverse").iter_rows()):
-        if not {relation, inverse} & taken:
-            taken |= {relation, inverse}
-            kept.append(row)
+        if not {relation, inverse} & paired:
+            paired |= {relation, inverse}
+            chosen_rows.append(row)
     columns = ("relation", "inverse", "triples", "inverse_triples", "shared", "share")
-    return pairs[kept].select(columns)
+    return pairs[chosen_rows].select(columns)
 
 
 def merge_inverses(triples: pl.DataFrame, pairs: pl.DataFrame) -> pl.DataFrame:

@@ -36,8 +36,8 @@ class NegativeSampler:
 
     def nth_drawable(self, users: Tensor, k: Tensor) -> Tensor:
         """(n,) the k-th item, 0 <= k < num_drawable[users], that is not excluded for each user."""
-        below = torch.searchsorted(self._keys, users * (self.num_items + 1) + k, right=True)
-        return k + below - self._starts[users]
+        num_before = torch.searchsorted(self._keys, users * (self.num_items + 1) + k, right=True)
+        return k + num_before - self._starts[users]
 
     def draw(self, users: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draws one item for each row, uniformly and with replacement.
@@ -114,8 +114,8 @@ def _shuffle(
     k = torch.arange(len(owner)) - (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
     order = torch.argsort(torch.rand(len(owner), generator=generator, dtype=torch.float64))
     order = order[torch.argsort(owner[order], stable=True)]
-    kept = order[k < counts[chosen][owner]]  # position within the owner's block < count
-    return chosen[owner[kept]], k[kept]
+    first = order[k < counts[chosen][owner]]  # position within the owner's block < count
+    return chosen[owner[first]], k[first]
 
 
 def draw_popularity_matched(

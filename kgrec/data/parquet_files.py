@@ -1,4 +1,4 @@
-"""Reader of Parquet files; a damaged file is named, whatever polars makes of it."""
+"""Reader of Parquet files; the error for a damaged file names the file, whatever error polars raises."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ Counts = list[tuple[str, int]]
 class RawTables:
     """Tables that a reader returns and a writer takes.
 
-    Every id is a string, as it stands in the files, without blanks around it.
+    Every id is a string, as in the files, without blanks around it.
 
     Attributes:
         interactions: ``user, item`` and, where the files have them, ``rating`` and

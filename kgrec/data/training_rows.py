@@ -44,8 +44,8 @@ class PointwiseRows:
         self.ratio = ratio
         self.seed = seed
         self._place(positives)
-        drawable = int((self._sampler.num_drawable[self._asked] > 0).sum())
-        self.undrawable = 0 if static_negatives else len(self._asked) - drawable
+        drawable = int((self._sampler.num_drawable[self._users] > 0).sum())
+        self.undrawable = 0 if static_negatives else len(self._users) - drawable
         self.num_rows = len(positives) + (
             len(static_negatives[0]) if static_negatives else drawable
         )
@@ -53,7 +53,7 @@ class PointwiseRows:
     def _place(self, positives: Interactions) -> None:
         self.positives = positives
         self._sampler = NegativeSampler(positives)
-        self._asked = positives.users.repeat(self.ratio)  # one negative a row
+        self._users = positives.users.repeat(self.ratio)  # one user per negative
 
     def to(self, device: torch.device) -> None:
         """Moves the rows to a device."""
@@ -69,7 +69,7 @@ class PointwiseRows:
         negatives = self.static_negatives
         if negatives is None:
             draw = generator(self.seed, "negatives", epoch, device)
-            negatives = self._sampler.draw(self._asked, draw)
+            negatives = self._sampler.draw(self._users, draw)
         rows = LabelledRows.from_parts((self.positives.users, self.positives.items), negatives)
         order = generator(self.seed, "order", epoch, device)
         return rows.take(torch.randperm(len(rows), generator=order, device=device))

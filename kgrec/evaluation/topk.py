@@ -104,6 +104,6 @@ def _first_places(scores: Tensor, cut: Tensor, k: int) -> Tensor:
         (b, k) ascending.
     """
     above, equal = scores > cut, scores == cut
-    wanted = k - above.sum(dim=1, keepdim=True)
-    chosen = above | (equal & (equal.cumsum(dim=1) <= wanted))
+    num_ties_kept = k - above.sum(dim=1, keepdim=True)
+    chosen = above | (equal & (equal.cumsum(dim=1) <= num_ties_kept))
     return chosen.nonzero()[:, 1].view(-1, k)

@@ -51,19 +51,20 @@ def import_class(path: str, base: type[T]) -> type[T]:
         base: the class of which it must be a subclass.
 
     Raises:
-        ConfigError: the path is not trusted here, cannot be imported, or is no such class.
+        ConfigError: the path is not trusted here, cannot be imported, or is not a subclass of
+            ``base``.
     """
     check_trusted(path)
     module, _, name = path.rpartition(".")
     try:
-        found = getattr(importlib.import_module(module), name)
+        value = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError, TypeError) as error:
         raise _not_importable(path, error) from error
-    if not (isinstance(found, type) and issubclass(found, base) and found is not base):
+    if not (isinstance(value, type) and issubclass(value, base) and value is not base):
         raise ConfigError(
             f"found the path {path!r}, expected a subclass of {base.__module__}.{base.__name__}"
         )
-    return found
+    return value
 
 
 def import_object(path: str) -> Any:

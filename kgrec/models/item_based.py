@@ -42,7 +42,7 @@ class ItemBased(Recommender):
         choose_by: validation metric by which settings are chosen.
 
     Raises:
-        SettingError: ``choose_by`` is no metric that can choose.
+        SettingError: ``choose_by`` is not a metric that can choose.
     """
 
     logits: ClassVar[bool] = False
@@ -76,8 +76,8 @@ class ItemBased(Recommender):
         scores = torch.empty(len(users), device=users.device)
         for begin in range(0, len(distinct), BLOCK):
             block = self.score_all(distinct[begin : begin + BLOCK], encoded)
-            here = torch.nonzero((rows >= begin) & (rows < begin + BLOCK)).squeeze(1)
-            scores[here] = block[rows[here] - begin, items[here]].to(scores.dtype)
+            in_block = torch.nonzero((rows >= begin) & (rows < begin + BLOCK)).squeeze(1)
+            scores[in_block] = block[rows[in_block] - begin, items[in_block]].to(scores.dtype)
         return scores
 
     def choose(

@@ -67,11 +67,11 @@ class ItemKNN(ItemBased):
         check_grid("k", k, minimum=1)
         check_grid("shrinkage", shrinkage, minimum=0)
         self.k, self.shrinkage = list(k), list(shrinkage)
-        most = min(max(self.k), num_items)
+        num_neighbours = min(max(self.k), num_items)
         self.neighbors: Tensor
         self.similarities: Tensor
-        self.register_buffer("neighbors", torch.zeros(num_items, most, dtype=torch.int32))
-        self.register_buffer("similarities", torch.zeros(num_items, most))
+        self.register_buffer("neighbors", torch.zeros(num_items, num_neighbours, dtype=torch.int32))
+        self.register_buffer("similarities", torch.zeros(num_items, num_neighbours))
 
     @classmethod
     def from_dataset(

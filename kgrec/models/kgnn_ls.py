@@ -150,8 +150,8 @@ class KGNNLS(KGCN):
             if hop < self.H:
                 shifted = weighted_sums(shifted[:, None], hops[hop]).squeeze(1)
             if row is not None:  # v itself is held out
-                labels, known = self._labels(users[row], nodes[hop])
-                shifted = torch.where(known & (nodes[hop] != items[row]), labels - 0.5, shifted)
+                labels, is_known = self._labels(users[row], nodes[hop])
+                shifted = torch.where(is_known & (nodes[hop] != items[row]), labels - 0.5, shifted)
         return shifted + 0.5
 
     def _labels(self, users: Tensor, entities: Tensor) -> tuple[Tensor, Tensor]:
@@ -160,8 +160,8 @@ class KGNNLS(KGCN):
             return torch.zeros_like(users, dtype=self.label_values.dtype), users < 0
         keys = users * self.num_items + entities
         at = torch.searchsorted(self.label_keys, keys).clamp_(max=len(self.label_keys) - 1)
-        known = (entities < self.num_items) & (self.label_keys[at] == keys)
-        return self.label_values[at], known
+        is_known = (entities < self.num_items) & (self.label_keys[at] == keys)
+        return self.label_values[at], is_known
 
     def bytes_per_row(self, items: Tensor) -> Tensor:
         """(B,) bytes at the peak: the receptive field is built twice, once for labels."""

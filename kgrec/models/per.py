@@ -205,11 +205,11 @@ def _numbers(path: Path, names: list[str]) -> list[int]:
     Raises:
         SettingError: the graph has no such relation.
     """
-    wanted = [path] if isinstance(path, str) else [str(name) for name in path]
-    for name in wanted:
+    relations = [path] if isinstance(path, str) else [str(name) for name in path]
+    for name in relations:
         if name not in names:
             examples = ", ".join(names[:5])
             raise SettingError(
                 f"paths: found {name!r}, expected relations of the graph, such as {examples}"
             )
-    return [names.index(name) for name in wanted]
+    return [names.index(name) for name in relations]

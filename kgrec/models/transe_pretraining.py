@@ -84,10 +84,10 @@ def train_transe(
     model.requires_grad_(False)
     if len(held):
         metrics |= link_prediction(model.score_tails, model.score_heads, held, graph)
-    seen = torch.zeros(graph.num_entities, 1)
-    seen[training.heads] = seen[training.tails] = 1
+    in_training = torch.zeros(graph.num_entities, 1)
+    in_training[training.heads] = in_training[training.tails] = 1
     entities, relations = model.entity_embedding.weight.data, model.relation_embedding.weight.data
-    return Pretrained(entities * seen, relations, metrics)
+    return Pretrained(entities * in_training, relations, metrics)
 
 
 def pretrained_transe(

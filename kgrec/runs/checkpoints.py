@@ -17,7 +17,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """Reads a checkpoint safely: no code in it is run.
 
     Raises:
-        CheckpointError: the file is missing or is no checkpoint of kgrec.
+        CheckpointError: the file is missing or is not a checkpoint of kgrec.
     """
     if not path.is_file():
         raise CheckpointError(f"{path}: found no such file, expected a checkpoint")
@@ -27,7 +27,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: found no readable checkpoint: {error}") from error
     if not _is_ours(checkpoint):
         raise CheckpointError(
-            f"{path}: found a file that is no checkpoint of kgrec, expected one of a run"
+            f"{path}: found a file that is not a checkpoint of kgrec, expected one of a run"
         )
     return dict(checkpoint)
 
@@ -56,7 +56,7 @@ def load_recommender(path: Path, trust: Iterable[str] = ()) -> Recommender:
             ``("mypackage",)``, that the checkpoint may name.
 
     Raises:
-        CheckpointError: the file is no checkpoint of kgrec, or names code that is not trusted.
+        CheckpointError: the file is not a checkpoint of kgrec, or names code that is not trusted.
     """
     checkpoint = read_checkpoint(path)
     prefix = "recommender."

@@ -91,8 +91,8 @@ class Run:
         words = self.environment.get("overrides")
         if words is None:
             return shlex.join(self.environment["command"])
-        kept = [word for word in words if not word.startswith(("ckpt_path=", "logger="))]
-        return shlex.join(["python", "train.py", *kept])
+        overrides = [word for word in words if not word.startswith(("ckpt_path=", "logger="))]
+        return shlex.join(["python", "train.py", *overrides])
 
     @property
     def given_keys(self) -> set[str]:
@@ -134,7 +134,7 @@ class Run:
 
     @cached_property
     def curves(self) -> pl.DataFrame:
-        """One row an epoch: ``epoch``, ``train/loss``, ``val/auc``; empty if none was kept."""
+        """One row per epoch: ``epoch``, ``train/loss``, ``val/auc``; empty if the run has none."""
         return self.files.curves()
 
 
@@ -142,7 +142,7 @@ def find_runs(places: Iterable[Path]) -> list[Run]:
     """Every finished run in or under some folders, by path; each once.
 
     Raises:
-        DataError: a place is no folder, or has no finished run in it.
+        DataError: a place is not a folder, or has no finished run in it.
     """
     folders: dict[Path, None] = {}
     for place in places:

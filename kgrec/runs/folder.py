@@ -157,7 +157,7 @@ class RunFolder:
         return list(json.loads(self.slices_file.read_text(encoding="utf-8")))
 
     def curves(self) -> pl.DataFrame:
-        """Metrics of every epoch: one row an epoch, one column a metric.
+        """Metrics of every epoch: one row per epoch, one column per metric.
 
         Empty where the run has no epoch. A file that is being written is left out.
         """

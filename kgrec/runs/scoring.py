@@ -56,11 +56,11 @@ class FinishedRun:
         """Scores pairs of raw ids; higher is better.
 
         Args:
-            users: raw ids of users, one a pair; a single user is paired with every item.
-            items: raw ids of items, one a pair; a single item is paired with every user.
+            users: raw ids of users, one per pair; a single user is paired with every item.
+            items: raw ids of items, one per pair; a single item is paired with every user.
 
         Returns:
-            One score a pair.
+            One score per pair.
 
         Raises:
             DataError: an id that the model was not trained on, or lists of different lengths.

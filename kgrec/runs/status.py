@@ -1,6 +1,6 @@
 """State and lock of a run folder.
 
-``status.json`` says how the work stands, and a lock says whether a process is at work. Programs
+``status.json`` has the state of the work, and a lock says whether a process is at work. Programs
 that watch a run read these two files, on the same machine or over a shared disk.
 """
 

@@ -67,8 +67,9 @@ class Search(KgrecSweeper):
         self.check()
         for name, value in (("n_trials", self.n_trials), ("at_once", self.at_once)):
             if value is not None and (type(value) is not int or value < 1):
-                found = f"found {value!r}, expected an integer >= 1"
-                raise ConfigError(f"hydra.sweeper.{name}: {found}")
+                raise ConfigError(
+                    f"hydra.sweeper.{name}: found {value!r}, expected an integer >= 1"
+                )
         self._check_before(space, fixed)
         study = self._study(space)
         # If all have failed, their settings are not the reason: the budget starts again.
@@ -146,13 +147,13 @@ class Search(KgrecSweeper):
         failed = f" ({len(states) - len(finished)} failed)" if len(finished) < len(states) else ""
         values = sorted((s.validation for s in finished if s.validation is not None), reverse=True)
         groups: list[str] = []
-        kept, sampler = OmegaConf.create(), str(self.sampler._target_).rpartition(".")[2]
+        best_settings, sampler = OmegaConf.create(), str(self.sampler._target_).rpartition(".")[2]
         own = [f"model.{k}" for k in cfg.model if not str(k).startswith("_") and k != "cache"]
         for key in dict.fromkeys([*own, *SETTINGS, *sweep.keys]):
             if key in choices:  # a group, such as optimizer
                 groups.append(f"  - override /{key}: {choices[key]}")
             elif OmegaConf.select(cfg, key.rpartition(".")[0] or key) is not None:
-                OmegaConf.update(kept, key, OmegaConf.select(cfg, key), force_add=True)
+                OmegaConf.update(best_settings, key, OmegaConf.select(cfg, key), force_add=True)
         head = [
             "# @package _global_",
             f"# {choices.model} on {choices.dataset}, chosen by {sweep.monitor} on the split of "
@@ -162,7 +163,7 @@ class Search(KgrecSweeper):
             f"median {statistics.median(values):.4f}, least {values[-1]:.4f}.",
         ]
         head += ["defaults:", *groups, ""] if groups else []
-        write_text(path, "\n".join([*head, OmegaConf.to_yaml(kept)]))
+        write_text(path, "\n".join([*head, OmegaConf.to_yaml(best_settings)]))
         return path
 
 

@@ -89,15 +89,16 @@ class KgrecSweeper(Sweeper):
     def _choose_folder(self) -> Path:
         """The folder that the command names, or an unfinished sweep's, or a new one."""
         name = OmegaConf.select(self.config, "sweep")
-        given = any(o.startswith("hydra.sweep.dir=") for o in self.config.hydra.overrides.hydra)
+        typed = self.config.hydra.overrides.hydra
+        folder_given = any(override.startswith("hydra.sweep.dir=") for override in typed)
         parent = Path(self.config.paths.logs).resolve() / "sweeps"
         if name is not None:
             if str(name) in ("", ".", "..") or Path(str(name)).name != str(name):
                 raise ConfigError(f"sweep: found {name!r}, expected a name, without folders")
-            if given:
+            if folder_given:
                 raise ConfigError(f"sweep: found {name!r} and hydra.sweep.dir, expected one")
             return parent / str(name)
-        if given:
+        if folder_given:
             return Path(self.config.hydra.sweep.dir).resolve()
         earlier = list(sweeps_of(parent, self.words))
         for sweep in earlier:
@@ -168,15 +169,15 @@ class KgrecSweeper(Sweeper):
         errors: dict[str, str] = {}
         for job in jobs:
             try:
-                whole = self.composed(job)
+                composed = self.composed(job)
             except Exception as error:  # Hydra raises many kinds
                 errors[job.name] = any_user_error(error) or str(error)
                 continue
-            kept = RunFolder(self.folder / job.name).config_file
-            if not kept.is_file():
+            config_file = RunFolder(self.folder / job.name).config_file
+            if not config_file.is_file():
                 continue
-            with _as_job(whole) as cfg:
-                message = difference(kept, result_settings(cfg))
+            with _as_job(composed) as cfg:
+                message = difference(config_file, result_settings(cfg))
             if message is not None:
                 raise ConfigError(f"{self.folder}: {message}: {ANOTHER_NAME}")
         if len(errors) == len(jobs):
@@ -271,12 +272,12 @@ class KgrecSweeper(Sweeper):
 
 
 @contextlib.contextmanager
-def _as_job(whole: DictConfig) -> Iterator[DictConfig]:
+def _as_job(composed: DictConfig) -> Iterator[DictConfig]:
     """A configuration without Hydra's own part, to which its interpolations may still refer."""
     before = HydraConfig.instance().cfg
-    HydraConfig.instance().set_config(whole)
+    HydraConfig.instance().set_config(composed)
     try:
-        yield OmegaConf.masked_copy(whole, [str(k) for k in whole if k != "hydra"])
+        yield OmegaConf.masked_copy(composed, [str(k) for k in composed if k != "hydra"])
     finally:
         HydraConfig.instance().cfg = before
 

@@ -31,7 +31,7 @@ def threads_for(
     Args:
         recommender: the model.
         items: (n,) items as training meets them.
-        batch_size: rows a step.
+        batch_size: rows per step.
         cores: that this process may use; None: all.
     """
     whole, _ = RowBudget(recommender, math.inf).step_bytes(items, batch_size)
@@ -135,7 +135,7 @@ def check_memory(
     Args:
         recommender: the model.
         items: (n,) items as training meets them.
-        batch_size: rows a step.
+        batch_size: rows per step.
         budget: bytes that one piece of a step may need.
         device: where it is trained.
 

@@ -1,4 +1,4 @@
-"""A progress bar of one line, which log lines do not run into."""
+"""A progress bar of one line, which log lines do not break."""
 
 from __future__ import annotations
 

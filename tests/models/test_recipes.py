@@ -171,7 +171,7 @@ def test_odd_recipes_give_one_clear_error(recipe, message, tmp_path):
     file = save(tmp_path / "odd.ckpt", recipe, model.state_dict())
     is_recipe = isinstance(recipe, dict) and isinstance(recipe.get("class"), str)
     if not is_recipe or not isinstance(recipe.get("arguments"), dict):
-        message = "found a file that is no checkpoint of kgrec, expected one of a run"
+        message = "found a file that is not a checkpoint of kgrec, expected one of a run"
     with pytest.raises(CheckpointError, match=message) as caught:
         load_recommender(file)
     assert str(caught.value).startswith(f"{file}: ")
@@ -212,7 +212,7 @@ def test_sizes_are_compared_before_anything_is_allocated(name, changes):
 def test_a_file_that_is_no_checkpoint(name, value, tmp_path):
     file = save(tmp_path / "best.ckpt", SVD(2, 3, 4).recipe(), SVD(2, 3, 4).state_dict())
     torch.save(torch.load(file, weights_only=True) | {name: value}, file)
-    with pytest.raises(CheckpointError, match="found a file that is no checkpoint") as caught:
+    with pytest.raises(CheckpointError, match="found a file that is not a checkpoint") as caught:
         load_recommender(file)
     assert str(file) in str(caught.value)
 

@@ -198,7 +198,7 @@ class Table:
         return numbers.alias(name)
 
     def chosen(self, name: str, values: Mapping[str, int], expected: str) -> pl.Series:
-        """A column whose values are keys of ``values``, as the numbers that these stand for.
+        """A column whose values are keys of ``values``, as the numbers that the keys stand for.
 
         Raises:
             DataError: a value is not a key; ``expected`` says which keys there are.

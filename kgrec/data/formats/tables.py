@@ -136,17 +136,17 @@ def _names(
     return named_items(pl.DataFrame([items, name]), path.name, counts)
 
 
-def _graph_names(path: Path | None, what: str, counts: Counts) -> pl.DataFrame | None:
+def _graph_names(path: Path | None, kind: str, counts: Counts) -> pl.DataFrame | None:
     """``entity, name`` or ``relation, name``; None where the file has no such columns."""
     if path is None:
         return None
-    table = Table(path, {what: False, "name": False}, {})
-    if what not in table.columns or "name" not in table.columns:
-        counts.append((f"{path.name} has no columns {what} and name, not read", 1))
+    table = Table(path, {kind: False, "name": False}, {})
+    if kind not in table.columns or "name" not in table.columns:
+        counts.append((f"{path.name} has no columns {kind} and name, not read", 1))
         return None
     name = table.values("name", "strings (name)").cast(pl.String).str.strip_chars()
-    names = pl.DataFrame([table.ids(what, counts), name.alias("name")])
-    return names.filter(pl.col("name") != "").unique(what, keep="first", maintain_order=True)
+    names = pl.DataFrame([table.ids(kind, counts), name.alias("name")])
+    return names.filter(pl.col("name") != "").unique(kind, keep="first", maintain_order=True)
 
 
 def _linked_to_themselves(
@@ -175,11 +175,11 @@ def _linked_to_themselves(
         heads = heads.with_columns(item=pl.col("head").is_in(linked.implode()))
         heads = heads.filter(pl.col("item").mean().over("relation") > 0.5)
         if similar := heads.filter(~pl.col("item"))["head"].n_unique():
-            what = (
+            line = (
                 "no links and no items file: entities with relations like an item's, but without "
                 "an interaction, not taken as items"
             )
-            counts.append((what, similar))
+            counts.append((line, similar))
     return pl.DataFrame({"item": linked}).with_columns(entity="item")
 
 

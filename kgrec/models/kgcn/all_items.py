@@ -70,10 +70,10 @@ class AllItems:
         device = tables.entities.device
         reached = [torch.arange(tables.num_items, device=device)]
         for _ in range(self.H - 1):  # entities within h hops of an item, the nearer first
-            seen = torch.zeros(len(tables.entities), dtype=torch.bool, device=device)
-            seen[reached[-1]] = True
+            is_reached = torch.zeros(len(tables.entities), dtype=torch.bool, device=device)
+            is_reached[reached[-1]] = True
             neighbors = torch.unique(Layer(tables, reached[-1]).neighbors)
-            reached.append(torch.cat([reached[-1], neighbors[~seen[neighbors]]]))
+            reached.append(torch.cat([reached[-1], neighbors[~is_reached[neighbors]]]))
         self.layers = [Layer(tables, entities) for entities in reached[::-1]]
         for below, layer in zip(self.layers, self.layers[1:], strict=False):
             layer.index_into(below)
@@ -98,9 +98,9 @@ class AllItems:
         per_user = sum(4 * (len(layer.entities) * self.d + 4 * layer.m) for layer in self.layers)
         block = USERS.get(u.device.type, USERS["cpu"])
         if self.H > 1:
-            most = LAYER_BYTES.get(u.device.type, LAYER_BYTES["cpu"])
-            fewest = min(self.first.FEWEST_USERS, 8 * most // per_user)
-            block = max(1, min(block, max(most // per_user, fewest)))
+            max_bytes = LAYER_BYTES.get(u.device.type, LAYER_BYTES["cpu"])
+            fewest = min(self.first.FEWEST_USERS, 8 * max_bytes // per_user)
+            block = max(1, min(block, max(max_bytes // per_user, fewest)))
         for start in range(0, len(u), block):
             users = slice(start, start + block)
             s = relation_scores if len(relation_scores) == 1 else relation_scores[users]

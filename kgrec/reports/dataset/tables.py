@@ -192,8 +192,8 @@ def show_cache(folder: Path, entries: list[Entry]) -> None:
         return
     for entry in entries:
         console.print(f"{entry.path}")
-        made = [f"made {entry.created.replace('T', ' ')[:16]}"] if entry.created else []
-        facts = [_state(entry), f"{entry.size / 1e6:,.1f} MB", *made]
+        created = [f"made {entry.created.replace('T', ' ')[:16]}"] if entry.created else []
+        facts = [_state(entry), f"{entry.size / 1e6:,.1f} MB", *created]
         console.print(f"  {', '.join(facts)}")
         if entry.counts:
             console.print(f"  {', '.join(f'{n:,} {name}' for name, n in entry.counts.items())}")

@@ -37,7 +37,7 @@ class Key(NamedTuple):
 class Drawn(NamedTuple):
     """A plot of one or more panels with a common legend.
 
-    A page gets each panel as a drawing of its own, so that panels stand below each other where
+    A page gets each panel as a drawing of its own, so that panels are placed below each other where
     there is no room side by side. A file has all of them.
 
     Attributes:
@@ -83,8 +83,8 @@ class Drawn(NamedTuple):
 
     def elements(self) -> list[Markup]:
         """Each panel as an element of a page."""
-        made = []
+        elements = []
         for panel in self.panels:
             [svg] = draw(lambda f, p=panel: p(f.add_subplot()), (WIDTH, self.height), ("svg",))  # type: ignore[misc]
-            made.append(as_element(svg.decode(), self.title))
-        return made
+            elements.append(as_element(svg.decode(), self.title))
+        return elements

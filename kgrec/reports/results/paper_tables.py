@@ -47,23 +47,23 @@ def sweeps(systems: Sequence[System], key: str) -> list[Sweep]:
         settings = system.first.settings
         if key not in settings or "kgcn" not in str(settings["model._target_"]):
             continue
-        rest = sorted((k, str(v)) for k, v in settings.items() if k != key)
-        grouped.setdefault(str(rest), []).append(system)
-    made = []
+        other_settings = sorted((k, str(v)) for k, v in settings.items() if k != key)
+        grouped.setdefault(str(other_settings), []).append(system)
+    found_sweeps = []
     for group in grouped.values():
         values = {system.first.settings[key]: system for system in group}
         if len(values) < 2:
             continue
         ordered = dict(sorted(values.items(), key=lambda pair: (pair[0] == "all", pair[0])))
-        made.append(Sweep(key, place(group[0].first), "", ordered))
-    for sweep in made:
+        found_sweeps.append(Sweep(key, place(group[0].first), "", ordered))
+    for sweep in found_sweeps:
         peers = [
             {k: v for k, v in other.any.first.settings.items() if k != key}
-            for other in made
+            for other in found_sweeps
             if other.where == sweep.where
         ]
         sweep.label = label("kgcn", differing(sweep.any.first.settings, peers))
-    return sorted(made, key=lambda sweep: (sweep.where, sweep.label))
+    return sorted(found_sweeps, key=lambda sweep: (sweep.where, sweep.label))
 
 
 def sweep_table(swept: Sequence[Sweep]) -> Table:
