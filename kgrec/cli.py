@@ -1,4 +1,4 @@
-"""The ``kgrec`` command: it lists the subcommands and hands over to one of them."""
+"""The ``kgrec`` command: lists the subcommands, and runs one of them."""
 
 from __future__ import annotations
 

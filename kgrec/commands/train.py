@@ -71,7 +71,7 @@ def main() -> None:
     """Runs the command line; mistakes of the user end with one line and exit code 1."""
     sys.argv[1:] = map(expand_home, sys.argv[1:])
     _answer_at_once(sys.argv)
-    # On several devices torch warns of what is intended. It reads this when it is imported.
+    # On several devices torch warns of what is intended. It reads this variable on import.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     # Hydra would print a stack trace for every error; with this it raises them.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
@@ -90,7 +90,7 @@ def main() -> None:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(job)()
     except ReportedError:
         sys.exit(1)
-    # An OSError is, for one, a run folder that cannot be written.
+    # An OSError is, for example, a run folder that cannot be written.
     except (HydraException, OmegaConfBaseException, KgrecError, OSError) as error:
         print(f"error: {any_user_error(error) or error}", file=sys.stderr)  # noqa: T201
         sys.exit(1)

@@ -153,7 +153,7 @@ def check_ks(ks: Any) -> None:
     """Checks cut-offs of ranking metrics.
 
     Raises:
-        ConfigError: they are not a list of distinct positive integers.
+        ConfigError: the cut-offs are not a list of distinct positive integers.
     """
     positive = isinstance(ks, list | tuple) and all(type(k) is int and k >= 1 for k in ks)
     if not positive or not 0 < len(set(ks)) == len(ks):
@@ -166,7 +166,7 @@ def check_start(cfg: DictConfig) -> None:
     """Checks that as many processes as the run needs were started, or can be.
 
     Raises:
-        ConfigError: they were not, or cannot.
+        ConfigError: a setting was not applied, or cannot be.
     """
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-DEFAULT_SETTINGS = "published"  # as conf/train.yaml has it; a test compares the two
+DEFAULT_SETTINGS = "published"  # as in conf/train.yaml; a test compares the two
 
 
 def conf_dir() -> Path:
-    """Folder of the configuration: in the package if installed, next to the package in a checkout."""
+    """Folder of the configuration: inside the installed package, or next to it in a checkout."""
     inside = Path(__file__).parent.parent / "conf"
     return inside if inside.is_dir() else Path(__file__).parents[2] / "conf"
 

@@ -87,7 +87,7 @@ def key_of(inputs: Mapping[str, Any]) -> str:
 def cached(
     folder: Path | None, name: str, inputs: Mapping[str, Any], make: Callable[[], PreparedData]
 ) -> PreparedData:
-    """Prepared data from the cache; makes and caches them if they are not there.
+    """Prepared data from the cache; makes and caches the data if they are missing.
 
     Args:
         folder: folder of the cache; None: make the data without caching them.
@@ -106,7 +106,7 @@ def kept(
     save: Callable[[T, Path], Mapping[str, Any]],
     load: Callable[[Path, Mapping[str, Any]], T],
 ) -> T:
-    """A result from the cache; makes and caches it if it is not there.
+    """A result from the cache; makes and caches the result if it is missing.
 
     Args:
         folder: folder of the cache; None: make the result without caching it.
@@ -141,7 +141,7 @@ def kept(
     try:
         result = _read(entry, key, load, log_problem=False)
         if result is None:
-            # This process has the lock, so a half-written entry is of a process that has died.
+            # This process has the lock, so any half-written entry is of a process that has died.
             for stale in folder.glob(f".{entry.name}.*"):
                 shutil.rmtree(stale, ignore_errors=True)
             fresh = make()
@@ -240,7 +240,7 @@ class Entry:
 
 
 def entries(folder: Path) -> list[Entry]:
-    """The entries of the cache, also half-written ones of processes that have died."""
+    """The entries of the cache, also half-written entries of processes that have died."""
     if not folder.is_dir():
         return []
     listed = []

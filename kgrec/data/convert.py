@@ -175,7 +175,7 @@ def _without_column(column: str, content: str) -> Step:
 
 
 def _validation_trains(raw: RawTables) -> tuple[RawTables, str]:
-    """Validation rows become training rows, for formats with a training and a test part alone."""
+    """Validation rows become training rows, for formats with only a training and a test part."""
     val = PARTS.index("val")
     if "val" not in raw.given_parts:
         return raw, ""

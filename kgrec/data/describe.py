@@ -46,7 +46,7 @@ class Distribution:
 
 
 def distribution(counts: Tensor) -> Distribution:
-    """Summarises (n,) counts, n >= 1; each quantile is a count that occurs (the lower one)."""
+    """Summarises (n,) counts, n >= 1; each quantile is a count that occurs (the lower of two)."""
     ordered = counts.double().sort().values
     n, total = len(ordered), float(ordered.sum())
     quantiles = torch.quantile(

@@ -1,4 +1,4 @@
-"""Reader of Parquet files; the error for a damaged file names the file, whatever error polars raises."""
+"""Reader of Parquet files; every error for a damaged file names the file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import polars as pl
 
 from kgrec.errors import DataError
 
-# Reads the files that it is given and prints a line for each that it could read.
+# Reads the files that its arguments name, and prints one line per file that it could read.
 _TRIAL = "import sys, polars\nfor p in sys.argv[1:]: polars.read_parquet(p, glob=False); print(p)"
 
 

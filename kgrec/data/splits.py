@@ -180,7 +180,7 @@ class Temporal:
 
 
 class LeaveOneOut:
-    """Leave-one-out split: a user's last row tests, the one before validates, the others train.
+    """Leave-one-out split: a user's last row is for test, the row before for val, the rest for train.
 
     Users with fewer than three rows only train.
 

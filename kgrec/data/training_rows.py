@@ -1,6 +1,6 @@
 """Training rows of an epoch: one class for each kind of batch.
 
-Every draw depends on (seed, purpose, epoch) alone, so a resumed run makes the same draws as an
+Every draw depends only on (seed, purpose, epoch), so a resumed run makes the same draws as an
 uninterrupted one.
 
 Shapes: n rows of an epoch.

@@ -39,8 +39,8 @@ def candidates(
     Args:
         dataset: split data.
         stage: "val" or "test".
-        ranking: "full": all items for all users. "released": as the KGCN authors' code does, in
-            the test alone. "none": nothing is ranked.
+        ranking: "full": all items for all users. "released": as the KGCN authors' code does, only
+            in the test. "none": nothing is ranked.
         seed: seed of the order of ties, and of the draw of users under "released".
 
     Returns:

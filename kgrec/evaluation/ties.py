@@ -1,4 +1,4 @@
-"""The order of items with equal scores, which depends on raw ids and a seed alone.
+"""The order of items with equal scores, which depends only on raw ids and a seed.
 
 Item numbers follow the order of lines in the files. If they decided between equal scores, two
 folders that differ only in that order would give different metrics.

@@ -71,7 +71,7 @@ def import_object(path: str) -> Any:
     """The object at a dotted path that the user's own configuration names.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is no object at the path.
     """
     try:
         return pkgutil.resolve_name(path)

@@ -68,7 +68,7 @@ def rows_and_sums(
 
     Args:
         table: (N, d).
-        rows: (k,) int64, single rows to read; None: none.
+        rows: (k,) int64, single rows to read; None: no single rows.
         bags: rows to sum, and their weights.
         sparse: whether the table's gradient is a coalesced sparse tensor of the rows read.
 

@@ -37,7 +37,7 @@ def rebuild(
         trust: dotted paths of further packages, modules or classes that the recipe may name.
 
     Raises:
-        CheckpointError: the recipe names a class that is not trusted or no Recommender, or class,
+        CheckpointError: the recipe names a class that is not a Recommender or not trusted, or class,
             arguments and state do not fit together.
     """
     if not isinstance(recipe, Mapping) or not isinstance(recipe.get("class"), str):
@@ -84,8 +84,8 @@ def _checked(arguments: Any) -> dict[str, Any]:
     """The arguments of a recipe.
 
     Raises:
-        CheckpointError: they are not plain values by name.
-        ConfigError: they name code that is not trusted.
+        CheckpointError: the arguments are not plain values by name.
+        ConfigError: the arguments name code that is not trusted.
     """
     if not isinstance(arguments, Mapping) or not all(isinstance(name, str) for name in arguments):
         raise CheckpointError(f"found arguments {_short(arguments)}, expected values by name")
@@ -157,7 +157,7 @@ def _check_sizes(
 
 
 def _with_tensors(arguments: dict[str, Any], make: Callable[..., Tensor]) -> dict[str, Any]:
-    """The arguments, with a tensor for each description of one."""
+    """The arguments, with a tensor for each description of a tensor."""
     return {
         name: make(tuple(value["shape"]), dtype=DTYPES[value["dtype"]])
         if _is_tensor(value)

@@ -77,7 +77,7 @@ class Recommender(nn.Module):
         return torch.stack([self.score(user.expand(num_items), items, encoded) for user in users])
 
     def encode(self) -> Any:
-        """Values that depend on parameters alone, computed once per evaluation."""
+        """Values that depend only on parameters, computed once per evaluation."""
         return None
 
     def precompute(self, dataset: RecDataset) -> None:

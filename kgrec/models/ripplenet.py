@@ -233,7 +233,7 @@ class RippleNet(Recommender):
         return slots, self._products(triples)
 
     def _products(self, triples: Tensor) -> Products:
-        """Products for triples (n,), ascending, hence sorted by relation."""
+        """Products for triples (n,), ascending, so sorted by relation."""
         ends = torch.stack([self.heads[triples], self.tails[triples]])  # (2, n)
         vectors = self.entity_embedding(ends)  # (2, n, d)
         present, sizes = torch.unique_consecutive(self.relations[triples], return_counts=True)

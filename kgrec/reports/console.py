@@ -1,4 +1,4 @@
-"""Tables for the terminal; they are logged, so that train.log has them too."""
+"""Tables for the terminal; the tables are logged, so that train.log has them too."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WIDTH = 80
 
 
 def leave_the_console() -> None:
-    """Sends log messages and warnings to the log file alone: sweep jobs share one console."""
+    """Sends log messages and warnings only to the log file: sweep jobs share one console."""
     root = logging.getLogger()
     for handler in list(root.handlers):
         if type(handler) is logging.StreamHandler:
@@ -74,7 +74,7 @@ def fitted(
 def _minimum_width(table: Table) -> int:
     """Width below which cells are cut; columns that wrap need their longest word."""
     for column in table.columns:
-        if column.no_wrap:  # rich would count its longest word alone
+        if column.no_wrap:  # rich would count only its longest word
             texts = [str(column.header), *map(str, column.cells)]
             column.min_width = max(map(cell_len, "\n".join(texts).splitlines()))
     wide = Console(width=10_000)

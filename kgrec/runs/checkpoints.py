@@ -1,4 +1,4 @@
-"""Reads checkpoints safely, and rebuilds models from them alone."""
+"""Reads checkpoints safely, and rebuilds models from only a checkpoint."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _is_ours(checkpoint: Any) -> bool:
 
 
 def load_recommender(path: Path, trust: Iterable[str] = ()) -> Recommender:
-    """Rebuilds a model from its checkpoint alone, ready to score.
+    """Rebuilds a model from only its checkpoint, ready to score.
 
     A checkpoint may come from a stranger. It can only name models and aggregators of
     :mod:`kgrec.models`, unless the caller trusts further packages.

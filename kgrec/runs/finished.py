@@ -1,4 +1,4 @@
-"""Finished runs, read from their folders alone."""
+"""Finished runs, read only from their folders."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def unfinished(places: Iterable[Path]) -> list[Path]:
 
 
 def in_given_order(places: Sequence[Path], runs: Sequence[Run]) -> list[Run]:
-    """Runs in the order of the places that they were found in."""
+    """Runs in the order of the places in which they were found."""
     order = [place.resolve() for place in places]
 
     def number(run: Run) -> int:

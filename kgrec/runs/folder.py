@@ -70,7 +70,7 @@ class RunFolder:
 
     @property
     def log_file(self) -> Path:
-        """What was printed."""
+        """Log of what the run printed."""
         return self.path / LOG
 
     @property

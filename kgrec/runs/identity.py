@@ -6,7 +6,7 @@ One table answers three questions about a setting:
   another value.
 - resume: may it change when a run resumes from its checkpoint?
 - system: does it tell one system from another? Runs that agree in all such settings are one
-  system; they differ by their seeds alone.
+  system; they differ only by their seeds.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from kgrec.errors import CheckpointError
 
 
 class Role(NamedTuple):
-    """What a setting means for the identity of a run.
+    """The role of a setting in the identity of a run.
 
     Attributes:
         results: whether metrics may depend on it.
@@ -34,7 +34,7 @@ class Role(NamedTuple):
     system: bool
 
 
-# A setting that the table does not name: it changes results, so nothing may differ.
+# A setting that the table does not name is taken to change results, so it must not differ.
 DEFAULT = Role(results=True, resume=False, system=True)
 SEED = Role(results=True, resume=False, system=False)
 PLACE = Role(results=False, resume=True, system=False)  # where and how it runs

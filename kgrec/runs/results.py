@@ -55,7 +55,7 @@ def write_results(
     evaluations: Mapping[str, Evaluation],
     ks: Sequence[int],
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Writes rows, users and slices of every model, and samples of the first one.
+    """Writes rows, users and slices of every model, and samples of the first model.
 
     Returns:
         Slices of all models, and samples of the first one; no samples where nothing is ranked.

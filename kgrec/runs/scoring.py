@@ -1,4 +1,4 @@
-"""Scores from the folder of a finished run alone."""
+"""Scores of a finished run's model, from only the run folder."""
 
 from __future__ import annotations
 

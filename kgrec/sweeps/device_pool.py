@@ -52,7 +52,7 @@ def free_device(
     """Takes one GPU and a share of the CPU cores for as long as the context lasts.
 
     The GPU comes first: a job that waits for one holds no cores. A job never waits for cores. If
-    other jobs hold them all, it gets one thread. A machine without GPUs gives cores alone.
+    other jobs hold them all, it gets one thread. A machine without GPUs gives only cores.
 
     Args:
         accelerator: ``trainer.accelerator``.
@@ -83,7 +83,7 @@ def free_device(
 
 
 def jobs_at_once(accelerator: str = "auto") -> int:
-    """How many jobs this machine can run side by side: one per GPU, or else one per core."""
+    """Number of jobs that this machine can run at once: one per GPU, else one per core."""
     return (0 if accelerator == "cpu" else torch.cuda.device_count()) or CORES
 
 

@@ -42,7 +42,7 @@ class SweepFolder:
         """Reads the folder of a sweep.
 
         Raises:
-            DataError: the folder holds no sweep.
+            DataError: the folder is not that of a sweep.
         """
         try:
             content = json.loads((path / FILE).read_text(encoding="utf-8"))

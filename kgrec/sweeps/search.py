@@ -127,7 +127,7 @@ class Search(KgrecSweeper):
     def _next(
         self, study: Study, space: Mapping[str, BaseDistribution], at_once: int, budget: int
     ) -> list[tuple[int, dict[str, Any]]]:
-        """Numbers and parameters of the next trials; interrupted ones come first."""
+        """Numbers and parameters of the next trials; interrupted trials come first."""
         from optuna.trial import TrialState
 
         interrupted = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))

@@ -1,4 +1,4 @@
-"""The base of both sweepers: it chooses the sweep's folder, launches jobs and prints the table.
+"""The base of both sweepers: chooses the sweep's folder, launches jobs and prints the table.
 
 Hydra would compose the folder's name again in every job. Here the name is chosen once, before the
 launcher is made. Every job gets it, and the name of its own run folder, as overrides.
@@ -87,7 +87,7 @@ class KgrecSweeper(Sweeper):
         )
 
     def _choose_folder(self) -> Path:
-        """The folder that the command names, or an unfinished sweep's, or a new one."""
+        """The folder that the command names, or that of an unfinished sweep, or a new folder."""
         name = OmegaConf.select(self.config, "sweep")
         typed = self.config.hydra.overrides.hydra
         folder_given = any(override.startswith("hydra.sweep.dir=") for override in typed)
@@ -223,7 +223,7 @@ class KgrecSweeper(Sweeper):
             ) from error
         try:
             return self._sweep(arguments)
-        except (KeyboardInterrupt, SystemExit):  # Lightning turns the one into the other
+        except (KeyboardInterrupt, SystemExit):  # Lightning turns KeyboardInterrupt into SystemExit
             if (self.folder / FILE).is_file():
                 sweep = SweepFolder.read(self.folder)
                 write_table(sweep, sweep.states())
@@ -273,7 +273,7 @@ class KgrecSweeper(Sweeper):
 
 @contextlib.contextmanager
 def _as_job(composed: DictConfig) -> Iterator[DictConfig]:
-    """A configuration without Hydra's own part, to which its interpolations may still refer."""
+    """A configuration without Hydra's own part, to which its interpolations may refer."""
     before = HydraConfig.instance().cfg
     HydraConfig.instance().set_config(composed)
     try:

@@ -1,4 +1,4 @@
-"""What W&B gets in addition to curves: tables of the data, charts, samples, results, checkpoint."""
+"""Content that W&B gets besides curves: data tables, charts, samples, results, checkpoint."""
 
 from __future__ import annotations
 

@@ -208,7 +208,7 @@ def gather_rows(part: Tensor, device: torch.device | None = None) -> Tensor:
 
 
 def close() -> None:
-    """Disconnects the processes, so that rank 0 continues alone; no wrapped module may be in use.
+    """Disconnects the processes, so that only rank 0 continues; no wrapped module may be in use.
 
     The module that DistributedDataParallel wraps must be deleted before the process group. If it
     lives longer, it ends the group's threads while it holds Python's lock. A thread that still has

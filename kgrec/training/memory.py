@@ -32,7 +32,7 @@ def threads_for(
         recommender: the model.
         items: (n,) items as training meets them.
         batch_size: rows per step.
-        cores: that this process may use; None: all.
+        cores: CPU cores that this process may use; None: all.
     """
     whole, _ = RowBudget(recommender, math.inf).step_bytes(items, batch_size)
     return (cores or CORES) if whole >= WORTH_SHARING else 1
@@ -120,7 +120,7 @@ class RowBudget:
         return self.fixed + rows, self.fixed + piece
 
     def pieces(self, items: Tensor, batch_size: int) -> int:
-        """About how many pieces a step on rows of such items (n,) is cut into."""
+        """Estimated number of pieces into which a step on rows of such items (n,) is cut."""
         return math.ceil(self._row_bytes(items, batch_size) / self.budget) if self.cuttable else 1
 
     def _row_bytes(self, items: Tensor, batch_size: int) -> float:
@@ -137,10 +137,10 @@ def check_memory(
         items: (n,) items as training meets them.
         batch_size: rows per step.
         budget: bytes that one piece of a step may need.
-        device: where it is trained.
+        device: device of the training.
 
     Returns:
-        About how many pieces a step is taken in.
+        Estimated number of pieces of a step.
 
     Raises:
         ConfigError: the estimate exceeds what is free; says what to lower.
@@ -162,7 +162,7 @@ def check_memory(
 
 
 def evaluation_batch_size(recommender: Recommender, items: Tensor, budget: float = GIB) -> int:
-    """How many rows to score at once so that ``budget`` bytes are enough."""
+    """Number of rows to score at once so that ``budget`` bytes are enough."""
     return int(max(64, min(65_536, budget / max(1.0, _mean(recommender.bytes_per_row(items))))))
 
 

@@ -1,4 +1,4 @@
-"""The one LightningModule: trains and tests any Recommender."""
+"""The only LightningModule: trains and tests any Recommender."""
 
 from __future__ import annotations
 
@@ -210,7 +210,7 @@ class RecommenderModule(pl.LightningModule):
     # -------------------------------------------------------------- evaluation
 
     def on_validation_epoch_start(self) -> None:
-        """Encodes the model once: what depends on its parameters alone."""
+        """Encodes the model once: everything that depends only on its parameters."""
         self._encoded = self.recommender.encode()
 
     def validation_step(
@@ -235,7 +235,7 @@ class RecommenderModule(pl.LightningModule):
         self._encoded = None
 
     def on_test_epoch_start(self) -> None:
-        """Encodes the model once: what depends on its parameters alone."""
+        """Encodes the model once: everything that depends only on its parameters."""
         self._encoded = self.recommender.encode()
 
     def test_step(self, batch: PointwiseBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
@@ -299,7 +299,7 @@ class RecommenderModule(pl.LightningModule):
         return cast(CTRMetrics, self.metrics[_key(stage, loader)])
 
     def _log(self, prefix: str, values: dict[str, float]) -> None:
-        # NCCL exchanges nothing on the CPU. Alone, no device is needed, and MPS has no float64.
+        # NCCL exchanges nothing on the CPU. One process needs no device, and MPS has no float64.
         device = self.device if joined() else torch.device("cpu")
         tensors = {
             f"{prefix}{name}": torch.tensor(value, dtype=torch.float64, device=device)
@@ -311,7 +311,7 @@ class RecommenderModule(pl.LightningModule):
     # -------------------------------------------------------------- checkpoints
 
     def identity(self) -> dict[str, Any]:
-        """What a checkpoint to resume from must share with this module; it rebuilds the model."""
+        """Facts that a checkpoint must share with this module for a run to resume from it."""
         return {
             "recipe": self.recommender.recipe(),
             "dataset": self.dataset,

@@ -102,12 +102,12 @@ def check_arguments(trainer: Mapping[str, Any], epochs: int) -> None:
 
 
 def refusal(key: str, value: Any) -> str:
-    """Why a run refuses an argument, and what to use instead."""
+    """The reason why a run refuses an argument, and the setting to use instead."""
     return f"trainer.{key}: found {value!r}, expected {REFUSED[key][1]}"
 
 
 def passed_on(trainer: Mapping[str, Any]) -> dict[str, Any]:
-    """What Lightning's Trainer is built from: nothing that is null, refused or applied here."""
+    """Arguments for Lightning's Trainer: without those that are null, refused or applied here."""
     settings = {
         key: value
         for key, value in trainer.items()
@@ -125,7 +125,7 @@ def profiler(name: str, folder: str) -> dict[str, Any]:
 
 
 def applied(trainer: Mapping[str, Any]) -> dict[str, Any]:
-    """What the training step applies by itself: arguments that are not null."""
+    """Arguments that the training step applies by itself, unless null."""
     return {key: trainer[key] for key in APPLIED if trainer.get(key) is not None}
 
 

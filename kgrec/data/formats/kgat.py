@@ -96,9 +96,9 @@ def _read_lists_of_items(path: Path, counts: Counts) -> pl.DataFrame:
     if not listed.is_empty():
         raise malformed(path, listed["line"][0], listed["word"][0], "numbers of a user and items")
     words = words.select(user=pl.col("word").list.first(), item=pl.col("word").list.slice(1))
-    alone = words.filter(pl.col("item").list.len() == 0).height
-    if alone:
-        counts.append((f"users of {path.name} without any item, skipped", alone))
+    num_empty = words.filter(pl.col("item").list.len() == 0).height
+    if num_empty:
+        counts.append((f"users of {path.name} without any item, skipped", num_empty))
     return words.filter(pl.col("item").list.len() > 0).explode("item")
 
 

@@ -45,7 +45,7 @@ class Table:
         path: the file.
         wanted: our names of the columns, and whether each is required.
         given: the file's own names of some columns.
-        headless: whether the file has no header; its columns are then the wanted ones in order.
+        headless: whether the file has no header; its columns are then the wanted columns in order.
         other_items: whether the file need not name the items' column as the interactions do.
 
     Attributes:

@@ -187,7 +187,7 @@ def only(folder: Path, suffix: str) -> Path:
     """The only file of a folder whose name has the suffix.
 
     Raises:
-        DataError: there is none, or more than one.
+        DataError: there is no such file, or more than one.
     """
     paths = sorted(folder.glob(f"*{suffix}"))
     if len(paths) != 1:

@@ -41,7 +41,7 @@ def unwritable(
     names: bool = True,
     separators: str = "\t",
 ) -> list[str]:
-    """What a plain text format cannot hold of tables.
+    """Lists the content of tables that a plain text format cannot hold.
 
     Args:
         raw: the tables.

@@ -44,7 +44,7 @@ def download(source: Source, folder: Path, places: Sequence[Path]) -> None:
 
 
 def _at_hand(file: RawFile, target: Path, places: Sequence[Path]) -> bool:
-    """Copies a file from a place that has it with the right content; False if there is none."""
+    """Copies a file from a place with the right content; False if no place has it."""
     for place in places:
         path = place / file.name
         if path.is_file() and not file.problem(path):

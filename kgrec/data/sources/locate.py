@@ -125,5 +125,5 @@ def _nothing_found(
         lines.append(f"    from {source.address}")
     lines.append(f"  put them in {places[-1]}, or name their folder with dataset.root=FOLDER.")
     if name != PIP_ONLY_DATASET:
-        lines.append(f"  dataset={PIP_ONLY_DATASET} can be fetched with pip alone.")
+        lines.append(f"  dataset={PIP_ONLY_DATASET} can be fetched with pip.")
     return "\n".join(lines)

@@ -35,7 +35,7 @@ class RawFile:
     optional: bool = False
 
     def problem(self, path: Path) -> str | None:
-        """The difference between the content at ``path`` and the hashes; None if there is none."""
+        """The difference between the content at ``path`` and the hashes; None if they agree."""
         for kind, expected in (
             ("sha256", self.sha256), ("md5", self.md5), ("git blob", self.git_blob),
         ):  # fmt: skip

@@ -133,11 +133,11 @@ class Neighbor(Aggregator):
     """σ(W·S + b), Eq. 6."""
 
     def forward(self, own: Tensor, pooled: Tensor) -> Tensor:
-        """(n, d) from pooled (n, d) alone."""
+        """(n, d) from only pooled (n, d)."""
         return self.activation(self.linear(pooled))
 
     def linear_parts(self) -> LinearParts | None:
-        """W for the neighbourhood alone."""
+        """W for only the neighbourhood."""
         if (linear := self._linear(Neighbor)) is None:
             return None
         W, b = linear

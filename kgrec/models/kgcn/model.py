@@ -41,7 +41,7 @@ NEIGHBORS = ("static", "resampled")
 
 
 class Encoded:
-    """Values that depend on a KGCN's parameters alone, each computed when it is first read."""
+    """Values that depend only on a KGCN's parameters, each computed at its first use."""
 
     def __init__(self, tables: Tables, aggregators: Sequence[Aggregator]) -> None:
         self._tables, self._aggregators = tables, aggregators

@@ -261,7 +261,7 @@ def _thinned(curve: pl.DataFrame, column: str) -> pl.DataFrame:
 
 
 def _label(snapshot: Snapshot, state: State, without: Sequence[str] = ()) -> str:
-    """The varied settings of a job, such as ``K=2, seed=1``; a model alone is its name."""
+    """The varied settings of a job, such as ``K=2, seed=1``; without any, the model's name."""
     keys = [key for key in snapshot.varied if key not in without]
     if keys == ["model"]:
         return str(state.job.varied.get("model", EMPTY))

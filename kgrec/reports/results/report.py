@@ -1,4 +1,4 @@
-"""A report on finished runs, from their folders alone: Markdown, CSV, and a page with all plots."""
+"""A report on finished runs, read from their folders: Markdown, CSV, and a page with all plots."""
 
 from __future__ import annotations
 

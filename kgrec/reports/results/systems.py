@@ -76,10 +76,10 @@ class Summary:
         return cls(statistics.fmean(values), sd, len(values))
 
     def text(self, digits: int = 4) -> str:
-        """``0.8386 ± 0.0068``, or the mean alone where there is one run."""
+        """``0.8386 ± 0.0068``, or only the mean where there is one run."""
         mean = f"{self.mean:.{digits}f}"
-        alone = math.isnan(self.sd) or (digits == 0 and self.sd == 0)
-        return mean if alone else f"{mean} ± {self.sd:.{digits}f}"
+        only_mean = math.isnan(self.sd) or (digits == 0 and self.sd == 0)
+        return mean if only_mean else f"{mean} ± {self.sd:.{digits}f}"
 
 
 def systems(runs: Iterable[Run]) -> list[System]:

@@ -27,7 +27,7 @@ COSTS: dict[str, tuple[str, int]] = {
 
 
 def place(run: Run) -> str:
-    """What comparable runs share: data set, protocol, negatives, split."""
+    """The properties that comparable runs share: data set, protocol, negatives, split."""
     words = f"{run.data}, protocol={run.protocol}"
     if run.negatives != "resampled":
         words += f", negatives={run.negatives}"

@@ -1,4 +1,4 @@
-"""What comparisons say, in sentences."""
+"""Sentences on comparisons."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _gap(c: Comparison, rank: str = "") -> str:
 
 
 def gap_words(label: str, value: float, reference: str, level: float, rank: str = "") -> str:
-    """How far a value is above or below a reference, in words."""
+    """The difference between a value and a reference, in words."""
     apart = f"{abs(value - level):.4f}"
     side = f"{apart} {'above' if value > level else 'below'}" if float(apart) else "equal to"
     return f"{label} ({value:.4f}) is {rank}{side} {reference} ({level:.4f})"
@@ -133,7 +133,7 @@ def _tested(metric: str, reference: ComparedSystem, other: ComparedSystem) -> st
 
 
 def _over_seeds(metric: str, reference: ComparedSystem, other: ComparedSystem) -> str:
-    """The same from the values of each seed alone, where users cannot be matched."""
+    """One sentence from the values of each seed, where users cannot be matched."""
     values = [c.values(f"test/{metric}") for c in (reference, other)]
     level, value = (fmean(v) for v in values)
     t = t_test(*values)
