@@ -180,7 +180,7 @@ class Temporal:
 
 
 class LeaveOneOut:
-    """Leave-one-out split: a user's last row is for test, the row before for val, the rest for train.
+    """Leave-one-out split: each user's last row is test, the row before val, the rest train.
 
     Users with fewer than three rows only train.
 

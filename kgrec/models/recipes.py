@@ -37,8 +37,8 @@ def rebuild(
         trust: dotted paths of further packages, modules or classes that the recipe may name.
 
     Raises:
-        CheckpointError: the recipe names a class that is not a Recommender or not trusted, or class,
-            arguments and state do not fit together.
+        CheckpointError: the recipe names a class that is not a Recommender or not trusted; or
+            class, arguments and state do not fit together.
     """
     if not isinstance(recipe, Mapping) or not isinstance(recipe.get("class"), str):
         raise CheckpointError("found a recipe without a class, expected class and arguments")

@@ -1,4 +1,4 @@
-"""Versions, command and hardware that a run was made with."""
+"""Versions, command and hardware of a run."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class Run:
         """Reads the folder of a finished run.
 
         Raises:
-            DataError: a file is missing or damaged; names it.
+            DataError: a file is missing or damaged; the message names the file.
         """
         files = RunFolder(folder)
         metrics, dataset, environment = files.metrics(), files.dataset(), files.environment()
@@ -139,7 +139,7 @@ class Run:
 
 
 def find_runs(places: Iterable[Path]) -> list[Run]:
-    """Every finished run in or under some folders, by path; each once.
+    """Every finished run in or under some folders, each once, by path.
 
     Raises:
         DataError: a place is not a folder, or has no finished run in it.

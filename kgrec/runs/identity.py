@@ -24,9 +24,9 @@ class Role(NamedTuple):
     """The role of a setting in the identity of a run.
 
     Attributes:
-        results: whether metrics may depend on it.
-        resume: whether it may change when a run resumes.
-        system: whether it tells one system from another.
+        results: whether metrics may depend on the setting.
+        resume: whether the setting may change when a run resumes.
+        system: whether the setting tells one system from another.
     """
 
     results: bool
@@ -197,7 +197,7 @@ def check_resume(checkpoint: Mapping[str, Any], expected: Mapping[str, Any]) -> 
 
 
 def _typed_first(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """Keys of both, first those of the top level; keys such as dataset.seed follow from them."""
+    """Keys of both, first those of the top level, which others, such as dataset.seed, follow."""
     return sorted(one.keys() | other.keys(), key=lambda key: (key.count("."), key))
 
 

@@ -33,15 +33,15 @@ class FinishedRun:
 
     @classmethod
     def load(cls, folder: str | Path, trust: Iterable[str] = ()) -> FinishedRun:
-        """Reads a run folder; the data it was trained on are not needed.
+        """Reads a run folder; the training data are not needed.
 
         Args:
             folder: run folder.
             trust: packages of the user's own whose models and aggregators the checkpoint may name.
 
         Raises:
-            DataError: the folder holds no finished run.
-            CheckpointError: its checkpoint cannot be read.
+            DataError: the folder is not that of a finished run.
+            CheckpointError: the checkpoint of the run cannot be read.
         """
         files = RunFolder(Path(folder))
         if not files.finished:

@@ -15,7 +15,7 @@ from kgrec.sweeps.progress import words
 from kgrec.sweeps.state import Job, shared_overrides
 
 ANOTHER_NAME = "a sweep keeps its settings; start another one with sweep=NAME"
-# A job that reads so many times the neighbours of another is named before the sweep starts.
+# A job that reads this many times the neighbours of another is named before the sweep starts.
 UNEVEN = 50
 
 
@@ -32,7 +32,7 @@ def check_name(overrides: Sequence[Override]) -> None:
 
 
 def check_experiments(overrides: Sequence[Override]) -> None:
-    """Refuses several experiments if one of them brings its own sweep, which would get lost.
+    """Refuses several experiments if an experiment brings its own sweep, which would get lost.
 
     Raises:
         ConfigError: one of several experiments brings its own sweep.

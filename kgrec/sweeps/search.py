@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from optuna.study import Study
 
 STUDY = "study.db"
-# The search ends if its first trials, so many, have all failed.
+# The search ends if this many first trials have all failed.
 MAX_FAILURES = 3
 # Groups that a search cannot vary: trials that differ in them cannot be compared.
 FIXED_GROUPS = ("seed", "monitor", "dataset", "protocol", "split", "ranking", "experiment")
@@ -42,9 +42,9 @@ class Search(KgrecSweeper):
     """Runs trials, a few at a time; Optuna chooses them by the results of earlier trials.
 
     Args:
-        n_trials: number of trials in all; failed trials and those of earlier commands count.
+        n_trials: number of trials in all; failed trials and trials of earlier commands count.
         sampler: configuration of an Optuna sampler with a seed.
-        at_once: trials side by side; None: as many as the launcher runs.
+        at_once: number of trials that run at once; None: as many as the launcher runs.
         params: keys to search, each with its values or its interval.
     """
 
@@ -72,7 +72,7 @@ class Search(KgrecSweeper):
                 )
         self._check_before(space, fixed)
         study = self._study(space)
-        # If all have failed, their settings are not the reason: the budget starts again.
+        # If all trials have failed, their settings are not the reason: the budget starts again.
         budget = self.n_trials + (len(study.trials) if _all_failed(study) else 0)
         say(f"search of {', '.join(space)}: {len(study.trials)} of {budget} trials so far")
         at_once = self.at_once or int(self.config.hydra.launcher.get("n_jobs") or 1)

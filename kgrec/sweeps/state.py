@@ -100,7 +100,7 @@ class State:
 
     @classmethod
     def read(cls, job: Job, folder: Path) -> State:
-        """Reads the run folder of a job, which need not exist."""
+        """Reads the run folder of a job; the folder need not exist."""
         status = read_status(folder)
         files = RunFolder(folder)
         if files.finished:
@@ -119,7 +119,7 @@ class State:
 
     @property
     def monitor(self) -> str:
-        """The validation metric by which the job is judged."""
+        """The validation metric by which jobs are compared."""
         return str(self.status.get("monitor") or "val/auc")
 
     @property

@@ -80,7 +80,7 @@ class KgrecSweeper(Sweeper):
         self.folder = self._choose_folder()
         with read_write(config), open_dict(config):
             config.hydra.sweep.dir = str(self.folder)  # the launcher's own files go there too
-            if config.hydra.launcher.get("n_jobs") == -1:  # joblib would take a core each
+            if config.hydra.launcher.get("n_jobs") == -1:  # joblib would start one job per core
                 config.hydra.launcher.n_jobs = jobs_at_once(config.trainer.accelerator)
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
@@ -160,7 +160,7 @@ class KgrecSweeper(Sweeper):
         Args:
             jobs: jobs to run.
             keys: keys that are varied.
-            planned: number of jobs in all; None: those given.
+            planned: number of jobs in all; None: the given jobs.
 
         Raises:
             ConfigError: the sweep, or the run folder of a job, has other settings.
@@ -252,10 +252,10 @@ class KgrecSweeper(Sweeper):
             sweep: sweep that has been run.
             jobs: jobs that this command was to run.
             failures_allowed: whether the sweep counts as finished although jobs have failed.
-            retry: what the same command would do, in words.
+            retry: effect of the same command, in words.
 
         Raises:
-            SweepError: jobs have failed that may not.
+            SweepError: jobs have failed, and failures are not allowed.
         """
         states = sweep.states()
         path = write_table(sweep, states)

@@ -41,7 +41,7 @@ RENAMED = {
     "norms/": "z_norms/",
 }
 
-# Curves over the epoch, and the value that W&B's table of runs shows (None: the last value).
+# Curves by epoch, and the value that W&B's table of runs shows (None: the last value).
 CURVES = {
     "train/loss": "min",
     "val/log_loss": "min",

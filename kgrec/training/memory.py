@@ -1,4 +1,4 @@
-"""Memory of a training step: estimated from real degrees before training, and kept to a budget."""
+"""Memory of a training step: estimated from real degrees before training, limited by a budget."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class RowBudget:
         self.budget = budget
         self.fixed = recommender.fixed_bytes()
         kinds = recommender.batches
-        # Only then is the loss one mean over rows.
+        # Only for these batches is the loss one mean over rows.
         self.cuttable = len(kinds) == 1 and kinds[0] in (PointwiseBatch, PairwiseBatch)
         num_items = int(recommender.arguments["num_items"])
         bytes_per_row = recommender.bytes_per_row(torch.arange(num_items))  # of each item
@@ -130,7 +130,7 @@ class RowBudget:
 def check_memory(
     recommender: Recommender, items: Tensor, batch_size: int, budget: float, device: torch.device
 ) -> int:
-    """Refuses what would not fit, even in pieces.
+    """Refuses a training step that would not fit, even in pieces.
 
     Args:
         recommender: the model.
@@ -143,7 +143,7 @@ def check_memory(
         Estimated number of pieces of a step.
 
     Raises:
-        ConfigError: the estimate exceeds what is free; says what to lower.
+        ConfigError: the estimate exceeds the free memory; the message says what to lower.
     """
     parameters = sum(p.numel() * p.element_size() for p in recommender.parameters())
     rows = RowBudget(recommender, budget)

@@ -237,7 +237,7 @@ def test_models_without_training_are_compared_by_the_same_metric(sweep):
 
 def test_a_sweep_over_epochs_keeps_its_column(sweep):
     done, folder = sweep("epochs=1,2,2")
-    assert "epochs: found 2 2 times; it runs once" in done.out
+    assert "epochs: found 2 2 times; the value runs once" in done.out
     assert [row["epochs"] for row in table(folder)] == ["1", "2"]
     assert [float(row["epochs run"]) for row in table(folder)] == [1.0, 2.0]
 

@@ -152,7 +152,10 @@ def number(text: str) -> float | None:
 
 
 def _logarithmic(ordered: Sequence[float]) -> bool:
-    """Few values: unless evenly spaced. Many values: if they span more than a power of ten."""
+    """Whether a scale is logarithmic.
+
+    Few values: if they are not evenly spaced. Many values: if they span more than a power of ten.
+    """
     if len(ordered) < 2 or ordered[0] <= 0:
         return False
     ratio = ordered[-1] / ordered[0]

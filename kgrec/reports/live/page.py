@@ -37,7 +37,7 @@ class Cell(NamedTuple):
 
     Attributes:
         text: text of the cell.
-        order: number to sort by, where the text is not a number; "" without one.
+        order: number to sort by, if the text is not a number; else "".
         kind: "state", "best", "error", "text", or "" for a number.
     """
 

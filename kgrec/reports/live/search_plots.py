@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 FILE, NAME = "study.db", "kgrec"
-FEWEST_TRIALS = 4  # importance of fewer trials means nothing
+FEWEST_TRIALS = 4  # the importance of settings in fewer trials is meaningless
 
 
 def search_charts(folder: Path) -> tuple[list[Chart], list[str]]:
-    """History, importance and slices of a search, and notes on what cannot be shown.
+    """History, importance and slices of a search, and notes on charts that cannot be shown.
 
     Args:
         folder: folder of the sweep. Without a study in it there are no charts and no notes.
@@ -32,7 +32,7 @@ def search_charts(folder: Path) -> tuple[list[Chart], list[str]]:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         trials = _trials(folder / FILE)
-    except Exception as error:  # many kinds, while the file is being written
+    except Exception as error:  # errors of many kinds, while the file is being written
         return [], [f"study.db could not be read: {type(error).__name__}."]
     complete = [t for t in trials if t.state.name == "COMPLETE" and t.value is not None]
     count = f"{len(complete)} of {len(trials)} trials have a value."
@@ -40,7 +40,7 @@ def search_charts(folder: Path) -> tuple[list[Chart], list[str]]:
         return [], [count]
     charts, notes = [_history(complete)], [count]
     if len(complete) < FEWEST_TRIALS:
-        notes.append(f"Importance and slices need at least {FEWEST_TRIALS} of them.")
+        notes.append(f"Importance and slices need at least {FEWEST_TRIALS} such trials.")
         return charts, notes
     try:
         charts.append(_importance(complete))

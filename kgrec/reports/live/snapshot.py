@@ -52,7 +52,7 @@ class Snapshot:
         Raises:
             DataError: the folder is not that of a sweep.
         """
-        live = held(path)  # first: later, jobs may have ended
+        live = held(path)  # read first, because jobs may end during the reading
         sweep = SweepFolder.read(path)
         states = [_state(job, sweep.folder(job)) for job in sweep.jobs]
         live = live or any(state.state == RUNNING for state in states)
@@ -96,7 +96,7 @@ class Snapshot:
 
     @property
     def left(self) -> float | None:
-        """Estimated seconds until all jobs have ended, from the jobs that have."""
+        """Estimated seconds until all jobs have ended, from the jobs that have ended."""
         running = [state for state in self.states if state.state == RUNNING]
         finished = [state for state in self.states if state.state == FINISHED]
         job_seconds = [s.seconds for s in finished if s.seconds is not None]
@@ -111,7 +111,7 @@ class Snapshot:
 
 
 def fingerprint(path: Path) -> object:
-    """A value that changes whenever the page of the sweep would."""
+    """A value that changes whenever the page of the sweep would change."""
     stamps: list[object] = [held(path), _stamp(path / "sweep.json"), _stamp(path / "study.db")]
     try:
         sweep = SweepFolder.read(path)

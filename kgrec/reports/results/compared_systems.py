@@ -74,7 +74,7 @@ def compared_systems(
     ]
     if not others:
         raise DataError(
-            f"{runs[0].folder}: found only one system, {reference.label}, expected a second one "
+            f"{runs[0].folder}: found only one system, {reference.label}, expected a second system "
             "or a control as --baseline"
         )
     for other in others:
@@ -83,7 +83,7 @@ def compared_systems(
 
 
 def _default(group: Sequence[System], places: Sequence[Path]) -> tuple[ComparedSystem, str]:
-    """The reference and the reason for it."""
+    """The default reference, and the reason for it."""
     if len(group) == 1:
         return _reference(group, BASELINE), "there is one system"
     if len(places) > 1:

@@ -29,7 +29,7 @@ NOTES = {
 
 
 def usual_metrics(group: ComparedSystems) -> list[str]:
-    """Those of METRICS that every run has.
+    """The entries of METRICS that every run has.
 
     Raises:
         DataError: no run has one.
@@ -53,8 +53,8 @@ def comparison_table(
 
     Args:
         group: systems.
-        comparisons: their comparisons.
-        width: characters in a line; None: those of the terminal.
+        comparisons: comparisons of the systems.
+        width: characters in a line; None: as in the terminal.
     """
 
     def build(shown: Sequence[str]) -> Table:
@@ -106,5 +106,5 @@ def _caption(group: ComparedSystems, shown: Sequence[str]) -> str:
         lines.append(f"p-values: Holm's correction for {len(group.others)} comparisons.")
     if missing := [column for column in COLUMNS if column not in shown]:
         names = ", ".join(column.replace("\n", " ") for column in missing)
-        lines.append(f"Left out for lack of width: {names}; --json has them.")
+        lines.append(f"Left out for lack of width: {names}; --json has all columns.")
     return "\n".join(lines)

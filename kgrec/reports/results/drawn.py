@@ -38,14 +38,14 @@ class Drawn(NamedTuple):
     """A plot of one or more panels with a common legend.
 
     A page gets each panel as a drawing of its own, so that panels are placed below each other where
-    there is no room side by side. A file has all of them.
+    the page is narrow. A file has all panels.
 
     Attributes:
         name: name of the file.
         title: title above the plot.
         caption: explanation below the plot.
-        panels: what draws each panel.
-        legend: entries of the legend; none where it would say nothing.
+        panels: function that draws each panel.
+        legend: entries of the legend; empty where one line needs no legend.
         height: height of a panel in inches.
     """
 

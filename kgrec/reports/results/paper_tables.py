@@ -36,7 +36,7 @@ class Sweep:
 
     @property
     def any(self) -> System:
-        """The first system, for what all have in common."""
+        """The first system, for properties that all have in common."""
         return next(iter(self.systems.values()))
 
 
@@ -167,7 +167,7 @@ def table_2(where: str, systems: Sequence[System]) -> Table:
 
 
 def _note(table: Table, stars: bool, several: Sequence[str]) -> str:
-    """Explains what the table has: signs and values that it lacks are not explained."""
+    """Explains the signs and values that the table contains."""
     note = (
         "F1 (0.5) needs scores that are log-odds. F1 (val) takes the threshold that is best on "
         "validation."

@@ -1,4 +1,4 @@
-"""Systems: finished runs grouped by everything but their seeds.
+"""Systems: finished runs that differ only by their seeds.
 
 Metrics of a system are a mean and a standard deviation over seeds.
 """
@@ -22,7 +22,7 @@ class System:
     Attributes:
         runs: runs of the system, by seed.
         experiments: names in conf/experiment for which any of the runs was made.
-        label: name that tells the system from the others at hand.
+        label: name that tells the system from the other systems shown.
         differing: settings behind the label.
     """
 
@@ -41,7 +41,7 @@ class System:
 
     @property
     def first(self) -> Run:
-        """The run of the first seed, for what all runs have in common."""
+        """The run of the first seed, for properties that all runs have in common."""
         return self.runs[0]
 
     def values(self, metric: str, model: str | None = None) -> list[float]:
@@ -105,7 +105,7 @@ def systems(runs: Iterable[Run]) -> list[System]:
 
 
 def counted(group: Sequence[System], runs: int) -> str:
-    """``6 runs of 2 systems``, and how many runs repeat one of them.
+    """``6 runs of 2 systems``, and the number of runs that repeat another run.
 
     Args:
         group: systems that are shown.
@@ -160,7 +160,7 @@ def label_settings(settings: Mapping[str, Any], peers: Sequence[Run]) -> dict[st
 
 
 def differing(settings: Mapping[str, Any], peers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Settings in which the peers differ, without those that are shown elsewhere."""
+    """Settings in which the peers differ, except settings that are shown elsewhere."""
     elsewhere = ("protocol", "trainer.max_epochs")  # max_epochs repeats epochs
     keys = sorted({k for peer in peers for k in peer if not k.startswith(elsewhere)})
     keys = [k for k in keys if len({str(peer.get(k)) for peer in peers}) > 1]

@@ -20,11 +20,11 @@ LEVEL = 0.05
 # A report tests few pairs and must be quick; ``kgrec compare`` tests all.
 SAMPLES, MOST_POSITIVES = 1000, 1_000_000
 METRICS = ("auc", "recall@20")
-ONE_SEED = "One seed: how much the seed changes is unknown."
+ONE_SEED = "One seed: the effect of the seed is unknown."
 
 
 def comparison_verdict(group: ComparedSystems, comparisons: Sequence[Comparison]) -> list[str]:
-    """One sentence for each metric on who is above the reference, and whether beyond chance."""
+    """One sentence for each metric: the systems above the reference, and whether beyond chance."""
     metrics = dict.fromkeys(comparison.metric for comparison in comparisons)
     lines = [_of_metric([c for c in comparisons if c.metric == metric]) for metric in metrics]
     return lines + ([ONE_SEED] if len(group.reference.runs) == 1 else [])
@@ -111,7 +111,7 @@ def place_verdict(systems: Sequence[System], monitor: str = "val/auc") -> list[s
 
 
 def _tested(metric: str, reference: ComparedSystem, other: ComparedSystem) -> str:
-    """One sentence on two systems, on the seeds that both have."""
+    """One sentence on two systems, from the seeds that both have."""
     try:
         keys = [{run.split_key for run in c.runs} for c in (reference, other)]
         shared, fewer = keys[0] & keys[1], keys[0] != keys[1]

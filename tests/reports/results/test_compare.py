@@ -103,7 +103,7 @@ def test_the_command_prints_a_table_and_json(make_run, tmp_path, capsys, monkeyp
     assert out.startswith("Reference: kgcn K=4 (its folder is given first).\n")
     assert "music, protocol=paper, 1 seed: difference from kgcn K=4" in out
     assert out.count("\u2502   kgcn K=8") == 4
-    assert out.splitlines()[-1] == "One seed: how much the seed changes is unknown."
+    assert out.splitlines()[-1] == "One seed: the effect of the seed is unknown."
     assert {c["metric"] for c in json.loads(written.read_text())} == {
         "auc", "f1_val_threshold", "recall@20", "ndcg@20",
     }  # fmt: skip
