@@ -178,7 +178,7 @@ def _write(
         }
         text = json.dumps(manifest, indent=2, ensure_ascii=False)
         (incoming / _MANIFEST).write_text(text, encoding="utf-8")
-        if entry.exists():  # it did not fit
+        if entry.exists():  # an entry that did not fit
             shutil.rmtree(entry)
         incoming.rename(entry)
     finally:

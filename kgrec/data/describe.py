@@ -136,13 +136,13 @@ def lookalikes(ids: pl.Series) -> list[list[str]]:
 
 @dataclass(frozen=True)
 class Description:
-    """The result of :func:`describe`.
+    """Description of a data set, made by :func:`describe`.
 
     Attributes:
         name: name of the data set.
         counts: sizes of the data set.
         published: sizes in Table 1 of the KGCN paper, or empty.
-        facts: further single values; those that do not apply are left out. Names that end in
+        facts: further single values; facts that do not apply are left out. Names that end in
             ``_share`` and ``density`` are from 0 to 1, names that end in ``_at`` are seconds
             since 1970, and all others are counts.
         distributions: summaries of ``positives_per_user``, ``positives_per_item``,
@@ -181,7 +181,7 @@ class Description:
         }
 
 
-# Facts that only the account has: the step and the beginning of its lines.
+# Facts that only the account has: the step, and the beginning of the account's lines.
 _COUNTED = {
     "items_without_entity": ("items", "items without an entity"),
     "duplicate_links": ("items", "duplicate links"),

@@ -51,7 +51,7 @@ def number_interactions(
         raw: raw tables.
         items: ``item_id, item`` of the items to keep.
         min_rating: lowest rating of a positive; None: every interaction is a positive.
-        pool_splits: whether to ignore the split that the files come with.
+        pool_splits: whether to ignore the split given in the files.
         account: account to which the counts are added.
         place: source of the tables, for messages.
 

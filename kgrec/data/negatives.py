@@ -89,7 +89,7 @@ def _redraw(
     """``counts[u]`` distinct k < num_drawable[u]; duplicates are drawn again."""
     users = torch.repeat_interleave(torch.arange(len(counts)), counts)
     width = int(num_drawable.max()) + 1
-    batches: list[Tensor] = []  # each sorted; later ones are much smaller
+    batches: list[Tensor] = []  # each sorted; later batches are much smaller
     missing, num_missing = users, counts
     while len(missing):
         drawn = torch.unique(missing * width + _uniform_below(num_drawable[missing], generator))

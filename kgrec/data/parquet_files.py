@@ -40,7 +40,7 @@ def check_parquet(paths: list[Path]) -> None:
     (A damaged length makes the allocator of Rust give up, which Python cannot catch.)
 
     Raises:
-        DataError: the other process was aborted; names the file.
+        DataError: the other process was aborted; the message names the file.
     """
     command = [sys.executable, "-c", _TRIAL, *map(str, paths)]
     trial = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -34,7 +34,7 @@ def prepare(
         name: name of the data set.
         min_rating: lowest rating of a positive; None: every interaction is a positive.
         unlinked: "drop" or "keep" items without an entity; kept items have no neighbours.
-        pool_splits: whether to ignore the split that the files come with.
+        pool_splits: whether to ignore the split given in the files.
         inverses: "keep" or "merge" pairs of inverse relations, see :mod:`kgrec.data.inverses`.
         place: source of the tables, for messages; empty: the name.
 

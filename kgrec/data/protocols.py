@@ -113,8 +113,8 @@ def clean(data: PreparedData, split: Split) -> RecDataset:
         split: the part of each positive.
 
     Raises:
-        ConfigError: the files come with a split, and another split is chosen.
-        DataError: the data lack what the split goes by, or a part would be empty.
+        ConfigError: the files have a split, and another split is chosen.
+        DataError: the data lack the property by which to split, or a part would be empty.
     """
     _check_given(data, split)
     positives, account, seed = data.positives, data.account.copy(), data.seed
@@ -170,7 +170,7 @@ def _check_given(data: PreparedData, split: Split) -> None:
 
 
 class _OwnItems:
-    """Sampler of negatives among the items of one part, which no other part has.
+    """Sampler of negatives among the items of one part; no other part has these items.
 
     Args:
         own: the positives of the part.
@@ -227,7 +227,7 @@ def _finish(
     with account.shown_on_failure():
         _check_parts(data, train, held_out, account)
     val, test = held_out["val"], held_out["test"]
-    # AUC against popular items needs some of them, in validation and test.
+    # AUC against popular items needs popular items in validation and test.
     if any(float(rows.labels.min()) > 0 for rows in matched.values()):
         line = "popularity-matched rows not used, as a part has no negative among them"
         account.add("protocol", line, sum(map(len, matched.values())), changes=True)

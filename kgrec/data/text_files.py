@@ -15,7 +15,7 @@ import polars as pl
 from kgrec.data.raw_tables import Counts, strip_blanks
 from kgrec.errors import DataError
 
-# Bytes that are read at once, up to the end of a line.
+# Bytes that are read at once, extended to the end of a line.
 _BLOCK = 1 << 24
 
 Columns = Mapping[str, type[pl.DataType]]
@@ -90,7 +90,7 @@ def _read_fast(path: Path, columns: Columns, separator: str, header: bool) -> pl
             raise_if_empty=False,
             glob=False,
         )
-    except (DataError, OSError, pl.exceptions.PolarsError):  # the careful reader explains it
+    except (DataError, OSError, pl.exceptions.PolarsError):  # the careful reader explains the error
         return None
     if frame.is_empty():
         return None

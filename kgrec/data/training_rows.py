@@ -152,8 +152,8 @@ class TripleRows:
 
     Args:
         graph: the knowledge graph, with at least one triple.
-        num_rows: n.
-        seed: of the run.
+        num_rows: n, number of rows.
+        seed: seed of the run.
     """
 
     batch: ClassVar[Any] = TripleBatch

@@ -15,7 +15,7 @@ from torch import Tensor
 
 
 def tie_order(ids: Iterable[Any], seed: int) -> Tensor:
-    """Items in the order in which those with equal scores are ranked.
+    """Items in the order in which equal scores are ranked.
 
     Args:
         ids: raw id of each item.

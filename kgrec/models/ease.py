@@ -65,7 +65,7 @@ class EASE(ItemBased):
 
     def precompute(self, dataset: RecDataset) -> None:
         """Computes B for every λ and keeps the best."""
-        # Items without a training positive have weights 0; they are left out of the inverse.
+        # Items without a training positive have weights 0; the inverse leaves them out.
         with_positive = torch.nonzero(dataset.train.item_degrees()).squeeze(1)
         X = self.positives_matrix()[:, with_positive.numpy()]
 

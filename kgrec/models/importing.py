@@ -20,7 +20,7 @@ _TRUSTED: ContextVar[tuple[str, ...] | None] = ContextVar("trusted", default=Non
 
 @contextmanager
 def importing_only(trusted: Iterable[str]) -> Iterator[None]:
-    """Within this context :func:`import_class` refuses what is not trusted.
+    """Within this context :func:`import_class` refuses paths that are not trusted.
 
     Args:
         trusted: dotted paths of packages, modules or classes.

@@ -1,4 +1,4 @@
-"""Base class of ItemKNN and EASE: scores from a user's training positives, chosen settings.
+"""Base class of ItemKNN and EASE: scores from a user's training positives; chooses settings.
 
 Shapes: B rows, n training positives.
 """
@@ -28,7 +28,7 @@ from kgrec.models.recommender import Recommender
 log = logging.getLogger(__name__)
 
 PROGRESS_LINES = 8
-BLOCK = 1024  # users whose scores of all items are held at once
+BLOCK = 1024  # users whose scores of all items are in memory at once
 
 
 class ItemBased(Recommender):
@@ -121,7 +121,7 @@ class ItemBased(Recommender):
 
 
 def _parse(choose_by: str, num_items: int) -> tuple[str, int]:
-    """The metric and its cut-off k; 0 for a metric without one.
+    """The metric and its cut-off k; 0 for a metric without a cut-off.
 
     Raises:
         SettingError: higher is not better, the metric needs logits, or k exceeds the catalogue.

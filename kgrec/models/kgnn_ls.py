@@ -43,15 +43,15 @@ class KGNNLS(KGCN):
     checkpoint has none; it scores as KGCN does.
 
     Args:
-        num_users: users.
-        num_items: items, the first of the entities.
+        num_users: number of users.
+        num_items: number of items, which are the first entities.
         num_relations: relations R.
         indptr: see :class:`KGCN`.
         neighbors: see :class:`KGCN`.
         relations: see :class:`KGCN`.
         d: embedding size.
-        H: hops.
-        aggregator: see :class:`KGCN`; one with attention.
+        H: number of hops.
+        aggregator: see :class:`KGCN`; an aggregator with attention.
         scaling: see :class:`KGCN`; label weights sum to 1 under both scalings.
         K: see :class:`KGCN`.
         sampling: see :class:`KGCN`.
@@ -110,7 +110,7 @@ class KGNNLS(KGCN):
         Args:
             dataset: source of sizes, graph and labels.
             K: see :meth:`KGCN.from_dataset`.
-            H: hops.
+            H: number of hops.
             d: embedding size.
             aggregator: see the class.
             scaling: see the class.
@@ -126,7 +126,7 @@ class KGNNLS(KGCN):
         keys = torch.cat([dataset.train.keys, users * dataset.num_items + items])
         values = torch.zeros(len(keys))
         values[: len(dataset.train)] = 1
-        order = torch.argsort(keys, stable=True)  # a pair that is both counts as positive
+        order = torch.argsort(keys, stable=True)  # a pair with both labels counts as positive
         model.label_keys, model.label_values = keys[order], values[order]
         return model
 

@@ -80,11 +80,11 @@ class PER(Recommender):
         d: int = 8,
         iterations: int = 50,
     ) -> Self:
-        """Binds settings to a data set; the factorisation is left to :meth:`precompute`.
+        """Binds settings to a data set; :meth:`precompute` factorises.
 
         Args:
             dataset: source of sizes and relation names.
-            paths: for each path a relation, or several that count as one; None: every relation
+            paths: for each path a relation, or several relations that count as one; None: every relation
                 by which at least two items share a neighbour.
             d: see the class.
             iterations: see the class.

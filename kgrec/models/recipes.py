@@ -1,4 +1,4 @@
-"""Models rebuilt from the recipe in a checkpoint, which may come from a stranger.
+"""Rebuilds models from the recipe in a checkpoint, which may come from an untrusted source.
 
 A recipe names a class and its arguments. Nothing is imported except from :mod:`kgrec.models` and
 from packages that the caller trusts; nothing is called except subclasses of Recommender and
@@ -23,7 +23,7 @@ DTYPES = {
     for value in vars(torch).values()
     if isinstance(value, torch.dtype)
 }
-LONGEST_REASON = 300  # characters of an error that are repeated
+LONGEST_REASON = 300  # characters of an error that a message repeats
 
 
 def rebuild(
@@ -135,7 +135,7 @@ def _check_sizes(
 
     Args:
         kind: class to build.
-        arguments: its arguments.
+        arguments: arguments of the class.
         state: state dict.
         strict: whether a class that cannot be built without memory is refused; a class of the
             user's own may read its tensors.

@@ -64,7 +64,7 @@ def train_transe(
         graph: the knowledge graph.
         d: embedding size.
         epochs: epochs over all triples that are not held out.
-        held_out: share of the triples held out for link prediction; 0: train on all of them.
+        held_out: share of the triples held out for link prediction; 0: train on all triples.
         seed: seed of every draw.
         batch_size: triples per step.
         lr: Adagrad's η.
@@ -99,7 +99,7 @@ def pretrained_transe(
     cache: Path | None,
     name: str,
 ) -> Pretrained:
-    """As :func:`train_transe`, read from the cache if it is there.
+    """As :func:`train_transe`; reads the result from the cache if it is there.
 
     Args:
         graph: the knowledge graph.

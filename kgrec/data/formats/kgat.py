@@ -45,7 +45,7 @@ def read(folder: Path) -> RawTables:
     )
     used = pl.concat([rows["item"], *([items["number"]] if items is not None else [])])
     links = pl.DataFrame({"item": used.unique(maintain_order=True)}).with_columns(entity="item")
-    # In the order of the numbers, in which the files number them.
+    # In the order of the numbers in the files.
     links = links.sort(pl.col("item").cast(pl.Int64))
     entity_list = LISTS[2]
     if items is not None and "freebase_id" in items.columns and entities is None:
@@ -158,7 +158,7 @@ def cannot_hold(raw: RawTables) -> list[str]:
         losses.append(f"given splits other than train and test ({', '.join(raw.given_parts)})")
     if raw.links["item"].is_duplicated().any() or raw.links["entity"].is_duplicated().any():
         losses.append("links that are not one to one")
-    # The entity of an item is a field between blanks, so it cannot contain any.
+    # The entity of an item is a field between blanks, so it cannot contain blanks.
     losses += unfit(raw.links, ("entity",), " ")
     unlinked = raw.interactions.join(raw.links, on="item", how="anti").height
     if unlinked:

@@ -149,7 +149,7 @@ def write(
         folder: an empty folder.
         raw: links, triples, names, and the columns of the interactions.
         interactions: the rows, in pieces.
-        ratings: name of the ratings file; None: one that can hold the columns.
+        ratings: name of the ratings file; None: a file that can hold the columns.
     """
     timed = "timestamp" in raw.interactions.columns
     name = ratings or ("ratings.csv" if timed else "user_artists.dat")

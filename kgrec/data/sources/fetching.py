@@ -22,7 +22,7 @@ class DownloadError(Exception):
 
 
 def download(source: Source, folder: Path, places: Sequence[Path]) -> None:
-    """Fetches every file of a source to ``folder``: all of them or none.
+    """Fetches every file of a source to ``folder``: all files or no file.
 
     A file or archive that is already in one of ``places`` is not fetched again.
     """

@@ -42,7 +42,7 @@ class TwinGenerator:
     def __init__(self, shape: Shape, seed: int) -> None:
         self.shape, self.seed = shape, seed
         self.rng = np.random.default_rng([seed, 1])
-        # Raw ids: items and their entities have different numbers, in no order.
+        # Raw ids: items and their entities have different numbers, in random order.
         self.item_ids = self.rng.permutation(shape.raw_items) + 1
         self.user_ids = self.rng.permutation(shape.raw_users) + 1
         self.entity_ids = self.rng.permutation(shape.entities)
@@ -59,7 +59,7 @@ class TwinGenerator:
             shape.item_degree, shape.items, shape.triples, 1, max(2, num_attributes // 2)
         )
         heads = rng.permutation(np.repeat(rng.permutation(shape.items), degrees))
-        # Every relation leads to its own attributes; a more frequent relation has more of them.
+        # Every relation leads to its own attributes; a more frequent relation has more attributes.
         share = (1.0 + np.arange(R)) ** -shape.relation_exponent
         share /= share.sum()
         sizes = 1 + rng.multinomial(num_attributes - R, share)
@@ -199,7 +199,7 @@ class TwinGenerator:
         })  # fmt: skip
         parts = {"part": pl.Series([0, 2], dtype=pl.Int8)} if format == "kgat" else {}
         empty = pl.DataFrame(schema=schema)
-        if parts:  # the format needs to know which parts there are
+        if parts:  # the format needs the list of parts
             empty = pl.DataFrame({"user": ["", ""], "item": ["", ""], **parts})
         return RawTables(empty, links, triples)
 

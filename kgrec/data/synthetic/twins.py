@@ -60,9 +60,9 @@ def synthetic(
             :func:`kgrec.data.synthetic.small.generate`.
         num_items: items.
         num_relations: relations.
-        attributes_per_relation: attribute entities of each relation.
-        edges_per_relation: attributes of an item by each relation.
-        positives_per_user: mean number of positives of a user.
+        attributes_per_relation: attribute entities per relation.
+        edges_per_relation: attributes per item and relation.
+        positives_per_user: mean number of positives per user.
         taste: standard deviation of a user's preferences for relations.
         popularity: weight of an item's appeal.
         noise: standard deviation of the noise.

@@ -1,4 +1,4 @@
-"""Aggregators: how an entity's vector and its pooled neighbourhood become one vector.
+"""Aggregators: combine an entity's vector and its pooled neighbourhood into one vector.
 
 Wang et al., "Knowledge Graph Convolutional Networks for Recommender Systems", WWW 2019,
 Eq. 4-6. Shapes: n entities, d embedding size.
@@ -168,7 +168,7 @@ def make_aggregator(spec: str | Mapping[str, Any], d: int, activation: Activatio
         activation: σ.
 
     Raises:
-        SettingError: no such aggregator.
+        SettingError: the aggregator does not exist, or cannot be built.
     """
     extra = dict(spec) if isinstance(spec, Mapping) else {"_target_": spec}
     name = str(extra.pop("_target_", None))

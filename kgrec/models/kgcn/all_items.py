@@ -27,14 +27,14 @@ from kgrec.models.kgcn.aggregators import Aggregator
 
 # exp of less than this below the maximum underflows in float32.
 WIDEST_SPREAD = 80.0
-# Users of a block, and floats of a block: as many as a core's caches hold, or as fill a GPU.
+# Users of a block, and floats of a block: as many as fit a core's caches, or fill a GPU.
 USERS = {"cpu": 256, "cuda": 4096}
 BLOCK_FLOATS = {"cpu": 2**20, "cuda": 2**26}
 # Bytes that all layers may hold for a block of users.
 LAYER_BYTES = {"cpu": 2**25, "cuda": 2**31}
 # Cost of an edge in multiplications: an edge is read at random and weighted for each user.
 EDGE_COST = 128
-# The product's right-hand side is kept up to this many bytes; a larger one is made per block.
+# The product's right-hand side is kept up to this many bytes; a larger side is made per block.
 LARGEST_PRODUCT = 2**30
 
 
@@ -61,7 +61,7 @@ class AllItems:
 
     Args:
         tables: embeddings and graph.
-        aggregators: of layers 1 … H.
+        aggregators: aggregators of layers 1 … H.
     """
 
     def __init__(self, tables: Tables, aggregators: Sequence[Aggregator]) -> None:
@@ -195,7 +195,7 @@ class EdgeFirstLayer:
     Args:
         table: (E, d) order-0 vectors.
         layer: entities and edges.
-        aggregator: of the layer.
+        aggregator: aggregator of the layer.
     """
 
     FEWEST_USERS = 1
@@ -224,12 +224,14 @@ class FirstLayer:
     Args:
         table: (E, d) order-0 vectors.
         layer: entities and edges.
-        aggregator: of the layer.
-        R: relations.
-        d_major: whether :meth:`scores` is called, which wants entities innermost.
+        aggregator: aggregator of the layer.
+        R: number of relations.
+        d_major: whether :meth:`scores` is called, which needs entities innermost.
     """
 
-    FEWEST_USERS = 16  # with fewer the right-hand side is read too often; they may hold more memory
+    FEWEST_USERS = (
+        16  # fewer users read the right-hand side too often; this many may hold more memory
+    )
 
     def __init__(
         self, table: Tensor, layer: Layer, aggregator: Aggregator, R: int, d_major: bool

@@ -140,7 +140,7 @@ def levels(
 
 
 class Sampled:
-    """K neighbours of every entity that has any.
+    """K neighbours of every entity that has neighbours.
 
     Args:
         neighborhood: S(v); every entity has K or no neighbours.
