@@ -21,8 +21,9 @@ def inverse_pairs(triples: pl.DataFrame) -> pl.DataFrame:
 
     Returns:
         One row per pair, the largest first: ``relation`` (the relation with more triples; if
-        equal, the relation that appears first), ``inverse``, ``triples`` and ``inverse_triples`` (of each),
-        ``shared`` (triples of the first that the second restates) and ``share`` (of ``triples``).
+        equal, the relation that appears first), ``inverse``, ``triples`` and ``inverse_triples``
+        (of each), ``shared`` (triples of the first that the second restates) and ``share`` (of
+        ``triples``).
     """
     sizes = triples.group_by("relation", maintain_order=True).agg(triples=pl.len())
     sizes = sizes.with_row_index("order")

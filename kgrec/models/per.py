@@ -84,8 +84,8 @@ class PER(Recommender):
 
         Args:
             dataset: source of sizes and relation names.
-            paths: for each path a relation, or several relations that count as one; None: every relation
-                by which at least two items share a neighbour.
+            paths: for each path a relation, or several relations that count as one; None: every
+                relation by which at least two items share a neighbour.
             d: see the class.
             iterations: see the class.
 
