@@ -24,8 +24,8 @@ BRANDS = ["Alder", "Björk & Søn", "Casa Ibérica", "Dumont", "Élan", "Fjäll"
 TAGS = ["vegan", "organic", "hand-made", "gift", "outdoor", "kids", "recycled", "crème", "limited",
         "classic", "travel", "winter", "summer", "café", "office", "garden"]  # fmt: skip
 CATEGORIES = ["Bags", "Candles", "Ceramics", "Clothing", "Coffee", "Plants", "Stationery", "Toys"]
-NOUNS = {"Bags": "Tote", "Candles": "Candle", "Ceramics": "Bowl", "Clothing": "Scarf",
-         "Coffee": "Roast", "Plants": "Fern", "Stationery": "Notebook", "Toys": "Puzzle"}  # fmt: skip
+NOUNS = dict(zip(CATEGORIES, ["Tote", "Candle", "Bowl", "Scarf", "Roast", "Fern", "Notebook",
+                              "Puzzle"], strict=True))  # fmt: skip
 COLORS = ["red", "blue", "green", "black", "white", "ochre"]
 MOODS = ["calm", "bright", "red", "wild"]  # "red" is a mood here, not the color
 CITIES = ["København", "Lisboa", "München", "Kraków", "Genève", "Málaga"]
@@ -91,12 +91,12 @@ def orders(
     draw: random.Random, customers: list[dict[str, object]], products: list[dict[str, object]]
 ) -> list[dict[str, object]]:
     """The rows of orders.csv: 2,261 customer-product pairs, 744 of the rows being repeats."""
-    popularity = [draw.paretovariate(1.2) for _ in products]
+    popularity = [draw.paretovariate(6) for _ in products]
     weights = {}
     for customer in customers:
         brand, tag = draw.choice(BRANDS), draw.choice(TAGS)
         weights[customer["customer_id"]] = [
-            appeal * (6 if p["brand"] == brand else 1) * (4 if tag in str(p["tags"]) else 1)
+            appeal * (40 if p["brand"] == brand else 1) * (15 if tag in str(p["tags"]) else 1)
             for appeal, p in zip(popularity, products, strict=True)
         ]
     activity = [draw.paretovariate(1.5) for _ in customers]

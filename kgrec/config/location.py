@@ -25,7 +25,7 @@ def applied_hparams(choices: Mapping[str, Any]) -> str:
     file_name = f"{choices['settings']}/{choices['dataset']}-{choices['model']}"
     if (conf_dir() / "hparams" / f"{file_name}.yaml").is_file():
         return f"settings: conf/hparams/{file_name}.yaml"
-    return f"settings: the model's own (there is no conf/hparams/{file_name}.yaml)"
+    return f"settings: the model's own (no conf/hparams/{file_name}.yaml)"
 
 
 def missing_settings(choices: Mapping[str, Any]) -> str | None:

@@ -90,7 +90,7 @@ def dataset_tables(data: PreparedData, dataset: RecDataset) -> str:
     title = f"{data.name}, protocol={dataset.protocol}"
     sizes = Table(title=title, min_width=min(len(title) + 4, 40))
     sizes.add_column("")
-    sizes.add_column("here", justify="right")
+    sizes.add_column("here" if data.published_counts else "count", justify="right")
     if data.published_counts:
         sizes.add_column("KGCN paper, Table 1", justify="right")
     for name, count in data.counts().items():

@@ -54,7 +54,7 @@ def test_slices_are_kept_and_shown_for_the_model_and_its_controls(train: Train):
     assert {record["by"] for record in slices} == {"user", "item"}
     assert all("recall@20" in r for r in slices if r["model"] == "kgcn")
     assert all("recall@20" not in r for r in slices if r["model"] == "all_positive")
-    assert "users with 11+" in run.out or "users with 6-10" in run.out
+    assert "user 11+" in run.out or "user 6-10" in run.out
     assert "ranking.ks: left out 50, 100, because there are 40 items" in run.out
 
 

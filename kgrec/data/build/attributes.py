@@ -14,8 +14,17 @@ from kgrec.errors import DataError
 ONE_VALUE = 0.99  # share of the items with one value, from which an attribute tells nothing
 
 
-def read_owners(table: UserTable, column: str, key: str, report: Report) -> pl.Series:
+def read_owners(
+    table: UserTable, column: str, key: str, report: Report, repeats: bool = False
+) -> pl.Series:
     """The ids of a table of items or users, null in rows without one; these are counted.
+
+    Args:
+        table: the table.
+        column: its column of ids.
+        key: the key of build.yaml that names the column.
+        report: where rows are counted.
+        repeats: whether an id in several rows is as it should be.
 
     Raises:
         DataError: no row has an id.
@@ -26,8 +35,9 @@ def read_owners(table: UserTable, column: str, key: str, report: Report) -> pl.S
     name = table.path.name
     report.warn(f"{name}: rows without {column}, left out", ids.null_count())
     repeated = len(ids) - ids.null_count() - ids.drop_nulls().n_unique()
-    report.warn(f"{name}: rows with the {column} of an earlier row: their values are joined",
-                repeated)  # fmt: skip
+    if not repeats:
+        what = f"{name}: rows with the {column} of an earlier row: their values are joined"
+        report.warn(what, repeated)
     return ids
 
 
@@ -82,8 +92,9 @@ def _warn(
                     f"which connect none{hint}", single)  # fmt: skip
     most = sizes["owners"].max()
     if isinstance(most, int) and total > 1 and most >= ONE_VALUE * total:
-        report.warn(f"{where}: one value on {most / total:.0%} of the {owners}, so that it tells "
-                    "little", most)  # fmt: skip
+        part = f"{100 * most / total:.1f} %"
+        report.warn(f"{where}: one value on {part} of the {owners}, so that it tells little",
+                    most)  # fmt: skip
     if not attribute.bins and not attribute.edges:
         spelled = sizes.group_by(pl.col("value").str.to_lowercase()).agg(pl.col("value").alias("v"))
         alike = spelled.filter(pl.col("v").list.len() > 1)["v"].list.sort().sort()

@@ -46,7 +46,7 @@ def build(plan: Plan, target: Path) -> Report:
         if outcomes is not None:
             files[OUTCOMES] = outcomes
     links = _links(listed["item"], own, graph_links)
-    _count_unlinked(rows, links, report)
+    _count_unlinked(rows, links, plan, report)
     graph = triples.table()
     if graph.is_empty():
         raise DataError(f"{plan.path}: found no value of an attribute and no link, expected some")
@@ -87,7 +87,8 @@ def _read_items(plan: Plan, tables: Tables, triples: Triples) -> pl.DataFrame:
     names = [pl.DataFrame(schema={"item": pl.String, "name": pl.String})]
     for items in plan.items:
         table = tables.open(items.table)
-        owners = read_owners(table, items.id, "items.id", triples.report)
+        repeats = items.table == plan.interactions.table
+        owners = read_owners(table, items.id, "items.id", triples.report, repeats)
         name = pl.Series("name", [None], dtype=pl.String).new_from_index(0, len(owners))
         if items.name is not None:
             name = table.column(items.name, "items.name").cast(pl.String).str.strip_chars()
@@ -131,14 +132,36 @@ def _links(listed: pl.Series, own: pl.DataFrame, graph_links: pl.DataFrame) -> p
     return pl.concat([own_links, graph_links.select("item", "entity")])
 
 
-def _count_unlinked(rows: pl.DataFrame, links: pl.DataFrame, report: Report) -> None:
-    known = links["item"].implode()
-    loose = rows.filter(~pl.col("item").is_in(known))
-    report.warn("items with interactions, but without attributes or links "
-                f"({loose.height:,} interactions); training leaves them out, or keeps them with "
-                "dataset.unlinked=keep", loose["item"].n_unique())  # fmt: skip
-    bought = links["item"].unique().is_in(rows["item"].implode())
-    report.add("items without an interaction, kept", int((~bought).sum()))
+def _count_unlinked(
+    rows: pl.DataFrame, links: pl.DataFrame, plan: Plan, report: Report
+) -> None:  # fmt: skip
+    """Counts the items of the interactions that the graph lacks, and the other way round.
+
+    Raises:
+        DataError: the graph has no item of the interactions.
+    """
+    linked = pl.col("item").is_in(links["item"].implode())
+    loose = rows.filter(~linked)
+    if loose.height == rows.height:
+        raise DataError(
+            f"{plan.interactions.table}: found no item with an attribute or a link, expected the "
+            f"ids of the other tables (the first item is {rows['item'][0]!r}"
+            + (f", of the others {links['item'][0]!r})" if links.height else ")")
+            + _zeros(rows["item"], links["item"])
+        )
+    report.warn(
+        f"items with interactions, but without attributes or links ({loose.height:,} "
+        "interactions); training leaves them out, or keeps them with dataset.unlinked=keep",
+        loose["item"].n_unique(),
+    )
+    used = links["item"].unique().is_in(rows["item"].implode())
+    report.add("items without an interaction, kept", int((~used).sum()))
+
+
+def _zeros(first: pl.Series, second: pl.Series) -> str:
+    """A hint where ids differ by leading zeros alone, which spreadsheets drop."""
+    plain = first.str.strip_chars_start("0").is_in(second.str.strip_chars_start("0").implode())
+    return "; they differ by leading zeros" if plain.any() else ""
 
 
 def _whole(rows: pl.DataFrame) -> pl.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,14 @@ from typing import Any
 import polars as pl
 
 from kgrec.data.csv_files import SEPARATORS, header_fields, line_of, read_csv
-from kgrec.data.formats.named_columns import check_parquet, seconds, written_as_floats
+from kgrec.data.formats.named_columns import DATES, seconds, written_as_floats
+from kgrec.data.parquet_files import check_parquet, read_parquet
 from kgrec.data.text_files import first_line, repeated_header, second_header
 from kgrec.errors import DataError, one_of
 
+log = logging.getLogger(__name__)
+
+LARGE = 1 << 24  # bytes of a file that takes so long that reading it is announced
 SUFFIXES = (".csv", ".tsv", ".txt", ".parquet")
 
 
@@ -26,7 +31,7 @@ class UserTable:
     Attributes:
         path: the file.
         frame: all its columns.
-        used: names of the columns that were asked for.
+        used: names of the columns that were read.
         separator: character between two fields; empty for Parquet.
 
     Raises:
@@ -125,7 +130,7 @@ class UserTable:
             DataError: the column is missing, or a cell is no number.
         """
         values = self.column(name, key)
-        expected = "a date or seconds since 1970" if times else "a number"
+        expected = "a date such as 2024-01-31, or seconds since 1970" if times else "a number"
         if values.dtype.is_nested() or (values.dtype.is_temporal() and not times):
             raise DataError(f"{self.path}: found the type {values.dtype} in column {name} ({key}), "
                             f"expected {expected}")  # fmt: skip
@@ -134,6 +139,9 @@ class UserTable:
         if values.dtype == pl.String:
             blank = (values.str.strip_chars() == "").fill_null(True)
         wrong = ~blank & ~numbers.is_finite().fill_null(False)
+        if values.dtype.is_temporal():  # polars panics where it shows a date beyond its calendar
+            wrong |= ~blank & ~numbers.is_between(*DATES)
+            values = numbers
         if wrong.any():
             index = int(wrong.arg_max() or 0)
             raise DataError(f"{self.row(index)}: found {values[index]!r} as {name} ({key}), "
@@ -154,11 +162,13 @@ class Tables:
     def open(self, path: Path, names: Sequence[str] | None = None) -> UserTable:
         """A table, read now if it was not read before."""
         if path not in self.opened:
+            if path.is_file() and path.stat().st_size > LARGE:
+                log.info("reading %s", path)
             self.opened[path] = UserTable(path, names)
         return self.opened[path]
 
     def summary(self) -> dict[str, dict[str, Any]]:
-        """For each table, its rows and the columns that nobody asked for."""
+        """For each table, its number of rows and the columns that were not read."""
         return {
             table.path.name: {
                 "rows": table.frame.height,
@@ -180,10 +190,7 @@ def parse_numbers(values: pl.Series) -> pl.Series:
 
 def _parquet(path: Path) -> pl.DataFrame:
     check_parquet([path])
-    try:
-        frame = pl.read_parquet(path, glob=False)
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        raise DataError(f"{path}: {error}; expected a whole Parquet file") from None
+    frame = read_parquet(path)
     if frame.is_empty():
         raise DataError(f"{path}: found no rows, expected rows")
     return frame

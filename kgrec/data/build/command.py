@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from kgrec.errors import ConfigError
+from kgrec.errors import ConfigError, DataError
 from kgrec.files import write_text
+
+
+@contextmanager
+def _polars_errors(path: Path) -> Iterator[None]:
+    """Turns a panic of polars, such as one at a date of the year 300,000, into a plain error."""
+    import polars as pl
+
+    try:
+        yield
+    except pl.exceptions.PanicException as error:
+        raise DataError(f"{path}: {error}; expected tables that polars can read") from None
 
 
 def build(sources: Sequence[Path], out: Path | None) -> str:
@@ -25,14 +37,15 @@ def build(sources: Sequence[Path], out: Path | None) -> str:
                           "before tables or their folder")  # fmt: skip
     if out is None:
         raise ConfigError("--out: found nothing, expected the folder to write")
-    report = build_folder(read_plan(sources[0]), out)
-    place = shlex.quote(str(out))
+    with _polars_errors(sources[0]):
+        report = build_folder(read_plan(sources[0]), out)
+    place, name = shlex.quote(str(out)), shlex.quote(out.absolute().name)
     lines = [
         report.text(str(out)),
         "",
         "wrote the folder; build.json there has all counts. Next:",
         f"  kgrec data describe {place}",
-        f"  python train.py dataset=custom dataset.root={place}",
+        f"  python train.py dataset=custom dataset.root={place} dataset.name={name}",
     ]
     return "\n".join(lines) + "\n"
 
@@ -49,7 +62,8 @@ def guess(sources: Sequence[Path], out: Path | None) -> str:
         raise ConfigError(f"{out}: found a file or folder of that name, expected a new file")
     if out is not None and not out.parent.is_dir():
         raise ConfigError(f"{out}: found no folder {out.parent}, expected one to write to")
-    text = guess_plan(sources, Path.cwd() if out is None else out.parent)
+    with _polars_errors(sources[0]):
+        text = guess_plan(sources, Path.cwd() if out is None else out.parent)
     if out is None:
         return text
     write_text(out, text)

@@ -31,7 +31,7 @@ def read_graph(plan: Graph, tables: Tables, triples: Triples) -> pl.Series:
 
 
 def _triples(plan: Graph, tables: Tables, triples: Triples) -> pl.DataFrame:
-    table = tables.open(plan.triples, _no_header(plan.triples, TRIPLE))
+    table = tables.open(plan.triples, headless_names(plan.triples, TRIPLE))
     frame = table.frame
     named = {name: matches(frame.columns, name, {}) for name in TRIPLE}
     columns = [fields[0] for fields in named.values() if fields]
@@ -52,7 +52,7 @@ def _triples(plan: Graph, tables: Tables, triples: Triples) -> pl.DataFrame:
 
 def _names(path: Path, entities: pl.Series, tables: Tables) -> pl.DataFrame:
     """``entity, name`` of a file of two columns, with a header or without."""
-    table = tables.open(path, _no_header(path, ("entity", "name")))
+    table = tables.open(path, headless_names(path, ("entity", "name")))
     if table.frame.width < 2:
         raise DataError(f"{path}: found one column, expected entity and name")
     columns = table.frame.columns
@@ -69,7 +69,7 @@ def _names(path: Path, entities: pl.Series, tables: Tables) -> pl.DataFrame:
     )
 
 
-def _no_header(path: Path, names: tuple[str, ...]) -> tuple[str, ...] | None:
+def headless_names(path: Path, names: tuple[str, ...]) -> tuple[str, ...] | None:
     """The names for a text file whose first line is no header, else None."""
     if path.suffix == ".parquet" or not path.is_file():
         return None
@@ -154,12 +154,15 @@ def _either_direction(table: UserTable, items: pl.Series, entities: pl.Series) -
     """The two columns with the most items and entities, whichever comes first."""
     columns = {c: table.ids(c, "graph.links") for c in table.frame.columns[:6]}
     shares = {
-        (a, b): float(columns[a].is_in(items.implode()).mean() or 0)  # type: ignore[arg-type]
-        * float(columns[b].is_in(entities.implode()).mean() or 0)  # type: ignore[arg-type]
+        (a, b): _share(columns[a], items) * _share(columns[b], entities)
         for a, b in permutations(columns, 2)
     }
     item, entity = max(shares, key=lambda pair: shares[pair])
     return pl.DataFrame([columns[item].alias("item"), columns[entity].alias("entity")])
+
+
+def _share(ids: pl.Series, known: pl.Series) -> float:
+    return int(ids.is_in(known.implode()).sum()) / len(ids)
 
 
 def _joined(

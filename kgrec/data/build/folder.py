@@ -53,9 +53,16 @@ def write_folder(target: Path, tables: dict[str, pl.DataFrame], report: dict[str
         incoming = Path(temporary) / target.name
         incoming.mkdir()
         for name, table in tables.items():
-            table.write_csv(incoming / name)
+            if not table.is_empty():  # a file without rows is one that nobody can read
+                table.write_csv(incoming / name)
         write_json(incoming / REPORT, report)
         recognise(incoming).read(incoming)
+        before = Path(temporary) / "before"
         if target.exists():
-            target.rename(Path(temporary) / "before")
-        incoming.rename(target)
+            target.rename(before)
+        try:
+            incoming.rename(target)
+        except OSError:
+            if before.exists():
+                before.rename(target)
+            raise

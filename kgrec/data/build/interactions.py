@@ -55,8 +55,8 @@ def _counted(
 ) -> pl.DataFrame:
     """Counts repeats, and leaves out the pairs below ``min_count``."""
     name = table.path.name
-    amount = pl.col("quantity") if "quantity" in rows.columns else pl.lit(1.0)
-    rows = rows.with_columns(amount.sum().over("user", "item").alias("amount"))
+    amount = pl.col("quantity").sum() if "quantity" in rows.columns else pl.len()
+    rows = rows.with_columns(amount.over("user", "item").alias("amount"))
     if "quantity" in rows.columns:
         nothing = rows.filter(pl.col("amount") <= 0).select("user", "item").n_unique()
         report.warn(f"{name}: user-item pairs with a sum of {plan.quantity} of 0 or less (returned?"

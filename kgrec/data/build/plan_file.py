@@ -203,11 +203,12 @@ def _attribute(column: str, section: _Section, prefix: str) -> Attribute:
     given = [key for key, value in kinds.items() if value is not None]
     if len(given) > 1:
         raise section.error("", " and ".join(given), "at most one of them")
-    relation = section.text("relation") or prefix + column
+    plain = prefix + column.partition(":")[0]  # RecBole's columns have their type behind a colon
+    relation = section.text("relation") or plain
     return Attribute(
         column=column,
         relation=relation,
-        entities=section.text("entities") or prefix + column,
+        entities=section.text("entities") or plain,
         label=section.text("label") or relation.removeprefix(prefix).replace("_", " "),
         separator=separator,
         bins=bins,

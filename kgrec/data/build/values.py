@@ -104,8 +104,10 @@ def _readable(rows: pl.DataFrame, good: pl.Series, where: str, what: str, report
         return
     shown = ", ".join(bad["cell"].unique().sort()[:3])
     if bad.height * 2 > rows.height:
-        raise DataError(f"{where}: found {bad.height:,} of {rows.height:,} values that are no "
-                        f"{what} ({shown}), expected {what}")  # fmt: skip
+        raise DataError(
+            f"{where}: found {bad.height:,} of {rows.height:,} values that are no {what} "
+            f"({shown}), expected {what}, because of its bins, edges or date"
+        )
     report.warn(f"{where}: values that are no {what}, left out ({shown})", bad.height)
 
 

@@ -87,7 +87,7 @@ class Table:
                     f"{path}: found column {self.columns[name]}, which has several values in a "
                     f"cell, expected one {name} in each (type token)"
                 )
-        if self.separator:
+        if self.separator and ids:
             names = {c: c for c in (self.columns[name] for name in ids)}
             if headless:
                 names = {name: name for name in ids}

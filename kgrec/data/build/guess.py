@@ -1,0 +1,192 @@
+"""``kgrec data build --guess``: a first build.yaml, with a comment on each choice."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import polars as pl
+
+from kgrec.data.build.columns import UserTable
+from kgrec.data.build.profile import Choice, choose
+from kgrec.data.build.roles import Roles, about, find_roles, table_files
+from kgrec.errors import DataError
+
+_NAME = re.compile(r"^(?:name|title|label)$|(?:name|title|label)$", re.IGNORECASE)
+_GRAPH_KEYS = ("attributes:", "triples:", "graph:")  # a plan needs one of them
+_TIME = "timestamp|time|date|datetime|ts|when|at"
+_RATING = "rating|stars|score"
+_QUANTITY = "quantity|qty|unit|count|play|listen|weight"
+
+
+def guess_plan(sources: Sequence[Path], base: Path) -> str:
+    """The text of a build.yaml for tables.
+
+    Args:
+        sources: tables, or folders with tables.
+        base: folder of the build.yaml, from which it names the tables.
+
+    Raises:
+        DataError: no table can be read, or none has users and items.
+    """
+    roles = find_roles(table_files(sources))
+    missing: set[str] = set()
+    lines = ["# Written by kgrec data build --guess: look at the choices, change what is wrong."]
+    lines += [f"# {_one_line(note)}" for note in roles.notes]
+    lines += _interactions(roles, base)
+    own_table = not roles.items
+    tables = roles.items or [(roles.interactions, roles.item)]
+    sections = [
+        _attributes(table, key, "items", base, missing, roles if own_table else None)
+        for table, key in tables
+    ]
+    if len(sections) == 1 and (not own_table or "attributes:" in sections[0]):
+        lines += ["items:", *(f"  {line}" for line in sections[0])]
+    elif len(sections) > 1:
+        lines.append("items:")
+        for section in sections:
+            lines += [f"  {'- ' if i == 0 else '  '}{line}" for i, line in enumerate(section)]
+    if roles.users is not None:
+        section = _attributes(*roles.users, "users", base, missing, None)
+        lines += ["users:  # kept in user_attributes.csv; not part of the graph"]
+        lines += [f"  {line}" for line in section]
+    if roles.links:
+        lines.append("triples:")
+    for table, head, tail in roles.links:
+        lines += [
+            f"  - table: {_path(table.path, base)}  # {table.frame.height:,} links between items",
+            f"    head: {_quoted(head)}",
+            f"    tail: {_quoted(tail)}",
+            f"    relation: {_quoted(table.path.stem)}  # its name",
+        ]
+    if roles.graph is not None:
+        lines += ["graph:", f"  triples: {_path(roles.graph, base)}"]
+        where = "FILE  # item and entity of each row; or {table, entity, by: [title, year]}"
+        if roles.graph_links is not None:
+            where = _path(roles.graph_links, base)
+        lines.append(f"  links: {where}")
+    if not any(line.lstrip() in _GRAPH_KEYS for line in lines):
+        lines.append("# Found no attribute, no link between items and no graph: add one of them.")
+    if missing:
+        lines.append(f"missing: [{', '.join(map(_quoted, sorted(missing)))}]  # taken as no value")
+    return "\n".join(lines) + "\n"
+
+
+def _interactions(roles: Roles, base: Path) -> list[str]:
+    table = roles.interactions
+    lines = [
+        "interactions:",
+        f"  table: {_path(table.path, base)}  # {table.frame.height:,} rows",
+        f"  user: {_quoted(roles.user)}  # {table.frame[roles.user].n_unique():,} users",
+        f"  item: {_quoted(roles.item)}  # {table.frame[roles.item].n_unique():,} items",
+    ]
+    special = _special_columns(roles)
+    lines += [f"  {key}: {_quoted(column)}" for key, column in special.items()]
+    repeats = table.frame.height - table.frame.select(roles.user, roles.item).n_unique()
+    if repeats:
+        amount = "whose quantities add up to 2" if "quantity" in special else "that occur 2 times"
+        lines.append(f"  # {repeats:,} rows repeat a pair, which is one positive all the same")
+        lines.append(f"  # min_count: 2  # keeps only the pairs {amount} or more")
+    return lines
+
+
+def _special_columns(roles: Roles) -> dict[str, str]:
+    """The columns of ratings, timestamps and quantities, by the keys of build.yaml."""
+    taken = [roles.user, roles.item]
+    columns: dict[str, str] = {}
+    for key, words in (("rating", _RATING), ("timestamp", _TIME), ("quantity", _QUANTITY)):
+        column = _readable(roles.interactions, words, key, taken)
+        if column is not None:
+            columns[key] = column
+            taken.append(column)
+    return columns
+
+
+def _readable(table: UserTable, words: str, key: str, taken: Iterable[str]) -> str | None:
+    """The first column of numbers or dates whose name fits."""
+    for column in table.frame.columns:
+        if column in taken or not about(words, column):
+            continue
+        try:
+            values = table.numbers(column, key, times=key == "timestamp")
+        except DataError:
+            continue
+        if values.null_count() < 0.05 * len(values):
+            return column
+    return None
+
+
+def _attributes(
+    table: UserTable, key: str, owners: str, base: Path, missing: set[str], roles: Roles | None
+) -> list[str]:
+    """The lines of a table of items or users.
+
+    Args:
+        table: the table.
+        key: its column of ids.
+        owners: "items" or "users".
+        base: folder of build.yaml.
+        missing: where texts that look like missing values are added.
+        roles: the roles, where the table is that of the interactions: then only columns that
+            have one value for each item are attributes.
+    """
+    frame = table.frame
+    columns = [c for c in frame.columns if c != key]
+    if roles is not None:
+        taken = [roles.user, *_special_columns(roles).values()]
+        columns = [c for c in columns if c not in taken and _depends(frame, key, c)]
+    name = next((c for c in columns if owners == "items" and _NAME.search(c.split(":")[0])), None)
+    if roles is None and frame[key].n_unique() < 0.9 * frame.height:
+        name = None  # a table with several rows for an item, such as one of tags
+    lines = [f"table: {_path(table.path, base)}", f"id: {_quoted(key)}"]
+    if name is not None:
+        lines.append(f"name: {_quoted(name)}")
+    chosen: list[str] = []
+    left: list[str] = []
+    for column in columns:
+        if column == name:
+            continue
+        cells = frame.unique(key)[column] if roles is not None else frame[column]
+        choice = choose(column, cells, owners)
+        missing.update(choice.missing)
+        (left if choice.settings is None else chosen).append(_line(column, choice))
+    if chosen:
+        lines += ["attributes:", *chosen]
+    return lines + left
+
+
+def _line(column: str, choice: Choice) -> str:
+    if choice.settings is None:
+        return f"  # {_quoted(column)}: {_one_line(choice.comment)}"
+    settings = ", ".join(f"{k}: {_quoted(v)}" for k, v in choice.settings.items())
+    return f"  {_quoted(column)}: {{{settings}}}  # {_one_line(choice.comment)}"
+
+
+def _one_line(text: str) -> str:
+    """A comment, whatever is in the cells that it quotes."""
+    return " ".join(text.split())
+
+
+def _depends(frame: pl.DataFrame, key: str, column: str) -> bool:
+    """Whether each item has one value of a column, blank or not."""
+    if frame[column].dtype.is_nested():
+        return False
+    return frame.select(key, column).n_unique() == frame[key].n_unique()
+
+
+def _path(path: Path, base: Path) -> str:
+    return _quoted(os.path.relpath(path, base))
+
+
+def _quoted(value: object) -> str:
+    """A value as YAML: text in quotation marks unless it is plain."""
+    if not isinstance(value, str):
+        return str(value)
+    plain = re.fullmatch(r"[^\W\d][\w./-]*(?: [\w./-]+)*", value)
+    words = ("yes", "no", "on", "off", "true", "false", "null", "y", "n")
+    if plain and value.lower() not in words and "..." not in value:
+        return value
+    return json.dumps(value, ensure_ascii=False)

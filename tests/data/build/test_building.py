@@ -1,0 +1,286 @@
+"""From a plan and tables to a folder that kgrec reads."""
+
+import random
+import runpy
+import shutil
+
+import polars as pl
+import pytest
+from conftest import ROOT
+from user_tables import ORDERS, PLAN, PRODUCTS, built, write
+
+from kgrec.data.build.building import build
+from kgrec.data.build.plan_file import read_plan
+from kgrec.data.convert import convert
+from kgrec.data.formats import recognise
+from kgrec.data.prepare import prepare
+from kgrec.errors import DataError, KgrecError
+
+
+def test_the_folder_is_in_csv_format_with_names(tmp_path):
+    out = built(tmp_path)
+    assert out.rows("triples") == {
+        ("item=001", "color", "color=red"), ("item=002", "color", "color=red"),
+        ("item=001", "mood", "mood=red"), ("item=002", "mood", "mood=calm"),
+        ("item=003", "mood", "mood=calm"),
+    }  # fmt: skip
+    assert out.rows("links") == {(f"00{i}", f"item=00{i}") for i in (1, 2, 3)}
+    assert out.rows("items") == {("001", "Bowl"), ("002", "Cup"), ("003", "Jug")}
+    assert out["interactions"]["timestamp"].to_list() == ["1704067200", "1704153600", "1706745600"]
+    assert recognise(out.folder).name == "csv"
+    data = prepare(recognise(out.folder).read(out.folder), "shop")
+    assert data.ids.items.rows() == [
+        ("001", "item=001", "Bowl"), ("002", "item=002", "Cup"), ("003", "item=003", "Jug")
+    ]  # fmt: skip
+    entities = dict(data.ids.entities.iter_rows())
+    assert entities["item=001"] == "Bowl"
+    assert entities["color=red"] == entities["mood=red"] == "red"
+    assert dict(data.ids.relations.iter_rows()) == {"color": "color", "mood": "mood"}
+    assert data.counts()["items"] == 3  # the jug that nobody bought too
+    assert not [entry for entry in data.account.changes if entry.step == "files"]
+
+
+def test_values_are_shared_between_columns_if_the_plan_says_so(tmp_path):
+    plan = PLAN.replace(
+        "{color: {}, mood: {}}", "{color: {entities: word}, mood: {entities: word}}"
+    )
+    tails = set(built(tmp_path, plan)["triples"]["tail"])
+    assert tails == {"word=red", "word=calm"}
+
+
+def test_ids_depend_on_neither_the_order_of_rows_nor_on_further_rows(tmp_path):
+    plan = PLAN.replace("mood: {}", "mood: {}, price: {bins: 2}")
+    header, *rows = [f"{line},{i}" for i, line in enumerate(PRODUCTS.splitlines())]
+    header = header.replace(",0", ",price")
+    first = built(tmp_path, plan, products="\n".join([header, *rows]) + "\n")
+    random.Random(1).shuffle(rows)
+    shuffled = built(tmp_path, plan, "shuffled", products="\n".join([header, *rows]) + "\n")
+    assert shuffled.rows("triples") == first.rows("triples")
+    assert shuffled.rows("entities") == first.rows("entities")
+    grown = built(
+        tmp_path, plan, "grown", orders=ORDERS + "C9,004,2024-03-01\n",
+        products="\n".join([header, "004,Pot,blue,wild,8", *rows]) + "\n",
+    )  # fmt: skip
+    for file, column in (("triples", "head"), ("entities", "entity"), ("links", "entity")):
+        assert set(first[file][column]) <= set(grown[file][column])
+
+
+def test_repeats_stay_and_are_counted(tmp_path):
+    out = built(tmp_path, orders=ORDERS + "C1,001,2024-05-01\nC1,001,2024-06-01\n")
+    assert out["interactions"].height == 5
+    [(what, count)] = [pair for pair in out.counts.items() if "repeats" in pair[0]]
+    assert count == 2
+    assert "min_count" in what
+    assert out.record["sizes"]["user-item pairs"] == 3
+
+
+def test_min_count_keeps_repeated_pairs_alone(tmp_path):
+    plan = PLAN.replace("timestamp: when", "min_count: 2")
+    out = built(tmp_path, plan, orders=ORDERS + "C1,001,2024-05-01\n")
+    assert out.rows("interactions") == {("C1", "001")}
+    assert out.counts["orders.csv: user-item pairs with a count below 2, left out (min_count)"] == 2
+
+
+def test_quantities_are_summed_and_kept(tmp_path):
+    orders = "customer,sku,n\nC1,001,2\nC1,001,-2\nC2,001,1\nC2,002,\nC2,003,5\n"
+    plan = PLAN.replace("timestamp: when", "quantity: n")
+    out = built(tmp_path, plan, orders=orders)
+    assert out["interactions"].height == 5
+    assert "quantity" in out["interactions"].columns
+    assert out.warnings["orders.csv: rows without n, taken as 1"] == 1
+    assert [n for what, n in out.warnings.items() if "0 or less" in what] == [1]
+    plan = plan.replace("quantity: n", "quantity: n, min_count: 2")
+    assert built(tmp_path, plan, orders=orders).rows("interactions") == {("C2", "003", "5")}
+
+
+def test_rows_without_ids_are_left_out_and_counted(tmp_path):
+    out = built(
+        tmp_path, orders=ORDERS + ",001,2024-01-01\nC1, ,2024-01-01\n",
+        products=PRODUCTS + ",Lost,red,calm\n",
+    )  # fmt: skip
+    assert out["interactions"].height == 3
+    assert out.warnings["orders.csv: rows without customer, left out"] == 1
+    assert out.warnings["orders.csv: rows without sku, left out"] == 1
+    assert out.warnings["products.csv: rows without sku, left out"] == 1
+
+
+def test_several_rows_of_an_item_are_joined(tmp_path):
+    out = built(tmp_path, products=PRODUCTS + "001,Bowl again,blue,\n")
+    assert out["items"].height == 3
+    assert {t for h, r, t in out.rows("triples") if (h, r) == ("item=001", "color")} == {
+        "color=red", "color=blue"
+    }  # fmt: skip
+    assert dict(out.rows("items"))["001"] == "Bowl"
+    assert [n for what, n in out.warnings.items() if "of an earlier row" in what] == [1]
+
+
+def test_useless_attributes_are_named(tmp_path):
+    products = "sku,title,color,mood\n" + "".join(f"00{i},T{i},same,m{i}\n" for i in range(1, 10))
+    warnings = built(tmp_path, products=products).warnings
+    assert any("mood: another value for each of the items" in what for what in warnings)
+    assert any("color: one value on 100.0 % of the items" in what for what in warnings)
+    warnings = built(tmp_path, products=PRODUCTS + "004,Pot,Red,calm\n").warnings
+    assert any("by case alone, kept apart (Red, red)" in what for what in warnings)
+
+
+def test_items_that_no_table_lists_are_counted(tmp_path):
+    out = built(tmp_path, orders=ORDERS + "C1,999,2024-01-01\nC2,999,2024-01-01\n")
+    [(what, count)] = [p for p in out.warnings.items() if "without attributes or links" in p[0]]
+    assert count == 1
+    assert "(2 interactions)" in what
+    data = prepare(recognise(out.folder).read(out.folder), "shop", unlinked="keep")
+    assert "999" in data.ids.items["item"].to_list()
+
+
+def test_ids_that_never_meet_are_refused(tmp_path):
+    orders = ORDERS.replace(",00", ",")  # as a spreadsheet writes them
+    with pytest.raises(
+        DataError, match=r"'1', of the others '001'\); they differ by leading zeros"
+    ):
+        built(tmp_path, orders=orders)
+
+
+def test_attributes_of_users_are_kept_beside_the_graph(tmp_path):
+    plan = PLAN + "users: {table: people.csv, id: who, attributes: {color: {}}}\n"
+    out = built(tmp_path, plan, people="who,color\nC1,red\nC7,blue\n")
+    assert out.rows("user_attributes") == {
+        ("C1", "user.color", "user.color=red"), ("C7", "user.color", "user.color=blue")
+    }  # fmt: skip
+    assert "user.color" not in set(out["triples"]["relation"])
+    assert ("user.color", "color") in out.rows("relations")
+    assert out.warnings["people.csv: users with interactions that it lacks"] == 1
+
+
+def test_links_between_items_and_between_values(tmp_path):
+    plan = PLAN + (
+        "triples:\n- {table: pairs.csv, head: a, tail: b, relation: goes_with}\n"
+        "- {table: hues.csv, head: color, head_is: color, tail: hue, tail_is: hue,"
+        " relation_column: kind}\n"
+    )
+    out = built(
+        tmp_path, plan, pairs="a,b\n001,002\n001,777\n",
+        hues="color,hue,kind\nred,warm,is\nblue,cold,is\n",
+    )  # fmt: skip
+    triples = out.rows("triples")
+    assert ("item=001", "goes_with", "item=002") in triples
+    assert ("color=red", "is", "hue=warm") in triples
+    assert not any("777" in tail for _, _, tail in triples)
+    assert out.warnings["pairs.csv: links of unknown items, left out"] == 1
+    assert ("goes_with", "goes with") in out.rows("relations")
+    assert ("hue=warm", "warm", "hue") in out.rows("entities")
+
+
+def test_a_table_may_be_both_interactions_and_items(tmp_path):
+    plan = PLAN.replace("products.csv", "orders.csv").replace("  name: title\n", "").replace(
+        "{color: {}, mood: {}}", "[kind]")  # fmt: skip
+    out = built(tmp_path, plan, orders=ORDERS.replace("when\n", "when,kind\n").replace("-01\n",
+                "-01,a\n").replace("-02\n", "-02,b\n"))  # fmt: skip
+    assert out.rows("triples") == {("item=001", "kind", "kind=a"), ("item=002", "kind", "kind=b")}
+    assert not any("earlier row" in what for what in out.warnings)
+
+
+def test_tsv_and_parquet(tmp_path):
+    write(tmp_path)
+    pl.DataFrame({"sku": [1, 2, None], "tags": [["x", "y"], ["x"], ["z"]]}).write_parquet(
+        tmp_path / "products.parquet"
+    )
+    (tmp_path / "orders.tsv").write_text("customer\tsku\n7\t1\n8\t2.0\n", encoding="utf-8")
+    plan = (
+        "interactions: {table: orders.tsv, user: customer, item: sku}\n"
+        "items: {table: products.parquet, id: sku, attributes: [tags]}\n"
+    )
+    (tmp_path / "orders.tsv").write_text("customer\tsku\n7\t1\n8\t2\n", encoding="utf-8")
+    out = built(tmp_path, plan)
+    assert out.rows("triples") == {
+        ("item=1", "tags", "tags=x"), ("item=1", "tags", "tags=y"), ("item=2", "tags", "tags=x")
+    }  # fmt: skip
+
+
+def test_the_record_says_what_was_read_and_left_out(tmp_path):
+    record = built(tmp_path, products=PRODUCTS).record
+    assert record["tables"]["products.csv"] == {"rows": 3, "columns_not_used": []}
+    assert set(record["sha256"]) == {"orders.csv", "products.csv"}
+    assert record["plan"]["interactions"]["user"] == "customer"
+    assert record["relations"][0] == {
+        "relation": "color", "source": "products.csv: color", "items": 2, "values": 1, "triples": 2
+    }  # fmt: skip
+    again = built(tmp_path, out="again").record
+    assert again == record  # no date, no path: the same tables give the same folder
+
+
+def test_a_failed_build_leaves_nothing_and_an_earlier_folder_as_it_was(tmp_path):
+    with pytest.raises(KgrecError):
+        built(tmp_path, PLAN.replace("color: {}", "color: {bins: 3}"))
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "build.yaml",
+        "orders.csv",
+        "products.csv",
+    ]
+    out = built(tmp_path)
+    before = {path.name: path.read_bytes() for path in out.folder.iterdir()}
+    with pytest.raises(KgrecError):
+        built(tmp_path, PLAN.replace("mood: {}", "mud: {}"))
+    assert {path.name: path.read_bytes() for path in out.folder.iterdir()} == before
+
+
+def test_an_earlier_folder_comes_back_if_the_new_one_cannot_take_its_place(tmp_path, monkeypatch):
+    out = built(tmp_path)
+    rename = type(tmp_path).rename
+
+    def refuse(path, target):
+        if path.name == "out" and "incoming" in str(path.parent):
+            raise PermissionError("no")
+        return rename(path, target)
+
+    monkeypatch.setattr(type(tmp_path), "rename", refuse)
+    with pytest.raises(PermissionError):
+        built(tmp_path)
+    assert out["items"].height == 3
+
+
+def test_a_build_replaces_its_own_folder_alone(tmp_path):
+    out = built(tmp_path)
+    plan = read_plan(write(tmp_path, orders=ORDERS + "C3,003,2024-01-01\n"))
+    build(plan, out.folder)
+    assert out["interactions"].height == 4
+    (out.folder / "notes.txt").write_text("mine")
+    with pytest.raises(DataError, match=r"found notes.txt, expected a new folder"):
+        build(plan, out.folder)
+    shutil.rmtree(out.folder)
+    out.folder.mkdir()
+    (out.folder / "items.csv").write_text("mine")
+    with pytest.raises(DataError, match=r"found items.csv, expected a new folder"):
+        build(plan, out.folder)
+    assert (out.folder / "items.csv").read_text() == "mine"
+
+
+def test_names_go_with_the_data_to_formats_that_hold_them(tmp_path):
+    raw = recognise(built(tmp_path).folder).read(tmp_path / "out")
+    convert(raw, tmp_path / "parquet", "parquet")
+    again = recognise(tmp_path / "parquet").read(tmp_path / "parquet")
+    assert again.entity_names is not None
+    assert raw.entity_names is not None
+    assert again.entity_names.equals(raw.entity_names)
+    assert dict(again.relation_names.iter_rows()) == {"color": "color", "mood": "mood"}
+    with pytest.raises(DataError, match=r"cannot hold\n.*entity names\n.*relation names"):
+        convert(raw, tmp_path / "recbole", "recbole")
+    notes = convert(raw, tmp_path / "recbole", "recbole", lossy=True)
+    assert "5 names of entities and relations, left out" in notes
+
+
+def test_files_of_other_contents_with_these_names_do_no_harm(tmp_path):
+    folder = built(tmp_path).folder
+    (folder / "entities.csv").write_text("id,about\nx,y\n")
+    raw = recognise(folder).read(folder)
+    assert raw.entity_names is None
+    assert ("entities.csv has no columns entity and name, not read", 1) in raw.counts
+
+
+def test_the_plan_of_the_documentation_builds_the_shop(tmp_path):
+    text = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+    plan = text.split("```yaml\n")[1].split("```")[0]
+    runpy.run_path(str(ROOT / "docs" / "examples" / "shop.py"))["main"](tmp_path / "tables")
+    out = built(tmp_path, plan)
+    assert {"feeling=red", "color=red"} <= set(out["triples"]["tail"])
+    assert ("brand", "made by") in out.rows("relations")
+    assert 10 <= len(plan.splitlines()) <= 25
