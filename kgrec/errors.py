@@ -37,10 +37,10 @@ def listed(names: Iterable[Any]) -> str:
     return ", ".join(sorted(str(name) for name in names if not str(name).startswith("_")))
 
 
-def one_of(names: Iterable[Any], found: Any) -> str:
-    """``one of a, b, c``, and the name that the user may have meant."""
-    choices = [str(name) for name in names]
-    close = difflib.get_close_matches(str(found), choices, n=1)
+def one_of(names: Iterable[Any], name: Any) -> str:
+    """``one of a, b, c``, and the choice that the user may have meant by ``name``."""
+    choices = [str(choice) for choice in names]
+    close = difflib.get_close_matches(str(name), choices, n=1)
     return f"one of {listed(choices)}" + (f" (did you mean {close[0]}?)" if close else "")
 
 

@@ -99,7 +99,7 @@ def _check_trainer(cfg: DictConfig) -> None:
     if cfg.callbacks.get("best") is None:
         raise ConfigError(
             "callbacks.best: found null, expected the callback that keeps the best checkpoint, "
-            "which is what is tested"
+            "which is the tested model"
         )
     check_arguments(OmegaConf.to_container(cfg.trainer, resolve=True), cfg.epochs)  # type: ignore[arg-type]
 

@@ -228,7 +228,7 @@ def require_ids(frame: pl.DataFrame, path: Path, columns: Sequence[str]) -> pl.D
     return frame
 
 
-def parse_number(frame: pl.DataFrame, path: Path, column: str, what: str) -> pl.DataFrame:
+def parse_number(frame: pl.DataFrame, path: Path, column: str, description: str) -> pl.DataFrame:
     """Casts a column of strings to finite floats; blanks around them are accepted.
 
     Raises:
@@ -237,7 +237,7 @@ def parse_number(frame: pl.DataFrame, path: Path, column: str, what: str) -> pl.
     number = pl.col(column).str.strip_chars().cast(pl.Float64, strict=False)
     bad = frame.filter(number.is_null() | ~number.is_finite())
     if not bad.is_empty():
-        raise malformed(path, bad["line"][0], bad[column][0] or "", f"a number ({what})")
+        raise malformed(path, bad["line"][0], bad[column][0] or "", f"a number ({description})")
     return frame.with_columns(number)
 
 

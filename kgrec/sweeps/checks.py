@@ -82,7 +82,7 @@ def check_keys(keys: Sequence[str]) -> None:
         ConfigError: the metric by which jobs are compared is varied.
     """
     if "monitor" in keys:
-        raise ConfigError("monitor: found several, expected one: it compares the jobs")
+        raise ConfigError("monitor: found several, expected one: jobs are compared by this metric")
 
 
 def _listed(keys: Sequence[str]) -> str:

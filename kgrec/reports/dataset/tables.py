@@ -178,10 +178,10 @@ def show(description: Description) -> None:
     console.print(account)
 
 
-def _more(console: Console, count: int, what: str = "") -> None:
+def _more(console: Console, count: int, noun: str = "") -> None:
     """Prints the number of rows of a table that are not shown."""
     if count > _SHOWN:
-        console.print(f"  … and {count - _SHOWN:,} more{what} (all of them in --json)\n")
+        console.print(f"  … and {count - _SHOWN:,} more{noun} (all in --json)\n")
 
 
 def show_cache(folder: Path, entries: list[Entry]) -> None:
