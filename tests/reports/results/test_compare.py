@@ -126,7 +126,7 @@ def test_the_reference_and_why_it_is_one(make_run, make_sweep):
     assert labels(compared_systems(both, places=[sweep, place]))[0] == "popularity"
     assert labels(compared_systems(both, "svd")) == ["svd", "kgcn K=2", "kgcn K=8"]
     assert labels(compared_systems(both, "kgcn K=8"))[0] == "kgcn K=8"
-    with pytest.raises(DataError, match="'kgcn', which is 2 systems, expected one of 'kgcn K=2'"):
+    with pytest.raises(DataError, match="'kgcn', which matches 2 systems, expected one of 'kgcn K=2'"):
         compared_systems(both, "kgcn")
 
 
