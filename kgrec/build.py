@@ -189,7 +189,7 @@ def make_datamodule(cfg: DictConfig, dataset: RecDataset, recommender: Recommend
 
 def steps_per_call(cfg: DictConfig) -> int | None:
     """Optimiser steps in one call of training_step; None: the data module chooses."""
-    # Lightning counts calls of training_step, and these settings mean steps.
+    # Lightning counts calls of training_step, but the settings below count steps.
     counting = ("limit_train_batches", "max_steps", "min_steps")
     counted = any(cfg.trainer.get(key) not in (None, -1) for key in counting)
     if cfg.steps_per_call is None and (counted or world_size(cfg) > 1):

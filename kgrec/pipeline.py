@@ -48,7 +48,7 @@ def run(cfg: DictConfig, first: bool = True) -> float:
 
     Args:
         cfg: the configuration.
-        first: whether this process, of those that train the model, prints, writes and tests.
+        first: whether this process prints, writes and tests; one of the training processes does.
 
     Returns:
         The validation metric by which the epoch was chosen; nan on the other processes.
@@ -175,7 +175,7 @@ def fit(
     best_epoch = read_checkpoint(best)["epoch"] + 1
     log.info("best %s at epoch %d of %d", parts.monitor, best_epoch, trainer.current_epoch)
     if best_epoch == trainer.current_epoch == trainer.max_epochs:
-        log.info("the best epoch is the last one: more epochs may be better (epochs=…)")
+        log.info("the best epoch is the last epoch: more epochs may be better (epochs=…)")
     clock = next((c for c in trainer.callbacks if isinstance(c, EpochLog)), None)  # type: ignore[attr-defined]
     metrics = {
         "train/peak_memory_gb": peak_memory_gb(trainer.strategy.root_device),

@@ -10,7 +10,7 @@ from typing import Any
 
 
 def add_parser(commands: Any) -> None:
-    """Adds this command to those of ``kgrec``."""
+    """Adds this command to ``kgrec``."""
     parser = commands.add_parser(
         "compare",
         help="test whether systems differ, on the same rows and users",

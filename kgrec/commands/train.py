@@ -53,7 +53,7 @@ class ReportedError(Exception):
 
 
 def add_parser(commands: Any) -> None:
-    """Adds this command to those of ``kgrec``; Hydra reads its arguments."""
+    """Adds this command to ``kgrec``; Hydra reads its arguments."""
     commands.add_parser(
         "train",
         add_help=False,

@@ -257,10 +257,10 @@ def entries(folder: Path) -> list[Entry]:
 
 
 def clear(folder: Path, name: str | None = None) -> tuple[list[Entry], list[Entry]]:
-    """Removes all entries, or those of one data set.
+    """Removes all entries, or the entries of one data set.
 
     Returns:
-        The removed entries, and those that stay because a process is writing them.
+        The removed entries, and the entries that stay because a process is writing them.
     """
     removed, in_use = [], []
     for entry in entries(folder):

@@ -72,7 +72,7 @@ def components(graph: KnowledgeGraph) -> Tensor:
     while True:
         least = torch.minimum(name[graph.heads], name[graph.tails])
         smaller = name.clone()
-        # Names of both ends, and the roots that these names point at, become the least name.
+        # Names of both ends, and the roots to which the names point, become the least name.
         for ends in (graph.heads, graph.tails, name[graph.heads], name[graph.tails]):
             smaller.scatter_reduce_(0, ends, least, "amin")
         while not torch.equal(smaller, smaller[smaller]):

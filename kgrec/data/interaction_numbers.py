@@ -27,7 +27,7 @@ def to_tensor(column: pl.Series) -> Tensor:
 
 @dataclass
 class NumberedRows:
-    """Interactions with numbers instead of ids; the fields are those of PreparedData."""
+    """Interactions with numbers instead of ids; fields as in PreparedData."""
 
     positives: Interactions
     times: Tensor | None
@@ -158,7 +158,7 @@ def _why_no_positive(
     return (
         f"found {raw.interactions.height} interactions, none of an item with an entity, expected "
         f"at least one (the first item is {first(raw.interactions['item'])}, the first linked "
-        f"one {first(items['item'])})"
+        f"item {first(items['item'])})"
     )
 
 

@@ -29,8 +29,8 @@ def paper(data: PreparedData, split: Split) -> RecDataset:
     """Negatives before the split (KGCN, section 4.3, and the released preprocessing).
 
     Each user gets as many distinct negatives as it has positives, from the items that the user
-    has not rated at all. Where the files give label-0 rows, those are used instead; all copies of
-    such a pair are put into the part of the first copy, so that no test row is a training row.
+    has not rated at all. Where the files give label-0 rows, the rows are used instead. All copies
+    of a pair are put into the part of the first copy, so that no test row is a training row.
 
     Args:
         data: prepared data.

@@ -80,4 +80,4 @@ def import_object(path: str) -> Any:
 
 
 def _not_importable(path: str, error: Exception) -> ConfigError:
-    return ConfigError(f"found the path {path!r}, expected an importable one: {error}")
+    return ConfigError(f"found the path {path!r}, expected an importable path: {error}")

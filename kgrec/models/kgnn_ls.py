@@ -83,7 +83,7 @@ class KGNNLS(KGCN):
             raise SettingError(f"ls_weight: found {ls_weight!r}, expected at least 0")
         if not self.attention:
             raise SettingError(
-                f"aggregator: found {aggregator!r}, expected one with attention, whose "
+                f"aggregator: found {aggregator!r}, expected an aggregator with attention, whose "
                 "weights the labels smooth"
             )
         self.ls_weight = ls_weight

@@ -147,10 +147,10 @@ def find_runs(places: Iterable[Path]) -> list[Run]:
     folders: dict[Path, None] = {}
     for place in places:
         if not place.is_dir():
-            raise DataError(f"{place}: found no such folder, expected one with finished runs")
+            raise DataError(f"{place}: found no such folder, expected a folder with finished runs")
         finished = [folder.path.resolve() for folder in finished_folders(place)]
         if not finished:
-            raise DataError(f"{place}: found no finished run in it or under it, expected one")
+            raise DataError(f"{place}: found no finished run in the folder or below, expected one")
         folders |= dict.fromkeys(finished)
     return [Run.read(folder) for folder in folders]
 

@@ -67,7 +67,7 @@ def run_in_sweep(cfg: DictConfig, run: Callable[[DictConfig], float]) -> float:
         open_dict(cfg),
     ):
         if files.finished:
-            log.info("this job is finished already; it is skipped")
+            log.info("this job is finished already: skipped")
             return files.metrics()[cfg.monitor]
         check_start(cfg)  # refuses several devices
         forget_peak_memory()

@@ -34,7 +34,7 @@ STUDY = "study.db"
 MAX_FAILURES = 3
 # Groups that a search cannot vary: trials that differ in them cannot be compared.
 FIXED_GROUPS = ("seed", "monitor", "dataset", "protocol", "split", "ranking", "experiment")
-# Keys in best.yaml besides those of the model.
+# Keys in best.yaml besides the model's keys.
 SETTINGS = ("optimizer.lr", "optimizer.weight_decay", "batch_size", "epochs", "patience")
 
 
@@ -188,7 +188,7 @@ def search_space(
     if not space:
         raise ConfigError(
             "hydra.sweeper.params: found nothing to search, expected keys with choice(…) or "
-            "interval(…); conf/search has those of every trained model"
+            "interval(…); conf/search has the intervals of every trained model"
         )
     for key in space:
         group = key.lstrip("+").partition(".")[0]

@@ -114,7 +114,7 @@ class KgrecSweeper(Sweeper):
         return parent / datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
 
     def parsed(self, words: Sequence[str]) -> list[Override]:
-        """Overrides of the configuration's own sweep, then those of the command line."""
+        """Overrides of the configuration's own sweep, then of the command line."""
         listed = [f"{key}={value}" for key, value in self.params.items()]
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         overrides = parser.parse_overrides([*listed, *words])
@@ -152,7 +152,7 @@ class KgrecSweeper(Sweeper):
     def begin(
         self, jobs: Sequence[Job], keys: Sequence[str], planned: int | None = None
     ) -> SweepFolder:
-        """Checks the jobs before any of them runs, and writes the sweep's file.
+        """Checks all jobs before the first job runs, and writes the sweep's file.
 
         A job whose configuration cannot be composed is marked as failed, and the others run. If no
         job can be composed, the sweep is refused.

@@ -93,7 +93,7 @@ def send_runs(places: Sequence[Path]) -> None:
     failed = states.count("to send")
     print(  # noqa: T201
         f"{len(unsent) - failed} sent, {states.count('sent') - len(unsent) + failed} already sent, "
-        f"{states.count('unfinished')} skipped because they are not finished"
+        f"{states.count('unfinished')} skipped because not finished"
     )
     if failed:
         raise DataError(f"{failed} run(s) could not be sent, such as {_first_unsent(runs)}")

@@ -94,7 +94,9 @@ def check_arguments(trainer: Mapping[str, Any], epochs: int) -> None:
     if trainer.get("max_steps") not in (None, -1):
         for least in ("min_epochs", "min_steps"):
             if trainer.get(least) is not None:
-                raise ConfigError(f"trainer.{least}: found a value beside max_steps, expected null")
+                raise ConfigError(
+                    f"trainer.{least}: found a value in addition to max_steps, expected null"
+                )
     if trainer.get("gradient_clip_algorithm") and not trainer.get("gradient_clip_val"):
         raise ConfigError(
             "trainer.gradient_clip_algorithm: found no trainer.gradient_clip_val, expected a number"
@@ -107,7 +109,7 @@ def refusal(key: str, value: Any) -> str:
 
 
 def passed_on(trainer: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments for Lightning's Trainer: without those that are null, refused or applied here."""
+    """Arguments for Lightning's Trainer, except null, refused and applied-here arguments."""
     settings = {
         key: value
         for key, value in trainer.items()

@@ -13,8 +13,8 @@ from torch import Tensor
 class UpdateRule:
     """Rule by which the gradients of batches become one optimiser step.
 
-    The arguments are those of Lightning's Trainer, which applies them in automatic optimisation
-    only.
+    The arguments are named as in Lightning's Trainer, which applies them only in automatic
+    optimisation.
 
     Attributes:
         accumulate_grad_batches: batches whose gradients are averaged for one optimiser step; the

@@ -199,8 +199,8 @@ def recognise(folder: Path) -> Format:
     """
     if not folder.is_dir():
         raise DataError(
-            f"{folder}: found no such folder (looked for {folder.absolute()}), expected one with "
-            "data files"
+            f"{folder}: found no such folder (looked for {folder.absolute()}), expected a folder "
+            "with data files"
         )
     for candidate in FORMATS.values():
         if candidate.fits(folder):

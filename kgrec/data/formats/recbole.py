@@ -174,7 +174,7 @@ def _inter_files(folder: Path) -> list[tuple[Path, int | None]]:
     whole = set(folder.glob("*.inter")) - {path for path, _ in given}
     if whole:
         raise DataError(
-            f"{folder}: found {min(whole).name} beside {given[0][0].name}, expected interactions "
+            f"{folder}: found {min(whole).name} and {given[0][0].name}, expected interactions "
             "either whole or split"
         )
     if {0, 2} - {part for _, part in given}:

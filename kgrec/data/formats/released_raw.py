@@ -91,7 +91,7 @@ def read(folder: Path) -> RawTables:
     others = [name for name in RATINGS if name != ratings.name and (folder / name).is_file()]
     if others:
         raise DataError(
-            f"{folder}: found {ratings.name} beside {others[0]}, expected one file of ratings"
+            f"{folder}: found {ratings.name} and {others[0]}, expected one file of ratings"
         )
     counts: Counts = []
     interactions = RATINGS[ratings.name](ratings, counts)

@@ -4,8 +4,8 @@
 ``test.*`` (and ``val.*``) for data that come with a split; ``triples.*`` (head, relation, tail);
 optionally ``links.*`` (item, entity), ``items.*`` (item, name), ``entities.*`` (entity, name) and
 ``relations.*`` (relation, name). Without links an item is the
-entity of the same id; the items are then those of the interactions and of ``items.*``. Columns
-have their usual names (``named_columns.NAMES``) or those that the user gives; other columns are
+entity of the same id; the items are then the items of the interactions and of ``items.*``. Columns
+have their usual names (``named_columns.NAMES``) or names that the user gives; other columns are
 not read, and counted.
 """
 
@@ -82,7 +82,7 @@ def read(folder: Path, columns: Mapping[str, str] | None = None) -> RawTables:
     whole, parts = _one(folder, "interactions"), [_one(folder, *stems) for stems in PART_FILES]
     if whole is not None and any(parts):
         raise DataError(
-            f"{folder}: found {whole.name} beside {next(p.name for p in parts if p)}, expected "
+            f"{folder}: found {whole.name} and {next(p.name for p in parts if p)}, expected "
             "interactions either whole or split"
         )
     frames: list[pl.DataFrame] = []
@@ -158,7 +158,7 @@ def _linked_to_themselves(
 ) -> pl.DataFrame:
     """``item, entity`` of the items that are the entity of the same id.
 
-    Items are those of the interactions, in their order, then those that the items file adds.
+    Items are the items of the interactions, in order, then items that the items file adds.
     """
     entities = pl.concat([triples["head"], triples["tail"]]).unique()
     items = pl.concat([rows["item"] for rows in interactions]).unique(maintain_order=True)

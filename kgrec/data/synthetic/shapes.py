@@ -1,6 +1,6 @@
 """Sizes and shapes of the public data sets, for their synthetic twins.
 
-Sizes are those of Table 1 of the KGCN paper; for movie also those of the files of MovieLens-20M
+Sizes are from Table 1 of the KGCN paper; for movie also from the files of MovieLens-20M
 (Harper and Konstan, 2015), of which the paper uses the items in its graph. Shapes are quantiles of
 a distribution: for music and book measured on the public files, for movie from the statistics of
 MovieLens-20M. The graph of movie has the shape of the graph of MovieLens-100K.

@@ -148,7 +148,7 @@ def check_comparable(reference: ComparedSystem, other: ComparedSystem) -> None:
             "split: dataset.seed, split and data must agree"
         )
     raise DataError(
-        f"{other.label}: found seeds {_listed(seeds[1])}, expected those of "
+        f"{other.label}: found seeds {_listed(seeds[1])}, expected the seeds of "
         f"{reference.label}, {_listed(seeds[0])}: users are matched seed by seed"
     )
 

@@ -74,7 +74,7 @@ def test_the_same_f1_comes_from_the_rows(make_run):
         ({"data": "book"}, "found dataset book, expected music"),
         ({"protocol": "clean"}, "found protocol clean, expected paper"),
         ({"fingerprint": "other", "K": 4}, "found other test rows"),
-        ({"seed": 5, "K": 4}, r"found seeds 5, expected those of kgcn K=8, 1"),
+        ({"seed": 5, "K": 4}, r"found seeds 5, expected the seeds of kgcn K=8, 1"),
     ],
 )
 def test_runs_that_are_not_comparable_are_refused(make_run, other, message):
@@ -126,7 +126,9 @@ def test_the_reference_and_why_it_is_one(make_run, make_sweep):
     assert labels(compared_systems(both, places=[sweep, place]))[0] == "popularity"
     assert labels(compared_systems(both, "svd")) == ["svd", "kgcn K=2", "kgcn K=8"]
     assert labels(compared_systems(both, "kgcn K=8"))[0] == "kgcn K=8"
-    with pytest.raises(DataError, match="'kgcn', which matches 2 systems, expected one of 'kgcn K=2'"):
+    with pytest.raises(
+        DataError, match="'kgcn', which matches 2 systems, expected one of 'kgcn K=2'"
+    ):
         compared_systems(both, "kgcn")
 
 
