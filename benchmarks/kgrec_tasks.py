@@ -1,4 +1,4 @@
-"""What benchmarks/speed.py times of kgrec; one task a process, JSON in and out."""
+"""Tasks of kgrec that benchmarks/speed.py times; one task per process, JSON in and out."""
 
 from __future__ import annotations
 

@@ -40,9 +40,9 @@ class Rates(NamedTuple):
     """What the machine delivers to one core.
 
     Attributes:
-        copy: bytes read and written a second, large arrays one after another.
-        rows: bytes read a second in random rows of the step's table.
-        gemm: floating-point operations a second of a large matrix product.
+        copy: bytes read and written per second, large arrays one after another.
+        rows: bytes read per second in random rows of the step's table.
+        gemm: floating-point operations per second of a large matrix product.
     """
 
     copy: float
@@ -94,7 +94,7 @@ def needed(model: Any, users: torch.Tensor, items: torch.Tensor, lazy: bool) -> 
 
     Every neighbour's row is read once forward and once backward for the weights' gradient, and
     its parent's gradient once for the table's; every aggregated node's vector is read, written
-    and kept, its gradient likewise; Adam reads four numbers a parameter and writes three.
+    and kept, its gradient likewise; Adam reads four numbers per parameter and writes three.
     """
     from kgrec.models.kgcn.neighborhood import Attention, receptive_field
 

@@ -1,4 +1,4 @@
-"""Builds the objects of a run from its configuration, and checks that they can work."""
+"""Builds the objects of a run from its configuration, and checks the settings."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ class Parts:
         recommender: the model.
         module: Lightning module around the model.
         datamodule: batches of all splits.
-        trainer: Lightning Trainer, without loggers yet.
-        control_line: callback that logs the main control beside the model.
+        trainer: Lightning Trainer, before loggers are added.
+        control_line: callback that logs the main control next to the model.
         evaluator: evaluates the model and the controls.
     """
 
@@ -129,11 +129,11 @@ def cutoffs(cfg: DictConfig, dataset: RecDataset) -> list[int]:
 def fit_monitor(cfg: DictConfig, ks: Sequence[int], num_items: int) -> None:
     """Makes sure that validation will have the metric by which the epoch is chosen.
 
-    A monitor that a protocol has set, and whose cut-off is larger than the catalogue, becomes that
-    of the largest cut-off that fits.
+    If a protocol has set the monitor, and its cut-off is larger than the catalogue, the cut-off
+    becomes the largest one that fits.
 
     Raises:
-        ConfigError: the user's own monitor has such a cut-off.
+        ConfigError: the user's own monitor has a cut-off larger than the catalogue.
     """
     metric, at, k = cfg.monitor.partition("@")
     if not at or int(k) in ks:
@@ -154,7 +154,7 @@ def fit_to_machine(
     """Sets the number of CPU threads, and checks that a training step fits in memory.
 
     Raises:
-        ConfigError: it does not fit, even in pieces.
+        ConfigError: a training step does not fit, even in pieces.
     """
     items, budget = dataset.train.items, parse_bytes(cfg.memory_budget)
     rows = math.ceil(cfg.batch_size / world_size(cfg))
@@ -189,7 +189,7 @@ def make_datamodule(cfg: DictConfig, dataset: RecDataset, recommender: Recommend
 
 def steps_per_call(cfg: DictConfig) -> int | None:
     """Optimiser steps in one call of training_step; None: the data module chooses."""
-    # Lightning counts calls of training_step, and these settings mean steps.
+    # Lightning counts calls of training_step, but the settings below count steps.
     counting = ("limit_train_batches", "max_steps", "min_steps")
     counted = any(cfg.trainer.get(key) not in (None, -1) for key in counting)
     if cfg.steps_per_call is None and (counted or world_size(cfg) > 1):
@@ -198,7 +198,7 @@ def steps_per_call(cfg: DictConfig) -> int | None:
 
 
 def one_device(cfg: DictConfig) -> dict[str, Any]:
-    """The first device of the run, on which it is tested, as Lightning's Trainer takes it."""
+    """Trainer arguments for the first device of the run, on which the model is tested."""
     devices = cfg.trainer.devices
     of_list = [devices[0]] if OmegaConf.is_list(devices) else 1
     return {"accelerator": cfg.trainer.accelerator, "devices": of_list}

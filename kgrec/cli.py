@@ -1,4 +1,4 @@
-"""The ``kgrec`` command: it lists the subcommands and hands over to one of them."""
+"""The ``kgrec`` command: lists the subcommands, and runs one of them."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def main() -> None:
         train.from_cli()
         return
     root = parser()
-    arguments, rest = root.parse_known_args()
+    arguments, unread = root.parse_known_args()
     if name := getattr(arguments, "rest", None):
         # argparse leaves out positional words that follow an option.
-        getattr(arguments, name).extend(word for word in rest if not word.startswith("-"))
-        rest = [word for word in rest if word.startswith("-")]
-    if rest:
-        root.error(f"unrecognized arguments: {' '.join(rest)}")
+        getattr(arguments, name).extend(word for word in unread if not word.startswith("-"))
+        unread = [word for word in unread if word.startswith("-")]
+    if unread:
+        root.error(f"unrecognized arguments: {' '.join(unread)}")
     try:
         arguments.run(arguments)
     except KeyboardInterrupt:

@@ -1,7 +1,7 @@
 """Errors that the user can fix. Their message is complete, so no stack trace is printed."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 
@@ -37,8 +37,23 @@ def listed(names: Iterable[Any]) -> str:
     return ", ".join(sorted(str(name) for name in names if not str(name).startswith("_")))
 
 
-def one_of(names: Iterable[Any], found: Any) -> str:
-    """``one of a, b, c``, and the name that the user may have meant."""
-    known = [str(name) for name in names]
-    close = difflib.get_close_matches(str(found), known, n=1)
-    return f"one of {listed(known)}" + (f" (did you mean {close[0]}?)" if close else "")
+def one_of(names: Iterable[Any], name: Any) -> str:
+    """``one of a, b, c``, and the choice that the user may have meant by ``name``."""
+    choices = [str(choice) for choice in names]
+    close = difflib.get_close_matches(str(name), choices, n=1)
+    return f"one of {listed(choices)}" + (f" (did you mean {close[0]}?)" if close else "")
+
+
+def unknown_key(group: str, key: Any, names: Sequence[Any], further: str = "") -> ConfigError:
+    """The error for a key that nothing reads.
+
+    Args:
+        group: configuration group of the key; "" for a key of the top level.
+        key: the unknown key.
+        names: keys that the group has.
+        further: what else is expected, if anything.
+    """
+    path = f"{group}.{key}" if group else str(key)
+    known = one_of(names, key) if names else ""
+    expected = ", or ".join(filter(None, (known, further)))
+    return ConfigError(f"{path}: found an unknown key, expected {expected}")

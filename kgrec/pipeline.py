@@ -48,7 +48,7 @@ def run(cfg: DictConfig, first: bool = True) -> float:
 
     Args:
         cfg: the configuration.
-        first: whether this process, of those that train the model, prints, writes and tests.
+        first: whether this process prints, writes and tests; one of the training processes does.
 
     Returns:
         The validation metric by which the epoch was chosen; nan on the other processes.
@@ -94,7 +94,7 @@ def prepare(cfg: DictConfig) -> tuple[PreparedData, RecDataset]:
 
 
 def tracked(cfg: DictConfig) -> dict[str, Any]:
-    """What W&B keeps as the configuration of the run: all settings, and the chosen files."""
+    """Configuration of the run for W&B: all settings, and the chosen configuration files."""
     settings: Any = OmegaConf.to_container(cfg, resolve=True)
     choices = HydraConfig.get().runtime.choices
     settings["choices"] = {k: v for k, v in choices.items() if "hydra" not in k}
@@ -128,7 +128,7 @@ def dataset_facts(data: PreparedData, dataset: RecDataset) -> dict[str, Any]:
 
 
 def precompute(recommender: Recommender, dataset: RecDataset) -> dict[str, float]:
-    """Computes what is not trained; returns the model's own metrics and the seconds."""
+    """Precomputes the model; returns the model's own metrics and the seconds."""
     begin = time.perf_counter()
     recommender.precompute(dataset)
     metrics = {"seconds": time.perf_counter() - begin, **recommender.precompute_metrics}
@@ -140,7 +140,7 @@ def fit(
 ) -> dict[str, float]:
     """Trains the model, which writes the best and the last checkpoint.
 
-    A model with nothing to train is saved as the best checkpoint as it is.
+    A model without trained parameters is saved unchanged as the best checkpoint.
 
     Args:
         parts: objects of the run.
@@ -175,7 +175,7 @@ def fit(
     best_epoch = read_checkpoint(best)["epoch"] + 1
     log.info("best %s at epoch %d of %d", parts.monitor, best_epoch, trainer.current_epoch)
     if best_epoch == trainer.current_epoch == trainer.max_epochs:
-        log.info("the best epoch is the last one: more epochs may be better (epochs=…)")
+        log.info("the best epoch is the last epoch: more epochs may be better (epochs=…)")
     clock = next((c for c in trainer.callbacks if isinstance(c, EpochLog)), None)  # type: ignore[attr-defined]
     metrics = {
         "train/peak_memory_gb": peak_memory_gb(trainer.strategy.root_device),
@@ -190,7 +190,7 @@ def fit(
 
 
 def test(parts: Parts, folder: RunFolder) -> Evaluation:
-    """Evaluates the model as its best checkpoint has it, so that every run tests its checkpoint."""
+    """Evaluates the model of the best checkpoint, so that every run tests its checkpoint."""
     best = folder.checkpoint("best")
     return parts.evaluator.evaluate(load_recommender(best, trusted_by(parts.recommender)))
 

@@ -1,1 +1,1 @@
-"""The subcommands of ``kgrec``: one module a command, with its arguments and what it does."""
+"""The subcommands of ``kgrec``: one module per command, with its arguments and its action."""

@@ -10,7 +10,7 @@ from typing import Any
 
 
 def add_parser(commands: Any) -> None:
-    """Adds this command to those of ``kgrec``."""
+    """Adds this command to ``kgrec``."""
     parser = commands.add_parser(
         "compare",
         help="test whether systems differ, on the same rows and users",
@@ -43,8 +43,8 @@ def run(arguments: argparse.Namespace) -> None:
     from kgrec.files import write_text
     from kgrec.reports.console import terminal_width
     from kgrec.reports.results.compare import compare
+    from kgrec.reports.results.compared_systems import compared_systems
     from kgrec.reports.results.comparison_table import comparison_table, usual_metrics
-    from kgrec.reports.results.contenders import contenders
     from kgrec.reports.results.verdict import comparison_verdict
     from kgrec.runs.finished import find_runs, in_given_order, unfinished
 
@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> None:
     if skipped := unfinished(places):
         message = f"{len(skipped)} unfinished runs are left out, such as {skipped[0]}"
         print(message, file=sys.stderr)  # noqa: T201
-    group = contenders(runs, arguments.baseline, places)
+    group = compared_systems(runs, arguments.baseline, places)
     metrics = arguments.metric or usual_metrics(group)
     comparisons = compare(group, metrics, arguments.samples)
     if arguments.json is not None:

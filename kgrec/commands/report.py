@@ -9,7 +9,7 @@ from typing import Any
 
 
 def add_parser(commands: Any) -> None:
-    """Adds this command to those of ``kgrec``."""
+    """Adds this command to ``kgrec``."""
     parser = commands.add_parser(
         "report",
         help="tables and plots of finished runs, as a page, Markdown and CSV",

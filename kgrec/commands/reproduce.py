@@ -7,7 +7,7 @@ from typing import Any
 
 
 def add_parser(commands: Any) -> None:
-    """Adds this command to those of ``kgrec``."""
+    """Adds this command to ``kgrec``."""
     parser = commands.add_parser(
         "reproduce",
         help="run all jobs of an experiment of conf/experiment, or resume them",

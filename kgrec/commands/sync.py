@@ -8,7 +8,7 @@ from typing import Any
 
 
 def add_parser(commands: Any) -> None:
-    """Adds this command to those of ``kgrec``."""
+    """Adds this command to ``kgrec``."""
     parser = commands.add_parser(
         "sync",
         help="send runs that were logged offline to Weights & Biases",

@@ -28,7 +28,7 @@ examples:
   {program}                        KGCN on MovieLens-100K
   {program} dataset=music model=svd
   {program} dataset=custom dataset.root=my/folder
-  {program} -m model.H=1,2,3,4     a sweep: one run a value
+  {program} -m model.H=1,2,3,4     a sweep: one run per value
 
 {groups}
 
@@ -53,7 +53,7 @@ class ReportedError(Exception):
 
 
 def add_parser(commands: Any) -> None:
-    """Adds this command to those of ``kgrec``; Hydra reads its arguments."""
+    """Adds this command to ``kgrec``; Hydra reads its arguments."""
     commands.add_parser(
         "train",
         add_help=False,
@@ -71,7 +71,7 @@ def main() -> None:
     """Runs the command line; mistakes of the user end with one line and exit code 1."""
     sys.argv[1:] = map(expand_home, sys.argv[1:])
     _answer_at_once(sys.argv)
-    # On several devices torch warns of what is intended. It reads this when it is imported.
+    # On several devices torch warns of what is intended. It reads this variable on import.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     # Hydra would print a stack trace for every error; with this it raises them.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
@@ -90,7 +90,7 @@ def main() -> None:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(job)()
     except ReportedError:
         sys.exit(1)
-    # An OSError is, for one, a run folder that cannot be written.
+    # An OSError is, for example, a run folder that cannot be written.
     except (HydraException, OmegaConfBaseException, KgrecError, OSError) as error:
         print(f"error: {any_user_error(error) or error}", file=sys.stderr)  # noqa: T201
         sys.exit(1)
@@ -140,7 +140,7 @@ def job(cfg: DictConfig) -> float:
     from kgrec.config.devices import world_size
     from kgrec.config.messages import user_error
 
-    # Lightning 2.6 calls what torch has deprecated; and the loss is logged once an epoch.
+    # Lightning 2.6 calls what torch has deprecated; and the loss is logged once per epoch.
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     warnings.filterwarnings("ignore", message="The number of training batches")
     # A run may resume in its own folder.

@@ -1,1 +1,1 @@
-"""The configuration: where it lies, checks of its keys, and what Hydra's errors mean."""
+"""The configuration: location of its files, checks of its keys, and messages for Hydra's errors."""

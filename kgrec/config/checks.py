@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from kgrec.config.devices import num_devices, num_nodes, world_size
 from kgrec.config.sizes import parse_bytes
-from kgrec.errors import ConfigError, listed, one_of
+from kgrec.errors import ConfigError, listed, unknown_key
 from kgrec.training.trainer_arguments import check_arguments
 
 TOP_LEVEL_KEYS = (
@@ -26,7 +26,7 @@ KEYS = {
 }
 
 RANKINGS = ("full", "released", "none")
-# As kgrec.evaluation.ranking has them, whose import would take seconds; a test compares the two.
+# Copies from kgrec.evaluation.ranking, whose import would take seconds; a test compares the two.
 RANKING_METRICS = ("recall", "precision", "ndcg", "mrr", "map", "hit")
 
 # Whole numbers: the least allowed value, and whether null is allowed.
@@ -69,13 +69,11 @@ def check(cfg: DictConfig) -> None:
 def _check_keys(cfg: DictConfig) -> None:
     for key in map(str, cfg):
         if key not in TOP_LEVEL_KEYS:
-            expected = one_of(TOP_LEVEL_KEYS, key)
-            raise ConfigError(f"{key}: found an unknown key, expected {expected}")
+            raise unknown_key("", key, TOP_LEVEL_KEYS)
     for group, keys in KEYS.items():
         for key in map(str, cfg[group]):
             if key not in keys:
-                expected = one_of(keys, key)
-                raise ConfigError(f"{group}.{key}: found an unknown key, expected {expected}")
+                raise unknown_key(group, key, keys)
 
 
 def _check_numbers(cfg: DictConfig) -> None:
@@ -101,13 +99,13 @@ def _check_trainer(cfg: DictConfig) -> None:
     if cfg.callbacks.get("best") is None:
         raise ConfigError(
             "callbacks.best: found null, expected the callback that keeps the best checkpoint, "
-            "which is what is tested"
+            "which is the tested model"
         )
     check_arguments(OmegaConf.to_container(cfg.trainer, resolve=True), cfg.epochs)  # type: ignore[arg-type]
 
 
 def _check_distributed(cfg: DictConfig) -> None:
-    """Several devices train one model in one way alone."""
+    """Checks the settings of training one model on several devices."""
     count = world_size(cfg)
     strategy = cfg.trainer.get("strategy")
     target = strategy.get("_target_") if OmegaConf.is_dict(strategy) else strategy
@@ -117,11 +115,12 @@ def _check_distributed(cfg: DictConfig) -> None:
             "expected 1 device, or trainer=ddp"
         )
     if cfg.steps_per_call not in (None, 1):
-        found = f"found {cfg.steps_per_call}"
-        raise ConfigError(f"steps_per_call: {found}, expected 1, or null, on several devices")
+        raise ConfigError(
+            f"steps_per_call: found {cfg.steps_per_call}, expected 1, or null, on several devices"
+        )
     if cfg.batch_size < count:
         raise ConfigError(
-            f"batch_size: found {cfg.batch_size}, expected at least {count}: one row a device"
+            f"batch_size: found {cfg.batch_size}, expected at least {count}: one row per device"
         )
 
 
@@ -131,8 +130,9 @@ def _check_ranking(cfg: DictConfig) -> None:
     if name not in RANKINGS:
         raise ConfigError(f"ranking.name: found {name!r}, expected one of {listed(RANKINGS)}")
     if not isinstance(cfg.ranking.validation, bool):
-        found = f"found {cfg.ranking.validation!r}, expected true or false"
-        raise ConfigError(f"ranking.validation: {found}")
+        raise ConfigError(
+            f"ranking.validation: found {cfg.ranking.validation!r}, expected true or false"
+        )
     if name == "none":
         ks = []
     else:
@@ -153,7 +153,7 @@ def check_ks(ks: Any) -> None:
     """Checks cut-offs of ranking metrics.
 
     Raises:
-        ConfigError: they are no list of distinct positive integers.
+        ConfigError: the cut-offs are not a list of distinct positive integers.
     """
     positive = isinstance(ks, list | tuple) and all(type(k) is int and k >= 1 for k in ks)
     if not positive or not 0 < len(set(ks)) == len(ks):
@@ -166,7 +166,7 @@ def check_start(cfg: DictConfig) -> None:
     """Checks that as many processes as the run needs were started, or can be.
 
     Raises:
-        ConfigError: they were not, or cannot.
+        ConfigError: a setting was not applied, or cannot be.
     """
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode

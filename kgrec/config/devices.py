@@ -1,4 +1,4 @@
-"""How many devices and machines a configuration asks for."""
+"""Numbers of devices and machines in a configuration."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def num_devices(cfg: DictConfig) -> int:
     """Devices of a node.
 
     Raises:
-        ConfigError: they are not counted or listed.
+        ConfigError: the devices are not a number or a list.
     """
     devices = cfg.trainer.get("devices")
     if OmegaConf.is_list(devices) and len(devices):
@@ -33,7 +33,7 @@ def num_nodes(cfg: DictConfig) -> int:
     """Machines on which one model is trained.
 
     Raises:
-        ConfigError: it is no number of machines.
+        ConfigError: the setting is not a number of machines.
     """
     nodes = cfg.trainer.get("num_nodes")
     if nodes is None:

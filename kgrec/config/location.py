@@ -1,4 +1,4 @@
-"""Where the configuration files lie, and which of them there are."""
+"""Location of the configuration files, and their names."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-DEFAULT_SETTINGS = "published"  # as conf/train.yaml has it; a test compares the two
+DEFAULT_SETTINGS = "published"  # as in conf/train.yaml; a test compares the two
 
 
 def conf_dir() -> Path:
-    """The configuration: inside the package when installed, beside it in a checkout."""
+    """Folder of the configuration: inside the installed package, or next to it in a checkout."""
     inside = Path(__file__).parent.parent / "conf"
     return inside if inside.is_dir() else Path(__file__).parents[2] / "conf"
 
@@ -21,15 +21,15 @@ def options(group: str) -> list[str]:
 
 
 def applied_hparams(choices: Mapping[str, Any]) -> str:
-    """One line that says which settings file was applied, or that there is none."""
-    wanted = f"{choices['settings']}/{choices['dataset']}-{choices['model']}"
-    if (conf_dir() / "hparams" / f"{wanted}.yaml").is_file():
-        return f"settings: conf/hparams/{wanted}.yaml"
-    return f"settings: the model's own (no conf/hparams/{wanted}.yaml)"
+    """One line that names the applied settings file, or says that there is none."""
+    file_name = f"{choices['settings']}/{choices['dataset']}-{choices['model']}"
+    if (conf_dir() / "hparams" / f"{file_name}.yaml").is_file():
+        return f"settings: conf/hparams/{file_name}.yaml"
+    return f"settings: the model's own (no conf/hparams/{file_name}.yaml)"
 
 
 def missing_settings(choices: Mapping[str, Any]) -> str | None:
-    """A warning if settings were asked for by name and there is no file of them; else None."""
+    """A warning if the named settings have no file for this data set and model; else None."""
     settings = choices["settings"]
     if settings in ("none", DEFAULT_SETTINGS):
         return None

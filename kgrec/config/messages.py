@@ -11,7 +11,7 @@ from hydra.errors import (
 from omegaconf import DictConfig
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from kgrec.errors import KgrecError, SettingError, one_of
+from kgrec.errors import KgrecError, SettingError, one_of, unknown_key
 from kgrec.training.trainer_arguments import REFUSED
 
 # Groups whose other options have keys that users may give without choosing the option.
@@ -70,8 +70,5 @@ def explain(error: BaseException) -> str:
             return f"{key!s}: found a setting that a run refuses, expected {REFUSED[name][1]}"
         if isinstance(parent, DictConfig) and key and inner.key not in parent:
             keys = [k for k in parent if not str(k).startswith("_")]
-            expected = [one_of(keys, inner.key)] if keys else []
-            if other := OPTIONS_WITH_KEYS.get(str(key).rpartition(".")[0]):
-                expected.append(other)
-            return f"{key!s}: found an unknown key, expected {', or '.join(expected)}"
+            return str(unknown_key(group, name, keys, OPTIONS_WITH_KEYS.get(group, "")))
     return str(error)

@@ -13,7 +13,7 @@ def parse_bytes(size: int | str) -> int:
     """Bytes from a number, or from text such as ``4 GB`` or ``500MiB``.
 
     Raises:
-        ConfigError: it is neither.
+        ConfigError: the value is neither a number nor such text.
     """
     text = str(size).strip().upper()
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]I?B)?", text)

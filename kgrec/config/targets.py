@@ -1,4 +1,4 @@
-"""Checks of what a configuration calls: models, data sets, optimisers and the like."""
+"""Checks of what a configuration calls: models, data sets, optimisers and others."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from kgrec.errors import ConfigError, one_of
+from kgrec.errors import ConfigError, unknown_key
 from kgrec.models.importing import import_object
 
 # Groups whose file names a callable, and the arguments that the run itself passes to it.
@@ -44,6 +44,4 @@ def _check_arguments(group: str, node: Any, passed: tuple[str, ...]) -> None:
     expected = [name for name in parameters if name not in passed]
     for key in node:
         if not str(key).startswith("_") and key not in expected:
-            raise ConfigError(
-                f"{group}.{key}: found an unknown key, expected {one_of(expected, key)}"
-            )
+            raise unknown_key(group, key, expected)

@@ -19,7 +19,7 @@ class Entry:
 
     Attributes:
         step: stage of the preparation ("interactions", "graph", "split", …).
-        what: what was counted, and what was done with it.
+        what: name of the counted rows, and what was done with them.
         count: number of rows.
         changes: whether the rows were dropped, merged or otherwise changed, so that the count is
             worth the user's attention unless it is 0.

@@ -86,7 +86,7 @@ class TrainingRows(Protocol):
     Attributes:
         batch: type of the batches.
         num_rows: n, number of rows in every epoch.
-        undrawable: number of negatives that cannot be drawn; they are not among the rows.
+        undrawable: number of negatives that cannot be drawn; the rows do not include them.
     """
 
     batch: ClassVar[Any]

@@ -87,7 +87,7 @@ def key_of(inputs: Mapping[str, Any]) -> str:
 def cached(
     folder: Path | None, name: str, inputs: Mapping[str, Any], make: Callable[[], PreparedData]
 ) -> PreparedData:
-    """Prepared data from the cache; makes and caches them if they are not there.
+    """Prepared data from the cache; makes and caches the data if they are missing.
 
     Args:
         folder: folder of the cache; None: make the data without caching them.
@@ -106,7 +106,7 @@ def kept(
     save: Callable[[T, Path], Mapping[str, Any]],
     load: Callable[[Path, Mapping[str, Any]], T],
 ) -> T:
-    """A result from the cache; makes and caches it if it is not there.
+    """A result from the cache; makes and caches the result if it is missing.
 
     Args:
         folder: folder of the cache; None: make the result without caching it.
@@ -141,17 +141,17 @@ def kept(
     try:
         result = _read(entry, key, load, log_problem=False)
         if result is None:
-            # This process has the lock, so a half-written entry is of a process that has died.
+            # This process has the lock, so any half-written entry is of a process that has died.
             for stale in folder.glob(f".{entry.name}.*"):
                 shutil.rmtree(stale, ignore_errors=True)
-            made = make()
+            fresh = make()
             try:
-                _write(entry, key, name, inputs, lambda incoming: save(made, incoming))
+                _write(entry, key, name, inputs, lambda incoming: save(fresh, incoming))
             except OSError as error:
                 log.warning("%s: %s; the prepared data are not cached", entry, error)
-                return made
+                return fresh
             result = _read(entry, key, load)
-        return result if result is not None else made
+        return result if result is not None else fresh
     finally:
         lock.release()
 
@@ -178,7 +178,7 @@ def _write(
         }
         text = json.dumps(manifest, indent=2, ensure_ascii=False)
         (incoming / _MANIFEST).write_text(text, encoding="utf-8")
-        if entry.exists():  # it did not fit
+        if entry.exists():  # an entry that did not fit
             shutil.rmtree(entry)
         incoming.rename(entry)
     finally:
@@ -240,7 +240,7 @@ class Entry:
 
 
 def entries(folder: Path) -> list[Entry]:
-    """The entries of the cache, also half-written ones of processes that have died."""
+    """The entries of the cache, also half-written entries of processes that have died."""
     if not folder.is_dir():
         return []
     listed = []
@@ -249,18 +249,18 @@ def entries(folder: Path) -> list[Entry]:
         try:
             manifest = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
             usable = manifest["layout"] == LAYOUT and manifest["key"] == key_of(manifest["inputs"])
-            about = (manifest["name"], manifest["created"], manifest["counts"])
+            facts = (manifest["name"], manifest["created"], manifest["counts"])
         except (OSError, ValueError, KeyError, TypeError):
-            usable, about = False, ("", "", {})
-        listed.append(Entry(path, about[0], about[1], size, about[2], usable))
+            usable, facts = False, ("", "", {})
+        listed.append(Entry(path, *facts[:2], size, facts[2], usable))
     return listed
 
 
 def clear(folder: Path, name: str | None = None) -> tuple[list[Entry], list[Entry]]:
-    """Removes all entries, or those of one data set.
+    """Removes all entries, or the entries of one data set.
 
     Returns:
-        The removed entries, and those that stay because a process is writing them.
+        The removed entries, and the entries that stay because a process is writing them.
     """
     removed, in_use = [], []
     for entry in entries(folder):

@@ -19,13 +19,13 @@ what was left out, which is empty if nothing was."""
 
 
 def convert(raw: RawTables, target: Path, format_name: str, lossy: bool = False) -> list[str]:
-    """Writes tables to a new folder, whole or not at all, and checks what is read back.
+    """Writes tables to a new folder, whole or not at all, and checks that the files can be read.
 
     Args:
         raw: tables of a reader.
         target: a folder that does not exist or is empty.
         format_name: a key of ``formats.FORMATS``.
-        lossy: whether to leave out what the format cannot hold, where that is possible.
+        lossy: whether to leave out content that the format cannot hold, where possible.
 
     Returns:
         Descriptions of what was left out or changed, with counts.
@@ -39,7 +39,7 @@ def convert(raw: RawTables, target: Path, format_name: str, lossy: bool = False)
     chosen = FORMATS[format_name]
     notes: list[str] = []
     raw = _without_empty_tables(raw)
-    losses = chosen.losses(raw)
+    losses = chosen.cannot_hold(raw)
     if losses and not lossy:
         lines = "\n".join(f"  {loss}" for loss in losses)
         raise DataError(
@@ -48,7 +48,7 @@ def convert(raw: RawTables, target: Path, format_name: str, lossy: bool = False)
         )
     if losses:
         raw, notes = reduced(raw, chosen)
-        if rest := chosen.losses(raw):
+        if rest := chosen.cannot_hold(raw):
             raise DataError(
                 f"--to {format_name}: these files cannot hold {'; '.join(rest)}, which cannot be "
                 "left out; expected another format"
@@ -123,7 +123,7 @@ def without(raw: RawTables, chosen: Format) -> RawTables:
 
 
 def reduced(raw: RawTables, chosen: Format) -> tuple[RawTables, list[str]]:
-    """Leaves out what a format cannot hold, one step after the other.
+    """Leaves out content that a format cannot hold, one step after the other.
 
     A step is taken only if it shortens the list of losses.
 
@@ -133,11 +133,11 @@ def reduced(raw: RawTables, chosen: Format) -> tuple[RawTables, list[str]]:
     notes: list[str] = []
     raw = _without_empty_tables(raw)
     for step in STEPS:
-        losses = chosen.losses(raw)
+        losses = chosen.cannot_hold(raw)
         if not losses:
             break
         smaller, note = step(raw)
-        if note and len(chosen.losses(smaller)) < len(losses):
+        if note and len(chosen.cannot_hold(smaller)) < len(losses):
             raw = smaller
             notes.append(note)
     return raw, notes
@@ -175,7 +175,7 @@ def _without_column(column: str, content: str) -> Step:
 
 
 def _validation_trains(raw: RawTables) -> tuple[RawTables, str]:
-    """Validation rows become training rows, for formats with a training and a test part alone."""
+    """Validation rows become training rows, for formats with only a training and a test part."""
     val = PARTS.index("val")
     if "val" not in raw.given_parts:
         return raw, ""
@@ -195,7 +195,7 @@ def _ratings_of_one(raw: RawTables) -> tuple[RawTables, str]:
 
 
 def _one_to_one(raw: RawTables) -> tuple[RawTables, str]:
-    """Each item gets one entity, with the triples of all entities that it was linked to.
+    """Each item gets one entity, with the triples of all entities to which it was linked.
 
     An entity of several items is copied for each of them. Preparing the data has the same effect,
     so every item keeps its triples.
@@ -272,7 +272,7 @@ def _one_to_one_numbered(raw: RawTables) -> tuple[RawTables, str]:
     return (numbered, f"{first}; {second}") if first and second else (raw, "")
 
 
-# Steps that leave something out, the smallest losses first.
+# Steps that leave something out, the smallest loss first.
 STEPS: tuple[Step, ...] = (
     _ratings_of_one,
     _validation_trains,

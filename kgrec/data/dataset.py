@@ -133,12 +133,12 @@ class RecDataset:
 
     @property
     def num_users(self) -> int:
-        """Number of users, also of those without a training positive."""
+        """Number of users, including users without a training positive."""
         return self.train.num_users
 
     @property
     def num_items(self) -> int:
-        """Number of items, also of those without an interaction."""
+        """Number of items, including items without an interaction."""
         return self.train.num_items
 
     @property

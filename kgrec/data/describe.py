@@ -46,7 +46,7 @@ class Distribution:
 
 
 def distribution(counts: Tensor) -> Distribution:
-    """Summarises (n,) counts, n >= 1; each quantile is a count that occurs (the lower one)."""
+    """Summarises (n,) counts, n >= 1; each quantile is a count that occurs (the lower of two)."""
     ordered = counts.double().sort().values
     n, total = len(ordered), float(ordered.sum())
     quantiles = torch.quantile(
@@ -72,7 +72,7 @@ def components(graph: KnowledgeGraph) -> Tensor:
     while True:
         least = torch.minimum(name[graph.heads], name[graph.tails])
         smaller = name.clone()
-        # Names of both ends, and the roots that these names point at, become the least name.
+        # Names of both ends, and the roots to which the names point, become the least name.
         for ends in (graph.heads, graph.tails, name[graph.heads], name[graph.tails]):
             smaller.scatter_reduce_(0, ends, least, "amin")
         while not torch.equal(smaller, smaller[smaller]):
@@ -136,13 +136,13 @@ def lookalikes(ids: pl.Series) -> list[list[str]]:
 
 @dataclass(frozen=True)
 class Description:
-    """The result of :func:`describe`.
+    """Description of a data set, made by :func:`describe`.
 
     Attributes:
         name: name of the data set.
         counts: sizes of the data set.
         published: sizes in Table 1 of the KGCN paper, or empty.
-        facts: further single values; those that do not apply are left out. Names that end in
+        facts: further single values; facts that do not apply are left out. Names that end in
             ``_share`` and ``density`` are from 0 to 1, names that end in ``_at`` are seconds
             since 1970, and all others are counts.
         distributions: summaries of ``positives_per_user``, ``positives_per_item``,
@@ -181,7 +181,7 @@ class Description:
         }
 
 
-# Facts that only the account has: the step and the beginning of its lines.
+# Facts that only the account has: the step, and the beginning of the account's lines.
 _COUNTED = {
     "items_without_entity": ("items", "items without an entity"),
     "duplicate_links": ("items", "duplicate links"),

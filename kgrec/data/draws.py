@@ -1,4 +1,4 @@
-"""Reproducible random draws: each depends on (seed, purpose, epoch) alone."""
+"""Reproducible random draws: each depends only on (seed, purpose, epoch)."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ def generator(
 
     Args:
         seed: seed of the run or of the data set.
-        purpose: what is drawn ("split", "negatives", …); purposes are independent of each other.
-        epoch: number of the epoch, for what is drawn in every epoch.
+        purpose: content of the draw ("split", "negatives", …); draws for different purposes are
+            independent.
+        epoch: number of the epoch, for draws that differ by epoch.
         device: device of the generator; a GPU draws other numbers than a CPU.
     """
     digest = hashlib.sha256(f"{seed}/{purpose}/{epoch}".encode()).digest()

@@ -16,7 +16,7 @@ class Interactions:
     Attributes:
         users: (n,) int64, in [0, num_users).
         items: (n,) int64, in [0, num_items); an item is the entity of the same number.
-        num_users: number of users of the whole data set, also those without a pair here.
+        num_users: number of users of the whole data set, including users without a pair here.
         num_items: number of items of the whole data set.
     """
 
@@ -47,12 +47,12 @@ class Interactions:
         return Interactions(users, items, self.num_users, self.num_items)
 
     def contains(self, users: Tensor, items: Tensor) -> Tensor:
-        """(m,) bool: whether each of the given pairs is among these pairs."""
+        """(m,) bool: whether each given pair is in this set."""
         if len(self) == 0:
             return torch.zeros_like(users, dtype=torch.bool)
-        wanted = users * self.num_items + items
-        at = torch.searchsorted(self.keys, wanted).clamp_(max=len(self) - 1)
-        return self.keys[at] == wanted
+        keys = users * self.num_items + items
+        at = torch.searchsorted(self.keys, keys).clamp_(max=len(self) - 1)
+        return self.keys[at] == keys
 
     def user_degrees(self) -> Tensor:
         """(num_users,) number of pairs of each user."""

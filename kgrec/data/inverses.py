@@ -1,4 +1,4 @@
-"""Inverse relations: pairs of relations of which each restates the triples of the other, reversed.
+"""Inverse relations: pairs of relations that restate each other's triples, reversed.
 
 Such pairs are common in Freebase (Toutanova and Chen, "Observed versus latent features for
 knowledge base and text inference", 2015). In an undirected graph an entity then has the same
@@ -20,9 +20,10 @@ def inverse_pairs(triples: pl.DataFrame) -> pl.DataFrame:
         triples: distinct ``head, relation, tail``, of any type.
 
     Returns:
-        One row a pair, the largest first: ``relation`` (the one with more triples; of equal ones
-        the one that appears first), ``inverse``, ``triples`` and ``inverse_triples`` (of each),
-        ``shared`` (triples of the first that the second restates) and ``share`` (of ``triples``).
+        One row per pair, the largest first: ``relation`` (the relation with more triples; if
+        equal, the relation that appears first), ``inverse``, ``triples`` and ``inverse_triples``
+        (of each), ``shared`` (triples of the first that the second restates) and ``share`` (of
+        ``triples``).
     """
     sizes = triples.group_by("relation", maintain_order=True).agg(triples=pl.len())
     sizes = sizes.with_row_index("order")
@@ -50,14 +51,14 @@ def inverse_pairs(triples: pl.DataFrame) -> pl.DataFrame:
         )
         .sort(["shared", "order", "inverse_order"], descending=[True, False, False])
     )
-    taken: set[object] = set()
-    kept = []
+    paired: set[object] = set()
+    chosen_rows = []
     for row, (relation, inverse) in enumerate(pairs.select("relation", "inverse").iter_rows()):
-        if not {relation, inverse} & taken:
-            taken |= {relation, inverse}
-            kept.append(row)
+        if not {relation, inverse} & paired:
+            paired |= {relation, inverse}
+            chosen_rows.append(row)
     columns = ("relation", "inverse", "triples", "inverse_triples", "shared", "share")
-    return pairs[kept].select(columns)
+    return pairs[chosen_rows].select(columns)
 
 
 def merge_inverses(triples: pl.DataFrame, pairs: pl.DataFrame) -> pl.DataFrame:

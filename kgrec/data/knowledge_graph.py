@@ -75,12 +75,12 @@ def draw_from_each(indptr: Tensor, K: int, generator: torch.Generator) -> Tensor
     shuffled = torch.argsort(keys)
     shuffled = shuffled[torch.argsort(rows[shuffled], stable=True)]  # (N,) grouped by row
     rank = torch.arange(len(rows)) - indptr[:-1].repeat_interleave(degrees)
-    taken = shuffled[(rank < K) & (degrees[rows] >= K)]
+    sampled = shuffled[(rank < K) & (degrees[rows] >= K)]
     # With replacement for the other rows.
     few = torch.nonzero((degrees > 0) & (degrees < K)).squeeze(1)
     draw = torch.rand(len(few), K, generator=generator, dtype=torch.float64)
     offset = (draw * degrees[few, None]).long()  # (few, K)
-    return torch.cat([taken, (indptr[few, None] + offset).flatten()])
+    return torch.cat([sampled, (indptr[few, None] + offset).flatten()])
 
 
 @dataclass(frozen=True)

@@ -44,8 +44,8 @@ def load(
         unlinked: "drop" or "keep" items without an entity.
         seed: seed of the split and of the evaluation negatives.
         table1: sizes in Table 1 of the KGCN paper, for comparison.
-        columns: for CSV and Parquet, the files' own names of columns.
-        pool_splits: whether to ignore the split that the files come with.
+        columns: for CSV and Parquet, names of columns in the files.
+        pool_splits: whether to ignore the split given in the files.
         inverses: "keep" or "merge" pairs of inverse relations.
         cache: folder of prepared data; None: prepare the data each time.
 
@@ -77,7 +77,7 @@ def load(
         )
 
     inputs = {
-        # The functions whose code, with all that it imports, decides what is made.
+        # The prepared data depend on the code of these functions, and on all that it imports.
         "modules": [Format.read.__module__, prepare.__module__],
         "name": name,
         "format": located.format.name,

@@ -1,4 +1,6 @@
-"""Negative sampling: exact and vectorised, without rejection of excluded pairs.
+"""Negative sampling, exact and vectorised.
+
+Uniform draws need no rejection of excluded pairs; popularity-matched draws do.
 
 The possible negatives of user u are the complement of a sorted list p_0 < p_1 < … of excluded
 items. The k-th of them is k + #{i : p_i - i <= k}. So a uniform draw is a uniform k and one binary
@@ -24,7 +26,7 @@ class NegativeSampler:
     def __init__(self, excluded: Interactions) -> None:
         degrees = excluded.user_degrees()
         self.num_items = excluded.num_items
-        self.free = self.num_items - degrees  # (num_users,) number of items that may be drawn
+        self.num_drawable = self.num_items - degrees  # (num_users,) items that may be drawn
         self._starts = degrees.cumsum(0) - degrees
         rank = torch.arange(len(excluded), device=degrees.device) - self._starts.repeat_interleave(
             degrees
@@ -32,10 +34,10 @@ class NegativeSampler:
         # p_i - i does not decrease within a user, so these keys ascend over all users.
         self._keys = excluded.users * (self.num_items + 1) + excluded.items - rank
 
-    def nth_free(self, users: Tensor, k: Tensor) -> Tensor:
-        """(n,) the k-th item, 0 <= k < free[users], that is not excluded for each user."""
-        below = torch.searchsorted(self._keys, users * (self.num_items + 1) + k, right=True)
-        return k + below - self._starts[users]
+    def nth_drawable(self, users: Tensor, k: Tensor) -> Tensor:
+        """(n,) the k-th item, 0 <= k < num_drawable[users], that is not excluded for each user."""
+        num_before = torch.searchsorted(self._keys, users * (self.num_items + 1) + k, right=True)
+        return k + num_before - self._starts[users]
 
     def draw(self, users: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draws one item for each row, uniformly and with replacement.
@@ -48,29 +50,29 @@ class NegativeSampler:
             (users, items), each (m,). Rows of users without an item to draw are dropped, so
             m <= n.
         """
-        users = users[self.free[users] > 0]
-        k = _uniform_below(self.free[users], generator)
-        return users, self.nth_free(users, k)
+        users = users[self.num_drawable[users] > 0]
+        k = _uniform_below(self.num_drawable[users], generator)
+        return users, self.nth_drawable(users, k)
 
     def draw_distinct(self, counts: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Draws ``counts[u]`` distinct items for every user u, uniformly over such sets.
+        """Draws ``counts[u]`` distinct items for every user u, uniformly over such sets of items.
 
         Args:
-            counts: (num_users,) number of items to draw; a user with fewer free items gets all of
-                them.
+            counts: (num_users,) number of items to draw; a user with fewer drawable items gets
+                all of them.
             generator: CPU generator.
 
         Returns:
             (users, items), sorted by user, then item.
         """
-        counts = torch.minimum(counts, self.free)
-        # Where at most half of the free items are wanted, draw, and draw duplicates again. Else
-        # shuffle the free items, which are fewer than twice as many as are wanted.
-        sparse = counts * 2 <= self.free
-        users, k = _redraw(torch.where(sparse, counts, 0), self.free, generator)
-        more_users, more_k = _shuffle(torch.where(sparse, 0, counts), self.free, generator)
+        counts = torch.minimum(counts, self.num_drawable)
+        # If at most half of the drawable items are wanted, draw at random and replace duplicates;
+        # otherwise shuffle all drawable items.
+        sparse = counts * 2 <= self.num_drawable
+        users, k = _redraw(torch.where(sparse, counts, 0), self.num_drawable, generator)
+        more_users, more_k = _shuffle(torch.where(sparse, 0, counts), self.num_drawable, generator)
         users, k = torch.cat([users, more_users]), torch.cat([k, more_k])
-        keys = (users * self.num_items + self.nth_free(users, k)).sort().values
+        keys = (users * self.num_items + self.nth_drawable(users, k)).sort().values
         return keys // self.num_items, keys % self.num_items
 
 
@@ -81,14 +83,16 @@ def _uniform_below(bounds: Tensor, generator: torch.Generator) -> Tensor:
     return torch.minimum((draw * bounds).long(), bounds - 1)
 
 
-def _redraw(counts: Tensor, free: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """``counts[u]`` distinct k < free[u]; duplicates are drawn again."""
+def _redraw(
+    counts: Tensor, num_drawable: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """``counts[u]`` distinct k < num_drawable[u]; duplicates are drawn again."""
     users = torch.repeat_interleave(torch.arange(len(counts)), counts)
-    width = int(free.max()) + 1
-    batches: list[Tensor] = []  # each sorted; later ones are much smaller
+    width = int(num_drawable.max()) + 1
+    batches: list[Tensor] = []  # each sorted; later batches are much smaller
     missing, num_missing = users, counts
     while len(missing):
-        drawn = torch.unique(missing * width + _uniform_below(free[missing], generator))
+        drawn = torch.unique(missing * width + _uniform_below(num_drawable[missing], generator))
         for keys in batches:
             at = torch.searchsorted(keys, drawn).clamp_(max=len(keys) - 1)
             drawn = drawn[keys[at] != drawn]
@@ -100,16 +104,18 @@ def _redraw(counts: Tensor, free: Tensor, generator: torch.Generator) -> tuple[T
     return keys // width, keys % width
 
 
-def _shuffle(counts: Tensor, free: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """``counts[u]`` distinct k < free[u]: the first in a random order of all of them."""
+def _shuffle(
+    counts: Tensor, num_drawable: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """``counts[u]`` distinct k < num_drawable[u]: the first ones of a random order of all k."""
     chosen = torch.nonzero(counts).squeeze(1)
-    sizes = free[chosen]
+    sizes = num_drawable[chosen]
     owner = torch.repeat_interleave(torch.arange(len(chosen)), sizes)
     k = torch.arange(len(owner)) - (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
     order = torch.argsort(torch.rand(len(owner), generator=generator, dtype=torch.float64))
     order = order[torch.argsort(owner[order], stable=True)]
-    kept = order[k < counts[chosen][owner]]  # position within the owner's block < count
-    return chosen[owner[kept]], k[kept]
+    first = order[k < counts[chosen][owner]]  # position within the owner's block < count
+    return chosen[owner[first]], k[first]
 
 
 def draw_popularity_matched(

@@ -1,4 +1,4 @@
-"""Reader of Parquet files; a damaged file is named, whatever polars makes of it."""
+"""Reader of Parquet files; every error for a damaged file names the file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import polars as pl
 
 from kgrec.errors import DataError
 
-# Reads the files that it is given and prints a line for each that it could read.
+# Reads the files that its arguments name, and prints one line per file that it could read.
 _TRIAL = "import sys, polars\nfor p in sys.argv[1:]: polars.read_parquet(p, glob=False); print(p)"
 
 
@@ -40,7 +40,7 @@ def check_parquet(paths: list[Path]) -> None:
     (A damaged length makes the allocator of Rust give up, which Python cannot catch.)
 
     Raises:
-        DataError: the other process was aborted; names the file.
+        DataError: the other process was aborted; the message names the file.
     """
     command = [sys.executable, "-c", _TRIAL, *map(str, paths)]
     trial = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -6,9 +6,9 @@ import polars as pl
 
 from kgrec.data.account import Account
 from kgrec.data.dataset import IdMaps, PreparedData
+from kgrec.data.interaction_numbers import first, number_interactions, to_tensor
 from kgrec.data.inverses import inverse_pairs, merge_inverses
 from kgrec.data.knowledge_graph import KnowledgeGraph
-from kgrec.data.number_interactions import first, number_interactions, to_tensor
 from kgrec.data.raw_tables import RawTables
 from kgrec.errors import ConfigError, DataError
 
@@ -34,7 +34,7 @@ def prepare(
         name: name of the data set.
         min_rating: lowest rating of a positive; None: every interaction is a positive.
         unlinked: "drop" or "keep" items without an entity; kept items have no neighbours.
-        pool_splits: whether to ignore the split that the files come with.
+        pool_splits: whether to ignore the split given in the files.
         inverses: "keep" or "merge" pairs of inverse relations, see :mod:`kgrec.data.inverses`.
         place: source of the tables, for messages; empty: the name.
 
@@ -51,8 +51,8 @@ def prepare(
     place = place or name
     account = Account()
     for changes, lines in ((True, raw.counts), (False, raw.notes)):
-        for what, count in lines:
-            account.add("files", what, count, changes)
+        for line, count in lines:
+            account.add("files", line, count, changes)
     with account.shown_on_failure():
         items, links = _number_items(raw, unlinked, account, place)
         rows = number_interactions(raw, items, min_rating, pool_splits, account, place)
@@ -98,7 +98,7 @@ def _named(ids: pl.DataFrame, column: str, names: pl.DataFrame | None) -> pl.Dat
 def _named_entities(
     entities: pl.DataFrame, names: pl.DataFrame | None, of_items: pl.Series
 ) -> pl.DataFrame:
-    """``entity, name``; an item's entity, of which there is one a row, has the item's name."""
+    """``entity, name``; an item's entity (one per row) has the item's name."""
     named = _named(entities, "entity", names)
     first = of_items.extend_constant(None, entities.height - len(of_items))
     return named.with_columns(name=pl.coalesce(first, pl.col("name")))
@@ -128,23 +128,23 @@ def _number_items(
         *([raw.negatives["item"]] if raw.negatives is not None else []),
     ]
     listed = [raw.item_names["item"]] if raw.item_names is not None else []
-    known = links["item"]
-    for what, columns in (
+    counted = links["item"]
+    for group, columns in (
         ("items without an entity", used),
         ("items without an entity or an interaction (only listed)", listed),
     ):
         if columns:
             column = pl.concat(columns).unique(maintain_order=True)
-            missing.append(column.filter(~column.is_in(known.implode())))
-            account.add("items", f"{what}, {effect}", len(missing[-1]), changes=True)
-            known = pl.concat([known, missing[-1]])
+            missing.append(column.filter(~column.is_in(counted.implode())))
+            account.add("items", f"{group}, {effect}", len(missing[-1]), changes=True)
+            counted = pl.concat([counted, missing[-1]])
     if unlinked == "keep":
         added = pl.concat(missing).to_frame("item")
-        taken = set(links["entity"]) | set(raw.triples["head"]) | set(raw.triples["tail"])
+        entity_names = set(links["entity"]) | set(raw.triples["head"]) | set(raw.triples["tail"])
         invented = [f"item:{item}" for item in added["item"]]
-        clash = next((e for e in invented if e in taken), None)
+        clash = next((e for e in invented if e in entity_names), None)
         if clash is not None:
-            raise DataError(f"{place}: found an entity named {clash!r}, which is kept for items")
+            raise DataError(f"{place}: found an entity named {clash!r}, a name reserved for items")
         items = pl.concat([items, added.with_columns(entity=pl.Series(invented, dtype=pl.String))])
     if items.is_empty():
         raise DataError(
@@ -169,8 +169,8 @@ def _number_graph(
     """The graph, and the raw ids of entities and relations in the order of their numbers."""
     distinct = triples.select("head", "relation", "tail").unique(maintain_order=True)
     account.add("graph", "triples read", triples.height)
-    what = "duplicate triples, merged"
-    account.add("graph", what, triples.height - distinct.height, changes=True)
+    line = "duplicate triples, merged"
+    account.add("graph", line, triples.height - distinct.height, changes=True)
     loops = distinct.filter(pl.col("head") == pl.col("tail")).height
     account.add("graph", "self-loops, kept", loops)
     reverse = distinct.select(head="tail", relation="relation", tail="head")
@@ -195,12 +195,12 @@ def _number_graph(
     if merge:
         merged = merge_inverses(distinct, pairs)
         account.add("graph", "inverse relations, merged into the other", pairs.height, changes=True)
-        what = "triples that an inverse relation restates, merged"
-        account.add("graph", what, distinct.height - merged.height, changes=True)
+        line = "triples that an inverse relation restates, merged"
+        account.add("graph", line, distinct.height - merged.height, changes=True)
         distinct = merged
     else:
-        what = "triples that an inverse relation restates, kept: two neighbours each"
-        account.add("graph", what, int(pairs["shared"].sum()))
+        line = "triples that an inverse relation restates, kept: two neighbours each"
+        account.add("graph", line, int(pairs["shared"].sum()))
     others = ends.join(nodes, on="entity", how="anti", maintain_order="left")
     nodes = pl.concat(
         [nodes, others.with_columns(node=pl.int_range(pl.len(), dtype=pl.Int64) + items.height)]

@@ -29,8 +29,8 @@ def paper(data: PreparedData, split: Split) -> RecDataset:
     """Negatives before the split (KGCN, section 4.3, and the released preprocessing).
 
     Each user gets as many distinct negatives as it has positives, from the items that the user
-    has not rated at all. Where the files give label-0 rows, those are used instead; all copies of
-    such a pair are put into the part of the first copy, so that no test row is a training row.
+    has not rated at all. Where the files give label-0 rows, the rows are used instead. All copies
+    of a pair are put into the part of the first copy, so that no test row is a training row.
 
     Args:
         data: prepared data.
@@ -51,13 +51,13 @@ def paper(data: PreparedData, split: Split) -> RecDataset:
     positives, account, seed = data.positives, data.account.copy(), data.seed
     if data.given_negatives is None:
         sampler = NegativeSampler(data.rated)
-        wanted = positives.user_degrees()
-        negatives = sampler.draw_distinct(wanted, generator(seed, "evaluation negatives"))
+        counts = positives.user_degrees()
+        negatives = sampler.draw_distinct(counts, generator(seed, "evaluation negatives"))
         account.add("protocol", "negatives drawn before the split", len(negatives[0]))
         account.add(
             "protocol",
             "negatives that could not be drawn (the user has rated too many items)",
-            int(wanted.sum()) - len(negatives[0]),
+            int(counts.sum()) - len(negatives[0]),
             changes=True,
         )
     else:
@@ -65,8 +65,8 @@ def paper(data: PreparedData, split: Split) -> RecDataset:
         account.add("protocol", "negatives given in the files", len(negatives[0]))
         clash = positives.contains(*negatives)
         negatives = (negatives[0][~clash], negatives[1][~clash])
-        what = "given negatives that are positives too, dropped"
-        account.add("protocol", what, int(clash.sum()), changes=True)
+        line = "given negatives that are positives too, dropped"
+        account.add("protocol", line, int(clash.sum()), changes=True)
     rows = LabelledRows.from_parts((positives.users, positives.items), negatives)
     size = positives.num_users, positives.num_items
     parts = split(Rows(rows.users, rows.items, *size), generator(seed, "split"))
@@ -96,8 +96,8 @@ def _copies_together(rows: LabelledRows, parts: Tensor, num_items: int, account:
     first = torch.full((len(pairs),), len(keys)).scatter_reduce(0, pair, row, "amin")[pair]
     copies, together = int((first != row).sum()), parts[first]
     account.add("protocol", "further copies of a given negative, kept", copies)
-    what = "copies of a given negative, moved to the part (train, val, test) of the first copy"
-    account.add("protocol", what, int((parts != together).sum()), changes=True)
+    line = "copies of a given negative, moved to the part (train, val, test) of the first copy"
+    account.add("protocol", line, int((parts != together).sum()), changes=True)
     return together
 
 
@@ -113,8 +113,8 @@ def clean(data: PreparedData, split: Split) -> RecDataset:
         split: the part of each positive.
 
     Raises:
-        ConfigError: the files come with a split, and another split is chosen.
-        DataError: the data lack what the split goes by, or a part would be empty.
+        ConfigError: the files have a split, and another split is chosen.
+        DataError: the data lack the property by which to split, or a part would be empty.
     """
     _check_given(data, split)
     positives, account, seed = data.positives, data.account.copy(), data.seed
@@ -125,8 +125,8 @@ def clean(data: PreparedData, split: Split) -> RecDataset:
     check_needs(split, rows, data.name)
     parts = split(rows, generator(seed, "split"))
     if data.given_negatives is not None:
-        what = "negatives given in the files, not used under clean"
-        account.add("protocol", what, len(data.given_negatives[0]), changes=True)
+        line = "negatives given in the files, not used under clean"
+        account.add("protocol", line, len(data.given_negatives[0]), changes=True)
     sampler = None if split.items_apart else NegativeSampler(positives)
     held_out, matched = {}, {}
     for name, part in (("val", VAL), ("test", TEST)):
@@ -170,7 +170,7 @@ def _check_given(data: PreparedData, split: Split) -> None:
 
 
 class _OwnItems:
-    """Sampler of negatives among the items of one part, which no other part has.
+    """Sampler of negatives among the items of one part; no other part has these items.
 
     Args:
         own: the positives of the part.
@@ -227,10 +227,10 @@ def _finish(
     with account.shown_on_failure():
         _check_parts(data, train, held_out, account)
     val, test = held_out["val"], held_out["test"]
-    # AUC against popular items needs some of them, in validation and test.
+    # AUC against popular items needs popular items in validation and test.
     if any(float(rows.labels.min()) > 0 for rows in matched.values()):
-        what = "popularity-matched rows not used, as a part has no negative among them"
-        account.add("protocol", what, sum(map(len, matched.values())), changes=True)
+        line = "popularity-matched rows not used, as a part has no negative among them"
+        account.add("protocol", line, sum(map(len, matched.values())), changes=True)
         matched = {}
     liked = test.labels > 0
     testers = torch.unique(test.users[liked])

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-# Names of the parts that the numbers in column ``part`` of interactions stand for.
+# Names of the parts, by the numbers in column ``part`` of interactions.
 PARTS = ("train", "val", "test")
 
 TRIPLE = ("head", "relation", "tail")
@@ -20,20 +20,20 @@ Counts = list[tuple[str, int]]
 class RawTables:
     """Tables that a reader returns and a writer takes.
 
-    Every id is a string, as it stands in the files, without blanks around it.
+    Every id is a string, as in the files, without blanks around it.
 
     Attributes:
         interactions: ``user, item`` and, where the files have them, ``rating`` and
             ``timestamp`` (both Float64; seconds since 1970) and ``part`` (Int8, an index into
             ``PARTS``) for files that come with a split.
-        links: ``item, entity``: the entities of the graph that each item is linked to.
+        links: ``item, entity``: the entities of the graph to which each item is linked.
         triples: ``head, relation, tail``.
         negatives: ``user, item`` pairs that the files give as negatives (label 0), or None.
         item_names: ``item, name`` of every item that the files list, null for an item without
             a name; None where the files list none.
         entity_names: ``entity, name`` of entities that are not items, or None.
         relation_names: ``relation, name``, or None.
-        counts: what the reader skipped, changed or had to guess.
+        counts: lines for the account on what the reader skipped, changed or guessed.
         notes: further lines for the account, which need no attention.
     """
 
@@ -81,7 +81,7 @@ def strip_blanks(
         frame: a table with the ids.
         columns: its columns of ids.
         file: name of the file, for the account.
-        counts: where a line is added for each column in which an id had blanks around it.
+        counts: list to which a line is added per column in which an id had blanks around it.
     """
     columns = list(columns)
     stripped = frame.with_columns(pl.col(c).str.strip_chars() for c in columns)

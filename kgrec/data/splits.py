@@ -147,7 +147,7 @@ class RandomSplit:
 
 
 class Temporal:
-    """Split by time: the earliest rows train, later rows validate, the latest rows test.
+    """Split by time: the earliest rows are train, later rows val, the latest rows test.
 
     Args:
         ratios: shares of train, val and test; they sum to 1.
@@ -180,7 +180,7 @@ class Temporal:
 
 
 class LeaveOneOut:
-    """Leave-one-out split: a user's last row tests, the one before validates, the others train.
+    """Leave-one-out split: each user's last row is test, the row before val, the rest train.
 
     Users with fewer than three rows only train.
 
@@ -255,7 +255,7 @@ class Given:
     """The split of the files; a missing validation part is taken from the training rows.
 
     Args:
-        val_ratio: share of the training rows that then validates, drawn at random.
+        val_ratio: share of the training rows that becomes validation rows, drawn at random.
 
     Raises:
         ConfigError: ``val_ratio`` is not between 0 and 1.

@@ -15,7 +15,7 @@ import polars as pl
 from kgrec.data.raw_tables import Counts, strip_blanks
 from kgrec.errors import DataError
 
-# Bytes that are read at once, up to the end of a line.
+# Bytes that are read at once, extended to the end of a line.
 _BLOCK = 1 << 24
 
 Columns = Mapping[str, type[pl.DataType]]
@@ -90,7 +90,7 @@ def _read_fast(path: Path, columns: Columns, separator: str, header: bool) -> pl
             raise_if_empty=False,
             glob=False,
         )
-    except (DataError, OSError, pl.exceptions.PolarsError):  # the careful reader explains it
+    except (DataError, OSError, pl.exceptions.PolarsError):  # the careful reader explains the error
         return None
     if frame.is_empty():
         return None
@@ -228,7 +228,7 @@ def require_ids(frame: pl.DataFrame, path: Path, columns: Sequence[str]) -> pl.D
     return frame
 
 
-def parse_number(frame: pl.DataFrame, path: Path, column: str, what: str) -> pl.DataFrame:
+def parse_number(frame: pl.DataFrame, path: Path, column: str, description: str) -> pl.DataFrame:
     """Casts a column of strings to finite floats; blanks around them are accepted.
 
     Raises:
@@ -237,7 +237,7 @@ def parse_number(frame: pl.DataFrame, path: Path, column: str, what: str) -> pl.
     number = pl.col(column).str.strip_chars().cast(pl.Float64, strict=False)
     bad = frame.filter(number.is_null() | ~number.is_finite())
     if not bad.is_empty():
-        raise malformed(path, bad["line"][0], bad[column][0] or "", f"a number ({what})")
+        raise malformed(path, bad["line"][0], bad[column][0] or "", f"a number ({description})")
     return frame.with_columns(number)
 
 

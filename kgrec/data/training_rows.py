@@ -1,6 +1,6 @@
 """Training rows of an epoch: one class for each kind of batch.
 
-Every draw depends on (seed, purpose, epoch) alone, so a resumed run makes the same draws as an
+Every draw depends only on (seed, purpose, epoch), so a resumed run makes the same draws as an
 uninterrupted one.
 
 Shapes: n rows of an epoch.
@@ -44,8 +44,8 @@ class PointwiseRows:
         self.ratio = ratio
         self.seed = seed
         self._place(positives)
-        drawable = int((self._sampler.free[self._asked] > 0).sum())
-        self.undrawable = 0 if static_negatives else len(self._asked) - drawable
+        drawable = int((self._sampler.num_drawable[self._users] > 0).sum())
+        self.undrawable = 0 if static_negatives else len(self._users) - drawable
         self.num_rows = len(positives) + (
             len(static_negatives[0]) if static_negatives else drawable
         )
@@ -53,7 +53,7 @@ class PointwiseRows:
     def _place(self, positives: Interactions) -> None:
         self.positives = positives
         self._sampler = NegativeSampler(positives)
-        self._asked = positives.users.repeat(self.ratio)  # one negative a row
+        self._users = positives.users.repeat(self.ratio)  # one user per negative
 
     def to(self, device: torch.device) -> None:
         """Moves the rows to a device."""
@@ -69,7 +69,7 @@ class PointwiseRows:
         negatives = self.static_negatives
         if negatives is None:
             draw = generator(self.seed, "negatives", epoch, device)
-            negatives = self._sampler.draw(self._asked, draw)
+            negatives = self._sampler.draw(self._users, draw)
         rows = LabelledRows.from_parts((self.positives.users, self.positives.items), negatives)
         order = generator(self.seed, "order", epoch, device)
         return rows.take(torch.randperm(len(rows), generator=order, device=device))
@@ -115,7 +115,7 @@ class PairwiseRows:
     def _place(self, positives: Interactions, pool: Interactions) -> None:
         self.positives, self._pool = positives, pool
         self._sampler = NegativeSampler(positives)
-        self._counts = pool.user_degrees() if self._static else self._sampler.free
+        self._counts = pool.user_degrees() if self._static else self._sampler.num_drawable
         self._starts = self._counts.cumsum(0) - self._counts
         drawable = self._counts[positives.users] > 0
         self._users = positives.users[drawable].repeat(self.ratio)
@@ -152,8 +152,8 @@ class TripleRows:
 
     Args:
         graph: the knowledge graph, with at least one triple.
-        num_rows: n.
-        seed: of the run.
+        num_rows: n, number of rows.
+        seed: seed of the run.
     """
 
     batch: ClassVar[Any] = TripleBatch

@@ -16,13 +16,13 @@ RELEASED_USERS = 100  # users over which the authors' code takes the mean
 
 
 class Candidates(NamedTuple):
-    """Users to evaluate, the pairs they should be recommended, and the pairs to exclude.
+    """Users to evaluate, the pairs to recommend, and the pairs to exclude.
 
     Attributes:
         users: (n,) users with at least one relevant item, ascending.
         relevant: pairs that a perfect ranking puts first.
         exclude: pairs that are not ranked.
-        order: (num_items,) items in the order in which those with equal scores are ranked.
+        order: (num_items,) items in the order in which equal scores are ranked.
     """
 
     users: Tensor
@@ -39,8 +39,8 @@ def candidates(
     Args:
         dataset: split data.
         stage: "val" or "test".
-        ranking: "full": all items for all users. "released": as the KGCN authors' code does, in
-            the test alone. "none": nothing is ranked.
+        ranking: "full": all items for all users. "released": as the KGCN authors' code does, only
+            in the test. "none": nothing is ranked.
         seed: seed of the order of ties, and of the draw of users under "released".
 
     Returns:

@@ -35,7 +35,7 @@ def mean_popularity(items: Tensor, popularity: Tensor) -> float:
 
 
 def gini(items: Tensor, num_items: int) -> float:
-    """Gini coefficient of exposure over all items, including those never recommended.
+    """Gini coefficient of exposure over all items, including items never recommended.
 
     ``Σ_i (2i - n - 1)·x_i / (n·Σ_i x_i)`` with exposures x in ascending order: 0 where all items
     are recommended equally often, near 1 where a few items get all recommendations.

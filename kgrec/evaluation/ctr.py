@@ -52,7 +52,7 @@ def auc(scores: Tensor, labels: Tensor) -> float:
     if P == 0 or N == 0:
         return math.nan
     _, group, sizes = torch.unique(scores, return_inverse=True, return_counts=True)
-    last = sizes.cumsum(0)  # rank of the last of each group of ties
+    last = sizes.cumsum(0)  # rank of the last row of each group of ties
     rank = (last - (sizes - 1) / 2).double()[group]
     return float((rank[positive].sum() - P * (P + 1) / 2) / (P * N))
 
@@ -134,7 +134,7 @@ def best_f1_threshold(scores: Tensor, labels: Tensor) -> float:
     values, order = scores.sort(descending=True)
     hits = (labels[order] > 0.5).double().cumsum(0)
     called = torch.arange(1, len(values) + 1, dtype=torch.float64, device=values.device)
-    # A threshold calls all rows of a group of ties positive, so only the last of them counts.
+    # A threshold calls all rows of a group of ties positive, so only the last row counts.
     last = torch.ones_like(values, dtype=torch.bool)
     last[:-1] = values[1:] != values[:-1]
     f1_at = torch.where(last, 2 * hits / (called + hits[-1]), -1.0)

@@ -22,8 +22,8 @@ class Ranking(NamedTuple):
 
     Attributes:
         users: (n,) int64.
-        items: (n, L) int64, best first; -1 where fewer are left.
-        hits: (n, L) bool, whether each is relevant.
+        items: (n, L) int64, best first; -1 where fewer items are left.
+        hits: (n, L) bool, whether each item is relevant.
         tied: (n, L) bool, whether the next item in the ranking has the same score.
         relevant: (n,) int64, number of relevant items of each user, ranked or not.
         num_items: items of the catalogue.
@@ -49,7 +49,7 @@ def rank(
         score_all: function from users (B,) to (B, num_items) scores, on the device.
         candidates: users, relevant items and exclusions.
         depth: L, at most the number of items.
-        device: where scores are computed; the result comes back to the CPU.
+        device: device that computes scores; the result is on the CPU.
     """
     users, relevant = candidates.users, candidates.relevant
     num_items = relevant.num_items
@@ -57,7 +57,7 @@ def rank(
     scores, items = top_k(
         score_all,
         users.to(device),
-        min(depth + 1, num_items),  # one more, to see whether it is tied with the last
+        min(depth + 1, num_items),  # one more item, to see whether it is tied with the last
         num_items,
         candidates.exclude.to(device),
         order=candidates.order,

@@ -36,7 +36,7 @@ def link_prediction(
     Args:
         score_tails: function from heads (B,) and relations (B,) to new scores (B, E) of every tail.
         score_heads: function from tails (B,) and relations (B,) to new scores (B, E) of every head.
-        triples: at least one.
+        triples: triples to rank, at least one.
         known: all triples that are known to be true.
         memory_budget: bytes that a block of scores may take.
 

@@ -1,6 +1,6 @@
 """Ranking metrics of users' best items, one value per user.
 
-Shapes: n users, L ranked items each, best first. ``hits`` (n, L) says which of them are relevant;
+Shapes: n users, L ranked items each, best first. ``hits`` (n, L) says which items are relevant;
 ``relevant`` (n,) is the number of relevant items of a user, ranked among the best L or not. For a
 user and a cut-off k, rel(i) is 1 where the i-th item is a hit, and R is the number of relevant
 items. Every user has at least one; users without one are not evaluated.

@@ -8,15 +8,15 @@ from torch import Tensor
 
 from kgrec.evaluation.full_ranking import Ranking
 
-# The main control: the model that every other model is compared with.
+# The main control: the model that others are compared with by default.
 BASELINE = "popularity"
 
 
-class TestResult(NamedTuple):
+class ScoredTest(NamedTuple):
     """Test results of one model, row by row and user by user.
 
     Attributes:
-        scores: (n,) scores of the test rows, in their order.
+        scores: (n,) scores, in the order of the test rows.
         ranking: the best items of each user; None where nothing was ranked.
     """
 
@@ -33,4 +33,4 @@ class Evaluation(NamedTuple):
     """
 
     metrics: dict[str, float]
-    test: TestResult
+    test: ScoredTest

@@ -182,18 +182,18 @@ def _difference(means: Tensor, drawn: Tensor) -> Difference:
     else:
         quantiles = torch.tensor([0.025, 0.975], dtype=torch.float64)
         low, high = torch.quantile(drawn, quantiles).tolist()
-        # The usual correction: the observed sample counts as one of the bootstrap's.
+        # The usual correction: the observed sample counts as a bootstrap sample.
         below, above = int((drawn <= 0).sum()), int((drawn >= 0).sum())
         p = min(1.0, 2 * (min(below, above) + 1) / (len(drawn) + 1))
     return Difference(float(means[0]), float(means[1]), low, high, p)
 
 
 def user_means(values: Sequence[Tensor], users: Sequence[Tensor]) -> Tensor:
-    """Each user's mean over the seeds in which it was tested.
+    """Each user's mean over the seeds in which the user was tested.
 
     Args:
-        values: of each seed, (n,) values.
-        users: of each seed, (n,) user of each value; a user has the same number in all seeds.
+        values: per seed, (n,) values.
+        users: per seed, (n,) user of each value; a user has the same number in all seeds.
 
     Returns:
         Means of all users that have a value, by user number.

@@ -23,7 +23,7 @@ ITEM_EDGES = (0, 1, 3, 6, 11, 51, 201)
 
 
 def names(edges: tuple[int, ...]) -> list[str]:
-    """``0``, ``1-2``, … for the slices that begin at these numbers."""
+    """``0``, ``1-2``, … for the slices that begin at the given numbers."""
     labels = []
     for low, above in zip(edges, (*edges[1:], None), strict=True):
         if above is None:

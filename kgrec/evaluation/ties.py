@@ -1,4 +1,4 @@
-"""The order of items with equal scores, which depends on raw ids and a seed alone.
+"""The order of items with equal scores, which depends only on raw ids and a seed.
 
 Item numbers follow the order of lines in the files. If they decided between equal scores, two
 folders that differ only in that order would give different metrics.
@@ -15,7 +15,7 @@ from torch import Tensor
 
 
 def tie_order(ids: Iterable[Any], seed: int) -> Tensor:
-    """Items in the order in which those with equal scores are ranked.
+    """Items in the order in which equal scores are ranked.
 
     Args:
         ids: raw id of each item.

@@ -35,7 +35,7 @@ def top_k(
         num_items: number of items.
         exclude: pairs that are not ranked, such as training positives; on the users' device.
         memory_budget: bytes that a block of users' scores may take.
-        order: (num_items,) items in the order in which those with equal scores are ranked
+        order: (num_items,) items in the order in which equal scores are ranked
             (:func:`kgrec.evaluation.ties.tie_order`); None: by number.
 
     Returns:
@@ -51,7 +51,7 @@ def top_k(
     block = max(1, int(memory_budget // (4 * num_items * COPIES)))
     order = torch.arange(num_items) if order is None else order
     order = order.to(users.device)
-    place = torch.empty_like(order)  # of each item in the order
+    place = torch.empty_like(order)  # place of each item in the order
     place[order] = torch.arange(num_items, device=order.device)
     blocks = [
         _best(score_all(part), part, k, exclude, order, place) for part in torch.split(users, block)
@@ -78,7 +78,7 @@ def _best(
         raise KgrecError("found scores that are not numbers, expected numbers to rank by")
     # The order of equal scores in topk is undefined: such rows are ordered here.
     cut = values[:, -1:]
-    beyond = (scores >= cut).sum(dim=1) > k  # a tie reaches over the end
+    beyond = (scores >= cut).sum(dim=1) > k  # a tie extends beyond rank k
     tied = beyond | (values[:, 1:] == values[:, :-1]).any(dim=1)
     if bool(tied.any()):
         places = place[items[tied]].sort(dim=1).values
@@ -93,7 +93,7 @@ def _best(
 
 
 def _first_places(scores: Tensor, cut: Tensor, k: int) -> Tensor:
-    """Columns of the best k scores, of those equal to the cut the first ones.
+    """Columns of the best k scores; among scores equal to the cut, the first columns.
 
     Args:
         scores: (b, num_items), columns in the order of ties.
@@ -104,6 +104,6 @@ def _first_places(scores: Tensor, cut: Tensor, k: int) -> Tensor:
         (b, k) ascending.
     """
     above, equal = scores > cut, scores == cut
-    wanted = k - above.sum(dim=1, keepdim=True)
-    chosen = above | (equal & (equal.cumsum(dim=1) <= wanted))
+    num_ties_kept = k - above.sum(dim=1, keepdim=True)
+    chosen = above | (equal & (equal.cumsum(dim=1) <= num_ties_kept))
     return chosen.nonzero()[:, 1].view(-1, k)

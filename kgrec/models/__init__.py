@@ -1,1 +1,1 @@
-"""Recommenders: one file a model, its equations and paper on top; none knows a config."""
+"""Recommenders: one file per model, with its equations and paper; none knows the configuration."""

@@ -21,7 +21,7 @@ from kgrec.models.svd import SVD
 
 
 class BPRMF(SVD):
-    """The model of :class:`SVD`, trained on pairs; its scores are no logits.
+    """The model of :class:`SVD`, trained on pairs; its scores are not logits.
 
     Args:
         num_users: number of users.

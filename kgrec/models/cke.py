@@ -1,4 +1,4 @@
-"""CKE: collaborative knowledge base embedding, its structural part.
+"""CKE: collaborative knowledge base embedding, only the structural part.
 
 Zhang, Yuan, Lian, Xie, Ma: "Collaborative Knowledge Base Embedding for Recommender Systems", KDD
 2016; without the textual and visual parts, as in the KGCN paper (section 4.3). An item's vector is

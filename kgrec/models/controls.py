@@ -1,7 +1,7 @@
 """Controls: models without training that every run evaluates for comparison.
 
-Under the usual protocols they are as good as published models, so a result is hard to interpret
-without them.
+Under the usual protocols popularity is as good as published models, so a result is hard to
+interpret without it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class AllPositive(Recommender):
 
     @classmethod
     def from_dataset(cls, dataset: RecDataset) -> Self:
-        """Binds the model to a data set."""
+        """Builds the model for a data set."""
         return cls(dataset.num_items)
 
     def score(self, users: Tensor, items: Tensor, encoded: Any = None) -> Tensor:
@@ -40,7 +40,7 @@ class AllPositive(Recommender):
 
 
 class Popularity(Recommender):
-    """The number of training positives of the item, the same for all users.
+    """Scores an item by its number of training positives, the same for all users.
 
     Args:
         num_items: number of items.
@@ -56,7 +56,7 @@ class Popularity(Recommender):
 
     @classmethod
     def from_dataset(cls, dataset: RecDataset) -> Self:
-        """Binds the model to a data set; counting is left to :meth:`precompute`."""
+        """Builds the model for a data set; :meth:`precompute` counts."""
         return cls(dataset.num_items)
 
     def precompute(self, dataset: RecDataset) -> None:
@@ -86,7 +86,7 @@ class PopularityBalance(Recommender):
     """
 
     logits: ClassVar[bool] = False
-    ranks: ClassVar[bool] = False  # for one user its order is that of popularity
+    ranks: ClassVar[bool] = False  # it ranks a user's items as Popularity does
     GRID: ClassVar[tuple[float, ...]] = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
     def __init__(self, num_users: int, num_items: int) -> None:
@@ -101,7 +101,7 @@ class PopularityBalance(Recommender):
 
     @classmethod
     def from_dataset(cls, dataset: RecDataset) -> Self:
-        """Binds the model to a data set; counting is left to :meth:`precompute`."""
+        """Builds the model for a data set; :meth:`precompute` counts."""
         return cls(dataset.num_users, dataset.num_items)
 
     def precompute(self, dataset: RecDataset) -> None:
@@ -113,8 +113,8 @@ class PopularityBalance(Recommender):
         best = -1.0
         for a in self.GRID:
             scores = self.log_counts[val.items] - a * self.balance[val.users]
-            if (area := auc(scores, val.labels)) > best:
-                best = area
+            if (val_auc := auc(scores, val.labels)) > best:
+                best = val_auc
                 self.a.fill_(a)
 
     def score(self, users: Tensor, items: Tensor, encoded: Any = None) -> Tensor:
@@ -125,7 +125,7 @@ class PopularityBalance(Recommender):
 class UnseenItem(Popularity):
     """Whether the item has any training positive.
 
-    This is the part of popularity that popularity-matched negatives do not remove.
+    This signal remains even with popularity-matched negatives.
     """
 
     ranks: ClassVar[bool] = False

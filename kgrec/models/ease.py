@@ -65,7 +65,7 @@ class EASE(ItemBased):
 
     def precompute(self, dataset: RecDataset) -> None:
         """Computes B for every λ and keeps the best."""
-        # Items without a training positive have weights 0; they are left out of the inverse.
+        # Items without a training positive have weights 0; the inverse leaves them out.
         with_positive = torch.nonzero(dataset.train.item_degrees()).squeeze(1)
         X = self.positives_matrix()[:, with_positive.numpy()]
 
@@ -88,9 +88,9 @@ class EASE(ItemBased):
 
 
 def inverse(X: sp.csr_array, l2: float) -> Tensor:
-    """P = (XᵀX + λI)⁻¹, by a matrix of users or of items, whichever are fewer.
+    """P = (XᵀX + λI)⁻¹, by a matrix of users or of items: the smaller one.
 
-    A user with one positive adds to the diagonal of XᵀX alone. With D that diagonal and λ, and Y
+    A user with one positive adds only to the diagonal of XᵀX. With D that diagonal and λ, and Y
     the rows of the other users, Woodbury's identity inverts a matrix of users by users:
 
         (YᵀY + D)⁻¹ = D⁻¹ - D⁻¹Yᵀ (YD⁻¹Yᵀ + I)⁻¹ YD⁻¹

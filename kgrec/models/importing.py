@@ -20,7 +20,7 @@ _TRUSTED: ContextVar[tuple[str, ...] | None] = ContextVar("trusted", default=Non
 
 @contextmanager
 def importing_only(trusted: Iterable[str]) -> Iterator[None]:
-    """Within this context :func:`import_class` refuses what is not trusted.
+    """Within this context :func:`import_class` refuses paths that are not trusted.
 
     Args:
         trusted: dotted paths of packages, modules or classes.
@@ -51,26 +51,27 @@ def import_class(path: str, base: type[T]) -> type[T]:
         base: the class of which it must be a subclass.
 
     Raises:
-        ConfigError: the path is not trusted here, cannot be imported, or is no such class.
+        ConfigError: the path is not trusted here, cannot be imported, or is not a subclass of
+            ``base``.
     """
     check_trusted(path)
     module, _, name = path.rpartition(".")
     try:
-        found = getattr(importlib.import_module(module), name)
+        value = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError, TypeError) as error:
         raise _not_importable(path, error) from error
-    if not (isinstance(found, type) and issubclass(found, base) and found is not base):
+    if not (isinstance(value, type) and issubclass(value, base) and value is not base):
         raise ConfigError(
             f"found the path {path!r}, expected a subclass of {base.__module__}.{base.__name__}"
         )
-    return found
+    return value
 
 
 def import_object(path: str) -> Any:
     """The object at a dotted path that the user's own configuration names.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is no object at the path.
     """
     try:
         return pkgutil.resolve_name(path)
@@ -79,4 +80,4 @@ def import_object(path: str) -> Any:
 
 
 def _not_importable(path: str, error: Exception) -> ConfigError:
-    return ConfigError(f"found the path {path!r}, expected an importable one: {error}")
+    return ConfigError(f"found the path {path!r}, expected an importable path: {error}")

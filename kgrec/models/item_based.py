@@ -1,4 +1,4 @@
-"""Base class of ItemKNN and EASE: scores from a user's training positives, chosen settings.
+"""Base class of ItemKNN and EASE: scores from a user's training positives; chooses settings.
 
 Shapes: B rows, n training positives.
 """
@@ -28,7 +28,7 @@ from kgrec.models.recommender import Recommender
 log = logging.getLogger(__name__)
 
 PROGRESS_LINES = 8
-BLOCK = 1024  # users whose scores of all items are held at once
+BLOCK = 1024  # users whose scores of all items are in memory at once
 
 
 class ItemBased(Recommender):
@@ -42,7 +42,7 @@ class ItemBased(Recommender):
         choose_by: validation metric by which settings are chosen.
 
     Raises:
-        SettingError: ``choose_by`` is no metric that can choose.
+        SettingError: ``choose_by`` is not a metric that can choose.
     """
 
     logits: ClassVar[bool] = False
@@ -76,8 +76,8 @@ class ItemBased(Recommender):
         scores = torch.empty(len(users), device=users.device)
         for begin in range(0, len(distinct), BLOCK):
             block = self.score_all(distinct[begin : begin + BLOCK], encoded)
-            here = torch.nonzero((rows >= begin) & (rows < begin + BLOCK)).squeeze(1)
-            scores[here] = block[rows[here] - begin, items[here]].to(scores.dtype)
+            in_block = torch.nonzero((rows >= begin) & (rows < begin + BLOCK)).squeeze(1)
+            scores[in_block] = block[rows[in_block] - begin, items[in_block]].to(scores.dtype)
         return scores
 
     def choose(
@@ -121,7 +121,7 @@ class ItemBased(Recommender):
 
 
 def _parse(choose_by: str, num_items: int) -> tuple[str, int]:
-    """The metric and its cut-off k; 0 for a metric without one.
+    """The metric and its cut-off k; 0 for a metric without a cut-off.
 
     Raises:
         SettingError: higher is not better, the metric needs logits, or k exceeds the catalogue.

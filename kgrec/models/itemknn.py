@@ -47,7 +47,7 @@ class ItemKNN(ItemBased):
         items: (n,) int64, items of the training positives.
         k: numbers of neighbours to choose from.
         shrinkage: values of the shrinkage to choose from.
-        choose_by: validation metric by which both are chosen.
+        choose_by: validation metric by which k and the shrinkage are chosen.
 
     Raises:
         SettingError: a setting that cannot work.
@@ -67,11 +67,11 @@ class ItemKNN(ItemBased):
         check_grid("k", k, minimum=1)
         check_grid("shrinkage", shrinkage, minimum=0)
         self.k, self.shrinkage = list(k), list(shrinkage)
-        most = min(max(self.k), num_items)
+        num_neighbours = min(max(self.k), num_items)
         self.neighbors: Tensor
         self.similarities: Tensor
-        self.register_buffer("neighbors", torch.zeros(num_items, most, dtype=torch.int32))
-        self.register_buffer("similarities", torch.zeros(num_items, most))
+        self.register_buffer("neighbors", torch.zeros(num_items, num_neighbours, dtype=torch.int32))
+        self.register_buffer("similarities", torch.zeros(num_items, num_neighbours))
 
     @classmethod
     def from_dataset(
@@ -107,13 +107,13 @@ class ItemKNN(ItemBased):
     def _nearest(
         self, both: sp.csr_array, norms: Tensor, shrinkage: float, order: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Neighbours of every item for the greatest k.
+        """Neighbours of every item for the largest k.
 
         Args:
             both: (I, I) n_ij.
             norms: (I,) √n_i.
-            shrinkage: of the cosine.
-            order: (I,) items in the order in which equally similar ones are taken.
+            shrinkage: shrinkage of the cosine.
+            order: (I,) items in the order in which equally similar items are taken.
 
         Returns:
             (I, k) items and (I, k) similarities, the most similar first.

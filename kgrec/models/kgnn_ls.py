@@ -43,15 +43,15 @@ class KGNNLS(KGCN):
     checkpoint has none; it scores as KGCN does.
 
     Args:
-        num_users: users.
-        num_items: items, the first of the entities.
+        num_users: number of users.
+        num_items: number of items, which are the first entities.
         num_relations: relations R.
         indptr: see :class:`KGCN`.
         neighbors: see :class:`KGCN`.
         relations: see :class:`KGCN`.
         d: embedding size.
-        H: hops.
-        aggregator: see :class:`KGCN`; one with attention.
+        H: number of hops.
+        aggregator: see :class:`KGCN`; an aggregator with attention.
         scaling: see :class:`KGCN`; label weights sum to 1 under both scalings.
         K: see :class:`KGCN`.
         sampling: see :class:`KGCN`.
@@ -83,7 +83,7 @@ class KGNNLS(KGCN):
             raise SettingError(f"ls_weight: found {ls_weight!r}, expected at least 0")
         if not self.attention:
             raise SettingError(
-                f"aggregator: found {aggregator!r}, expected one with attention, whose "
+                f"aggregator: found {aggregator!r}, expected an aggregator with attention, whose "
                 "weights the labels smooth"
             )
         self.ls_weight = ls_weight
@@ -110,7 +110,7 @@ class KGNNLS(KGCN):
         Args:
             dataset: source of sizes, graph and labels.
             K: see :meth:`KGCN.from_dataset`.
-            H: hops.
+            H: number of hops.
             d: embedding size.
             aggregator: see the class.
             scaling: see the class.
@@ -126,7 +126,7 @@ class KGNNLS(KGCN):
         keys = torch.cat([dataset.train.keys, users * dataset.num_items + items])
         values = torch.zeros(len(keys))
         values[: len(dataset.train)] = 1
-        order = torch.argsort(keys, stable=True)  # a pair that is both counts as positive
+        order = torch.argsort(keys, stable=True)  # a pair with both labels counts as positive
         model.label_keys, model.label_values = keys[order], values[order]
         return model
 
@@ -150,8 +150,8 @@ class KGNNLS(KGCN):
             if hop < self.H:
                 shifted = weighted_sums(shifted[:, None], hops[hop]).squeeze(1)
             if row is not None:  # v itself is held out
-                labels, known = self._labels(users[row], nodes[hop])
-                shifted = torch.where(known & (nodes[hop] != items[row]), labels - 0.5, shifted)
+                labels, is_known = self._labels(users[row], nodes[hop])
+                shifted = torch.where(is_known & (nodes[hop] != items[row]), labels - 0.5, shifted)
         return shifted + 0.5
 
     def _labels(self, users: Tensor, entities: Tensor) -> tuple[Tensor, Tensor]:
@@ -160,8 +160,8 @@ class KGNNLS(KGCN):
             return torch.zeros_like(users, dtype=self.label_values.dtype), users < 0
         keys = users * self.num_items + entities
         at = torch.searchsorted(self.label_keys, keys).clamp_(max=len(self.label_keys) - 1)
-        known = (entities < self.num_items) & (self.label_keys[at] == keys)
-        return self.label_values[at], known
+        is_known = (entities < self.num_items) & (self.label_keys[at] == keys)
+        return self.label_values[at], is_known
 
     def bytes_per_row(self, items: Tensor) -> Tensor:
         """(B,) bytes at the peak: the receptive field is built twice, once for labels."""

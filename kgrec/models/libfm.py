@@ -7,7 +7,7 @@ vector v_f:
     ŷ = w_0 + Σ_f w_f x_f + Σ_{f < g} (v_f · v_g) x_f x_g
 
 An attribute is a (relation, neighbour) pair of the item in the knowledge graph. For an item with n
-attributes each of them has the value 1/n. Terms that depend on the item alone are summed first, so
+attributes each of them has the value 1/n. Terms that depend only on the item are summed first, so
 that a pair costs one inner product:
 
     ŷ = w_0 + w_u + b_i + v_u · q_i
@@ -31,7 +31,7 @@ from kgrec.models.recommender import Recommender, check_at_least
 
 
 class ItemSide(NamedTuple):
-    """Terms of the score that depend on items alone.
+    """Terms of the score that depend only on items.
 
     Attributes:
         biases: (I,) b_i.

@@ -29,8 +29,8 @@ class LibFMTransE(LibFM):
     """Second-order interactions of user, item and the item's TransE vector.
 
     Args:
-        num_users: users.
-        num_items: items.
+        num_users: number of users.
+        num_items: number of items.
         d: embedding size.
         bias: whether there is w_0.
         linear: whether there are w_f.

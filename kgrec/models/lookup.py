@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-# Up to so many numbers in a table PyTorch's own backward is faster than sorting the reads.
+# Up to this many numbers in a table, PyTorch's own backward is faster than sorting the reads.
 SMALL_TABLE = 3 * 2**16
 
 
@@ -68,7 +68,7 @@ def rows_and_sums(
 
     Args:
         table: (N, d).
-        rows: (k,) int64, single rows to read; None: none.
+        rows: (k,) int64, single rows to read; None: no single rows.
         bags: rows to sum, and their weights.
         sparse: whether the table's gradient is a coalesced sparse tensor of the rows read.
 
@@ -90,7 +90,7 @@ def rows_and_sums(
         return single, bags.sums(table)
     fixed = table.detach()
     single = fixed.new_empty(0, table.shape[1]) if rows is None else F.embedding(rows, fixed)
-    sums = bags.sums(fixed)  # gradients of the weights; those of the table come below
+    sums = bags.sums(fixed)  # gradients of the weights; gradients of the table come below
     if not (table.requires_grad and torch.is_grad_enabled()):
         return single, sums
     weights = None if bags.weights is None else bags.weights.detach()

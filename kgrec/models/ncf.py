@@ -28,7 +28,7 @@ from kgrec.models.recommender import MOST_LAYERS, Recommender, check_at_least, i
 
 
 class ItemParts(NamedTuple):
-    """Parts of the score that depend on items alone.
+    """Parts of the score that depend only on items.
 
     Attributes:
         factors: (I, d) q ∘ h_GMF.
@@ -78,7 +78,7 @@ class NCF(Recommender):
         return cls(dataset.num_users, dataset.num_items, d, num_layers)
 
     def encode(self) -> ItemParts:
-        """Parts of the score that depend on items alone."""
+        """Parts of the score that depend only on items."""
         return self._item_parts(self.item_factors.weight, self.item_inputs.weight)
 
     def score(self, users: Tensor, items: Tensor, encoded: ItemParts | None = None) -> Tensor:

@@ -80,12 +80,12 @@ class PER(Recommender):
         d: int = 8,
         iterations: int = 50,
     ) -> Self:
-        """Binds settings to a data set; the factorisation is left to :meth:`precompute`.
+        """Binds settings to a data set; :meth:`precompute` factorises.
 
         Args:
             dataset: source of sizes and relation names.
-            paths: for each path a relation, or several that count as one; None: every relation
-                by which at least two items share a neighbour.
+            paths: for each path a relation, or several relations that count as one; None: every
+                relation by which at least two items share a neighbour.
             d: see the class.
             iterations: see the class.
 
@@ -205,11 +205,11 @@ def _numbers(path: Path, names: list[str]) -> list[int]:
     Raises:
         SettingError: the graph has no such relation.
     """
-    wanted = [path] if isinstance(path, str) else [str(name) for name in path]
-    for name in wanted:
+    relations = [path] if isinstance(path, str) else [str(name) for name in path]
+    for name in relations:
         if name not in names:
             examples = ", ".join(names[:5])
             raise SettingError(
                 f"paths: found {name!r}, expected relations of the graph, such as {examples}"
             )
-    return [names.index(name) for name in wanted]
+    return [names.index(name) for name in relations]

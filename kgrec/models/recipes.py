@@ -1,4 +1,4 @@
-"""Models rebuilt from the recipe in a checkpoint, which may come from a stranger.
+"""Rebuilds models from the recipe in a checkpoint, which may come from an untrusted source.
 
 A recipe names a class and its arguments. Nothing is imported except from :mod:`kgrec.models` and
 from packages that the caller trusts; nothing is called except subclasses of Recommender and
@@ -23,7 +23,7 @@ DTYPES = {
     for value in vars(torch).values()
     if isinstance(value, torch.dtype)
 }
-LONGEST_REASON = 300  # characters of an error that are repeated
+LONGEST_REASON = 300  # characters of an error that a message repeats
 
 
 def rebuild(
@@ -37,8 +37,8 @@ def rebuild(
         trust: dotted paths of further packages, modules or classes that the recipe may name.
 
     Raises:
-        CheckpointError: the recipe names a class that is not trusted or no Recommender, or class,
-            arguments and state do not fit together.
+        CheckpointError: the recipe names a class that is not a Recommender or not trusted; or
+            class, arguments and state do not fit together.
     """
     if not isinstance(recipe, Mapping) or not isinstance(recipe.get("class"), str):
         raise CheckpointError("found a recipe without a class, expected class and arguments")
@@ -84,8 +84,8 @@ def _checked(arguments: Any) -> dict[str, Any]:
     """The arguments of a recipe.
 
     Raises:
-        CheckpointError: they are not plain values by name.
-        ConfigError: they name code that is not trusted.
+        CheckpointError: the arguments are not plain values by name.
+        ConfigError: the arguments name code that is not trusted.
     """
     if not isinstance(arguments, Mapping) or not all(isinstance(name, str) for name in arguments):
         raise CheckpointError(f"found arguments {_short(arguments)}, expected values by name")
@@ -135,7 +135,7 @@ def _check_sizes(
 
     Args:
         kind: class to build.
-        arguments: its arguments.
+        arguments: arguments of the class.
         state: state dict.
         strict: whether a class that cannot be built without memory is refused; a class of the
             user's own may read its tensors.
@@ -157,7 +157,7 @@ def _check_sizes(
 
 
 def _with_tensors(arguments: dict[str, Any], make: Callable[..., Tensor]) -> dict[str, Any]:
-    """The arguments, with a tensor for each description of one."""
+    """The arguments, with a tensor for each description of a tensor."""
     return {
         name: make(tuple(value["shape"]), dtype=DTYPES[value["dtype"]])
         if _is_tensor(value)

@@ -16,8 +16,8 @@ from kgrec.data.batches import PointwiseBatch
 from kgrec.data.dataset import RecDataset
 from kgrec.errors import SettingError
 
-BLOCK = 2**23  # numbers that :func:`in_blocks` holds at once
-MOST_LAYERS = 64  # of any model: far more than is useful, few enough to build
+BLOCK = 2**23  # numbers that :func:`in_blocks` keeps in memory at once
+MOST_LAYERS = 64  # layers of any model: far more than is useful, few enough to build
 
 
 class Recommender(nn.Module):
@@ -34,7 +34,7 @@ class Recommender(nn.Module):
         logits: whether scores are logits, so that 0 means a probability of one half.
         ranks: whether to compute ranking metrics.
         arguments: arguments of the constructor, by name.
-        precompute_metrics: metrics of :meth:`precompute`, by name; they go into metrics.json.
+        precompute_metrics: metrics of :meth:`precompute`, by name, for metrics.json.
     """
 
     batches: ClassVar[tuple[type[NamedTuple], ...]] = (PointwiseBatch,)
@@ -77,7 +77,7 @@ class Recommender(nn.Module):
         return torch.stack([self.score(user.expand(num_items), items, encoded) for user in users])
 
     def encode(self) -> Any:
-        """Values that depend on parameters alone, computed once per evaluation."""
+        """Values that depend only on parameters, computed once per evaluation."""
         return None
 
     def precompute(self, dataset: RecDataset) -> None:

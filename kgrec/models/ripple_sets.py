@@ -40,7 +40,7 @@ def ripple_sets(
         heads: (T,) int64.
         tails: (T,) int64.
         num_entities: number of entities.
-        H: hops.
+        H: number of hops.
         M: triples drawn for each ripple set.
         generator: CPU generator.
 

@@ -68,12 +68,12 @@ class RippleNet(Recommender):
         num_relations: number of relations.
         num_triples: T.
         d: embedding size.
-        H: hops.
+        H: number of hops.
         memory: M, triples of each ripple set.
         update: update of the item after a hop: replace (v ← o), plus (v ← v + o), replace_transform
             (v ← W o) or plus_transform (v ← W (v + o)).
         kge_weight: λ2.
-        all_hops: whether u is the sum of all o_k; if not, it is o_H.
+        all_hops: whether u is the sum of all o_k; if not, u is o_H.
 
     Raises:
         SettingError: a setting that cannot work.
@@ -192,7 +192,7 @@ class RippleNet(Recommender):
         loss = F.binary_cross_entropy_with_logits(scores, batch.labels)
         if self.kge_weight == 0:
             return loss
-        # A triple counts once for every time it is in the ripple set of a row.
+        # A triple counts as often as it is in the ripple set of a row.
         counts = torch.bincount(slots[has_ripple_set].flatten(), minlength=len(products.heads))
         truth: Tensor = (self.entity_embedding(products.heads) * products.answers).sum(-1).sigmoid()
         _, _, M = slots.shape
@@ -233,7 +233,7 @@ class RippleNet(Recommender):
         return slots, self._products(triples)
 
     def _products(self, triples: Tensor) -> Products:
-        """Products for triples (n,), ascending, hence sorted by relation."""
+        """Products for triples (n,), ascending, so sorted by relation."""
         ends = torch.stack([self.heads[triples], self.tails[triples]])  # (2, n)
         vectors = self.entity_embedding(ends)  # (2, n, d)
         present, sizes = torch.unique_consecutive(self.relations[triples], return_counts=True)

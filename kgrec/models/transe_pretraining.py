@@ -64,7 +64,7 @@ def train_transe(
         graph: the knowledge graph.
         d: embedding size.
         epochs: epochs over all triples that are not held out.
-        held_out: share of the triples held out for link prediction; 0: train on all of them.
+        held_out: share of the triples held out for link prediction; 0: train on all triples.
         seed: seed of every draw.
         batch_size: triples per step.
         lr: Adagrad's η.
@@ -84,10 +84,10 @@ def train_transe(
     model.requires_grad_(False)
     if len(held):
         metrics |= link_prediction(model.score_tails, model.score_heads, held, graph)
-    seen = torch.zeros(graph.num_entities, 1)
-    seen[training.heads] = seen[training.tails] = 1
+    in_training = torch.zeros(graph.num_entities, 1)
+    in_training[training.heads] = in_training[training.tails] = 1
     entities, relations = model.entity_embedding.weight.data, model.relation_embedding.weight.data
-    return Pretrained(entities * seen, relations, metrics)
+    return Pretrained(entities * in_training, relations, metrics)
 
 
 def pretrained_transe(
@@ -99,7 +99,7 @@ def pretrained_transe(
     cache: Path | None,
     name: str,
 ) -> Pretrained:
-    """As :func:`train_transe`, read from the cache if it is there.
+    """As :func:`train_transe`; reads the result from the cache if it is there.
 
     Args:
         graph: the knowledge graph.

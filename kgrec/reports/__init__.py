@@ -1,1 +1,1 @@
-"""Tables and pages for people, from local files alone."""
+"""Tables and pages for people, made only from local files."""

@@ -1,4 +1,4 @@
-"""Tables for the terminal; they are logged, so that train.log has them too."""
+"""Tables for the terminal; the tables are logged, so that train.log has them too."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WIDTH = 80
 
 
 def leave_the_console() -> None:
-    """Sends log messages and warnings to the log file alone: sweep jobs share one console."""
+    """Sends log messages and warnings only to the log file: sweep jobs share one console."""
     root = logging.getLogger()
     for handler in list(root.handlers):
         if type(handler) is logging.StreamHandler:
@@ -39,7 +39,7 @@ def as_text(table: Table, width: int | None = None) -> str:
 
     Args:
         table: table to print.
-        width: largest number of characters in a line; None: those of the terminal.
+        width: largest number of characters in a line; None: as in the terminal.
     """
     out = io.StringIO()
     width = terminal_width() if width is None else width
@@ -52,13 +52,13 @@ def fitted(
     build: Callable[[Sequence[str]], Table], columns: Sequence[str],
     optional: Sequence[Sequence[str]], width: int | None = None,
 ) -> Table:  # fmt: skip
-    """A table without the columns for which a line has no room.
+    """A table without the columns that do not fit into a line.
 
     Args:
-        build: makes the table from the columns to show.
+        build: function from the columns to show to the table.
         columns: all columns.
         optional: groups of columns that may be left out, the least important group first.
-        width: characters in a line; None: those of the terminal.
+        width: characters in a line; None: as in the terminal.
     """
     width = terminal_width() if width is None else width
     shown = list(columns)
@@ -74,7 +74,7 @@ def fitted(
 def _minimum_width(table: Table) -> int:
     """Width below which cells are cut; columns that wrap need their longest word."""
     for column in table.columns:
-        if column.no_wrap:  # rich would count its longest word alone
+        if column.no_wrap:  # rich would count only its longest word
             texts = [str(column.header), *map(str, column.cells)]
             column.min_width = max(map(cell_len, "\n".join(texts).splitlines()))
     wide = Console(width=10_000)
@@ -130,7 +130,7 @@ def results_table(
         title: title of the table.
         rows: metrics of each model, by name.
         k: cut-off of the ranking metrics; None: no ranking metrics.
-        width: characters in a line; None: those of the terminal.
+        width: characters in a line; None: as in the terminal.
     """
     width = terminal_width() if width is None else width
     metrics = {c: m for c, m in columns(k).items() if any(f"test/{m}" in r for r in rows.values())}
@@ -166,7 +166,7 @@ def slices_table(
         records: what :func:`kgrec.evaluation.slices.slices` returned for each model, with its
             name under ``model``; the first one is the model that was trained.
         k: cut-off of the recall; None: no recall.
-        width: characters in a line; None: those of the terminal.
+        width: characters in a line; None: as in the terminal.
     """
     models = list(dict.fromkeys(record["model"] for record in records))
     models = [name for name in models if name in (models[0], BASELINE)]

@@ -49,8 +49,8 @@ def svg_element(
     """Draws a figure as an SVG element of a page.
 
     Args:
-        paint: draws on an empty figure.
-        description: what the drawing shows, in words.
+        paint: function that draws on an empty figure.
+        description: content of the drawing, in words.
         size: width and height in inches.
     """
     svg = draw(paint, size, ("svg",))[0].decode()

@@ -21,7 +21,7 @@ class Style(NamedTuple):
 
     Attributes:
         colour: hexadecimal RGB.
-        dash: name in DASHES, or "dash", which is the baseline's.
+        dash: name in DASHES, or "dash" for the baseline.
     """
 
     colour: str
@@ -47,7 +47,7 @@ class Palette:
     same colours with other dashes.
 
     Args:
-        names: names in the order in which they take styles; others follow when they are asked for.
+        names: names in the order in which they take styles; other names take the next styles.
     """
 
     def __init__(self, names: Iterable[str] = ()) -> None:

@@ -1,4 +1,4 @@
-"""Reads checkpoints safely, and rebuilds models from them alone."""
+"""Reads checkpoints safely, and rebuilds models from only a checkpoint."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """Reads a checkpoint safely: no code in it is run.
 
     Raises:
-        CheckpointError: the file is missing or is no checkpoint of kgrec.
+        CheckpointError: the file is missing or is not a checkpoint of kgrec.
     """
     if not path.is_file():
         raise CheckpointError(f"{path}: found no such file, expected a checkpoint")
@@ -27,7 +27,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: found no readable checkpoint: {error}") from error
     if not _is_ours(checkpoint):
         raise CheckpointError(
-            f"{path}: found a file that is no checkpoint of kgrec, expected one of a run"
+            f"{path}: found a file that is not a checkpoint of kgrec, expected one of a run"
         )
     return dict(checkpoint)
 
@@ -45,7 +45,7 @@ def _is_ours(checkpoint: Any) -> bool:
 
 
 def load_recommender(path: Path, trust: Iterable[str] = ()) -> Recommender:
-    """Rebuilds a model from its checkpoint alone, ready to score.
+    """Rebuilds a model from only its checkpoint, ready to score.
 
     A checkpoint may come from a stranger. It can only name models and aggregators of
     :mod:`kgrec.models`, unless the caller trusts further packages.
@@ -56,7 +56,7 @@ def load_recommender(path: Path, trust: Iterable[str] = ()) -> Recommender:
             ``("mypackage",)``, that the checkpoint may name.
 
     Raises:
-        CheckpointError: the file is no checkpoint of kgrec, or names code that is not trusted.
+        CheckpointError: the file is not a checkpoint of kgrec, or names code that is not trusted.
     """
     checkpoint = read_checkpoint(path)
     prefix = "recommender."

@@ -1,4 +1,4 @@
-"""Versions, command and hardware that a run was made with."""
+"""Versions, command and hardware of a run."""
 
 from __future__ import annotations
 
@@ -46,17 +46,17 @@ def _version(package: str) -> str | None:
 
 def _git(*arguments: str) -> str | None:
     """Output of a git command on kgrec's own code; None where git does not track that code."""
-    here = Path(__file__)
+    source_file = Path(__file__)
     try:
-        for command in (["ls-files", "--error-unmatch", here.name], list(arguments)):
-            done = subprocess.run(
-                ["git", "-C", str(here.parent), *command],
+        for command in (["ls-files", "--error-unmatch", source_file.name], list(arguments)):
+            process = subprocess.run(
+                ["git", "-C", str(source_file.parent), *command],
                 capture_output=True,
                 text=True,
                 check=False,
             )
-            if done.returncode != 0:
+            if process.returncode != 0:
                 return None
     except OSError:
         return None
-    return done.stdout.strip()
+    return process.stdout.strip()

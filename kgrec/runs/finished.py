@@ -1,4 +1,4 @@
-"""Finished runs, read from their folders alone."""
+"""Finished runs, read only from their folders."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Run:
         """Reads the folder of a finished run.
 
         Raises:
-            DataError: a file is missing or damaged; names it.
+            DataError: a file is missing or damaged; the message names the file.
         """
         files = RunFolder(folder)
         metrics, dataset, environment = files.metrics(), files.dataset(), files.environment()
@@ -91,8 +91,8 @@ class Run:
         words = self.environment.get("overrides")
         if words is None:
             return shlex.join(self.environment["command"])
-        kept = [word for word in words if not word.startswith(("ckpt_path=", "logger="))]
-        return shlex.join(["python", "train.py", *kept])
+        overrides = [word for word in words if not word.startswith(("ckpt_path=", "logger="))]
+        return shlex.join(["python", "train.py", *overrides])
 
     @property
     def given_keys(self) -> set[str]:
@@ -134,23 +134,23 @@ class Run:
 
     @cached_property
     def curves(self) -> pl.DataFrame:
-        """One row an epoch: ``epoch``, ``train/loss``, ``val/auc``; empty if none was kept."""
+        """One row per epoch: ``epoch``, ``train/loss``, ``val/auc``; empty if the run has none."""
         return self.files.curves()
 
 
 def find_runs(places: Iterable[Path]) -> list[Run]:
-    """Every finished run in or under some folders, by path; each once.
+    """Every finished run in or under some folders, each once, by path.
 
     Raises:
-        DataError: a place is no folder, or has no finished run in it.
+        DataError: a place is not a folder, or has no finished run in it.
     """
     folders: dict[Path, None] = {}
     for place in places:
         if not place.is_dir():
-            raise DataError(f"{place}: found no such folder, expected one with finished runs")
+            raise DataError(f"{place}: found no such folder, expected a folder with finished runs")
         finished = [folder.path.resolve() for folder in finished_folders(place)]
         if not finished:
-            raise DataError(f"{place}: found no finished run in it or under it, expected one")
+            raise DataError(f"{place}: found no finished run in the folder or below, expected one")
         folders |= dict.fromkeys(finished)
     return [Run.read(folder) for folder in folders]
 
@@ -161,7 +161,7 @@ def unfinished(places: Iterable[Path]) -> list[Path]:
 
 
 def in_given_order(places: Sequence[Path], runs: Sequence[Run]) -> list[Run]:
-    """Runs in the order of the places that they were found in."""
+    """Runs in the order of the places in which they were found."""
     order = [place.resolve() for place in places]
 
     def number(run: Run) -> int:

@@ -1,16 +1,17 @@
-"""The files of a run folder: their names, how they are written and how they are read.
+"""The files of a run folder: their names, and how to write and read them.
 
 config.yaml          resolved configuration
 environment.json     versions, command, hardware, choices of the configuration groups
 dataset.json         sizes and fingerprint of the data set, account of every row
 metrics.json         all metrics of model and controls; written last, so its presence means
-that the run is finished
+                     that the run is finished
 status.json          state of the run, see kgrec.runs.status
+at_work.lock         lock that a process holds while it works in the folder
 train.log            what was printed
 checkpoints/         best.ckpt, last.ckpt
 curves/              metrics of every epoch
 evaluation/          slices.json, samples.json; <model>/rows.parquet: test rows with scores;
-<model>/users.parquet: ranking metrics of each user
+                     <model>/users.parquet: ranking metrics of each user
 ids/                 raw ids of users, items, entities and relations
 wandb/               files of Weights & Biases
 """
@@ -69,7 +70,7 @@ class RunFolder:
 
     @property
     def log_file(self) -> Path:
-        """What was printed."""
+        """Log of what the run printed."""
         return self.path / LOG
 
     @property
@@ -156,7 +157,7 @@ class RunFolder:
         return list(json.loads(self.slices_file.read_text(encoding="utf-8")))
 
     def curves(self) -> pl.DataFrame:
-        """Metrics of every epoch: one row an epoch, one column a metric.
+        """Metrics of every epoch: one row per epoch, one column per metric.
 
         Empty where the run has no epoch. A file that is being written is left out.
         """
@@ -202,7 +203,7 @@ class RunFolder:
     def write_inputs(
         self, config: str, environment: Mapping[str, Any], dataset: Mapping[str, Any]
     ) -> None:
-        """Writes what the run was asked for, where it runs, and its data set.
+        """Writes the configuration, the environment and the facts on the data set.
 
         Args:
             config: resolved configuration as YAML.

@@ -6,7 +6,7 @@ One table answers three questions about a setting:
   another value.
 - resume: may it change when a run resumes from its checkpoint?
 - system: does it tell one system from another? Runs that agree in all such settings are one
-  system; they differ by their seeds alone.
+  system; they differ only by their seeds.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from kgrec.errors import CheckpointError
 
 
 class Role(NamedTuple):
-    """What a setting means for the identity of a run.
+    """The role of a setting in the identity of a run.
 
     Attributes:
-        results: whether metrics may depend on it.
-        resume: whether it may change when a run resumes.
-        system: whether it tells one system from another.
+        results: whether metrics may depend on the setting.
+        resume: whether the setting may change when a run resumes.
+        system: whether the setting tells one system from another.
     """
 
     results: bool
@@ -34,7 +34,7 @@ class Role(NamedTuple):
     system: bool
 
 
-# A setting that the table does not name: it changes results, so nothing may differ.
+# A setting that the table does not name is taken to change results, so it must not differ.
 DEFAULT = Role(results=True, resume=False, system=True)
 SEED = Role(results=True, resume=False, system=False)
 PLACE = Role(results=False, resume=True, system=False)  # where and how it runs
@@ -137,19 +137,19 @@ def system_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in flat(config).items() if role(key).system}
 
 
-def difference(file: Path, wanted: Mapping[str, Any]) -> str | None:
-    """The first result-changing setting in which a configuration file differs; None: none does.
+def difference(file: Path, settings: Mapping[str, Any]) -> str | None:
+    """The first result-changing setting in which a configuration file differs, or None.
 
     Args:
         file: config.yaml of a run folder.
-        wanted: :func:`result_settings` of the job to run.
+        settings: :func:`result_settings` of the job to run.
     """
     if not file.is_file():
         return None
-    kept = result_settings(OmegaConf.create(OmegaConf.load(file)))  # type: ignore[arg-type]
-    for key in _typed_first(kept, wanted):
-        if kept.get(key) != wanted.get(key):
-            return f"found {key} {kept.get(key)!r} in {file}, expected {wanted.get(key)!r}"
+    earlier = result_settings(OmegaConf.create(OmegaConf.load(file)))  # type: ignore[arg-type]
+    for key in _typed_first(earlier, settings):
+        if earlier.get(key) != settings.get(key):
+            return f"found {key} {earlier.get(key)!r} in {file}, expected {settings.get(key)!r}"
     return None
 
 
@@ -169,24 +169,24 @@ def check_resume(checkpoint: Mapping[str, Any], expected: Mapping[str, Any]) -> 
         raise CheckpointError(
             "ckpt_path: found a checkpoint that kgrec did not write, expected one of kgrec"
         )
-    kept = checkpoint["kgrec"]
-    kept_settings, settings = kept["settings"], expected["settings"]
+    identity = checkpoint["kgrec"]
+    saved_settings, settings = identity["settings"], expected["settings"]
     # Settings come first because they name what the user typed.
-    for key in _typed_first(kept_settings, settings):
-        if kept_settings.get(key) != settings.get(key):
+    for key in _typed_first(saved_settings, settings):
+        if saved_settings.get(key) != settings.get(key):
             raise CheckpointError(
-                f"ckpt_path: found {key} {_value(kept_settings, key)} in the checkpoint, expected "
+                f"ckpt_path: found {key} {_value(saved_settings, key)} in the checkpoint, expected "
                 f"{_value(settings, key)}: a run resumes with the settings that it began with"
             )
     for key, value in expected["dataset"].items():
-        if kept["dataset"].get(key) != value:
+        if identity["dataset"].get(key) != value:
             raise CheckpointError(
                 "ckpt_path: found a checkpoint of another data set "
-                f"({key} {kept['dataset'].get(key)!r}), expected {key} {value!r}"
+                f"({key} {identity['dataset'].get(key)!r}), expected {key} {value!r}"
             )
-    if (found := kept["recipe"]["class"]) != (wanted := expected["recipe"]["class"]):
+    if (found := identity["recipe"]["class"]) != (wanted := expected["recipe"]["class"]):
         raise CheckpointError(f"ckpt_path: found a checkpoint of {found}, expected {wanted}")
-    arguments = kept["recipe"]["arguments"]
+    arguments = identity["recipe"]["arguments"]
     for key, value in expected["recipe"]["arguments"].items():
         # A checkpoint of an older version lacks arguments that came later.
         if key in arguments and arguments[key] != value:
@@ -197,7 +197,7 @@ def check_resume(checkpoint: Mapping[str, Any], expected: Mapping[str, Any]) -> 
 
 
 def _typed_first(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """Keys of both, those of the top level first: others, such as dataset.seed, follow them."""
+    """Keys of both, first those of the top level, which others, such as dataset.seed, follow."""
     return sorted(one.keys() | other.keys(), key=lambda key: (key.count("."), key))
 
 

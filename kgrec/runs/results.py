@@ -19,7 +19,7 @@ USUAL_K = 20
 
 
 def shown_k(ks: Sequence[int], num_items: int) -> int | None:
-    """The cut-off that tables show: 20, or else the largest; None where nothing is ranked."""
+    """The cut-off that tables show: 20, else the largest; None where nothing is ranked."""
     reachable = [k for k in ks if k <= num_items]
     return USUAL_K if USUAL_K in reachable else max(reachable, default=None)
 
@@ -38,7 +38,7 @@ def rows_frame(dataset: RecDataset, scores: torch.Tensor) -> pl.DataFrame:
 
 
 def users_frame(dataset: RecDataset, ranking: Ranking, ks: Sequence[int]) -> pl.DataFrame:
-    """One row a test user: ``user``, ``train_positives``, ``test_positives``, ranking metrics."""
+    """One row per test user: ``user``, ``train_positives``, ``test_positives``, ranking metrics."""
     return pl.DataFrame(
         {
             "user": dataset.ids.users["user"].gather(ranking.users.numpy()),
@@ -55,10 +55,10 @@ def write_results(
     evaluations: Mapping[str, Evaluation],
     ks: Sequence[int],
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Writes rows, users and slices of every model, and samples of the first one.
+    """Writes rows, users and slices of every model, and samples of the first model.
 
     Returns:
-        Slices of all models, and samples of the first one; no samples where nothing is ranked.
+        Slices of all models, and samples of the first model; no samples where nothing is ranked.
     """
     all_slices, k = [], shown_k(ks, dataset.num_items)
     for name, evaluation in evaluations.items():

@@ -1,4 +1,4 @@
-"""Scores from the folder of a finished run alone."""
+"""Scores of a finished run's model, from only the run folder."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ class FinishedRun:
 
     @classmethod
     def load(cls, folder: str | Path, trust: Iterable[str] = ()) -> FinishedRun:
-        """Reads a run folder; the data it was trained on are not needed.
+        """Reads a run folder; the training data are not needed.
 
         Args:
             folder: run folder.
             trust: packages of the user's own whose models and aggregators the checkpoint may name.
 
         Raises:
-            DataError: the folder holds no finished run.
-            CheckpointError: its checkpoint cannot be read.
+            DataError: the folder is not that of a finished run.
+            CheckpointError: the checkpoint of the run cannot be read.
         """
         files = RunFolder(Path(folder))
         if not files.finished:
@@ -56,11 +56,11 @@ class FinishedRun:
         """Scores pairs of raw ids; higher is better.
 
         Args:
-            users: raw ids of users, one a pair; a single user is paired with every item.
-            items: raw ids of items, one a pair; a single item is paired with every user.
+            users: raw ids of users, one per pair; a single user is paired with every item.
+            items: raw ids of items, one per pair; a single item is paired with every user.
 
         Returns:
-            One score a pair.
+            One score per pair.
 
         Raises:
             DataError: an id that the model was not trained on, or lists of different lengths.

@@ -1,6 +1,6 @@
 """State and lock of a run folder.
 
-``status.json`` says how the work stands, and a lock says whether a process is at work. Programs
+``status.json`` has the state of the work, and a lock says whether a process is at work. Programs
 that watch a run read these two files, on the same machine or over a shared disk.
 """
 
@@ -36,11 +36,11 @@ def at_work(
 
     Args:
         folder: run folder.
-        wait: whether to wait for another process that is at work there.
-        explain: from an error to its message for people.
+        wait: whether to wait for another process that is at work in the folder.
+        explain: function from an error to its message for people.
 
     Raises:
-        ConfigError: another process is at work there, and ``wait`` is false.
+        ConfigError: another process is at work in the folder, and ``wait`` is false.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(RunFolder(folder).lock_file)

@@ -15,7 +15,7 @@ from kgrec.sweeps.progress import words
 from kgrec.sweeps.state import Job, shared_overrides
 
 ANOTHER_NAME = "a sweep keeps its settings; start another one with sweep=NAME"
-# A job that reads so many times the neighbours of another is named before the sweep starts.
+# A job that reads this many times the neighbours of another is named before the sweep starts.
 UNEVEN = 50
 
 
@@ -32,7 +32,7 @@ def check_name(overrides: Sequence[Override]) -> None:
 
 
 def check_experiments(overrides: Sequence[Override]) -> None:
-    """Refuses several experiments if one of them brings its own sweep, which would get lost.
+    """Refuses several experiments if an experiment brings its own sweep, which would get lost.
 
     Raises:
         ConfigError: one of several experiments brings its own sweep.
@@ -66,12 +66,12 @@ def check_same_sweep(sweep: SweepFolder, job: Job, keys: Sequence[str]) -> None:
             f"{sweep.path}: found a sweep over {_listed(sweep.keys)}, expected one over "
             f"{_listed(keys)}: {ANOTHER_NAME}"
         )
-    before, wanted = sweep.about["shared"], shared_overrides(job, keys)
-    for key in sorted(before.keys() | wanted.keys()):
-        if before.get(key) != wanted.get(key) and role(key).results:
+    earlier, current = sweep.content["shared"], shared_overrides(job, keys)
+    for key in sorted(earlier.keys() | current.keys()):
+        if earlier.get(key) != current.get(key) and role(key).results:
             raise ConfigError(
-                f"{sweep.path}: found a sweep with {key} {before.get(key, 'not set')}, "
-                f"expected {wanted.get(key, 'not set')}: {ANOTHER_NAME}"
+                f"{sweep.path}: found a sweep with {key} {earlier.get(key, 'not set')}, "
+                f"expected {current.get(key, 'not set')}: {ANOTHER_NAME}"
             )
 
 
@@ -82,7 +82,7 @@ def check_keys(keys: Sequence[str]) -> None:
         ConfigError: the metric by which jobs are compared is varied.
     """
     if "monitor" in keys:
-        raise ConfigError("monitor: found several, expected one: jobs are compared by it")
+        raise ConfigError("monitor: found several, expected one: jobs are compared by this metric")
 
 
 def _listed(keys: Sequence[str]) -> str:
@@ -90,9 +90,9 @@ def _listed(keys: Sequence[str]) -> str:
 
 
 def uneven_jobs(configurations: Sequence[tuple[Job, DictConfig]]) -> str | None:
-    """A warning if one job reads many times the neighbours of another; None: it does not.
+    """A warning if one job reads many times the neighbours of another, else None.
 
-    A row of KGCN reads about K^H neighbours, so this is about how its time grows. Models without
+    A row of KGCN reads about K^H neighbours, so its time grows about in this way. Models without
     K and H, and K=all, are not estimated.
 
     Args:

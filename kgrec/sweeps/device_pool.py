@@ -51,12 +51,12 @@ def free_device(
 ) -> Iterator[Device]:
     """Takes one GPU and a share of the CPU cores for as long as the context lasts.
 
-    The GPU comes first: a job that waits for one holds no cores. A job never waits for cores. If
-    other jobs hold them all, it gets one thread. A machine without GPUs gives cores alone.
+    The GPU comes first: a job that waits for a GPU holds no cores. A job never waits for cores. If
+    other jobs hold them all, it gets one thread. A machine without GPUs gives only cores.
 
     Args:
         accelerator: ``trainer.accelerator``.
-        jobs: number of jobs that run side by side; each gets an equal share of the cores.
+        jobs: number of jobs that run at once; each gets an equal share of the cores.
         pool: folder of the lock files; None: the folder of this user on this machine, or of this
             SLURM job, because the scheduler has given it devices of its own.
         gpus: names of the machine's GPUs; None: the GPUs that torch sees.
@@ -83,7 +83,7 @@ def free_device(
 
 
 def jobs_at_once(accelerator: str = "auto") -> int:
-    """How many jobs this machine can run side by side: one per GPU, or else one per core."""
+    """Number of jobs that this machine can run at once: one per GPU, else one per core."""
     return (0 if accelerator == "cpu" else torch.cuda.device_count()) or CORES
 
 
@@ -104,7 +104,7 @@ def _pool() -> Path:
 def _take_gpu(
     pool: Path, gpus: Sequence[str], allowed: Sequence[int] | None, stack: contextlib.ExitStack
 ) -> int:
-    """Locks one GPU, waiting until one is free; returns its index."""
+    """Waits for a free GPU, locks it and returns its index."""
     indices = [i for i in range(len(gpus)) if allowed is None or i in allowed]
     if not indices:
         raise ConfigError(

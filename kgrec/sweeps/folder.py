@@ -1,7 +1,7 @@
 """The folder of a sweep.
 
-``sweep.json`` has the commands and the list of jobs. Each job has a run folder in it, named by the
-values that the job varies.
+``sweep.json`` has the commands and the list of jobs. Each job has a run folder in the
+sweep's folder, named by the values that the job varies.
 """
 
 from __future__ import annotations
@@ -28,60 +28,63 @@ class SweepFolder:
 
     Attributes:
         path: the folder.
-        about: content of sweep.json: ``words`` (overrides that identify the sweep), ``commands``
+        content: content of sweep.json: ``words`` (overrides that identify the sweep), ``commands``
             (overrides of every command as typed, the latest last), ``keys`` (varied keys),
             ``shared`` (overrides of all jobs), ``jobs``, ``planned`` (number of jobs in all),
             ``started``, ``finished``, ``monitor``.
     """
 
     path: Path
-    about: dict[str, Any]
+    content: dict[str, Any]
 
     @classmethod
     def read(cls, path: Path) -> SweepFolder:
         """Reads the folder of a sweep.
 
         Raises:
-            DataError: the folder holds no sweep.
+            DataError: the folder is not that of a sweep.
         """
         try:
-            about = json.loads((path / FILE).read_text(encoding="utf-8"))
+            content = json.loads((path / FILE).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise DataError(
                 f"{path / FILE}: found no readable file, expected that of a sweep ({error})"
             ) from error
-        if not isinstance(about, dict) or not {"words", "jobs", "keys", "monitor"} <= about.keys():
+        if (
+            not isinstance(content, dict)
+            or not {"words", "jobs", "keys", "monitor"} <= content.keys()
+        ):
             raise DataError(
-                f"{path / FILE}: found a file that is no sweep's, expected one with words, keys, "
-                "jobs and monitor"
+                f"{path / FILE}: found a file that does not describe a sweep, expected words, "
+                "keys, jobs and monitor"
             )
-        return cls(path, about)
+        return cls(path, content)
 
     @classmethod
     def open(
-        cls, path: Path, words: Sequence[str], typed: Sequence[str], jobs: Sequence[Job],
+        cls, path: Path, identifying: Sequence[str], typed: Sequence[str], jobs: Sequence[Job],
         keys: Sequence[str], monitor: str, planned: int | None = None,
     ) -> SweepFolder:  # fmt: skip
         """Starts or resumes a sweep; jobs that the folder lists already stay listed.
 
         Args:
             path: folder of the sweep.
-            words: overrides that identify the sweep.
+            identifying: overrides that identify the sweep.
             typed: all overrides of the command.
             jobs: jobs to run.
             keys: keys that are varied.
             monitor: validation metric by which jobs are compared.
             planned: number of jobs in all; None: the number of listed jobs.
         """
-        before = cls.read(path).about if (path / FILE).is_file() else {}
+        before = cls.read(path).content if (path / FILE).is_file() else {}
         listed = {job["name"]: job for job in before.get("jobs", [])}
         listed |= {
             job.name: {"name": job.name, "overrides": job.overrides, "varied": job.varied}
             for job in jobs
         }
         commands = [command for command in before.get("commands", []) if command != list(typed)]
-        about = {
-            "words": list(words),
+        content = {
+            "words": list(identifying),
             "commands": [*commands, list(typed)],
             "keys": list(keys),
             "shared": shared_overrides(jobs[0], keys),
@@ -92,12 +95,12 @@ class SweepFolder:
             "jobs": list(listed.values()),
         }
         path.mkdir(parents=True, exist_ok=True)
-        write_json(path / FILE, about)
-        return cls(path, about)
+        write_json(path / FILE, content)
+        return cls(path, content)
 
     def close(self) -> None:
         """Records that the sweep is finished."""
-        write_json(self.path / FILE, self.about | {"finished": _now()})
+        write_json(self.path / FILE, self.content | {"finished": _now()})
 
     @property
     def name(self) -> str:
@@ -107,38 +110,38 @@ class SweepFolder:
     @property
     def finished(self) -> bool:
         """Whether the sweep has ended with all its jobs finished."""
-        return self.about.get("finished") is not None
+        return self.content.get("finished") is not None
 
     @property
     def keys(self) -> list[str]:
         """Keys that are varied."""
-        return list(self.about["keys"])
+        return list(self.content["keys"])
 
     @property
     def monitor(self) -> str:
         """The validation metric by which jobs are compared."""
-        return str(self.about["monitor"])
+        return str(self.content["monitor"])
 
     @property
     def planned(self) -> int:
         """Number of jobs in all."""
-        return max(int(self.about.get("planned") or 0), len(self.jobs))
+        return max(int(self.content.get("planned") or 0), len(self.jobs))
 
     @property
     def command(self) -> str:
         """The latest command as typed."""
-        typed = (self.about.get("commands") or [self.about["words"]])[-1]
+        typed = (self.content.get("commands") or [self.content["words"]])[-1]
         return shlex.join(["python", "train.py", "-m", *typed])
 
     @property
     def plain_command(self) -> str:
         """The command without the sweep's name and the launcher."""
-        return shlex.join(["python", "train.py", "-m", *self.about["words"]])
+        return shlex.join(["python", "train.py", "-m", *self.content["words"]])
 
     @cached_property
     def jobs(self) -> list[Job]:
         """All jobs."""
-        return [Job(j["name"], tuple(j["overrides"]), j["varied"]) for j in self.about["jobs"]]
+        return [Job(j["name"], tuple(j["overrides"]), j["varied"]) for j in self.content["jobs"]]
 
     def folder(self, job: Job) -> Path:
         """The run folder of a job."""
@@ -149,14 +152,14 @@ class SweepFolder:
         return [State.read(job, self.folder(job)) for job in self.jobs]
 
 
-def sweeps_of(parent: Path, words: Sequence[str]) -> Iterator[SweepFolder]:
-    """Sweeps in a folder that the same overrides identify, the latest first."""
+def sweeps_of(parent: Path, overrides: Sequence[str]) -> Iterator[SweepFolder]:
+    """Sweeps under ``parent`` that these overrides identify, latest first."""
     for path in sorted(parent.glob(f"*/{FILE}"), key=lambda p: p.stat().st_mtime, reverse=True):
         try:
             sweep = SweepFolder.read(path.parent)
         except DataError:
             continue
-        if sweep.about.get("words") == list(words):
+        if sweep.content.get("words") == list(overrides):
             yield sweep
 
 

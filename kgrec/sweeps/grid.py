@@ -41,8 +41,8 @@ def jobs_of(overrides: Sequence[Override], always: Sequence[str]) -> tuple[list[
     """All combinations of values, and the keys that name the jobs.
 
     Args:
-        overrides: parsed overrides; the last one of a key counts.
-        always: keys that name a job even if they have one value only, such as the keys of an
+        overrides: parsed overrides; the last override of a key counts.
+        always: keys that name a job even if they have only one value, such as the keys of an
             experiment's own sweep; they come first in the name.
 
     Raises:
@@ -77,11 +77,11 @@ def values_of(override: Override) -> list[str]:
 
 
 def repeated(overrides: Sequence[Override]) -> list[str]:
-    """One line for each value that a key has twice; it runs once."""
+    """One line for each value that a key has twice; the value runs once."""
     last = {override.get_key_element(): override for override in overrides}
     counts = {key: Counter(values_of(override)) for key, override in last.items()}
     return [
-        f"{key}: found {value} {count} times; it runs once"
+        f"{key}: found {value} {count} times; the value runs once"
         for key, values in counts.items()
         for value, count in values.items()
         if count > 1

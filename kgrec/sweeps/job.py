@@ -1,4 +1,4 @@
-"""Run, resume or skip one sweep job, on a device of its own."""
+"""Runs, resumes or skips one sweep job, on a device of its own."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def in_a_sweep() -> bool:
     """Whether this process runs a job of a multirun.
 
     Raises:
-        ConfigError: Hydra's own sweeper runs it, which keeps no folder that can be resumed.
+        ConfigError: Hydra's own sweeper runs the job, and keeps no folder that can be resumed.
     """
     if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
         return False
@@ -67,7 +67,7 @@ def run_in_sweep(cfg: DictConfig, run: Callable[[DictConfig], float]) -> float:
         open_dict(cfg),
     ):
         if files.finished:
-            log.info("this job is finished already; it is skipped")
+            log.info("this job is finished already: skipped")
             return files.metrics()[cfg.monitor]
         check_start(cfg)  # refuses several devices
         forget_peak_memory()
@@ -100,7 +100,7 @@ def _end_with_the_sweep() -> None:
 
 
 def explain(error: Exception) -> str:
-    """The message of an error, in the user's words if the user can mend it."""
+    """The message of an error, in the user's words if the user can correct the error."""
     return any_user_error(error) or str(error)
 
 
@@ -122,6 +122,6 @@ def check_alone(cfg: DictConfig) -> None:
 
 
 def side_by_side(accelerator: str) -> int:
-    """Number of jobs that the launcher runs side by side on one machine."""
+    """Number of jobs that the launcher runs at once on one machine."""
     jobs = int(HydraConfig.get().launcher.get("n_jobs") or 1)
     return jobs if jobs > 0 else jobs_at_once(accelerator)

@@ -41,7 +41,7 @@ def interrupts_kept() -> Iterator[None]:
 def all_submitit_jobs_awaited() -> Iterator[None]:
     """Makes Hydra's submitit launcher wait for all jobs, even if one of them was killed.
 
-    The launcher asks one job after another for its result and stops at the first that has none.
+    The launcher asks one job after another for its result, and stops at the first job without one.
     Jobs that are still in SLURM's queue would then be submitted a second time.
     """
     try:

@@ -33,7 +33,7 @@ def launch(
 
     A killed job may break the launcher's pool of processes, and then its neighbours are cut short
     too. Jobs that have not started are launched again together. Each job that was cut short is
-    then resumed once, alone: if it is cut short again, it is the one that kills its process, and
+    then resumed once, one at a time. A job that is cut short again kills its own process, and
     it counts as failed.
 
     Args:

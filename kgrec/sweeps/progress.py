@@ -22,7 +22,7 @@ from kgrec.sweeps.state import FINISHED, RUNNING, Job, State
 
 POLL_SECONDS = 0.5
 SHOWN = {"test AUC": "test/auc", "Recall@20": "test/recall@20"}
-# Terminals of so many columns have room for the metric, and for a bar too.
+# Columns of a terminal that suffice for the metric, and for a bar too.
 MEDIUM, WIDE = 76, 100
 BAR_WIDTH = 24
 NO_BREAK_SPACE = "\u00a0"
@@ -124,7 +124,7 @@ class Watching:
 
 
 def _columns(width: int) -> list[ProgressColumn]:
-    """Columns of the bars; a narrow terminal has no room for the bar itself, nor for the metric."""
+    """Columns of the bars; a narrow terminal shows neither the bar itself nor the metric."""
     fields = ["done", "metric"] if width >= MEDIUM else ["done"]
     cells = [TextColumn(f"{{task.fields[{field}]}}", markup=False) for field in fields]
     bar = [BarColumn(bar_width=BAR_WIDTH)] if width >= WIDE else []
@@ -133,7 +133,7 @@ def _columns(width: int) -> list[ProgressColumn]:
 
 
 def _short(name: str, width: int) -> str:
-    """The name of a job, cut to what the other columns leave of a terminal's width."""
+    """The name of a job, cut to the width that the other columns leave."""
     others = len("epoch 100 of 100  0:00:00 ")
     others += len("val/recall@20 0.1234 ") * (width >= MEDIUM) + (BAR_WIDTH + 1) * (width >= WIDE)
     return name if len(name) <= width - others else f"{name[: width - others - 1]}…"

@@ -60,7 +60,7 @@ def jobs_of_experiment(experiment: str, dataset: str, overrides: Sequence[str]) 
 
 
 def sweep_folder(experiment: str, dataset: str, overrides: Sequence[str], out: Path) -> Path:
-    """The folder of a sweep; other overrides that all its jobs share have another folder."""
+    """The folder of a sweep, which depends on the overrides that all its jobs share."""
     shared = [o for o in overrides if o.partition("=")[0] not in sweep_of(experiment)]
     folder = out / experiment / dataset
     return folder / folder_name(shared) if shared else folder
@@ -74,7 +74,7 @@ def reproduce(
     Args:
         words: names of experiments, and overrides.
         datasets: names of data sets; overrides are allowed here too.
-        at_once: number of jobs that run side by side.
+        at_once: number of jobs that run at once.
         out: folder of the sweeps.
         only_list: whether to print the commands of the unfinished jobs instead.
 

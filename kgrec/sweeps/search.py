@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from optuna.study import Study
 
 STUDY = "study.db"
-# The search ends if its first trials, so many, have all failed.
+# The search ends if this many first trials have all failed.
 MAX_FAILURES = 3
 # Groups that a search cannot vary: trials that differ in them cannot be compared.
 FIXED_GROUPS = ("seed", "monitor", "dataset", "protocol", "split", "ranking", "experiment")
-# Keys in best.yaml besides those of the model.
+# Keys in best.yaml besides the model's keys.
 SETTINGS = ("optimizer.lr", "optimizer.weight_decay", "batch_size", "epochs", "patience")
 
 
@@ -42,9 +42,9 @@ class Search(KgrecSweeper):
     """Runs trials, a few at a time; Optuna chooses them by the results of earlier trials.
 
     Args:
-        n_trials: number of trials in all; failed trials and those of earlier commands count.
+        n_trials: number of trials in all; failed trials and trials of earlier commands count.
         sampler: configuration of an Optuna sampler with a seed.
-        at_once: trials side by side; None: as many as the launcher runs.
+        at_once: number of trials that run at once; None: as many as the launcher runs.
         params: keys to search, each with its values or its interval.
     """
 
@@ -67,11 +67,12 @@ class Search(KgrecSweeper):
         self.check()
         for name, value in (("n_trials", self.n_trials), ("at_once", self.at_once)):
             if value is not None and (type(value) is not int or value < 1):
-                found = f"found {value!r}, expected an integer >= 1"
-                raise ConfigError(f"hydra.sweeper.{name}: {found}")
+                raise ConfigError(
+                    f"hydra.sweeper.{name}: found {value!r}, expected an integer >= 1"
+                )
         self._check_before(space, fixed)
         study = self._study(space)
-        # If all have failed, their settings are not the reason: the budget starts again.
+        # If all trials have failed, their settings are not the reason: the budget starts again.
         budget = self.n_trials + (len(study.trials) if _all_failed(study) else 0)
         say(f"search of {', '.join(space)}: {len(study.trials)} of {budget} trials so far")
         at_once = self.at_once or int(self.config.hydra.launcher.get("n_jobs") or 1)
@@ -126,7 +127,7 @@ class Search(KgrecSweeper):
     def _next(
         self, study: Study, space: Mapping[str, BaseDistribution], at_once: int, budget: int
     ) -> list[tuple[int, dict[str, Any]]]:
-        """Numbers and parameters of the next trials; interrupted ones come first."""
+        """Numbers and parameters of the next trials; interrupted trials come first."""
         from optuna.trial import TrialState
 
         interrupted = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
@@ -146,13 +147,13 @@ class Search(KgrecSweeper):
         failed = f" ({len(states) - len(finished)} failed)" if len(finished) < len(states) else ""
         values = sorted((s.validation for s in finished if s.validation is not None), reverse=True)
         groups: list[str] = []
-        kept, sampler = OmegaConf.create(), str(self.sampler._target_).rpartition(".")[2]
+        best_settings, sampler = OmegaConf.create(), str(self.sampler._target_).rpartition(".")[2]
         own = [f"model.{k}" for k in cfg.model if not str(k).startswith("_") and k != "cache"]
         for key in dict.fromkeys([*own, *SETTINGS, *sweep.keys]):
             if key in choices:  # a group, such as optimizer
                 groups.append(f"  - override /{key}: {choices[key]}")
             elif OmegaConf.select(cfg, key.rpartition(".")[0] or key) is not None:
-                OmegaConf.update(kept, key, OmegaConf.select(cfg, key), force_add=True)
+                OmegaConf.update(best_settings, key, OmegaConf.select(cfg, key), force_add=True)
         head = [
             "# @package _global_",
             f"# {choices.model} on {choices.dataset}, chosen by {sweep.monitor} on the split of "
@@ -162,7 +163,7 @@ class Search(KgrecSweeper):
             f"median {statistics.median(values):.4f}, least {values[-1]:.4f}.",
         ]
         head += ["defaults:", *groups, ""] if groups else []
-        write_text(path, "\n".join([*head, OmegaConf.to_yaml(kept)]))
+        write_text(path, "\n".join([*head, OmegaConf.to_yaml(best_settings)]))
         return path
 
 
@@ -187,7 +188,7 @@ def search_space(
     if not space:
         raise ConfigError(
             "hydra.sweeper.params: found nothing to search, expected keys with choice(…) or "
-            "interval(…); conf/search has those of every trained model"
+            "interval(…); conf/search has the intervals of every trained model"
         )
     for key in space:
         group = key.lstrip("+").partition(".")[0]

@@ -1,6 +1,6 @@
 """The jobs of a sweep, the state of each one, and the best setting among them.
 
-A job's state is read from the files in its run folder alone.
+A job's state is read only from the files in its run folder.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MAX_NAME_LENGTH = 160  # characters; file systems allow 255 bytes
 WAITING, RUNNING, FINISHED = "waiting", "running", "finished"
 FAILED, INTERRUPTED = "failed", "interrupted"
 
-# Jobs that differ in these keys alone are one setting.
+# Jobs that differ only in these keys have one setting.
 SEEDS = ("seed", "dataset.seed")
 
 
@@ -100,7 +100,7 @@ class State:
 
     @classmethod
     def read(cls, job: Job, folder: Path) -> State:
-        """Reads the run folder of a job, which need not exist."""
+        """Reads the run folder of a job; the folder need not exist."""
         status = read_status(folder)
         files = RunFolder(folder)
         if files.finished:
@@ -119,7 +119,7 @@ class State:
 
     @property
     def monitor(self) -> str:
-        """The validation metric by which the job is judged."""
+        """The validation metric by which jobs are compared."""
         return str(self.status.get("monitor") or "val/auc")
 
     @property

@@ -1,4 +1,4 @@
-"""The base of both sweepers: it chooses the sweep's folder, launches jobs and prints the table.
+"""The base of both sweepers: chooses the sweep's folder, launches jobs and prints the table.
 
 Hydra would compose the folder's name again in every job. Here the name is chosen once, before the
 launcher is made. Every job gets it, and the name of its own run folder, as overrides.
@@ -80,24 +80,25 @@ class KgrecSweeper(Sweeper):
         self.folder = self._choose_folder()
         with read_write(config), open_dict(config):
             config.hydra.sweep.dir = str(self.folder)  # the launcher's own files go there too
-            if config.hydra.launcher.get("n_jobs") == -1:  # joblib would take a core each
+            if config.hydra.launcher.get("n_jobs") == -1:  # joblib would start one job per core
                 config.hydra.launcher.n_jobs = jobs_at_once(config.trainer.accelerator)
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
 
     def _choose_folder(self) -> Path:
-        """The folder that the command names, or an unfinished sweep's, or a new one."""
+        """The folder that the command names, or that of an unfinished sweep, or a new folder."""
         name = OmegaConf.select(self.config, "sweep")
-        given = any(o.startswith("hydra.sweep.dir=") for o in self.config.hydra.overrides.hydra)
+        typed = self.config.hydra.overrides.hydra
+        folder_given = any(override.startswith("hydra.sweep.dir=") for override in typed)
         parent = Path(self.config.paths.logs).resolve() / "sweeps"
         if name is not None:
             if str(name) in ("", ".", "..") or Path(str(name)).name != str(name):
                 raise ConfigError(f"sweep: found {name!r}, expected a name, without folders")
-            if given:
+            if folder_given:
                 raise ConfigError(f"sweep: found {name!r} and hydra.sweep.dir, expected one")
             return parent / str(name)
-        if given:
+        if folder_given:
             return Path(self.config.hydra.sweep.dir).resolve()
         earlier = list(sweeps_of(parent, self.words))
         for sweep in earlier:
@@ -113,7 +114,7 @@ class KgrecSweeper(Sweeper):
         return parent / datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
 
     def parsed(self, words: Sequence[str]) -> list[Override]:
-        """Overrides of the configuration's own sweep, then those of the command line."""
+        """Overrides of the configuration's own sweep, then of the command line."""
         listed = [f"{key}={value}" for key, value in self.params.items()]
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         overrides = parser.parse_overrides([*listed, *words])
@@ -151,7 +152,7 @@ class KgrecSweeper(Sweeper):
     def begin(
         self, jobs: Sequence[Job], keys: Sequence[str], planned: int | None = None
     ) -> SweepFolder:
-        """Checks the jobs before any of them runs, and writes the sweep's file.
+        """Checks all jobs before the first job runs, and writes the sweep's file.
 
         A job whose configuration cannot be composed is marked as failed, and the others run. If no
         job can be composed, the sweep is refused.
@@ -159,7 +160,7 @@ class KgrecSweeper(Sweeper):
         Args:
             jobs: jobs to run.
             keys: keys that are varied.
-            planned: number of jobs in all; None: those given.
+            planned: number of jobs in all; None: the given jobs.
 
         Raises:
             ConfigError: the sweep, or the run folder of a job, has other settings.
@@ -168,15 +169,15 @@ class KgrecSweeper(Sweeper):
         errors: dict[str, str] = {}
         for job in jobs:
             try:
-                whole = self.composed(job)
+                composed = self.composed(job)
             except Exception as error:  # Hydra raises many kinds
                 errors[job.name] = any_user_error(error) or str(error)
                 continue
-            kept = RunFolder(self.folder / job.name).config_file
-            if not kept.is_file():
+            config_file = RunFolder(self.folder / job.name).config_file
+            if not config_file.is_file():
                 continue
-            with _as_job(whole) as cfg:
-                message = difference(kept, result_settings(cfg))
+            with _as_job(composed) as cfg:
+                message = difference(config_file, result_settings(cfg))
             if message is not None:
                 raise ConfigError(f"{self.folder}: {message}: {ANOTHER_NAME}")
         if len(errors) == len(jobs):
@@ -222,7 +223,7 @@ class KgrecSweeper(Sweeper):
             ) from error
         try:
             return self._sweep(arguments)
-        except (KeyboardInterrupt, SystemExit):  # Lightning turns the one into the other
+        except (KeyboardInterrupt, SystemExit):  # Lightning turns KeyboardInterrupt into SystemExit
             if (self.folder / FILE).is_file():
                 sweep = SweepFolder.read(self.folder)
                 write_table(sweep, sweep.states())
@@ -251,10 +252,10 @@ class KgrecSweeper(Sweeper):
             sweep: sweep that has been run.
             jobs: jobs that this command was to run.
             failures_allowed: whether the sweep counts as finished although jobs have failed.
-            retry: what the same command would do, in words.
+            retry: effect of the same command, in words.
 
         Raises:
-            SweepError: jobs have failed that may not.
+            SweepError: jobs have failed, and failures are not allowed.
         """
         states = sweep.states()
         path = write_table(sweep, states)
@@ -271,12 +272,12 @@ class KgrecSweeper(Sweeper):
 
 
 @contextlib.contextmanager
-def _as_job(whole: DictConfig) -> Iterator[DictConfig]:
-    """A configuration without Hydra's own part, to which its interpolations may still refer."""
+def _as_job(composed: DictConfig) -> Iterator[DictConfig]:
+    """A configuration without Hydra's own part, to which its interpolations may refer."""
     before = HydraConfig.instance().cfg
-    HydraConfig.instance().set_config(whole)
+    HydraConfig.instance().set_config(composed)
     try:
-        yield OmegaConf.masked_copy(whole, [str(k) for k in whole if k != "hydra"])
+        yield OmegaConf.masked_copy(composed, [str(k) for k in composed if k != "hydra"])
     finally:
         HydraConfig.instance().cfg = before
 

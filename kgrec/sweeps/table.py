@@ -29,7 +29,7 @@ FIGURES = {
     "popularity AUC": "popularity/test/auc",
     "epochs run": "train/epochs",
 }
-# Columns that a narrow terminal goes without, the first ones first.
+# Columns that a narrow terminal leaves out, in this order.
 LEAST_IMPORTANT = (
     "epochs run", "test F1", "seconds", "test Recall@20", "popularity AUC", "test AUC",
 )  # fmt: skip
@@ -111,7 +111,7 @@ def settings_summary(rows: Sequence[Mapping[str, Any]], states: Sequence[State])
 def over_seeds(
     rows: Sequence[dict[str, Any]], keys: Sequence[str], monitor: str
 ) -> list[dict[str, Any]]:
-    """Means and standard deviations of the finished jobs that differ by seed alone.
+    """Means and standard deviations of the finished jobs that differ only by seed.
 
     Args:
         rows: rows of :func:`records`.

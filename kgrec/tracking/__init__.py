@@ -1,1 +1,1 @@
-"""Everything that knows Weights & Biases."""
+"""All code that uses Weights & Biases."""

@@ -15,7 +15,7 @@ def drop_empty_mode() -> None:
 
 
 def key_problem() -> str | None:
-    """What is wrong with the API key; None: a well-formed key was found.
+    """The fault of the API key; None: a well-formed key was found.
 
     The key is in ``WANDB_API_KEY``, in W&B's settings or in ~/.netrc. It is never part of the
     message.

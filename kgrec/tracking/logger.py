@@ -41,7 +41,7 @@ RENAMED = {
     "norms/": "z_norms/",
 }
 
-# Curves over the epoch, and the value that W&B's table of runs shows (None: the last value).
+# Curves by epoch, and the value that W&B's table of runs shows (None: the last value).
 CURVES = {
     "train/loss": "min",
     "val/log_loss": "min",
@@ -108,7 +108,7 @@ def wandb_logger(
     Args:
         run_dir: run folder; all files of W&B are in it.
         project: W&B project.
-        group: W&B group; None: the name of the sweep's folder for a job of a sweep, otherwise none.
+        group: W&B group; None: the name of the sweep's folder for a job of a sweep, else no group.
         tags: W&B tags; the names of model and protocol are added.
         log_checkpoint: whether the best checkpoint is logged as an artifact.
     """
@@ -121,7 +121,7 @@ def wandb_logger(
         group=group or sweep,
         job_type="run" if sweep is None else "sweep",
         name=f"{folder.parent.name}/{folder.name}",
-        tags=[tag[:64] for tag in (*tags, *_chosen())],  # W&B refuses longer ones
+        tags=[tag[:64] for tag in (*tags, *_chosen())],  # W&B refuses longer tags
         id=_kept_id(folder / "wandb"),
         resume="allow",
     )
@@ -158,7 +158,7 @@ def _kept_id(folder: Path) -> str:
 
 
 def _start(**arguments: Any) -> Run:
-    """Starts a W&B run; an offline one if there is no key or the server cannot be reached."""
+    """Starts a W&B run; an offline run if there is no key or the server cannot be reached."""
     mode: Any = wandb_mode()
     drop_empty_mode()
     import wandb
@@ -228,7 +228,7 @@ def log_to_wandb(loggers: Sequence[Logger], write: Callable[[WandbLogger], None]
 
     Args:
         loggers: loggers of the run.
-        write: function that logs to one of them.
+        write: function that logs to one logger.
     """
     for logger in wandb_loggers(loggers):
         run = logger.experiment

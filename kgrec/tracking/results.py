@@ -1,4 +1,4 @@
-"""What W&B gets in addition to curves: tables of the data, charts, samples, results, checkpoint."""
+"""Content that W&B gets besides curves: data tables, charts, samples, results, checkpoint."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def log_results(
 def summary(metrics: Mapping[str, float]) -> dict[str, float]:
     """The metrics of metrics.json under the names of W&B's table of runs.
 
-    The model's validation metrics are those of the best epoch; they are called ``best/…``, because
+    The model's validation metrics are from the best epoch; they are called ``best/…``, because
     ``val/…`` is the best value of each curve by itself.
     """
     return {

@@ -13,7 +13,7 @@ from kgrec.errors import DataError
 from kgrec.runs.folder import RunFolder
 from kgrec.tracking.access import answers, key_problem, server
 
-# Runs in one call of wandb, which sends several in parallel.
+# Runs per call of wandb, which sends several in parallel.
 BATCH = 100
 
 
@@ -23,7 +23,7 @@ class OfflineRun:
 
     Attributes:
         folder: run folder.
-        parts: W&B's folders in the order of time; several if the run was resumed.
+        parts: W&B's folders in chronological order; several if the run was resumed.
     """
 
     folder: Path
@@ -71,7 +71,7 @@ def list_runs(places: Sequence[Path]) -> None:
 
 
 def send_runs(places: Sequence[Path]) -> None:
-    """Sends finished runs that were not sent before, and prints how many.
+    """Sends finished runs that were not sent before, and prints their number.
 
     Raises:
         DataError: there is no valid key, the server does not answer, or a run could not be sent.
@@ -79,7 +79,7 @@ def send_runs(places: Sequence[Path]) -> None:
     runs = offline_runs(places)
     unsent = [run for run in runs if run.state == "to send"]
     if unsent:
-        os.environ.pop("WANDB_MODE", None)  # this command sends, also where runs are kept offline
+        os.environ.pop("WANDB_MODE", None)  # send even if WANDB_MODE says offline
         if problem := key_problem():
             raise DataError(
                 f"W&B: {problem}, needed to send {len(unsent)} run(s): log in with "
@@ -93,14 +93,14 @@ def send_runs(places: Sequence[Path]) -> None:
     failed = states.count("to send")
     print(  # noqa: T201
         f"{len(unsent) - failed} sent, {states.count('sent') - len(unsent) + failed} already sent, "
-        f"{states.count('unfinished')} skipped because they are not finished"
+        f"{states.count('unfinished')} skipped because not finished"
     )
     if failed:
         raise DataError(f"{failed} run(s) could not be sent, such as {_first_unsent(runs)}")
 
 
 def send(runs: Sequence[OfflineRun]) -> None:
-    """Calls ``wandb sync``, which sends the parts of one run in the order of time."""
+    """Calls ``wandb sync``, which sends the parts of a run in chronological order."""
     parts = [str(part) for run in runs for part in run.parts]
     subprocess.run([sys.executable, "-m", "wandb", "sync", *parts], check=False)
 

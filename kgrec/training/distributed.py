@@ -135,7 +135,7 @@ def begin(world_size: int) -> bool:
 
 
 def agree_on_start() -> None:
-    """Gives all processes of torchrun the run folder's name that rank 0 chooses."""
+    """Gives all processes of torchrun the name of the run folder that rank 0 chooses."""
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
         store, number, _ = next(rendezvous("env://"))
         if number == 0:
@@ -153,7 +153,7 @@ def check_start(devices: int, nodes: int, multirun: bool, folder_given: bool) ->
         folder_given: whether the command line names the run folder.
 
     Raises:
-        ConfigError: another number of processes was started, or they cannot be started.
+        ConfigError: another number of processes was started, or processes cannot be started.
     """
     torchrun = TorchElasticEnvironment.detect()
     started = int(os.environ["WORLD_SIZE"]) if torchrun else _slurm_tasks()
@@ -208,7 +208,7 @@ def gather_rows(part: Tensor, device: torch.device | None = None) -> Tensor:
 
 
 def close() -> None:
-    """Disconnects the processes, so that rank 0 continues alone; no wrapped module may be in use.
+    """Disconnects the processes, so that only rank 0 continues; no wrapped module may be in use.
 
     The module that DistributedDataParallel wraps must be deleted before the process group. If it
     lives longer, it ends the group's threads while it holds Python's lock. A thread that still has

@@ -1,4 +1,4 @@
-"""Memory of a training step: estimated from real degrees before training, and kept to a budget."""
+"""Memory of a training step: estimated from real degrees before training, limited by a budget."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def threads_for(
     Args:
         recommender: the model.
         items: (n,) items as training meets them.
-        batch_size: rows a step.
-        cores: that this process may use; None: all.
+        batch_size: rows per step.
+        cores: CPU cores that this process may use; None: all.
     """
     whole, _ = RowBudget(recommender, math.inf).step_bytes(items, batch_size)
     return (cores or CORES) if whole >= WORTH_SHARING else 1
@@ -83,7 +83,7 @@ class RowBudget:
         self.budget = budget
         self.fixed = recommender.fixed_bytes()
         kinds = recommender.batches
-        # Only then is the loss one mean over rows.
+        # Only for these batches is the loss one mean over rows.
         self.cuttable = len(kinds) == 1 and kinds[0] in (PointwiseBatch, PairwiseBatch)
         num_items = int(recommender.arguments["num_items"])
         bytes_per_row = recommender.bytes_per_row(torch.arange(num_items))  # of each item
@@ -120,7 +120,7 @@ class RowBudget:
         return self.fixed + rows, self.fixed + piece
 
     def pieces(self, items: Tensor, batch_size: int) -> int:
-        """About how many pieces a step on rows of such items (n,) is cut into."""
+        """Estimated number of pieces into which a step on rows of such items (n,) is cut."""
         return math.ceil(self._row_bytes(items, batch_size) / self.budget) if self.cuttable else 1
 
     def _row_bytes(self, items: Tensor, batch_size: int) -> float:
@@ -130,20 +130,20 @@ class RowBudget:
 def check_memory(
     recommender: Recommender, items: Tensor, batch_size: int, budget: float, device: torch.device
 ) -> int:
-    """Refuses what would not fit, even in pieces.
+    """Refuses a training step that would not fit, even in pieces.
 
     Args:
         recommender: the model.
         items: (n,) items as training meets them.
-        batch_size: rows a step.
+        batch_size: rows per step.
         budget: bytes that one piece of a step may need.
-        device: where it is trained.
+        device: device of the training.
 
     Returns:
-        About how many pieces a step is taken in.
+        Estimated number of pieces of a step.
 
     Raises:
-        ConfigError: the estimate exceeds what is free; says what to lower.
+        ConfigError: the estimate exceeds the free memory; the message says what to lower.
     """
     parameters = sum(p.numel() * p.element_size() for p in recommender.parameters())
     rows = RowBudget(recommender, budget)
@@ -162,7 +162,7 @@ def check_memory(
 
 
 def evaluation_batch_size(recommender: Recommender, items: Tensor, budget: float = GIB) -> int:
-    """How many rows to score at once so that ``budget`` bytes are enough."""
+    """Number of rows to score at once so that ``budget`` bytes are enough."""
     return int(max(64, min(65_536, budget / max(1.0, _mean(recommender.bytes_per_row(items))))))
 
 

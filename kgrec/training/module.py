@@ -1,4 +1,4 @@
-"""The one LightningModule: trains and tests any Recommender."""
+"""The only LightningModule: trains and tests any Recommender."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from kgrec.data.draws import generator
 from kgrec.errors import ConfigError
 from kgrec.evaluation.candidates import candidates
 from kgrec.evaluation.full_ranking import Ranking, overall, per_user, rank
-from kgrec.evaluation.results import TestResult
+from kgrec.evaluation.results import ScoredTest
 from kgrec.models.recommender import Recommender
 from kgrec.runs.identity import check_resume
 from kgrec.training.distributed import gather_rows, joined
@@ -82,7 +82,7 @@ class RecommenderModule(pl.LightningModule):
         self.dataset = dataset
         self.settings = settings or {}
         self.threshold = float("nan")
-        self.test_result: TestResult | None = None
+        self.test_result: ScoredTest | None = None
         self._ks = tuple(ks)
         self._rank_validation = rank_validation
         self._update_rule = update_rule or UpdateRule()
@@ -210,7 +210,7 @@ class RecommenderModule(pl.LightningModule):
     # -------------------------------------------------------------- evaluation
 
     def on_validation_epoch_start(self) -> None:
-        """Encodes the model once: what depends on its parameters alone."""
+        """Encodes the model once: everything that depends only on its parameters."""
         self._encoded = self.recommender.encode()
 
     def validation_step(
@@ -235,7 +235,7 @@ class RecommenderModule(pl.LightningModule):
         self._encoded = None
 
     def on_test_epoch_start(self) -> None:
-        """Encodes the model once: what depends on its parameters alone."""
+        """Encodes the model once: everything that depends only on its parameters."""
         self._encoded = self.recommender.encode()
 
     def test_step(self, batch: PointwiseBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
@@ -253,7 +253,7 @@ class RecommenderModule(pl.LightningModule):
                 values["f1_val_threshold"] = metric.f1_at(self.threshold)
             metric.reset()
             self._log(f"test/{loader}", values)
-        self.test_result = TestResult(scores, self._rank("test"))
+        self.test_result = ScoredTest(scores, self._rank("test"))
         self._encoded = None
 
     def _rank(self, stage: str) -> Ranking | None:
@@ -299,7 +299,7 @@ class RecommenderModule(pl.LightningModule):
         return cast(CTRMetrics, self.metrics[_key(stage, loader)])
 
     def _log(self, prefix: str, values: dict[str, float]) -> None:
-        # NCCL exchanges nothing on the CPU. Alone, no device is needed, and MPS has no float64.
+        # NCCL exchanges nothing on the CPU. One process needs no device, and MPS has no float64.
         device = self.device if joined() else torch.device("cpu")
         tensors = {
             f"{prefix}{name}": torch.tensor(value, dtype=torch.float64, device=device)
@@ -311,7 +311,7 @@ class RecommenderModule(pl.LightningModule):
     # -------------------------------------------------------------- checkpoints
 
     def identity(self) -> dict[str, Any]:
-        """What a checkpoint to resume from must share with this module; it rebuilds the model."""
+        """Facts that a checkpoint must share with this module for a run to resume from it."""
         return {
             "recipe": self.recommender.recipe(),
             "dataset": self.dataset,

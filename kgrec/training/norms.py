@@ -1,4 +1,4 @@
-"""Norms of parameters and gradients: they show divergence, dead units and strong weight decay."""
+"""Norms of parameters and gradients, which show divergence, dead units and strong weight decay."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A progress bar of one line, which log lines do not run into."""
+"""A progress bar of one line, which log lines do not break."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ProgressBar(TQDMProgressBar):
         self._handlers: list[logging.StreamHandler[Any]] = []
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
-        """Nothing: the line of the epoch has the metrics."""
+        """Shows no metric: the line of the epoch has the metrics."""
         return {}
 
     def init_train_tqdm(self) -> Tqdm:
@@ -34,7 +34,7 @@ class ProgressBar(TQDMProgressBar):
         return bar
 
     def init_validation_tqdm(self) -> Tqdm:
-        """No bar."""
+        """Shows no bar for validation."""
         return Tqdm(disable=True)
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:

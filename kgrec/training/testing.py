@@ -12,7 +12,7 @@ from pytorch_lightning.utilities.seed import isolate_rng
 
 from kgrec.data.datamodule import KGDataModule
 from kgrec.data.dataset import RecDataset
-from kgrec.evaluation.results import Evaluation
+from kgrec.evaluation.results import BASELINE, Evaluation
 from kgrec.models.controls import AllPositive, Popularity, PopularityBalance, UnseenItem
 from kgrec.models.recommender import Recommender
 from kgrec.training.module import RecommenderModule
@@ -25,7 +25,7 @@ def controls(dataset: RecDataset, negatives: str) -> dict[str, Recommender]:
         dataset: split data.
         negatives: "resampled" or "static", the way training negatives are drawn.
     """
-    models: dict[str, Recommender] = {"popularity": Popularity.from_dataset(dataset)}
+    models: dict[str, Recommender] = {BASELINE: Popularity.from_dataset(dataset)}
     if dataset.protocol == "clean":
         models["unseen_item"] = UnseenItem.from_dataset(dataset)
     elif negatives == "static":

@@ -94,7 +94,9 @@ def check_arguments(trainer: Mapping[str, Any], epochs: int) -> None:
     if trainer.get("max_steps") not in (None, -1):
         for least in ("min_epochs", "min_steps"):
             if trainer.get(least) is not None:
-                raise ConfigError(f"trainer.{least}: found a value beside max_steps, expected null")
+                raise ConfigError(
+                    f"trainer.{least}: found a value in addition to max_steps, expected null"
+                )
     if trainer.get("gradient_clip_algorithm") and not trainer.get("gradient_clip_val"):
         raise ConfigError(
             "trainer.gradient_clip_algorithm: found no trainer.gradient_clip_val, expected a number"
@@ -102,12 +104,12 @@ def check_arguments(trainer: Mapping[str, Any], epochs: int) -> None:
 
 
 def refusal(key: str, value: Any) -> str:
-    """Why a run refuses an argument, and what to use instead."""
+    """The reason why a run refuses an argument, and the setting to use instead."""
     return f"trainer.{key}: found {value!r}, expected {REFUSED[key][1]}"
 
 
 def passed_on(trainer: Mapping[str, Any]) -> dict[str, Any]:
-    """What Lightning's Trainer is built from: nothing that is null, refused or applied here."""
+    """Arguments for Lightning's Trainer, except null, refused and applied-here arguments."""
     settings = {
         key: value
         for key, value in trainer.items()
@@ -125,7 +127,7 @@ def profiler(name: str, folder: str) -> dict[str, Any]:
 
 
 def applied(trainer: Mapping[str, Any]) -> dict[str, Any]:
-    """What the training step applies by itself: arguments that are not null."""
+    """Arguments that the training step applies by itself, unless null."""
     return {key: trainer[key] for key in APPLIED if trainer.get(key) is not None}
 
 

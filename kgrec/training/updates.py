@@ -1,4 +1,4 @@
-"""How gradients become an optimiser step: accumulated over batches, and clipped."""
+"""From gradients to an optimiser step: accumulation over batches, and clipping."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class UpdateRule:
-    """How the gradients of batches become one optimiser step.
+    """Rule by which the gradients of batches become one optimiser step.
 
-    The arguments are those of Lightning's Trainer, which applies them in automatic optimisation
-    only.
+    The arguments are named as in Lightning's Trainer, which applies them only in automatic
+    optimisation.
 
     Attributes:
         accumulate_grad_batches: batches whose gradients are averaged for one optimiser step; the
@@ -29,7 +29,7 @@ class UpdateRule:
     gradient_clip_algorithm: str | None = None
 
     def share(self, loss: Tensor) -> Tensor:
-        """What one batch adds to the loss of an optimiser step."""
+        """The share of one batch in the loss of an optimiser step."""
         batches = self.accumulate_grad_batches
         return loss if batches == 1 else loss / batches
 

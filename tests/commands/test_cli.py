@@ -215,7 +215,7 @@ MISTAKES = {
     "nothing to convert": (["convert", "nowhere", "new", "--to", "csv"], "nowhere: found no such"),
     "drawn, not read": (["convert", "synthetic", "new", "--to", "csv"], "without raw files"),
     "custom without a folder": (["convert", "custom", "new", "--to", "csv"], "dataset.root: found"),
-    "a full target": (["convert", "mine", "broken", "--to", "csv"], "broken: found a file or a"),
+    "a full target": (["convert", "mine", "broken", "--to", "csv"], "found a file or a folder"),
     "a loss": (["convert", "mine", "new", "--to", "kgat"], "cannot hold\n  ratings\n"),
     "a column without a name": (
         ["convert", "mine", "new", "--to", "csv", "--columns", "uid"], "--columns: found 'uid'"),

@@ -63,9 +63,9 @@ def test_finished_runs_are_sent_once_and_their_parts_in_order(tmp_path, sync):
         str(resumed / "wandb" / "offline-run-20260101_000000-abc"),
         str(resumed / "wandb" / "offline-run-20260102_000000-abc"),
     ]
-    assert output == "2 sent, 0 already sent, 1 skipped because they are not finished\n"
+    assert output == "2 sent, 0 already sent, 1 skipped because not finished\n"
     again = sync(folder)
-    assert again == ([], "0 sent, 2 already sent, 1 skipped because they are not finished\n")
+    assert again == ([], "0 sent, 2 already sent, 1 skipped because not finished\n")
 
 
 def test_a_missing_folder_run_key_or_server_is_an_error(tmp_path, sync, monkeypatch):

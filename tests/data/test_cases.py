@@ -303,7 +303,7 @@ def test_entities_that_may_be_items_are_counted(tmp_path):
     triples = {"triples.csv": "head,relation,tail\np1,of,a\np2,of,a\np3,of,a\nb,in,c\n"}
     data = prepare(recognise(write(tmp_path, SHOP | triples)).read(tmp_path), "shop")
     assert counts(data)[what] == 1
-    assert counts(data)["files not read, as csv has none of that name (notes.txt)"] == 1
+    assert counts(data)["files not read: format csv has no such file (notes.txt)"] == 1
 
 
 def test_a_file_of_an_unknown_name_is_named_with_what_was_expected(tmp_path):
@@ -313,4 +313,4 @@ def test_a_file_of_an_unknown_name_is_named_with_what_was_expected(tmp_path):
     ):
         recognise(tmp_path)
     raw = recognise(write(tmp_path, SHOP)).read(tmp_path)
-    assert ("files not read, as csv has none of that name (products.csv)", 1) in raw.counts
+    assert ("files not read: format csv has no such file (products.csv)", 1) in raw.counts

@@ -138,7 +138,7 @@ def test_as_little_as_possible_is_left_out_and_it_is_counted(raw, name, notes, t
     with pytest.raises(DataError, match="or --lossy to leave out what can be left out"):
         convert(raw, tmp_path / "new", name)
     assert convert(raw, tmp_path / "new", name, lossy=True) == notes
-    assert FORMATS[name].losses(reduced(raw, FORMATS[name])[0]) == []
+    assert FORMATS[name].cannot_hold(reduced(raw, FORMATS[name])[0]) == []
 
 
 @pytest.mark.parametrize("name", ["released_final", "kgat"])

@@ -306,7 +306,7 @@ def test_tables_are_not_clipped_and_show_names_unchanged(capsys):
     out = capsys.readouterr().out
     assert NASTY.strip() in out
     assert (NASTY * 4 + "end") in out
-    assert "… and 12 more (all of them in --json)" in out
+    assert "… and 12 more (all in --json)" in out
     assert "interactions of items without an entity, dropped" in out
 
 

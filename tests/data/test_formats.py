@@ -307,7 +307,7 @@ def test_line_ends_byte_order_marks_and_blank_lines_are_accepted(files, change, 
         (RECBOLE, "ml.item", "x:token\nm\n", r"ml\.item:1: .*header with the field item_id"),
         (RECBOLE, "ml.inter", "user_id\titem_id\tlabel\nu\ti\t1\n\nu\tj\t2\n",
          r"ml\.inter:4: found '2', expected a label, 0 or 1"),
-        (GIVEN, "ml.inter", RECBOLE["ml.inter"], r"found ml\.inter beside ml\.train\.inter, e"),
+        (GIVEN, "ml.inter", RECBOLE["ml.inter"], r"found ml\.inter and ml\.train\.inter, exp"),
         (GIVEN, "ml.test.inter", RECBOLE["ml.inter"], r"test\.inter: found the fields .*, expec"),
         (KGAT, "train.txt", "0 1\n1 x\n", r"train\.txt:2: found 'x', expected numbers of a user"),
         (KGAT, "train.txt", "0 01\n", r"train\.txt:1: found '01', expected numbers of a user"),
@@ -331,7 +331,7 @@ def test_line_ends_byte_order_marks_and_blank_lines_are_accepted(files, change, 
         (CSV, "interactions.csv", 'user,item,rating,note\n1,2,3,"a\nb"\n1,2,x,\n',
          r"interactions\.csv:4: found 'x', expected numbers \(rating\)"),
         (CSV, "interactions.csv", "user,rating\n1,2\n", r"csv: found the columns user, rating, ex"),
-        (CSV, "train.csv", "user,item\n1,2\n", r"found interactions\.csv beside train\.csv, exp"),
+        (CSV, "train.csv", "user,item\n1,2\n", r"found interactions\.csv and train\.csv, exp"),
         (CSV, "kg.csv", "h,r,t\n1,2,3\n", r"found kg\.csv, triples\.csv, expected one of them"),
         (RECBOLE, "ml.kg", "head_id\ttail_id\trelation_id\tx\nm\tr\tn\n", r"ml\.kg:2: .*4 fields"),
     ],
@@ -356,8 +356,8 @@ def test_a_blank_first_line_is_not_the_header(tmp_path):
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_name_with_a_comma_can_be_written(name, tmp_path):
     raw = read(write(tmp_path, MOVIELENS))
-    assert not any("Seven" in loss for loss in FORMATS[name].losses(raw))
-    assert FORMATS["released_raw"].losses(raw) == []
+    assert not any("Seven" in loss for loss in FORMATS[name].cannot_hold(raw))
+    assert FORMATS["released_raw"].cannot_hold(raw) == []
 
 
 def test_a_line_in_another_encoding_is_named(tmp_path):
@@ -412,5 +412,11 @@ def test_links_may_name_the_items_column_differently(tmp_path):
 
 def test_two_files_of_ratings_are_refused(tmp_path):
     files = RAW | {"ratings.csv": "userId,movieId,rating,timestamp\n1,10,3.5,1112486027\n"}
-    with pytest.raises(DataError, match=r"found user_artists\.dat beside ratings\.csv, expected"):
+    with pytest.raises(DataError, match=r"found user_artists\.dat and ratings\.csv, expected"):
         recognise(write(tmp_path, files)).read(tmp_path)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_format_that_has_ratings_can_hold_them(name, tmp_path):
+    raw = read(write(tmp_path, MOVIELENS))
+    assert FORMATS[name].has_ratings == ("ratings" not in FORMATS[name].cannot_hold(raw))

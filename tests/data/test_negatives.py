@@ -18,13 +18,13 @@ def interactions(found) -> Interactions:
 
 
 @given(pairs)
-def test_nth_free_lists_the_complement_in_order(found):
+def test_nth_drawable_lists_the_complement_in_order(found):
     sampler = NegativeSampler(interactions(found))
     for user in range(USERS):
         free = [i for i in range(ITEMS) if (user, i) not in found]
-        assert sampler.free[user] == len(free)
+        assert sampler.num_drawable[user] == len(free)
         k = torch.arange(len(free))
-        assert sampler.nth_free(torch.full_like(k, user), k).tolist() == free
+        assert sampler.nth_drawable(torch.full_like(k, user), k).tolist() == free
 
 
 @given(pairs, st.integers(0, 5))
@@ -32,7 +32,7 @@ def test_draws_are_items_that_are_not_excluded(found, seed):
     sampler = NegativeSampler(interactions(found))
     asked = torch.arange(USERS).repeat(20)
     users, items = sampler.draw(asked, generator(seed, "test"))
-    assert len(users) == 20 * int((sampler.free > 0).sum())
+    assert len(users) == 20 * int((sampler.num_drawable > 0).sum())
     assert all((u, i) not in found for u, i in zip(users.tolist(), items.tolist(), strict=True))
     assert ((items >= 0) & (items < ITEMS)).all()
 
@@ -47,7 +47,9 @@ def test_distinct_draws_give_as_many_items_as_possible(found, counts, seed):
     assert not set(drawn) & found
     assert all(0 <= i < ITEMS for i in items.tolist())
     for user, wanted in enumerate(counts):
-        assert sum(u == user for u in users.tolist()) == min(wanted, int(sampler.free[user]))
+        assert sum(u == user for u in users.tolist()) == min(
+            wanted, int(sampler.num_drawable[user])
+        )
 
 
 @pytest.mark.parametrize("count", [2, 5])  # drawn and redrawn, and shuffled

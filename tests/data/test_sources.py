@@ -98,7 +98,7 @@ def test_without_a_network_the_error_lists_missing_files_and_their_folder(tmp_pa
         locate("toy", [source], None, tmp_path / "data")
     for part in (
         *RAW, "http://127.0.0.1:9/kg.txt", f"put them in {tmp_path / 'data' / 'toy'}",
-        "dataset.root=FOLDER", "dataset=movie-100k can be fetched with pip alone",
+        "dataset.root=FOLDER", "dataset=movie-100k can be fetched with pip",
     ):  # fmt: skip
         assert part in str(caught.value)
 

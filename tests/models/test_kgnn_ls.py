@@ -115,7 +115,7 @@ def test_label_smoothness_is_learned(between_items):
     ("settings", "message"),
     [
         ({"ls_weight": -1}, "ls_weight: found -1, expected at least 0"),
-        ({"aggregator": "avg"}, "aggregator: found 'avg', expected one with attention"),
+        ({"aggregator": "avg"}, "aggregator: found 'avg', expected an aggregator with attention"),
     ],
 )
 def test_settings_that_cannot_work(settings, message, dataset):

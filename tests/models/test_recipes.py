@@ -137,8 +137,8 @@ HUGE = 2**50
         ({}, "found a recipe without a class"),
         ({"class": ["kgrec.models.svd.SVD"]}, "found a recipe without a class"),
         ({"class": "SVD", "arguments": {}}, "found the path 'SVD', expected one in kgrec.models"),
-        ({"class": "kgrec.models.svd.No", "arguments": {}}, "expected an importable one"),
-        ({"class": "kgrec.models.no.SVD", "arguments": {}}, "expected an importable one"),
+        ({"class": "kgrec.models.svd.No", "arguments": {}}, "expected an importable path"),
+        ({"class": "kgrec.models.no.SVD", "arguments": {}}, "expected an importable path"),
         ({"class": "kgrec.models.svd.SVD"}, "found arguments None, expected values by name"),
         ({"arguments": [2, 3, 4]}, r"found arguments \[2, 3, 4\], expected values by name"),
         ({"arguments": {1: 2}}, r"found arguments \{1: 2\}, expected values by name"),
@@ -171,7 +171,7 @@ def test_odd_recipes_give_one_clear_error(recipe, message, tmp_path):
     file = save(tmp_path / "odd.ckpt", recipe, model.state_dict())
     is_recipe = isinstance(recipe, dict) and isinstance(recipe.get("class"), str)
     if not is_recipe or not isinstance(recipe.get("arguments"), dict):
-        message = "found a file that is no checkpoint of kgrec, expected one of a run"
+        message = "found a file that is not a checkpoint of kgrec, expected one of a run"
     with pytest.raises(CheckpointError, match=message) as caught:
         load_recommender(file)
     assert str(caught.value).startswith(f"{file}: ")
@@ -212,7 +212,7 @@ def test_sizes_are_compared_before_anything_is_allocated(name, changes):
 def test_a_file_that_is_no_checkpoint(name, value, tmp_path):
     file = save(tmp_path / "best.ckpt", SVD(2, 3, 4).recipe(), SVD(2, 3, 4).state_dict())
     torch.save(torch.load(file, weights_only=True) | {name: value}, file)
-    with pytest.raises(CheckpointError, match="found a file that is no checkpoint") as caught:
+    with pytest.raises(CheckpointError, match="found a file that is not a checkpoint") as caught:
         load_recommender(file)
     assert str(file) in str(caught.value)
 

@@ -39,7 +39,7 @@ def test_a_sweep_without_a_choice_is_one_job():
 def test_a_repeated_value_is_one_job_and_is_named():
     overrides = parsed("model.K=2,2,4", "seed=1,1", "seed=3", "ranking.ks=[1,1]")
     assert [job.name for job in jobs_of(overrides, [])[0]] == ["model.K=2", "model.K=4"]
-    assert repeated(overrides) == ["model.K: found 2 2 times; it runs once"]
+    assert repeated(overrides) == ["model.K: found 2 2 times; the value runs once"]
 
 
 def test_intervals_are_for_a_search():

@@ -209,16 +209,16 @@ def test_all_commands_are_kept_as_typed(sweep):
     assert "warning: a row of model.K=100 reads about 100 neighbours" in done.out
     _, folder = sweep("model.K=2,4")
     kept = SweepFolder.read(folder)
-    assert [words[-2:] for words in kept.about["commands"]] == [
+    assert [words[-2:] for words in kept.content["commands"]] == [
         ["model.K=2,100", "sweep=s"], ["model.K=2,4", "sweep=s"],
     ]  # fmt: skip
-    assert "hydra/launcher=basic" in kept.about["commands"][0]
+    assert "hydra/launcher=basic" in kept.content["commands"][0]
     assert kept.command.startswith("python train.py -m dataset=synthetic")
 
 
 def test_a_file_that_is_not_a_sweep_s_is_refused(tmp_path):
     (tmp_path / "sweep.json").write_text("{}")
-    with pytest.raises(DataError, match="found a file that is no sweep's"):
+    with pytest.raises(DataError, match="found a file that does not describe a sweep"):
         SweepFolder.read(tmp_path)
 
 
@@ -237,7 +237,7 @@ def test_models_without_training_are_compared_by_the_same_metric(sweep):
 
 def test_a_sweep_over_epochs_keeps_its_column(sweep):
     done, folder = sweep("epochs=1,2,2")
-    assert "epochs: found 2 2 times; it runs once" in done.out
+    assert "epochs: found 2 2 times; the value runs once" in done.out
     assert [row["epochs"] for row in table(folder)] == ["1", "2"]
     assert [float(row["epochs run"]) for row in table(folder)] == [1.0, 2.0]
 

@@ -168,7 +168,7 @@ def test_a_wrong_value_is_refused(key, value, expected):
 
 
 def test_arguments_that_do_not_go_together_are_refused():
-    with pytest.raises(ConfigError, match="min_epochs: found a value beside max_steps"):
+    with pytest.raises(ConfigError, match="min_epochs: found a value in addition to max_steps"):
         check_arguments({"min_epochs": 1, "max_steps": 5}, epochs=2)
     with pytest.raises(ConfigError, match=r"found no trainer\.gradient_clip_val"):
         check_arguments({"gradient_clip_algorithm": "norm"}, epochs=2)

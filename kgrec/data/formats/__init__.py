@@ -1,4 +1,4 @@
-"""File formats: one module each, which reads raw tables from a folder and writes them."""
+"""File formats: one module per format, which reads raw tables from a folder and writes them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kgrec.data.formats import kgat, recbole, released_final, released_raw, tabl
 from kgrec.data.raw_tables import Counts, RawTables
 from kgrec.errors import ConfigError, DataError
 
-# Files that ``kgrec data build`` adds to a folder for people and later steps.
+# Files that ``kgrec data build`` adds to a folder and that are not raw data.
 BUILT = ("build.json", "title_links.csv", "user_attributes.csv")
 
 Write = Callable[[Path, RawTables, Iterable[pl.DataFrame]], None]
@@ -30,7 +30,8 @@ class Format:
         optional: names or patterns of further files that the format reads.
         reader: function from a folder to raw tables.
         write: function that writes into an empty folder; takes the interactions in pieces.
-        losses: function that lists what the format cannot hold of given tables.
+        cannot_hold: function that lists the content of raw tables that the format cannot hold.
+        has_ratings: whether the files can hold ratings.
     """
 
     name: str
@@ -38,14 +39,15 @@ class Format:
     optional: tuple[str, ...]
     reader: Callable[..., RawTables]
     write: Write
-    losses: Callable[[RawTables], list[str]]
+    cannot_hold: Callable[[RawTables], list[str]]
+    has_ratings: bool = True
 
     def read(self, folder: Path, columns: Mapping[str, str] | None = None) -> RawTables:
         """Reads a folder.
 
         Args:
             folder: the folder with the files.
-            columns: the files' own names of columns, for formats with named columns.
+            columns: names of columns in the files, for formats with named columns.
 
         Raises:
             ConfigError: ``columns`` is given for a format without named columns.
@@ -80,7 +82,7 @@ class Format:
         if not others:
             return []
         shown = ", ".join(others[:5]) + (", …" if len(others) > 5 else "")
-        return [(f"files not read, as {self.name} has none of that name ({shown})", len(others))]
+        return [(f"files not read: format {self.name} has no such file ({shown})", len(others))]
 
     def fits(self, folder: Path) -> bool:
         """Whether a folder has the required files."""
@@ -114,7 +116,7 @@ class Format:
 
 
 def _together(names: Iterable[str]) -> list[str]:
-    """Names that differ by their ending as one: ``a.csv`` and ``a.tsv`` as ``a.csv|tsv``."""
+    """Merges names that differ only in their suffix: ``a.csv``, ``a.tsv`` become ``a.csv|tsv``."""
     endings: dict[str, list[str]] = {}
     for name in names:
         stem, _, ending = name.rpartition(".")
@@ -135,7 +137,7 @@ _TABLES = Format(
     (*_tables("links", "items", "entities", "relations"), *_tables(*tables.PART_FILES[1])),
     tables.read,
     tables.write,
-    tables.losses,
+    tables.cannot_hold,
 )
 
 FORMATS: dict[str, Format] = {
@@ -147,7 +149,8 @@ FORMATS: dict[str, Format] = {
             released_raw.INDEX,
             released_final.read,
             released_final.write,
-            released_final.losses,
+            released_final.cannot_hold,
+            has_ratings=False,
         ),
         Format(
             "released_raw",
@@ -155,7 +158,7 @@ FORMATS: dict[str, Format] = {
             released_raw.NAMES,
             released_raw.read,
             released_raw.write,
-            released_raw.losses,
+            released_raw.cannot_hold,
         ),
         Format(
             "recbole",
@@ -163,7 +166,7 @@ FORMATS: dict[str, Format] = {
             ("*.item",),
             recbole.read,
             recbole.write,
-            recbole.losses,
+            recbole.cannot_hold,
         ),
         Format(
             "kgat",
@@ -171,7 +174,8 @@ FORMATS: dict[str, Format] = {
             kgat.LISTS,
             kgat.read,
             kgat.write,
-            kgat.losses,
+            kgat.cannot_hold,
+            has_ratings=False,
         ),
         _TABLES,
         Format(
@@ -180,7 +184,7 @@ FORMATS: dict[str, Format] = {
             _TABLES.optional,
             tables.read,
             partial(tables.write, suffix=".parquet"),
-            tables.losses,
+            tables.cannot_hold,
         ),
     )
 }
@@ -190,13 +194,13 @@ def recognise(folder: Path) -> Format:
     """Recognises the format of a folder.
 
     Raises:
-        DataError: the folder has the files of no format; the message lists its files and those
-            of each format.
+        DataError: the folder does not have the files of any format; the message lists its files
+            and those of each format.
     """
     if not folder.is_dir():
         raise DataError(
-            f"{folder}: found no such folder (looked for {folder.absolute()}), expected one with "
-            "data files"
+            f"{folder}: found no such folder (looked for {folder.absolute()}), expected a folder "
+            "with data files"
         )
     for candidate in FORMATS.values():
         if candidate.fits(folder):

@@ -45,7 +45,7 @@ def read(folder: Path) -> RawTables:
     )
     used = pl.concat([rows["item"], *([items["number"]] if items is not None else [])])
     links = pl.DataFrame({"item": used.unique(maintain_order=True)}).with_columns(entity="item")
-    # In the order of the numbers, in which the files number them.
+    # In the order of the numbers in the files.
     links = links.sort(pl.col("item").cast(pl.Int64))
     entity_list = LISTS[2]
     if items is not None and "freebase_id" in items.columns and entities is None:
@@ -96,9 +96,9 @@ def _read_lists_of_items(path: Path, counts: Counts) -> pl.DataFrame:
     if not listed.is_empty():
         raise malformed(path, listed["line"][0], listed["word"][0], "numbers of a user and items")
     words = words.select(user=pl.col("word").list.first(), item=pl.col("word").list.slice(1))
-    alone = words.filter(pl.col("item").list.len() == 0).height
-    if alone:
-        counts.append((f"users of {path.name} without any item, skipped", alone))
+    num_empty = words.filter(pl.col("item").list.len() == 0).height
+    if num_empty:
+        counts.append((f"users of {path.name} without any item, skipped", num_empty))
     return words.filter(pl.col("item").list.len() > 0).explode("item")
 
 
@@ -149,8 +149,8 @@ def _read_list(path: Path) -> pl.DataFrame:
     return fields.select("number", "raw", *header[2:])
 
 
-def losses(raw: RawTables) -> list[str]:
-    """What these files cannot hold of the given tables."""
+def cannot_hold(raw: RawTables) -> list[str]:
+    """Lists the content of raw tables that these files cannot hold."""
     losses = unwritable(raw, negatives=False, ratings=False, timestamps=False, names=False)
     if "part" not in raw.interactions.columns:
         losses.append("that there is no given split (these files are split into train and test)")
@@ -158,7 +158,7 @@ def losses(raw: RawTables) -> list[str]:
         losses.append(f"given splits other than train and test ({', '.join(raw.given_parts)})")
     if raw.links["item"].is_duplicated().any() or raw.links["entity"].is_duplicated().any():
         losses.append("links that are not one to one")
-    # The entity of an item is a field between blanks, so it cannot contain any.
+    # The entity of an item is a field between blanks, so it cannot contain blanks.
     losses += unfit(raw.links, ("entity",), " ")
     unlinked = raw.interactions.join(raw.links, on="item", how="anti").height
     if unlinked:

@@ -14,7 +14,7 @@ from kgrec.data.raw_tables import Counts, strip_blanks
 from kgrec.data.text_files import first_line, repeated_header, second_header
 from kgrec.errors import DataError
 
-# Our name of a column, and the names that files give it, in small letters and nothing else.
+# Our name of a column, and its names in files, in lower case and without other characters.
 NAMES = {
     "user": ("user", "userid", "uid"),
     "item": ("item", "itemid", "iid", "movieid", "bookid", "artistid", "isbn", "asin"),
@@ -45,7 +45,7 @@ class Table:
         path: the file.
         wanted: our names of the columns, and whether each is required.
         given: the file's own names of some columns.
-        headless: whether the file has no header; its columns are then the wanted ones in order.
+        headless: whether the file has no header; its columns are then the wanted columns in order.
         other_items: whether the file need not name the items' column as the interactions do.
 
     Attributes:
@@ -147,7 +147,7 @@ class Table:
         return values
 
     def ids(self, name: str, counts: Counts) -> pl.Series:
-        """A column of ids as strings, without blanks around them; counts what was changed.
+        """A column of ids as strings, without blanks around them; counts the changed ids.
 
         Raises:
             DataError: a value is blank, or a number that is not whole.
@@ -198,10 +198,10 @@ class Table:
         return numbers.alias(name)
 
     def chosen(self, name: str, values: Mapping[str, int], expected: str) -> pl.Series:
-        """A column whose values are keys of ``values``, as the numbers that these stand for.
+        """A column whose values are keys of ``values``, as the numbers that the keys stand for.
 
         Raises:
-            DataError: a value is not a key; ``expected`` says which keys there are.
+            DataError: a value is not a key; ``expected`` lists the keys.
         """
         column = self.values(name, expected, pl.Boolean).cast(pl.String)
         small = column.str.strip_chars().str.to_lowercase()
@@ -234,7 +234,7 @@ def seconds(values: pl.Series) -> pl.Series:
             return numbers
         dates = values.set(~iso.fill_null(False), None).str.strip_chars()
         values = dates.str.to_datetime(time_unit="us", time_zone="UTC", strict=False)
-    # By the integers behind dates: polars panics at a date beyond what its calendar knows.
+    # By the integers behind dates: polars panics at a date outside its calendar.
     if values.dtype == pl.Date:
         return values.to_physical().cast(pl.Float64) * 86_400
     if isinstance(values.dtype, pl.Datetime):

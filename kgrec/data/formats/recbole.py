@@ -174,7 +174,7 @@ def _inter_files(folder: Path) -> list[tuple[Path, int | None]]:
     whole = set(folder.glob("*.inter")) - {path for path, _ in given}
     if whole:
         raise DataError(
-            f"{folder}: found {min(whole).name} beside {given[0][0].name}, expected interactions "
+            f"{folder}: found {min(whole).name} and {given[0][0].name}, expected interactions "
             "either whole or split"
         )
     if {0, 2} - {part for _, part in given}:
@@ -187,7 +187,7 @@ def only(folder: Path, suffix: str) -> Path:
     """The only file of a folder whose name has the suffix.
 
     Raises:
-        DataError: there is none, or more than one.
+        DataError: there is no such file, or more than one.
     """
     paths = sorted(folder.glob(f"*{suffix}"))
     if len(paths) != 1:
@@ -196,8 +196,8 @@ def only(folder: Path, suffix: str) -> Path:
     return paths[0]
 
 
-def losses(raw: RawTables) -> list[str]:
-    """What these files cannot hold of the given tables."""
+def cannot_hold(raw: RawTables) -> list[str]:
+    """Lists the content of raw tables that these files cannot hold."""
     parts = raw.given_parts
     losses = unwritable(raw)
     if parts and (missing := sorted({"train", "test"} - set(parts))):

@@ -74,8 +74,8 @@ def read(folder: Path) -> RawTables:
     )
 
 
-def losses(raw: RawTables) -> list[str]:
-    """What these files cannot hold of the given tables."""
+def cannot_hold(raw: RawTables) -> list[str]:
+    """Lists the content of raw tables that these files cannot hold."""
     losses = unwritable(raw, given_splits=False, ratings=False, timestamps=False, names=False)
     numbers = pl.int_range(raw.links.height, eager=True).cast(pl.String)
     if raw.links["item"].is_duplicated().any():
@@ -84,10 +84,10 @@ def losses(raw: RawTables) -> list[str]:
         losses.append("entities linked to several items")
     elif not raw.links["entity"].equals(numbers):
         losses.append("the names of entities (they become numbers)")
-    for rows, what in ((raw.interactions, "interactions"), (raw.negatives, "negatives")):
+    for rows, kind in ((raw.interactions, "interactions"), (raw.negatives, "negatives")):
         unlinked = 0 if rows is None else rows.join(raw.links, on="item", how="anti").height
         if unlinked:
-            losses.append(f"{unlinked} {what} of items without an entity")
+            losses.append(f"{unlinked} {kind} of items without an entity")
     return losses
 
 

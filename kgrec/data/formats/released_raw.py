@@ -91,7 +91,7 @@ def read(folder: Path) -> RawTables:
     others = [name for name in RATINGS if name != ratings.name and (folder / name).is_file()]
     if others:
         raise DataError(
-            f"{folder}: found {ratings.name} beside {others[0]}, expected one file of ratings"
+            f"{folder}: found {ratings.name} and {others[0]}, expected one file of ratings"
         )
     counts: Counts = []
     interactions = RATINGS[ratings.name](ratings, counts)
@@ -124,8 +124,8 @@ _LAYOUTS = {
 }
 
 
-def losses(raw: RawTables) -> list[str]:
-    """What these files cannot hold of the given tables."""
+def cannot_hold(raw: RawTables) -> list[str]:
+    """Lists the content of raw tables that these files cannot hold."""
     # Names are quoted; a comma separates only the fields of ratings.csv.
     losses = unwritable(replace(raw, item_names=None), given_splits=False, negatives=False)
     if raw.item_names is not None:
@@ -149,7 +149,7 @@ def write(
         folder: an empty folder.
         raw: links, triples, names, and the columns of the interactions.
         interactions: the rows, in pieces.
-        ratings: name of the ratings file; None: one that can hold the columns.
+        ratings: name of the ratings file; None: a file that can hold the columns.
     """
     timed = "timestamp" in raw.interactions.columns
     name = ratings or ("ratings.csv" if timed else "user_artists.dat")

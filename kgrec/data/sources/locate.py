@@ -46,7 +46,7 @@ def locate(name: str, sources: Sequence[Source], root: Path | None, data_dir: Pa
     Args:
         name: name of the data set, and of its folder in ``$KGREC_DATA_DIR`` and ``data_dir``.
         sources: forms in which the data set is published; empty for the user's own data.
-        root: folder that the user names; its files may differ from the published ones.
+        root: folder that the user names; its files may differ from the published files.
         data_dir: data folder of the project; downloads go to ``data_dir/name``.
 
     Raises:
@@ -125,5 +125,5 @@ def _nothing_found(
         lines.append(f"    from {source.address}")
     lines.append(f"  put them in {places[-1]}, or name their folder with dataset.root=FOLDER.")
     if name != PIP_ONLY_DATASET:
-        lines.append(f"  dataset={PIP_ONLY_DATASET} can be fetched with pip alone.")
+        lines.append(f"  dataset={PIP_ONLY_DATASET} can be fetched with pip.")
     return "\n".join(lines)

@@ -20,7 +20,7 @@ class RawFile:
         name: name of the file in the data folder.
         sha256: SHA-256 of the content, or None.
         md5: MD5 of the content, if its publisher gives that, or None.
-        git_blob: git's id of the content, if only that is known, or None.
+        git_blob: git's id of the content, if only this id is known, or None.
         url: address for the download, or None.
         member: path inside the archive of its source, or None.
         optional: whether the data set can be read without the file.
@@ -35,7 +35,7 @@ class RawFile:
     optional: bool = False
 
     def problem(self, path: Path) -> str | None:
-        """The difference between the content at ``path`` and the hashes; None if there is none."""
+        """The difference between the content at ``path`` and the hashes; None if they agree."""
         for kind, expected in (
             ("sha256", self.sha256), ("md5", self.md5), ("git blob", self.git_blob),
         ):  # fmt: skip

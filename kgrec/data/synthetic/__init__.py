@@ -1,1 +1,1 @@
-"""Synthetic data with planted truth: small sets, and twins of the public ones."""
+"""Synthetic data with planted truth: small sets, and twins of the public sets."""

@@ -1,7 +1,8 @@
-"""The truth behind a synthetic twin: a graph, users, their tastes and their choices.
+"""Generator of a synthetic twin: a graph, users, their tastes and their choices.
 
-The truth is a KGCN teacher, as in :mod:`kgrec.data.synthetic.small`: each archetype of users g has
-a preference a_g for relations and a taste t_g in attributes, each attribute entity a vector z, and
+The positives follow a KGCN teacher, as in :mod:`kgrec.data.synthetic.small`: each archetype of
+users g has a preference a_g for relations and a taste t_g in attributes, each attribute entity has
+a vector z, and
 
     score(g, v) = t_g · tanh(Σ_e softmax_e(a_g[r(v, e)]) · z_e)
 
@@ -21,6 +22,7 @@ import numpy as np
 import polars as pl
 from tqdm import tqdm
 
+from kgrec.data.formats import FORMATS
 from kgrec.data.raw_tables import RawTables
 from kgrec.data.synthetic.shapes import Counts, Shape, draw_counts, fit_counts
 from kgrec.data.synthetic.weighted import draw_distinct, fit_weights
@@ -29,18 +31,18 @@ DIMENSION = 4
 TASTE = 2.0
 
 
-def has_ratings(format: str) -> bool:  # noqa: A002
-    """Whether the files of a format have ratings."""
-    return format not in ("released_final", "kgat")
+class TwinGenerator:
+    """Draws a graph, users and their tastes at once, and the interactions in pieces.
 
-
-class World:
-    """All draws except the interactions, which are drawn in pieces."""
+    Args:
+        shape: sizes and shapes to draw.
+        seed: seed of every draw.
+    """
 
     def __init__(self, shape: Shape, seed: int) -> None:
         self.shape, self.seed = shape, seed
         self.rng = np.random.default_rng([seed, 1])
-        # Raw ids: items and their entities have different numbers, in no order.
+        # Raw ids: items and their entities have different numbers, in random order.
         self.item_ids = self.rng.permutation(shape.raw_items) + 1
         self.user_ids = self.rng.permutation(shape.raw_users) + 1
         self.entity_ids = self.rng.permutation(shape.entities)
@@ -57,7 +59,7 @@ class World:
             shape.item_degree, shape.items, shape.triples, 1, max(2, num_attributes // 2)
         )
         heads = rng.permutation(np.repeat(rng.permutation(shape.items), degrees))
-        # Every relation leads to its own attributes; a more frequent relation has more of them.
+        # Every relation leads to its own attributes; a more frequent relation has more attributes.
         share = (1.0 + np.arange(R)) ** -shape.relation_exponent
         share /= share.sum()
         sizes = 1 + rng.multinomial(num_attributes - R, share)
@@ -87,17 +89,17 @@ class World:
         n, most = shape.users, shape.items // 3
         extra = shape.rows - shape.positives
         if shape.min_rating is not None:
-            # The shape is that of all rows; a share of each user's rows is positive.
-            room = min(shape.raw_items // 3, 3 * shape.items)
+            # shape.per_user is of all rows; a share of each user's rows is positive.
+            max_rows = min(shape.raw_items // 3, 3 * shape.items)
             least = min(int(shape.per_user[0]), shape.rows // shape.raw_users)
-            rows = draw_counts(shape.per_user, shape.raw_users, shape.rows, least, room)
+            rows = draw_counts(shape.per_user, shape.raw_users, shape.rows, least, max_rows)
             rows = rng.permutation(rows)
             chosen = np.sort(rng.permutation(shape.raw_users)[:n])
-            leaning = np.clip(rng.normal(1, 0.3, n), 0.2, 1.8) * rows[chosen]
-            ideal = np.maximum(leaning * shape.positives / leaning.sum(), 1)
-            most_here = np.minimum(rows[chosen] - 1, most)
+            positive_weight = np.clip(rng.normal(1, 0.3, n), 0.2, 1.8) * rows[chosen]
+            ideal = np.maximum(positive_weight * shape.positives / positive_weight.sum(), 1)
+            max_positives = np.minimum(rows[chosen] - 1, most)
             positives = np.zeros(shape.raw_users, dtype=np.int64)
-            positives[chosen] = fit_counts(ideal, shape.positives, 1, most_here)
+            positives[chosen] = fit_counts(ideal, shape.positives, 1, max_positives)
             self.positives, self.others = positives, rows - positives
         else:
             counts = draw_counts(shape.per_user, n, shape.positives, 1, most)
@@ -118,7 +120,8 @@ class World:
         self.preferences = rng.normal(size=(G, R)) * 1.5
         tastes = rng.normal(size=(G, DIMENSION))
         z = rng.normal(size=(shape.entities - num_items, DIMENSION))
-        # By relation, so that the softmax over an item's neighbours is two products.
+        # Counts and sums are by relation, so that the softmax over an item's neighbours is two
+        # products.
         cell = self.relations * num_items + self.heads
         counts = np.bincount(cell, minlength=R * num_items).reshape(R, -1).astype(np.float32)
         sums = np.stack(
@@ -128,43 +131,48 @@ class World:
             ]
         ).astype(np.float32).reshape(DIMENSION, R, -1)  # fmt: skip
         weights = np.exp(self.preferences).astype(np.float32)  # (G, R)
-        below = weights @ counts  # (G, I)
-        scores = np.zeros_like(below)
+        denominator = weights @ counts  # (G, I)
+        scores = np.zeros_like(denominator)
         for k in range(DIMENSION):
-            scores += tastes[:, k, None].astype(np.float32) * np.tanh(weights @ sums[k] / below)
+            scores += tastes[:, k, None].astype(np.float32) * np.tanh(
+                weights @ sums[k] / denominator
+            )
         scores -= scores.mean(axis=1, keepdims=True)
         scores /= scores.std(axis=1, keepdims=True) + 1e-9
-        liking = np.exp(TASTE * scores)
-        self.liking = liking / liking.mean(
-            axis=0
-        )  # (G, I) the popularity of an item does not change
+        liking = np.exp(TASTE * scores)  # (G, I)
+        # Divide by the mean over archetypes: item popularity is unchanged.
+        self.liking = liking / liking.mean(axis=0)
 
     def _fit_appeals(self) -> None:
-        """Fits appeals that give the popularity of items its shape."""
+        """Fits appeals so that item popularity follows ``shape.per_item``."""
         shape, rng = self.shape, self.rng
         most = int(0.7 * shape.users)
         counts = draw_counts(shape.per_item, shape.raw_items, shape.rows, 0, most)
         popularity = rng.permutation(counts).astype(float)
-        linked, free = popularity[: shape.items], popularity[shape.items :]
+        linked, unlinked = popularity[: shape.items], popularity[shape.items :]
         if shape.min_rating is None:
             counts = draw_counts(shape.per_item, shape.items, shape.positives, 0, most)
             linked = rng.permutation(counts).astype(float)
         share = shape.positives / max(linked.sum(), 1)
-        # An item that should have a positive has one. Its first positive goes to a random user, in
-        # proportion to the user's number of positives; the shape is that of the others.
-        sure = np.flatnonzero(linked * share >= 0.9)
+        # Each item expected to have a positive is given one by a random user, in proportion to the
+        # user's number of positives; the rest follow the fitted appeals.
+        guaranteed = np.flatnonzero(linked * share >= 0.9)
         slots = np.repeat(np.arange(shape.raw_users), self.positives)
-        sure = sure[: len(slots) // 2]
+        guaranteed = guaranteed[: len(slots) // 2]
         self.first_owner = np.full(shape.items, -1)
-        self.first_owner[sure] = rng.permutation(slots)[: len(sure)]
-        left = self.positives - np.bincount(self.first_owner[sure], minlength=shape.raw_users)
-        wanted = np.maximum(linked * share - (self.first_owner >= 0), 0.01)
-        self.appeal = fit_weights(wanted, left[left > 0])
-        # Other rows: linked items rated below the threshold, if there is one, and items that are
-        # not in the graph.
-        rest = linked * max(1 - share, 0) if shape.min_rating is not None else np.zeros(shape.items)
+        self.first_owner[guaranteed] = rng.permutation(slots)[: len(guaranteed)]
+        num_fitted = self.positives - np.bincount(
+            self.first_owner[guaranteed], minlength=shape.raw_users
+        )
+        target = np.maximum(linked * share - (self.first_owner >= 0), 0.01)
+        self.appeal = fit_weights(target, num_fitted[num_fitted > 0])
+        # Other rows: linked items rated below the threshold, if there is a threshold, and items
+        # that are not in the graph.
+        low_rated = np.zeros(shape.items)
+        if shape.min_rating is not None:
+            low_rated = linked * max(1 - share, 0)
         self.other_appeal = fit_weights(
-            np.concatenate([rest, free + 0.01]), self.others[self.others > 0]
+            np.concatenate([low_rated, unlinked + 0.01]), self.others[self.others > 0]
         )
 
     # -------------------------------------------------------------- content of the files
@@ -173,7 +181,7 @@ class World:
         """Links and triples, and a table of interactions with columns but without rows."""
         shape = self.shape
         schema: dict[str, Any] = {"user": pl.String, "item": pl.String}
-        if has_ratings(format):
+        if FORMATS[format].has_ratings:
             schema["rating"] = pl.Float64
             if format != "released_raw" or shape.ratings == "ratings.csv":
                 schema["timestamp"] = pl.Float64
@@ -191,7 +199,7 @@ class World:
         })  # fmt: skip
         parts = {"part": pl.Series([0, 2], dtype=pl.Int8)} if format == "kgat" else {}
         empty = pl.DataFrame(schema=schema)
-        if parts:  # the format needs to know which parts there are
+        if parts:  # the format needs the list of parts
             empty = pl.DataFrame({"user": ["", ""], "item": ["", ""], **parts})
         return RawTables(empty, links, triples)
 
@@ -203,20 +211,20 @@ class World:
         for g in tqdm(archetypes, desc="drawing", unit="archetype", disable=None, leave=False):
             users = np.flatnonzero(self.archetype == g)
             if len(users):
-                piece = self._piece(g, users, positives_only=not has_ratings(format))
+                piece = self._piece(g, users, positives_only=not FORMATS[format].has_ratings)
                 yield piece.select(columns)
 
     def _piece(self, g: int, users: Counts, positives_only: bool) -> pl.DataFrame:
         shape, rng = self.shape, np.random.default_rng([self.seed, 2, g])
         number = np.full(shape.raw_users, -1)
         number[users] = np.arange(len(users))
-        held = self.first_owner >= 0
-        held[held] = number[self.first_owner[held]] >= 0
-        items = np.flatnonzero(held)
+        owned_here = self.first_owner >= 0
+        owned_here[owned_here] = number[self.first_owner[owned_here]] >= 0
+        items = np.flatnonzero(owned_here)
         owners = number[self.first_owner[items]]
-        left = self.positives[users] - np.bincount(owners, minlength=len(users))
+        num_fitted = self.positives[users] - np.bincount(owners, minlength=len(users))
         more_owners, more_items = draw_distinct(
-            left, self.appeal * self.liking[g], (owners, items), rng
+            num_fitted, self.appeal * self.liking[g], (owners, items), rng
         )
         owners, items = np.concatenate([owners, more_owners]), np.concatenate([items, more_items])
         liked = np.ones(len(items), dtype=bool)
@@ -238,8 +246,8 @@ class World:
         else:
             rating = np.ceil(rng.lognormal(5.5, 1.3, n))
         # A user arrives at some time in twenty years and stays for some days.
-        came = rng.uniform(789_652_009, 1_427_784_002, len(users))
-        times = np.floor(came[owners] + rng.exponential(2e5, n))
+        arrival = rng.uniform(789_652_009, 1_427_784_002, len(users))
+        times = np.floor(arrival[owners] + rng.exponential(2e5, n))
         order = np.lexsort((times, owners))
         part = np.where(rng.random(n) < 0.8, 0, 2)
         return pl.DataFrame({

@@ -1,6 +1,6 @@
 """Sizes and shapes of the public data sets, for their synthetic twins.
 
-Sizes are those of Table 1 of the KGCN paper; for movie also those of the files of MovieLens-20M
+Sizes are from Table 1 of the KGCN paper; for movie also from the files of MovieLens-20M
 (Harper and Konstan, 2015), of which the paper uses the items in its graph. Shapes are quantiles of
 a distribution: for music and book measured on the public files, for movie from the statistics of
 MovieLens-20M. The graph of movie has the shape of the graph of MovieLens-100K.
@@ -36,9 +36,9 @@ class Shape:
         entities: number of entities of the graph, including items.
         relations: number of relations of the graph.
         triples: number of triples of the graph.
-        per_user: quantiles of the rows (movie) or the positives (book, music) of a user.
-        per_item: quantiles of the rows of an item.
-        item_degree: quantiles of the triples of an item.
+        per_user: quantiles of the rows (movie) or positives (book, music) per user.
+        per_item: quantiles of the rows per item.
+        item_degree: quantiles of the triples per item.
         relation_exponent: exponent e; the r-th relation has a share of about r^-e of the triples.
         min_rating: lowest rating of a positive; None: every row is a positive.
         ratings: name of the ratings file in the raw format.
@@ -80,7 +80,7 @@ SHAPES = {
         item_degree=(1, 12, 17, 24, 36, 51, 83, 122, 265), relation_exponent=1.2,
         min_rating=4, ratings="ratings.csv",
     ),
-    # Table 1 does not give the rows without an entity; a few more than the positives.
+    # Table 1 does not count rows without an entity; we assume a few more rows than positives.
     "book": Shape(
         rows=90_602, raw_users=20_660, raw_items=21_003,
         users=19_676, items=20_003, positives=86_288,
@@ -105,12 +105,12 @@ SHAPES = {
 def draw_counts(quantiles: Quantiles, n: int, total: int, least: int, most: int) -> Counts:
     """``n`` whole numbers with given quantiles and an exact sum, ascending.
 
-    Between the quantiles the logarithm is linear. The parts above ``least`` are multiplied by a
-    factor with which the sum is right.
+    Between the quantiles the logarithm is linear. Values above ``least`` are scaled by one factor
+    so that they sum to ``total``.
 
     Args:
         quantiles: quantiles of the numbers.
-        n: number of the numbers.
+        n: how many numbers to return.
         total: sum of the numbers.
         least: smallest possible number.
         most: largest possible number.
@@ -124,26 +124,26 @@ def draw_counts(quantiles: Quantiles, n: int, total: int, least: int, most: int)
     curve = np.expm1(np.interp(at, PROBABILITIES, np.log1p(np.asarray(quantiles)))) - least
     curve = np.maximum(curve, 0) + 1e-9
 
-    def stretched(factor: float) -> NDArray[np.float64]:
-        scaled: NDArray[np.float64] = np.minimum(curve * factor, most - least)
-        return scaled
+    def scaled(factor: float) -> NDArray[np.float64]:
+        above: NDArray[np.float64] = np.minimum(curve * factor, most - least)
+        return above
 
     low, high = 0.0, 1.0
-    while stretched(high).sum() < total - n * least:
+    while scaled(high).sum() < total - n * least:
         high *= 2
     for _ in range(100):
         middle = (low + high) / 2
-        low, high = (middle, high) if stretched(middle).sum() < total - n * least else (low, middle)
+        low, high = (middle, high) if scaled(middle).sum() < total - n * least else (low, middle)
     # Rounding the running sum instead of the numbers keeps the total.
-    running = np.rint(np.cumsum(stretched(high)))
+    running = np.rint(np.cumsum(scaled(high)))
     running[-1] = total - n * least
     counts = np.diff(running, prepend=0).astype(np.int64) + least
-    spill = int((counts - most).clip(min=0).sum())
+    excess = int((counts - most).clip(min=0).sum())
     counts = np.minimum(counts, most)
-    while spill > 0:  # the last numbers may have been rounded above the limit
-        room = np.flatnonzero(counts < most)[-spill:]
-        counts[room] += 1
-        spill -= len(room)
+    while excess > 0:  # the last numbers may have been rounded above the limit
+        below_limit = np.flatnonzero(counts < most)[-excess:]
+        counts[below_limit] += 1
+        excess -= len(below_limit)
     return counts
 
 
@@ -162,7 +162,7 @@ def fit_counts(ideal: Floats, total: int, least: int, most: Counts) -> Counts:
     missing = total - int(counts.sum())
     while missing:
         step = np.sign(missing)
-        able = np.flatnonzero(counts < most if step > 0 else counts > least)[: abs(missing)]
-        counts[able] += step
-        missing -= step * len(able)
+        adjustable = np.flatnonzero(counts < most if step > 0 else counts > least)[: abs(missing)]
+        counts[adjustable] += step
+        missing -= step * len(adjustable)
     return counts

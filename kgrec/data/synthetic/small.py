@@ -60,9 +60,9 @@ def generate(
         num_users: number of users.
         num_items: number of items.
         num_relations: number of relations; each leads from items to its own attributes.
-        attributes_per_relation: attribute entities of each relation.
-        edges_per_relation: attributes of an item by each relation.
-        positives_per_user: mean number of positives of a user; every user has at least two.
+        attributes_per_relation: attribute entities per relation.
+        edges_per_relation: attributes per item and relation.
+        positives_per_user: mean number of positives per user; every user has at least two.
         taste: standard deviation of π(u, r) over relations.
         popularity: weight of an item's appeal, which is the same for all users.
         noise: standard deviation of the noise, which no model can predict.
@@ -91,7 +91,7 @@ def generate(
         return torch.randn(*size, generator=generator(seed, f"synthetic {purpose}"))
 
     R, A, E = num_relations, attributes_per_relation, edges_per_relation
-    # The attributes of each item by relation r: E distinct ones of the A attributes of r.
+    # The attributes of each item by relation r: E distinct attributes of the A attributes of r.
     order = torch.rand(num_items, R, A, generator=generator(seed, "synthetic graph")).argsort(
         dim=-1
     )[..., :E]  # (num_items, R, E)
@@ -105,8 +105,8 @@ def generate(
     t = normal("tastes", num_users, dimension)
     # Divided by the norm of the weights, the representations have unit variance for all users.
     weights = weights / weights.norm(dim=-1, keepdim=True)
-    seen = torch.einsum("un,ind->uid", weights, z[attribute.flatten(1)])  # (U, num_items, dim)
-    scores = torch.einsum("ud,uid->ui", t, seen.tanh()) / math.sqrt(dimension)
+    pooled = torch.einsum("un,ind->uid", weights, z[attribute.flatten(1)])  # (U, num_items, dim)
+    scores = torch.einsum("ud,uid->ui", t, pooled.tanh()) / math.sqrt(dimension)
     scores += popularity * normal("appeal", num_items)
     scores += noise * normal("noise", num_users, num_items)
     spread = torch.rand(num_users, generator=generator(seed, "synthetic activity"))

@@ -16,7 +16,7 @@ from filelock import FileLock
 from kgrec.data.dataset import PreparedData
 from kgrec.data.formats import FORMATS, released_raw
 from kgrec.data.loading import load
-from kgrec.data.synthetic.planted import World, has_ratings
+from kgrec.data.synthetic.planted import TwinGenerator
 from kgrec.data.synthetic.shapes import SHAPES
 from kgrec.data.synthetic.small import generate
 from kgrec.errors import ConfigError
@@ -60,9 +60,9 @@ def synthetic(
             :func:`kgrec.data.synthetic.small.generate`.
         num_items: items.
         num_relations: relations.
-        attributes_per_relation: attribute entities of each relation.
-        edges_per_relation: attributes of an item by each relation.
-        positives_per_user: mean number of positives of a user.
+        attributes_per_relation: attribute entities per relation.
+        edges_per_relation: attributes per item and relation.
+        positives_per_user: mean number of positives per user.
         taste: standard deviation of a user's preferences for relations.
         popularity: weight of an item's appeal.
         noise: standard deviation of the noise.
@@ -87,8 +87,8 @@ def synthetic(
         sources=[],
         root=str(folder),
         data_dir=data_dir,
-        # Formats without ratings have the positives alone.
-        min_rating=SHAPES[like].min_rating if has_ratings(format) else None,
+        # Files of formats without ratings have only the positives.
+        min_rating=SHAPES[like].min_rating if FORMATS[format].has_ratings else None,
         unlinked="drop",
         seed=seed,
         table1=table1(like) if scale == 1 else None,
@@ -121,12 +121,12 @@ def table1(like: str) -> dict[str, int]:
 def is_twin(folder: Path, like: str, scale: float, format: str, seed: int) -> bool:  # noqa: A002
     """Whether a folder has all files that :func:`write_twin` would write."""
     try:
-        about = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
-        sizes = {name: (folder / name).stat().st_size for name in about["bytes"]}
+        record = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
+        sizes = {name: (folder / name).stat().st_size for name in record["bytes"]}
     except (OSError, ValueError, KeyError, TypeError):
         return False
-    wanted = {"version": VERSION, "like": like, "scale": scale, "format": format, "seed": seed}
-    return sizes == about["bytes"] and wanted == {key: about.get(key) for key in wanted}
+    expected = {"version": VERSION, "like": like, "scale": scale, "format": format, "seed": seed}
+    return sizes == record["bytes"] and expected == {key: record.get(key) for key in expected}
 
 
 def write_twin(folder: Path, like: str, scale: float, format: str, seed: int) -> None:  # noqa: A002
@@ -155,19 +155,19 @@ def write_twin(folder: Path, like: str, scale: float, format: str, seed: int) ->
     shutil.rmtree(incoming.parent, ignore_errors=True)
     incoming.mkdir(parents=True)
     try:
-        world = World(shape, seed)
-        tables = world.tables(format)
+        generator = TwinGenerator(shape, seed)
+        tables = generator.tables(format)
         if format == "released_raw":
-            released_raw.write(incoming, tables, world.pieces(format), shape.ratings)
+            released_raw.write(incoming, tables, generator.pieces(format), shape.ratings)
         else:
-            FORMATS[format].write(incoming, tables, world.pieces(format))
-        world.users_table().write_parquet(incoming / "planted_users.parquet")
-        world.preferences_table().write_parquet(incoming / "planted_preferences.parquet")
-        about = {
+            FORMATS[format].write(incoming, tables, generator.pieces(format))
+        generator.users_table().write_parquet(incoming / "planted_users.parquet")
+        generator.preferences_table().write_parquet(incoming / "planted_preferences.parquet")
+        record = {
             "version": VERSION, "like": like, "scale": scale, "format": format, "seed": seed,
             "bytes": {path.name: path.stat().st_size for path in sorted(incoming.iterdir())},
         }  # fmt: skip
-        (incoming / _ABOUT).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+        (incoming / _ABOUT).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         if folder.exists():
             shutil.rmtree(folder)
         incoming.rename(folder)

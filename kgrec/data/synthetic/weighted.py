@@ -12,7 +12,7 @@ def fit_weights(popularity: Floats, draws: Counts) -> Floats:
     """Weights w with which each item is drawn ``popularity`` times in total.
 
     A user who draws n items without replacement, each in proportion to w, gets item v with a
-    probability of about 1 - exp(-w_v τ), where τ is such that these sum to n.
+    probability of about 1 - exp(-w_v τ). τ is chosen so that these probabilities sum to n.
     """
     target = popularity * (draws.sum() / popularity.sum())
     sizes = np.quantile(draws, (np.arange(64) + 0.5) / 64)  # users in 64 bins by activity
@@ -40,7 +40,7 @@ def draw_distinct(
 ) -> tuple[Counts, Counts]:
     """Draws ``counts[u]`` distinct items for each user, one after the other by weight.
 
-    An exponential race: the items with the smallest Exp(1) / weight come first.
+    Each item gets a time Exp(1) / weight; the items with the smallest times are drawn.
 
     Args:
         counts: (U,) number of items; at most as many as can be drawn.
@@ -52,22 +52,22 @@ def draw_distinct(
         (users, items).
     """
     users, items = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)]
-    never = weights <= 0
-    slowness = (1 / np.where(never, 1, weights)).astype(np.float32)
+    undrawable = weights <= 0
+    inverse_weight = (1 / np.where(undrawable, 1, weights)).astype(np.float32)
     by_count = np.argsort(counts, kind="stable")
     by_count = by_count[counts[by_count] > 0]
     for start in range(0, len(by_count), 32):  # users with similar numbers of items
         block = by_count[start : start + 32]
         times = rng.standard_exponential((len(block), len(weights)), dtype=np.float32)
-        times *= slowness
-        times[:, never] = np.inf
+        times *= inverse_weight
+        times[:, undrawable] = np.inf
         row = np.full(len(counts), -1)
         row[block] = np.arange(len(block))
-        here = row[taken[0]] >= 0
-        times[row[taken[0][here]], taken[1][here]] = np.inf
-        most = int(counts[block].max())
-        first = torch.from_numpy(times).topk(most, largest=False).indices.numpy()
-        kept = np.arange(most) < counts[block, None]
+        in_block = row[taken[0]] >= 0
+        times[row[taken[0][in_block]], taken[1][in_block]] = np.inf
+        max_count = int(counts[block].max())
+        fastest = torch.from_numpy(times).topk(max_count, largest=False).indices.numpy()
+        drawn = np.arange(max_count) < counts[block, None]
         users.append(np.repeat(block, counts[block]))
-        items.append(first[kept])
+        items.append(fastest[drawn])
     return np.concatenate(users), np.concatenate(items)

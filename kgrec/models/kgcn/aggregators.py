@@ -1,4 +1,4 @@
-"""Aggregators: how an entity's vector and its pooled neighbourhood become one vector.
+"""Aggregators: combine an entity's vector and its pooled neighbourhood into one vector.
 
 Wang et al., "Knowledge Graph Convolutional Networks for Recommender Systems", WWW 2019,
 Eq. 4-6. Shapes: n entities, d embedding size.
@@ -55,7 +55,7 @@ class Aggregator(nn.Module):
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, own: Tensor, pooled: Tensor) -> Tensor:
-        """Joins entities with their neighbourhoods.
+        """Joins entities with their neighbourhoods; :meth:`linear_parts` must compute the same.
 
         Args:
             own: (n, d) the entities' own vectors.
@@ -133,11 +133,11 @@ class Neighbor(Aggregator):
     """σ(W·S + b), Eq. 6."""
 
     def forward(self, own: Tensor, pooled: Tensor) -> Tensor:
-        """(n, d) from pooled (n, d) alone."""
+        """(n, d) from only pooled (n, d)."""
         return self.activation(self.linear(pooled))
 
     def linear_parts(self) -> LinearParts | None:
-        """W for the neighbourhood alone."""
+        """W for only the neighbourhood."""
         if (linear := self._linear(Neighbor)) is None:
             return None
         W, b = linear
@@ -168,7 +168,7 @@ def make_aggregator(spec: str | Mapping[str, Any], d: int, activation: Activatio
         activation: σ.
 
     Raises:
-        SettingError: no such aggregator.
+        SettingError: the aggregator does not exist, or cannot be built.
     """
     extra = dict(spec) if isinstance(spec, Mapping) else {"_target_": spec}
     name = str(extra.pop("_target_", None))

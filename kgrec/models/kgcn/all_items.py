@@ -27,14 +27,14 @@ from kgrec.models.kgcn.aggregators import Aggregator
 
 # exp of less than this below the maximum underflows in float32.
 WIDEST_SPREAD = 80.0
-# Users of a block, and floats of a block: as many as a core's caches hold, or as fill a GPU.
+# Users of a block, and floats of a block: as many as fit a core's caches, or fill a GPU.
 USERS = {"cpu": 256, "cuda": 4096}
 BLOCK_FLOATS = {"cpu": 2**20, "cuda": 2**26}
 # Bytes that all layers may hold for a block of users.
 LAYER_BYTES = {"cpu": 2**25, "cuda": 2**31}
 # Cost of an edge in multiplications: an edge is read at random and weighted for each user.
 EDGE_COST = 128
-# The product's right-hand side is kept up to this many bytes; a larger one is made per block.
+# The product's right-hand side is kept up to this many bytes; a larger side is made per block.
 LARGEST_PRODUCT = 2**30
 
 
@@ -61,7 +61,7 @@ class AllItems:
 
     Args:
         tables: embeddings and graph.
-        aggregators: of layers 1 … H.
+        aggregators: aggregators of layers 1 … H.
     """
 
     def __init__(self, tables: Tables, aggregators: Sequence[Aggregator]) -> None:
@@ -70,10 +70,10 @@ class AllItems:
         device = tables.entities.device
         reached = [torch.arange(tables.num_items, device=device)]
         for _ in range(self.H - 1):  # entities within h hops of an item, the nearer first
-            seen = torch.zeros(len(tables.entities), dtype=torch.bool, device=device)
-            seen[reached[-1]] = True
+            is_reached = torch.zeros(len(tables.entities), dtype=torch.bool, device=device)
+            is_reached[reached[-1]] = True
             neighbors = torch.unique(Layer(tables, reached[-1]).neighbors)
-            reached.append(torch.cat([reached[-1], neighbors[~seen[neighbors]]]))
+            reached.append(torch.cat([reached[-1], neighbors[~is_reached[neighbors]]]))
         self.layers = [Layer(tables, entities) for entities in reached[::-1]]
         for below, layer in zip(self.layers, self.layers[1:], strict=False):
             layer.index_into(below)
@@ -98,9 +98,9 @@ class AllItems:
         per_user = sum(4 * (len(layer.entities) * self.d + 4 * layer.m) for layer in self.layers)
         block = USERS.get(u.device.type, USERS["cpu"])
         if self.H > 1:
-            most = LAYER_BYTES.get(u.device.type, LAYER_BYTES["cpu"])
-            fewest = min(self.first.FEWEST_USERS, 8 * most // per_user)
-            block = max(1, min(block, max(most // per_user, fewest)))
+            max_bytes = LAYER_BYTES.get(u.device.type, LAYER_BYTES["cpu"])
+            fewest = min(self.first.FEWEST_USERS, 8 * max_bytes // per_user)
+            block = max(1, min(block, max(max_bytes // per_user, fewest)))
         for start in range(0, len(u), block):
             users = slice(start, start + block)
             s = relation_scores if len(relation_scores) == 1 else relation_scores[users]
@@ -195,7 +195,7 @@ class EdgeFirstLayer:
     Args:
         table: (E, d) order-0 vectors.
         layer: entities and edges.
-        aggregator: of the layer.
+        aggregator: aggregator of the layer.
     """
 
     FEWEST_USERS = 1
@@ -224,12 +224,14 @@ class FirstLayer:
     Args:
         table: (E, d) order-0 vectors.
         layer: entities and edges.
-        aggregator: of the layer.
-        R: relations.
-        d_major: whether :meth:`scores` is called, which wants entities innermost.
+        aggregator: aggregator of the layer.
+        R: number of relations.
+        d_major: whether :meth:`scores` is called, which needs entities innermost.
     """
 
-    FEWEST_USERS = 16  # with fewer the right-hand side is read too often; they may hold more memory
+    FEWEST_USERS = (
+        16  # fewer users read the right-hand side too often; this many may hold more memory
+    )
 
     def __init__(
         self, table: Tensor, layer: Layer, aggregator: Aggregator, R: int, d_major: bool

@@ -41,7 +41,7 @@ NEIGHBORS = ("static", "resampled")
 
 
 class Encoded:
-    """Values that depend on a KGCN's parameters alone, each computed when it is first read."""
+    """Values that depend only on a KGCN's parameters, each computed at its first use."""
 
     def __init__(self, tables: Tables, aggregators: Sequence[Aggregator]) -> None:
         self._tables, self._aggregators = tables, aggregators
@@ -57,19 +57,19 @@ class KGCN(Recommender):
     """Knowledge graph convolutional network with a pluggable aggregator.
 
     Args:
-        num_users: users.
-        num_items: items, the first of the entities.
-        num_relations: relations R.
+        num_users: number of users.
+        num_items: number of items, which are the first entities.
+        num_relations: number of relations R.
         indptr: (num_entities + 1,) S(v) as CSR, see :class:`Neighborhood`.
         neighbors: (N,) neighbouring entities.
         relations: (N,) their relations.
         d: embedding size.
-        H: hops.
+        H: number of hops.
         aggregator: sum, concat, neighbor, avg, or a class of the user's own
             (:func:`kgrec.models.kgcn.aggregators.make_aggregator`).
         scaling: "paper": the equations above. "released": as in the authors' code, the mean over
             d in Eq. 1 and the mean over S(v) of the weighted neighbours in Eq. 3.
-        K: number of neighbours that S(v) was sampled with, or "all".
+        K: number of sampled neighbours in S(v), or "all".
         sampling: "static": S(v) stays the same; "resampled": S(v) is drawn anew in every epoch
             (the argument ``neighbors`` of :meth:`from_dataset`).
 
@@ -142,7 +142,7 @@ class KGCN(Recommender):
         Args:
             dataset: source of sizes and graph.
             K: number of neighbours sampled for every entity, or "all" for its exact neighbourhood.
-            H: hops.
+            H: number of hops.
             d: embedding size.
             aggregator: see the class.
             scaling: see the class.

@@ -140,7 +140,7 @@ def levels(
 
 
 class Sampled:
-    """K neighbours of every entity that has any.
+    """K neighbours of every entity that has neighbours.
 
     Args:
         neighborhood: S(v); every entity has K or no neighbours.
@@ -200,7 +200,7 @@ class Grouped:
         groups, self._group, sizes = torch.unique_consecutive(
             keys, return_inverse=True, return_counts=True
         )
-        # Edges are sorted by entity, then relation; groups likewise.
+        # Edges are sorted by entity, then relation; so are groups.
         self.neighbors = neighbors[order]  # (N,)
         self._first_edge = indptr[:-1]
         self._relation = groups % num_relations  # (G,)

@@ -77,14 +77,14 @@ def plots(description: Description) -> list[Plot]:
             svg_element(
                 lambda figure: _survival(figure.add_subplot(), of_both, "positives"),
                 f"Half of the users have at most {users.median:,.0f} positives, the most active "
-                f"one {users.max:,.0f}; half of the items at most {items.median:,.0f}, the most "
-                f"popular one {items.max:,.0f}.",
+                f"user {users.max:,.0f}; half of the items at most {items.median:,.0f}, the most "
+                f"popular item {items.max:,.0f}.",
             ),
         ),
         Plot(
             "Concentration of the positives",
             "Share of all positives that belong to the most active users, and to the most popular "
-            "items. The dashed line is that of equal counts.",
+            "items. The dashed line is for equal counts.",
             svg_element(
                 lambda figure: _concentration(figure.add_subplot(), of_both),
                 f"The top 10 % of the users have {users.top10:.0%} of the positives, the top 10 % "
@@ -127,7 +127,7 @@ def relation_plot(description: Description) -> Plot:
     narrow = svg_element(lambda figure: _bars(figure, rows, stacked=True), words, (4.9, 2 * height))
     return Plot(
         "Relations",
-        f"{subject}: their triples, and the share of the items that have them.",
+        f"{subject}: number of triples, and share of the items with the relation.",
         Markup('<div class="side-by-side">{}</div><div class="stacked">{}</div>').format(
             wide, narrow
         ),
@@ -191,7 +191,7 @@ def _bars(drawing: Figure, rows: list[dict[str, Any]], stacked: bool) -> None:
     left.set_xlabel("triples")
     left.locator_params(axis="x", nbins=5, integer=True)
     left.xaxis.set_major_formatter(thousands)
-    right.set(xlabel="share of the items with it", xlim=(0, 1.18))
+    right.set(xlabel="share of the items with the relation", xlim=(0, 1.18))
     right.set_xticks([0, 0.25, 0.5, 0.75, 1])
     right.xaxis.set_major_formatter(percent)
     if stacked:

@@ -46,7 +46,7 @@ LABELS = {
     "test_users_without_training": "users with a test positive, without a training positive",
     "test_users_without_training_share": "as a share of the users with a test positive",
     "test_items": "items with a test positive",
-    "test_items_without_training_share": "items without a training positive, as a share of them",
+    "test_items_without_training_share": "share of the test items without a training positive",
     "positives_per_user": "positives per user",
     "positives_per_item": "positives per item",
     "neighbors_per_item": "neighbours per item",
@@ -54,14 +54,14 @@ LABELS = {
 }
 
 
-# What to do about pairs of inverse relations, and about similar ids.
+# Advice on pairs of inverse relations, and on similar ids.
 INVERSES = (
-    "Each of these pairs says the same twice, so an entity has the same neighbour twice; "
+    "The relations of each pair say the same, so an entity has the same neighbour twice; "
     "dataset.inverses=merge keeps one relation of each pair."
 )
 LOOKALIKES = (
-    "These ids differ only by blanks, case or Unicode form, and count as different ids. If they "
-    "mean the same, make them equal in the files."
+    "These ids differ only by blanks, case or Unicode form, and count as different ids. If two "
+    "ids mean the same, make them equal in the files."
 )
 
 
@@ -108,7 +108,7 @@ def distribution_rows(description: Description) -> list[tuple[str, list[str]]]:
 
 
 def _console() -> Console:
-    """Prints text unchanged; tables are as wide as they need to be where there is no terminal."""
+    """Prints text unchanged; without a terminal, tables are as wide as their content."""
     width = None if sys.stdout.isatty() else 1000
     return Console(width=width, markup=False, emoji=False, highlight=False)
 
@@ -138,7 +138,7 @@ def show(description: Description) -> None:
         sizes.add_row(label(name), fact(name, value))
     console.print(sizes)
     spread = Table(
-        title="Distributions (top 1 %: their share of the sum)",
+        title="Distributions (top 1 %: share of the sum)",
         title_justify="left",
         box=box.SIMPLE_HEAD,
         collapse_padding=True,
@@ -178,10 +178,10 @@ def show(description: Description) -> None:
     console.print(account)
 
 
-def _more(console: Console, count: int, what: str = "") -> None:
-    """Says how many rows of a table are not shown."""
+def _more(console: Console, count: int, noun: str = "") -> None:
+    """Prints the number of rows of a table that are not shown."""
     if count > _SHOWN:
-        console.print(f"  … and {count - _SHOWN:,} more{what} (all of them in --json)\n")
+        console.print(f"  … and {count - _SHOWN:,} more{noun} (all in --json)\n")
 
 
 def show_cache(folder: Path, entries: list[Entry]) -> None:
@@ -192,8 +192,8 @@ def show_cache(folder: Path, entries: list[Entry]) -> None:
         return
     for entry in entries:
         console.print(f"{entry.path}")
-        made = [f"made {entry.created.replace('T', ' ')[:16]}"] if entry.created else []
-        facts = [_state(entry), f"{entry.size / 1e6:,.1f} MB", *made]
+        created = [f"made {entry.created.replace('T', ' ')[:16]}"] if entry.created else []
+        facts = [_state(entry), f"{entry.size / 1e6:,.1f} MB", *created]
         console.print(f"  {', '.join(facts)}")
         if entry.counts:
             console.print(f"  {', '.join(f'{n:,} {name}' for name, n in entry.counts.items())}")

@@ -152,7 +152,10 @@ def number(text: str) -> float | None:
 
 
 def _logarithmic(ordered: Sequence[float]) -> bool:
-    """Few values: unless evenly spaced. Many values: if they span more than a power of ten."""
+    """Whether a scale is logarithmic.
+
+    Few values: if they are not evenly spaced. Many values: if they span more than a power of ten.
+    """
     if len(ordered) < 2 or ordered[0] <= 0:
         return False
     ratio = ordered[-1] / ordered[0]
@@ -184,8 +187,8 @@ def _legible(marks: Sequence[float], log: bool) -> bool:
     """Whether the labels of ascending numbers do not overlap."""
     spots = [math.log10(n) if log else n for n in marks]
     labels = [_digits(n) for n in marks]
-    room = max(LINE, CHARACTER * (1 + max(map(len, labels), default=0)))
-    return all(b - a >= room * (spots[-1] - spots[0]) for a, b in pairwise(spots))
+    min_gap = max(LINE, CHARACTER * (1 + max(map(len, labels), default=0)))
+    return all(b - a >= min_gap * (spots[-1] - spots[0]) for a, b in pairwise(spots))
 
 
 def _digits(value: float) -> str:

@@ -37,7 +37,7 @@ class Cell(NamedTuple):
 
     Attributes:
         text: text of the cell.
-        order: number to sort by, where the text is not a number; "" without one.
+        order: number to sort by, if the text is not a number; else "".
         kind: "state", "best", "error", "text", or "" for a number.
     """
 
@@ -93,14 +93,14 @@ def render(snapshot: Snapshot, every: float | None) -> str:
 
 def standing(snapshot: Snapshot, every: float | None) -> str:
     """Whether the page is live or final, in words."""
-    left, tried = sum(not state.ended for state in snapshot.states), len(snapshot.states)
+    num_unfinished, tried = sum(not state.ended for state in snapshot.states), len(snapshot.states)
     if snapshot.over and tried < snapshot.sweep.planned:
         return f"Ended: {tried} of {snapshot.sweep.planned} jobs were tried."
     if snapshot.over:
         return "Final: all jobs have ended."
     if not snapshot.live:
-        words = f"Stopped: no process runs this sweep and {left} jobs are left. The same command "
-        return words + f"with {sweep_word(snapshot.sweep.path)} runs them."
+        words = f"Stopped: no process runs this sweep and {num_unfinished} jobs are left. "
+        return words + f"The same command with {sweep_word(snapshot.sweep.path)} runs them."
     if every is None:
         return "Jobs were running when this page was written; it is not kept up to date."
     return "Live: the page is updated while jobs run."
@@ -155,15 +155,15 @@ def _best_mean(snapshot: Snapshot, keys: Sequence[str], row: dict[str, Any]) -> 
     words += f", mean over seeds ({row['state']}): "
     words += f"{metric_name(monitor)} {_value(row[monitor], monitor, False).text}"
     shown = (("test AUC", "test AUC"), ("popularity", "popularity AUC"))
-    rest = [f"{label} {_value(row[c], c, False).text}" for label, c in shown if row[c]]
-    return f"{words}; {', '.join(rest)}" if rest else words
+    metrics = [f"{label} {_value(row[c], c, False).text}" for label, c in shown if row[c]]
+    return f"{words}; {', '.join(metrics)}" if metrics else words
 
 
 def _best_of(state: State) -> str:
     title = f"{words(state.job)}: {metric_name(state.monitor)} {state.validation:.4f}"
     shown = (("test AUC", "test/auc"), ("popularity", "popularity/test/auc"))
-    rest = [f"{label} {state.metrics[key]:.4f}" for label, key in shown if key in state.metrics]
-    return f"{title}; {', '.join(rest)}" if rest else title
+    metrics = [f"{label} {state.metrics[key]:.4f}" for label, key in shown if key in state.metrics]
+    return f"{title}; {', '.join(metrics)}" if metrics else title
 
 
 def job_table(snapshot: Snapshot) -> Sortable:
@@ -225,8 +225,8 @@ def _records(snapshot: Snapshot) -> list[dict[str, Any]]:
 
 def _columns(monitor: str, rows: Sequence[dict[str, Any]]) -> list[str]:
     """The validation metric, and the metrics that any row has."""
-    rest = [c for c in (*FIGURES, "seconds") if any(row[c] is not None for row in rows)]
-    return [monitor, *rest]
+    others = [c for c in (*FIGURES, "seconds") if any(row[c] is not None for row in rows)]
+    return [monitor, *others]
 
 
 def _title(column: str) -> str:

@@ -72,7 +72,8 @@ def sweep_charts(snapshot: Snapshot, palette: Palette, searched: bool = False) -
     Args:
         snapshot: the sweep.
         palette: styles of the page.
-        searched: whether a search chose the values, so that few are equal and no line joins them.
+        searched: whether a search chose the values. Then few values are equal, and no line joins
+            them.
     """
     keys = settings_of(snapshot)
     by_setting = [by_value(snapshot, key, palette) for key in ([] if searched else keys)]
@@ -206,7 +207,7 @@ def _capital(text: str) -> str:
 
 
 def training_curves(snapshot: Snapshot, palette: Palette) -> Chart | None:
-    """The validation metric by epoch, one line for each run, running ones included."""
+    """The validation metric by epoch, one line per run, running jobs included."""
     import plotly.graph_objects as go
     from plotly.colors import sample_colorscale
 
@@ -244,7 +245,7 @@ def training_curves(snapshot: Snapshot, palette: Palette) -> Chart | None:
     _popularity(figure, snapshot, monitor, [1, max(last, 2)])
     figure.update_xaxes(title="epoch", dtick=1 if last <= 10 else None)
     _legend_above(figure, metric_name(monitor))
-    caption = "One line for each run; point at a line for its settings."
+    caption = "One line per run; point at a line for its settings."
     if not few:
         caption += " Violet: lowest value of all runs. Orange: highest."
     if snapshot.runs:
@@ -261,7 +262,7 @@ def _thinned(curve: pl.DataFrame, column: str) -> pl.DataFrame:
 
 
 def _label(snapshot: Snapshot, state: State, without: Sequence[str] = ()) -> str:
-    """The varied settings of a job, such as ``K=2, seed=1``; a model alone is its name."""
+    """The varied settings of a job, such as ``K=2, seed=1``; without any, the model's name."""
     keys = [key for key in snapshot.varied if key not in without]
     if keys == ["model"]:
         return str(state.job.varied.get("model", EMPTY))

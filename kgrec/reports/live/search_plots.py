@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 FILE, NAME = "study.db", "kgrec"
-FEWEST_TRIALS = 4  # importance of fewer trials means nothing
+FEWEST_TRIALS = 4  # the importance of settings in fewer trials is meaningless
 
 
 def search_charts(folder: Path) -> tuple[list[Chart], list[str]]:
-    """History, importance and slices of a search, and notes on what cannot be shown.
+    """History, importance and slices of a search, and notes on charts that cannot be shown.
 
     Args:
         folder: folder of the sweep. Without a study in it there are no charts and no notes.
@@ -32,24 +32,24 @@ def search_charts(folder: Path) -> tuple[list[Chart], list[str]]:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         trials = _trials(folder / FILE)
-    except Exception as error:  # many kinds, while the file is being written
+    except Exception as error:  # errors of many kinds, while the file is being written
         return [], [f"study.db could not be read: {type(error).__name__}."]
-    done = [t for t in trials if t.state.name == "COMPLETE" and t.value is not None]
-    count = f"{len(done)} of {len(trials)} trials have a value."
-    if not done:
+    complete = [t for t in trials if t.state.name == "COMPLETE" and t.value is not None]
+    count = f"{len(complete)} of {len(trials)} trials have a value."
+    if not complete:
         return [], [count]
-    charts, notes = [_history(done)], [count]
-    if len(done) < FEWEST_TRIALS:
-        notes.append(f"Importance and slices need at least {FEWEST_TRIALS} of them.")
+    charts, notes = [_history(complete)], [count]
+    if len(complete) < FEWEST_TRIALS:
+        notes.append(f"Importance and slices need at least {FEWEST_TRIALS} such trials.")
         return charts, notes
     try:
-        charts.append(_importance(done))
+        charts.append(_importance(complete))
     except ImportError:
         notes.append("Importance needs scikit-learn, which is not installed here.")
     except (RuntimeError, ValueError) as error:  # such as equal values in all trials
         notes.append(f"Importance could not be computed: {error}")
-    keys = dict.fromkeys(key for trial in done for key in trial.params)
-    return paired([*charts, *(_slice(done, key) for key in keys)]), notes
+    keys = dict.fromkeys(key for trial in complete for key in trial.params)
+    return paired([*charts, *(_slice(complete, key) for key in keys)]), notes
 
 
 def _trials(path: Path) -> list[FrozenTrial]:
@@ -67,12 +67,12 @@ def _trials(path: Path) -> list[FrozenTrial]:
         storage.engine.dispose()
 
 
-def _history(done: list[FrozenTrial]) -> Chart:
+def _history(complete: list[FrozenTrial]) -> Chart:
     import plotly.graph_objects as go
 
-    numbers, values = [t.number + 1 for t in done], [float(t.value or 0.0) for t in done]
+    numbers, values = [t.number + 1 for t in complete], [float(t.value or 0.0) for t in complete]
     best = [max(values[: i + 1]) for i in range(len(values))]
-    texts = ["<br>".join(f"{name(k)}={escaped(v)}" for k, v in t.params.items()) for t in done]
+    texts = ["<br>".join(f"{name(k)}={escaped(v)}" for k, v in t.params.items()) for t in complete]
     figure = go.Figure()
     figure.add_scatter(
         x=numbers, y=values, mode="markers", name="trial", text=texts, marker={"color": BLUE},
@@ -90,12 +90,12 @@ def _history(done: list[FrozenTrial]) -> Chart:
     return chart("History", "The validation value of each trial, and the best so far.", figure)
 
 
-def _importance(done: list[FrozenTrial]) -> Chart:
+def _importance(complete: list[FrozenTrial]) -> Chart:
     import optuna
     import plotly.graph_objects as go
 
     study = optuna.create_study(direction="maximize")
-    study.add_trials(done)
+    study.add_trials(complete)
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
     importances = optuna.importance.get_param_importances(study, evaluator=evaluator)
     if not importances:
@@ -113,15 +113,15 @@ def _importance(done: list[FrozenTrial]) -> Chart:
     figure.update_layout(margin={"l": 12, "r": 36, "t": 12, "b": 36})
     caption = (
         "Share of the variance of the validation value that each setting accounts for in the "
-        f"searched space (fANOVA, {len(done)} trials)."
+        f"searched space (fANOVA, {len(complete)} trials)."
     )
     return chart("Importance", caption, figure)
 
 
-def _slice(done: list[FrozenTrial], key: str) -> Chart:
+def _slice(complete: list[FrozenTrial], key: str) -> Chart:
     import plotly.graph_objects as go
 
-    having = [t for t in done if key in t.params]
+    having = [t for t in complete if key in t.params]
     axis = Axis.of(str(t.params[key]) for t in having)
     marker: dict[str, Any] = {
         "color": [t.number for t in having], "colorscale": SCALE, "size": 8,

@@ -41,24 +41,25 @@ class Snapshot:
     _curves: dict[str, pl.DataFrame] = field(default_factory=dict)
 
     @classmethod
-    def take(cls, path: Path, known: Known | None = None) -> Snapshot:
+    def take(cls, path: Path, runs_read: Known | None = None) -> Snapshot:
         """Reads the folder of a sweep; files that a job is writing count as absent.
 
         Args:
             path: folder of the sweep.
-            known: finished runs that were read earlier and are not read again; new ones are added.
+            runs_read: finished runs that were read earlier and are not read again; runs that
+                have finished since are added.
 
         Raises:
             DataError: the folder is not that of a sweep.
         """
-        live = held(path)  # first: later, jobs may have ended
+        live = held(path)  # read first, because jobs may end during the reading
         sweep = SweepFolder.read(path)
         states = [_state(job, sweep.folder(job)) for job in sweep.jobs]
         live = live or any(state.state == RUNNING for state in states)
         runs = {}
-        known = {} if known is None else known
+        runs_read = {} if runs_read is None else runs_read
         for state in states:
-            if state.state == FINISHED and (run := _run(state.folder, known)) is not None:
+            if state.state == FINISHED and (run := _run(state.folder, runs_read)) is not None:
                 runs[state.job.name] = run
         return cls(sweep, states, runs, live, datetime.now(UTC))
 
@@ -95,21 +96,22 @@ class Snapshot:
 
     @property
     def left(self) -> float | None:
-        """Estimated seconds until all jobs have ended, from the jobs that have."""
+        """Estimated seconds until all jobs have ended, from the jobs that have ended."""
         running = [state for state in self.states if state.state == RUNNING]
-        done = [s.seconds for s in self.states if s.state == FINISHED and s.seconds is not None]
-        whole = [*done, *filter(None, map(_whole, running))]
+        finished = [state for state in self.states if state.state == FINISHED]
+        job_seconds = [s.seconds for s in finished if s.seconds is not None]
+        job_seconds += filter(None, map(_whole, running))
         to_come = self.sweep.planned - len(self.states)
         waiting = sum(not state.ended for state in self.states) - len(running) + to_come
-        if not running or not whole:
+        if not running or not job_seconds:
             return None
-        mean = sum(whole) / len(whole)
-        rest = sum(max(0.0, (_whole(s) or mean) - (s.seconds or 0.0)) for s in running)
-        return (rest + waiting * mean) / len(running)
+        mean = sum(job_seconds) / len(job_seconds)
+        running_seconds = sum(max(0.0, (_whole(s) or mean) - (s.seconds or 0.0)) for s in running)
+        return (running_seconds + waiting * mean) / len(running)
 
 
 def fingerprint(path: Path) -> object:
-    """A value that changes whenever the page of the sweep would."""
+    """A value that changes whenever the page of the sweep would change."""
     stamps: list[object] = [held(path), _stamp(path / "sweep.json"), _stamp(path / "study.db")]
     try:
         sweep = SweepFolder.read(path)
@@ -138,14 +140,14 @@ def _state(job: Job, folder: Path) -> State:
         return State(job, folder, RUNNING if held(folder) else WAITING, status)
 
 
-def _run(folder: Path, known: Known) -> Run | None:
+def _run(folder: Path, runs_read: Known) -> Run | None:
     try:
         key = folder, RunFolder(folder).metrics_file.stat().st_mtime_ns
-        if key not in known:
-            known[key] = Run.read(folder)
+        if key not in runs_read:
+            runs_read[key] = Run.read(folder)
     except (DataError, OSError):
         return None
-    return known[key]
+    return runs_read[key]
 
 
 def _whole(state: State) -> float | None:

@@ -13,7 +13,7 @@ from kgrec.sweeps.folder import FILE, SweepFolder
 from kgrec.sweeps.progress import say
 
 PAGE = "sweep.html"
-MOST_WORK = 9  # seconds of rest for each second of work
+MOST_WORK = 9  # seconds of rest per second of work
 
 
 def watch(place: Path, out: Path | None = None, every: float = 2.0, once: bool = False) -> Path:
@@ -22,7 +22,7 @@ def watch(place: Path, out: Path | None = None, every: float = 2.0, once: bool =
     Args:
         place: folder of a sweep, or its sweep.json.
         out: folder to write into; None: the folder of the sweep.
-        every: seconds between two looks at the sweep.
+        every: seconds between two readings of the sweep.
         once: whether to write the page once and end.
 
     Raises:
@@ -46,7 +46,7 @@ def watch(place: Path, out: Path | None = None, every: float = 2.0, once: bool =
                 if not live:
                     return page
                 if not snapshot.live and not idle:
-                    say("no process runs this sweep; waiting for one (Ctrl-C ends)")
+                    say("no process runs this sweep; waiting until one does (Ctrl-C ends)")
                 shown, idle = now, not snapshot.live
             # Jobs need the processor more than this page.
             time.sleep(max(every, MOST_WORK * (time.perf_counter() - begin)))

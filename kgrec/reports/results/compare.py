@@ -34,22 +34,22 @@ from kgrec.evaluation.significance import (
     weighted_mean,
     wilcoxon,
 )
-from kgrec.reports.results.contenders import Contender, Contenders
+from kgrec.reports.results.compared_systems import ComparedSystem, ComparedSystems
 from kgrec.runs.finished import Run
 
-# Metrics of all rows together; there is no value of one user.
+# Metrics of all rows together; a single user has no value.
 POOLED = ("auc", "f1_val_threshold")
 
 
 @dataclass
 class Comparison:
-    """One metric of two contenders.
+    """One metric of two systems.
 
     Attributes:
         metric: name, such as ``auc`` or ``recall@20``.
         first: label of the reference.
-        second: label of the other contender.
-        seeds: number of seeds on which both were tested.
+        second: label of the other system.
+        seeds: number of seeds on which both systems were tested.
         bootstrap: values, interval and p-value of the paired bootstrap.
         wilcoxon: Wilcoxon's test on users; None where a user has no value of the metric.
         t: t-test over seeds.
@@ -84,12 +84,12 @@ def _without_nan(value: Any) -> Any:
 
 
 def compare(
-    group: Contenders, metrics: Sequence[str], samples: int = SAMPLES, seed: int = 0
+    group: ComparedSystems, metrics: Sequence[str], samples: int = SAMPLES, seed: int = 0
 ) -> list[Comparison]:
-    """Compares every other contender with the reference, for each metric.
+    """Compares every other system with the reference, for each metric.
 
     Args:
-        group: comparable contenders.
+        group: comparable systems.
         metrics: ``auc``, ``f1_val_threshold``, or ranking metrics such as ``recall@20``.
         samples: number of bootstrap samples.
         seed: seed of the bootstrap.
@@ -118,20 +118,21 @@ def compare(
 
 
 def compare_pair(
-    metric: str, a: Contender, b: Contender, samples: int = SAMPLES, seed: int = 0
+    metric: str, a: ComparedSystem, b: ComparedSystem, samples: int = SAMPLES, seed: int = 0
 ) -> Comparison:
-    """Compares two contenders in one metric, without a correction; arguments as above."""
+    """Compares two systems in one metric, without a correction; arguments as above."""
     runs = _pairs(a, b)
-    t = t_test(*(contender.values(f"test/{metric}") for contender in (a, b)))
+    t = t_test(*(system.values(f"test/{metric}") for system in (a, b)))
     matched = _matched_rows if metric in POOLED else _matched_users
-    tables = [matched(a, one, b, two, metric) for one, two in runs]
+    tables = [matched(a, run_a, b, run_b, metric) for run_a, run_b in runs]
     users = _user_numbers([table["user"] for table in tables])
     rows = [
         SeedRows(
-            _weighted(metric, table, "first", one, a), _weighted(metric, table, "second", two, b),
+            _weighted(metric, table, "first", run_a, a),
+            _weighted(metric, table, "second", run_b, b),
             numbers,
         )
-        for table, (one, two), numbers in zip(tables, runs, users, strict=True)
+        for table, (run_a, run_b), numbers in zip(tables, runs, users, strict=True)
     ]  # fmt: skip
     signed_rank = None
     if metric not in POOLED:
@@ -141,10 +142,10 @@ def compare_pair(
     return Comparison(metric, a.label, b.label, len(runs), bootstrap, signed_rank, t, {})
 
 
-def _pairs(a: Contender, b: Contender) -> list[tuple[Run, Run]]:
-    """Runs of both with the same seed and rows."""
-    theirs = {run.split_key: run for run in b.runs}
-    return [(run, theirs[run.split_key]) for run in a.runs]
+def _pairs(a: ComparedSystem, b: ComparedSystem) -> list[tuple[Run, Run]]:
+    """Pairs of a run of each system, with the same seed and rows."""
+    runs_of_b = {run.split_key: run for run in b.runs}
+    return [(run, runs_of_b[run.split_key]) for run in a.runs]
 
 
 def _user_numbers(users: Sequence[pl.Series]) -> list[Tensor]:
@@ -156,41 +157,45 @@ def _user_numbers(users: Sequence[pl.Series]) -> list[Tensor]:
 
 
 def _weighted(
-    metric: str, table: pl.DataFrame, column: str, run: Run, contender: Contender
+    metric: str, table: pl.DataFrame, column: str, run: Run, system: ComparedSystem
 ) -> WeightedMetric:
     values = _tensor(table, column)
     if metric == "auc":
         return weighted_auc(values, _tensor(table, "label"))
     if metric == "f1_val_threshold":
-        return weighted_f1(values, _tensor(table, "label"), _threshold(run, contender))
+        return weighted_f1(values, _tensor(table, "label"), _threshold(run, system))
     return weighted_mean(values)
 
 
-def _threshold(run: Run, contender: Contender) -> float:
-    threshold = run.figure("val/threshold", contender.model)
+def _threshold(run: Run, system: ComparedSystem) -> float:
+    threshold = run.figure("val/threshold", system.model)
     if threshold is None:
         raise DataError(f"{run.files.metrics_file}: found no val/threshold, expected it for F1")
     return threshold
 
 
-def _matched_rows(a: Contender, one: Run, b: Contender, two: Run, metric: str) -> pl.DataFrame:
+def _matched_rows(
+    a: ComparedSystem, run_a: Run, b: ComparedSystem, run_b: Run, metric: str
+) -> pl.DataFrame:
     """``user``, ``label``, and scores ``first`` and ``second`` of the same test rows."""
-    left, right = one.rows(a.model), two.rows(b.model)
+    left, right = run_a.rows(a.model), run_b.rows(b.model)
     keys = ["user", "item", "label"]
     if not left.select(keys).equals(right.select(keys)):
-        raise DataError(f"{two.folder}: found other test rows than in {one.folder}")
+        raise DataError(f"{run_b.folder}: found other test rows than in {run_a.folder}")
     return left.select("user", "label", first="score", second=right["score"])
 
 
-def _matched_users(a: Contender, one: Run, b: Contender, two: Run, metric: str) -> pl.DataFrame:
+def _matched_users(
+    a: ComparedSystem, run_a: Run, b: ComparedSystem, run_b: Run, metric: str
+) -> pl.DataFrame:
     """``user``, and the metric as ``first`` and ``second`` of the same test users."""
-    left, right = one.users(a.model), two.users(b.model)
-    for run, table in ((one, left), (two, right)):
+    left, right = run_a.users(a.model), run_b.users(b.model)
+    for run, table in ((run_a, left), (run_b, right)):
         if metric not in table.columns:
             names = ", ".join([*POOLED, *(c for c in table.columns if "@" in c)])
             raise DataError(f"{run.folder}: found no {metric!r}, expected one of {names}")
     if left["user"].to_list() != right["user"].to_list():
-        raise DataError(f"{two.folder}: found other test users than in {one.folder}")
+        raise DataError(f"{run_b.folder}: found other test users than in {run_a.folder}")
     return left.select("user", first=metric, second=right[metric])
 
 

@@ -11,7 +11,7 @@ from kgrec.errors import DataError
 from kgrec.reports.console import fitted
 from kgrec.reports.palette import metric_name
 from kgrec.reports.results.compare import Comparison
-from kgrec.reports.results.contenders import Contenders
+from kgrec.reports.results.compared_systems import ComparedSystems
 from kgrec.reports.results.verdict import p_text
 
 METRICS = ("auc", "f1_val_threshold", "recall@20", "ndcg@20")
@@ -28,8 +28,8 @@ NOTES = {
 }
 
 
-def usual_metrics(group: Contenders) -> list[str]:
-    """Those of METRICS that every run has.
+def usual_metrics(group: ComparedSystems) -> list[str]:
+    """The entries of METRICS that every run has.
 
     Raises:
         DataError: no run has one.
@@ -47,14 +47,14 @@ def usual_metrics(group: Contenders) -> list[str]:
 
 
 def comparison_table(
-    group: Contenders, comparisons: Sequence[Comparison], width: int | None = None
+    group: ComparedSystems, comparisons: Sequence[Comparison], width: int | None = None
 ) -> Table:
     """One row of each metric and system, with intervals and corrected p-values.
 
     Args:
-        group: contenders.
-        comparisons: their comparisons.
-        width: characters in a line; None: those of the terminal.
+        group: systems.
+        comparisons: comparisons of the systems.
+        width: characters in a line; None: as in the terminal.
     """
 
     def build(shown: Sequence[str]) -> Table:
@@ -92,7 +92,7 @@ def _cells(c: Comparison) -> dict[str, str]:
     }
 
 
-def _title(group: Contenders, comparisons: Sequence[Comparison]) -> str:
+def _title(group: ComparedSystems, comparisons: Sequence[Comparison]) -> str:
     run, seeds = group.reference.runs[0], comparisons[0].seeds
     return (
         f"{run.data}, protocol={run.protocol}, {seeds} seed{'s' if seeds > 1 else ''}: "
@@ -100,11 +100,11 @@ def _title(group: Contenders, comparisons: Sequence[Comparison]) -> str:
     )
 
 
-def _caption(group: Contenders, shown: Sequence[str]) -> str:
+def _caption(group: ComparedSystems, shown: Sequence[str]) -> str:
     lines = [NOTES[column] for column in shown if column in NOTES]
     if len(group.others) > 1:
         lines.append(f"p-values: Holm's correction for {len(group.others)} comparisons.")
     if missing := [column for column in COLUMNS if column not in shown]:
         names = ", ".join(column.replace("\n", " ") for column in missing)
-        lines.append(f"Left out for lack of width: {names}; --json has them.")
+        lines.append(f"Left out for lack of width: {names}; --json has all columns.")
     return "\n".join(lines)

@@ -37,15 +37,15 @@ class Key(NamedTuple):
 class Drawn(NamedTuple):
     """A plot of one or more panels with a common legend.
 
-    A page gets each panel as a drawing of its own, so that panels stand below each other where
-    there is no room side by side. A file has all of them.
+    A page gets each panel as a drawing of its own, so that panels are placed below each other where
+    the page is narrow. A file has all panels.
 
     Attributes:
         name: name of the file.
         title: title above the plot.
         caption: explanation below the plot.
-        panels: what draws each panel.
-        legend: entries of the legend; none where it would say nothing.
+        panels: function that draws each panel.
+        legend: entries of the legend; empty where one line needs no legend.
         height: height of a panel in inches.
     """
 
@@ -83,8 +83,8 @@ class Drawn(NamedTuple):
 
     def elements(self) -> list[Markup]:
         """Each panel as an element of a page."""
-        made = []
+        elements = []
         for panel in self.panels:
             [svg] = draw(lambda f, p=panel: p(f.add_subplot()), (WIDTH, self.height), ("svg",))  # type: ignore[misc]
-            made.append(as_element(svg.decode(), self.title))
-        return made
+            elements.append(as_element(svg.decode(), self.title))
+        return elements

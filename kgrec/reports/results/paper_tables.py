@@ -36,7 +36,7 @@ class Sweep:
 
     @property
     def any(self) -> System:
-        """The first system, for what all have in common."""
+        """The first system, for properties that all have in common."""
         return next(iter(self.systems.values()))
 
 
@@ -47,23 +47,23 @@ def sweeps(systems: Sequence[System], key: str) -> list[Sweep]:
         settings = system.first.settings
         if key not in settings or "kgcn" not in str(settings["model._target_"]):
             continue
-        rest = sorted((k, str(v)) for k, v in settings.items() if k != key)
-        grouped.setdefault(str(rest), []).append(system)
-    made = []
+        other_settings = sorted((k, str(v)) for k, v in settings.items() if k != key)
+        grouped.setdefault(str(other_settings), []).append(system)
+    found_sweeps = []
     for group in grouped.values():
         values = {system.first.settings[key]: system for system in group}
         if len(values) < 2:
             continue
         ordered = dict(sorted(values.items(), key=lambda pair: (pair[0] == "all", pair[0])))
-        made.append(Sweep(key, place(group[0].first), "", ordered))
-    for sweep in made:
+        found_sweeps.append(Sweep(key, place(group[0].first), "", ordered))
+    for sweep in found_sweeps:
         peers = [
             {k: v for k, v in other.any.first.settings.items() if k != key}
-            for other in made
+            for other in found_sweeps
             if other.where == sweep.where
         ]
         sweep.label = label("kgcn", differing(sweep.any.first.settings, peers))
-    return sorted(made, key=lambda sweep: (sweep.where, sweep.label))
+    return sorted(found_sweeps, key=lambda sweep: (sweep.where, sweep.label))
 
 
 def sweep_table(swept: Sequence[Sweep]) -> Table:
@@ -167,7 +167,7 @@ def table_2(where: str, systems: Sequence[System]) -> Table:
 
 
 def _note(table: Table, stars: bool, several: Sequence[str]) -> str:
-    """Explains what the table has: signs and values that it lacks are not explained."""
+    """Explains the signs and values that the table contains."""
     note = (
         "F1 (0.5) needs scores that are log-odds. F1 (val) takes the threshold that is best on "
         "validation."

@@ -1,4 +1,4 @@
-"""Plots of metrics and training of a report, from finished runs alone."""
+"""Plots of metrics and training in a report on finished runs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BANDS = "Bands: one standard deviation over seeds."
 
 
 def chosen(systems: Sequence[System], most: int = MOST_LINES) -> tuple[dict[str, System], str]:
-    """The systems that one plot can show, and words on those that it leaves out.
+    """The systems that one plot can show, and a sentence on the systems that are left out.
 
     Where there are too many, each model is shown with its best settings on validation, the best
     models first.

@@ -1,4 +1,4 @@
-"""A report on finished runs, from their folders alone: Markdown, CSV, and a page with all plots."""
+"""A report on finished runs, read from their folders: Markdown, CSV, and a page with all plots."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ def sections(group: Sequence[System]) -> list[Section]:
     """Each data set and protocol, then the sweeps of the paper's Tables 3 to 5."""
     places = by_place(group)
     palette = Palette(name for where in places for name in representatives(places[where]))
-    made = [_place_section(where, members, palette) for where, members in places.items()]
+    parts = [_place_section(where, members, palette) for where, members in places.items()]
     for key in SWEPT:
         if swept := sweeps(group, key):
             of_place = dict.fromkeys(sweep.where for sweep in swept)
             drawn = [sweep_plot([s for s in swept if s.where == p], palette) for p in of_place]
             table = sweep_table(swept)
-            made.append(Section(table.title, [table], drawn))
-    return made
+            parts.append(Section(table.title, [table], drawn))
+    return parts
 
 
 def _place_section(where: str, group: Sequence[System], palette: Palette) -> Section:
@@ -84,19 +84,19 @@ def write_report(runs: Sequence[Run], out: Path) -> list[Path]:
     if out.exists() and any(out.iterdir()) and not (out / "report.md").is_file():
         raise DataError(f"{out}: found other files, expected a new folder or one of a report")
     group = systems(runs)
-    made = sections(group)
+    parts = sections(group)
     plots = out / "plots"
     if plots.exists():
         shutil.rmtree(plots)
     plots.mkdir(parents=True)
-    drawings = [drawn for section in made for drawn in section.drawings]
+    drawings = [drawn for section in parts for drawn in section.drawings]
     names = _file_names(drawings)
     for drawn in drawings:
         for kind, content in zip(("svg", "png"), drawn.files(), strict=True):
             (plots / f"{names[drawn.name]}.{kind}").write_bytes(content)
-    intro = about(group, runs)
-    write_text(out / "report.md", markdown(made, names, intro))
-    write_text(out / "report.html", page(made, intro))
+    opening = introduction(group, runs)
+    write_text(out / "report.md", markdown(parts, names, opening))
+    write_text(out / "report.html", page(parts, opening))
     runs_table(runs).write_csv(out / ".runs.csv")
     (out / ".runs.csv").rename(out / "runs.csv")
     return [out / "report.html", out / "report.md", out / "runs.csv", plots]
@@ -109,13 +109,13 @@ def write_into(runs: Sequence[Run], path: Path) -> None:
         DataError: the marks are missing.
     """
     text = path.read_text(encoding="utf-8")
-    before, begin, rest = text.partition(MARKS[0])
-    _, end, after = rest.partition(MARKS[1])
+    before, begin, after = text.partition(MARKS[0])
+    _, end, after = after.partition(MARKS[1])
     if not begin or not end:
         missing = MARKS[1] if begin else MARKS[0]
         raise DataError(f"{path}: found no {missing}, expected {' and '.join(MARKS)}")
     group = systems(runs)
-    lines = [about(group, runs), ""]
+    lines = [introduction(group, runs), ""]
     for section in sections(group):
         lines += section_lines(section)
     write_text(path, "\n".join([before + begin, "", *lines, end + after]))
@@ -132,7 +132,7 @@ def _file_names(drawings: Sequence[Drawn]) -> dict[str, str]:
     return names
 
 
-def about(group: Sequence[System], runs: Sequence[Run]) -> str:
+def introduction(group: Sequence[System], runs: Sequence[Run]) -> str:
     """Number of runs and systems, and the versions of the code that made them."""
     shown = [run for system in group for run in system.runs]
     commits = {str(run.environment.get("git_commit"))[:10] for run in shown} - {"None"}
@@ -143,16 +143,16 @@ def about(group: Sequence[System], runs: Sequence[Run]) -> str:
     return f"{words}."
 
 
-def markdown(made: Sequence[Section], names: Mapping[str, str], intro: str) -> str:
+def markdown(parts: Sequence[Section], names: Mapping[str, str], opening: str) -> str:
     """The report in Markdown, with links to plots.
 
     Args:
-        made: parts of the report.
+        parts: parts of the report.
         names: file name of each plot.
-        intro: first line.
+        opening: first line.
     """
-    lines = ["# Report", "", intro, ""]
-    for section in made:
+    lines = ["# Report", "", opening, ""]
+    for section in parts:
         lines += section_lines(section)
         for drawn in section.drawings:
             lines += [f"![{drawn.title}](plots/{names[drawn.name]}.svg)", "", drawn.caption, ""]
@@ -174,7 +174,7 @@ def section_lines(section: Section) -> list[str]:
     return lines
 
 
-def page(made: Sequence[Section], intro: str) -> str:
+def page(parts: Sequence[Section], opening: str) -> str:
     """The report as one HTML file that fetches nothing."""
     shown = [
         {
@@ -183,12 +183,12 @@ def page(made: Sequence[Section], intro: str) -> str:
             "tables": [*section.tables, *section.folded],
             "plots": [(drawn, drawn.elements()) for drawn in section.drawings],
         }
-        for section in made
+        for section in parts
     ]
     environment = Environment(
         loader=PackageLoader("kgrec.reports"), autoescape=True, undefined=StrictUndefined
     )
-    return environment.get_template("report.html").render(sections=shown, about=intro)
+    return environment.get_template("report.html").render(sections=shown, about=opening)
 
 
 def runs_table(runs: Sequence[Run]) -> pl.DataFrame:

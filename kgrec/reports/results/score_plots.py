@@ -1,4 +1,4 @@
-"""Plots of scores and of slices of a report, from finished runs alone."""
+"""Plots of scores and of slices in a report on finished runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Systems: finished runs grouped by everything but their seeds.
+"""Systems: finished runs that differ only by their seeds.
 
 Metrics of a system are a mean and a standard deviation over seeds.
 """
@@ -23,7 +23,7 @@ class System:
     Attributes:
         runs: runs of the system, by seed.
         experiments: names in conf/experiment for which any of the runs was made.
-        label: name that tells the system from the others at hand.
+        label: name that tells the system from the other systems shown.
         differing: settings behind the label.
     """
 
@@ -42,7 +42,7 @@ class System:
 
     @property
     def first(self) -> Run:
-        """The run of the first seed, for what all runs have in common."""
+        """The run of the first seed, for properties that all runs have in common."""
         return self.runs[0]
 
     @property
@@ -88,10 +88,10 @@ class Summary:
         return cls(statistics.fmean(values), sd, len(values))
 
     def text(self, digits: int = 4) -> str:
-        """``0.8386 ± 0.0068``, or the mean alone where there is one run."""
+        """``0.8386 ± 0.0068``, or only the mean where there is one run."""
         mean = f"{self.mean:.{digits}f}"
-        alone = math.isnan(self.sd) or (digits == 0 and self.sd == 0)
-        return mean if alone else f"{mean} ± {self.sd:.{digits}f}"
+        only_mean = math.isnan(self.sd) or (digits == 0 and self.sd == 0)
+        return mean if only_mean else f"{mean} ± {self.sd:.{digits}f}"
 
 
 def systems(runs: Iterable[Run]) -> list[System]:
@@ -117,7 +117,7 @@ def systems(runs: Iterable[Run]) -> list[System]:
 
 
 def counted(group: Sequence[System], runs: int) -> str:
-    """``6 runs of 2 systems``, and how many runs repeat one of them.
+    """``6 runs of 2 systems``, and the number of runs that repeat another run.
 
     Args:
         group: systems that are shown.
@@ -172,7 +172,7 @@ def label_settings(settings: Mapping[str, Any], peers: Sequence[Run]) -> dict[st
 
 
 def differing(settings: Mapping[str, Any], peers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Settings in which the peers differ, without those that are shown elsewhere."""
+    """Settings in which the peers differ, except settings that are shown elsewhere."""
     elsewhere = ("protocol", "trainer.max_epochs")  # max_epochs repeats epochs
     keys = sorted({k for peer in peers for k in peer if not k.startswith(elsewhere)})
     keys = [k for k in keys if len({str(peer.get(k)) for peer in peers}) > 1]

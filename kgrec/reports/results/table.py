@@ -12,7 +12,7 @@ class Cell:
 
     Attributes:
         text: text of the cell.
-        kind: "" for values of kgrec, "published" for those of the paper (in italics), "control",
+        kind: "" for values of kgrec, "published" for values of the paper (in italics), "control",
             "best", "command" or "name".
     """
 

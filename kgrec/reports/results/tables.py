@@ -27,7 +27,7 @@ COSTS: dict[str, tuple[str, int]] = {
 
 
 def place(run: Run) -> str:
-    """What comparable runs share: data set, protocol, negatives, split."""
+    """The properties that comparable runs share: data set, protocol, negatives, split."""
     words = f"{run.data}, protocol={run.protocol}"
     if run.negatives != "resampled":
         words += f", negatives={run.negatives}"
@@ -51,7 +51,7 @@ def text(summary: Summary | None, digits: int = 4) -> str:
 
 
 def mean(summary: Summary | None) -> float:
-    """The mean for sorting; -inf without one."""
+    """The mean for sorting; -inf where there is no mean."""
     return -math.inf if summary is None or math.isnan(summary.mean) else summary.mean
 
 
@@ -61,7 +61,7 @@ def by_validation(systems: Sequence[System], metric: str = "val/auc") -> list[Sy
 
 
 def control(systems: Sequence[System], name: str, metric: str) -> Summary | None:
-    """A control's metric over all splits on which these systems were tested, each split once."""
+    """A control's metric over all splits on which the systems were tested, each split once."""
     values: dict[str, float] = {}
     for system in systems:
         for run in system.runs:

@@ -1,4 +1,4 @@
-"""What comparisons say, in sentences."""
+"""Sentences on comparisons."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kgrec.evaluation.results import BASELINE
 from kgrec.evaluation.significance import t_test
 from kgrec.reports.palette import metric_name
 from kgrec.reports.results.compare import Comparison, compare_pair
-from kgrec.reports.results.contenders import Contender, Contenders, check_comparable
+from kgrec.reports.results.compared_systems import ComparedSystem, ComparedSystems, check_comparable
 from kgrec.reports.results.systems import System
 from kgrec.reports.results.tables import by_validation, control, place
 
@@ -20,11 +20,11 @@ LEVEL = 0.05
 # A report tests few pairs and must be quick; ``kgrec compare`` tests all.
 SAMPLES, MOST_POSITIVES = 1000, 1_000_000
 METRICS = ("auc", "recall@20")
-ONE_SEED = "One seed: how much the seed changes is unknown."
+ONE_SEED = "One seed: the effect of the seed is unknown."
 
 
-def comparison_verdict(group: Contenders, comparisons: Sequence[Comparison]) -> list[str]:
-    """One sentence for each metric on who is above the reference, and whether beyond chance."""
+def comparison_verdict(group: ComparedSystems, comparisons: Sequence[Comparison]) -> list[str]:
+    """One sentence for each metric: the systems above the reference, and whether beyond chance."""
     metrics = dict.fromkeys(comparison.metric for comparison in comparisons)
     lines = [_of_metric([c for c in comparisons if c.metric == metric]) for metric in metrics]
     return lines + ([ONE_SEED] if len(group.reference.runs) == 1 else [])
@@ -51,7 +51,7 @@ def _gap(c: Comparison, rank: str = "") -> str:
 
 
 def gap_words(label: str, value: float, reference: str, level: float, rank: str = "") -> str:
-    """How far a value is above or below a reference, in words."""
+    """The difference between a value and a reference, in words."""
     apart = f"{abs(value - level):.4f}"
     side = f"{apart} {'above' if value > level else 'below'}" if float(apart) else "equal to"
     return f"{label} ({value:.4f}) is {rank}{side} {reference} ({level:.4f})"
@@ -97,10 +97,10 @@ def place_verdict(systems: Sequence[System], monitor: str = "val/auc") -> list[s
     of = f" of {len(systems)} systems" if len(systems) > 1 else ""
     lead = f"has the best {metric_name(monitor)}" if of else "was trained"
     lines = [f"{where}: {best.label} {lead}{of}; its test AUC is {auc.text()} ({over})."]
-    mine = Contender(best.label, best.runs)
-    rivals = [Contender(s.label, s.runs) for s in ranked[1:2]]
+    mine = ComparedSystem(best.label, best.runs)
+    rivals = [ComparedSystem(s.label, s.runs) for s in ranked[1:2]]
     if best.first.model != BASELINE and control(systems, BASELINE, "test/auc") is not None:
-        rivals.append(Contender(BASELINE, best.runs, BASELINE))
+        rivals.append(ComparedSystem(BASELINE, best.runs, BASELINE))
     lines += [
         _tested(metric, rival, mine)
         for rival in rivals
@@ -110,8 +110,8 @@ def place_verdict(systems: Sequence[System], monitor: str = "val/auc") -> list[s
     return lines + ([ONE_SEED] if seeds == 1 else [])
 
 
-def _tested(metric: str, reference: Contender, other: Contender) -> str:
-    """One sentence on two contenders, on the seeds that both have."""
+def _tested(metric: str, reference: ComparedSystem, other: ComparedSystem) -> str:
+    """One sentence on two systems, from the seeds that both have."""
     try:
         keys = [{run.split_key for run in c.runs} for c in (reference, other)]
         shared, fewer = keys[0] & keys[1], keys[0] != keys[1]
@@ -132,8 +132,8 @@ def _tested(metric: str, reference: Contender, other: Contender) -> str:
     return f"{common}{metric_name(metric)}: {_gap(c)}, {_chance(c, c.bootstrap.p)}."
 
 
-def _over_seeds(metric: str, reference: Contender, other: Contender) -> str:
-    """The same from the values of each seed alone, where users cannot be matched."""
+def _over_seeds(metric: str, reference: ComparedSystem, other: ComparedSystem) -> str:
+    """One sentence from the values of each seed, where users cannot be matched."""
     values = [c.values(f"test/{metric}") for c in (reference, other)]
     level, value = (fmean(v) for v in values)
     t = t_test(*values)

@@ -175,6 +175,6 @@ def test_a_search_with_few_trials_or_without_a_library(make_sweep, monkeypatch):
     study(place, 3)
     charts, notes = search_charts(place)
     assert [chart.title for chart in charts] == ["History"]
-    assert "need at least 4 of them" in notes[1]
+    assert "need at least 4 such trials" in notes[1]
     monkeypatch.setitem(sys.modules, "optuna", None)
     assert "not installed" in search_charts(place)[1][0]

@@ -17,7 +17,7 @@ from kgrec.errors import DataError
 from kgrec.reports.results.paper_tables import representatives, sweep_table, sweeps, table_2
 from kgrec.reports.results.plots import chosen
 from kgrec.reports.results.published import DATA_SETS, SWEEPS, TABLE_2
-from kgrec.reports.results.report import about, page, section_lines, sections, write_report
+from kgrec.reports.results.report import introduction, page, section_lines, sections, write_report
 from kgrec.reports.results.systems import systems
 from kgrec.reports.results.tables import by_place, control, overview
 from kgrec.reports.results.verdict import place_verdict
@@ -181,7 +181,7 @@ def test_titles_count_what_tables_show(make_run, make_sweep, tmp_path):
     runs = find_runs([tmp_path / "runs", sweep])
     [system] = systems(runs)
     assert system.seeds == "1-3"
-    assert about([system], runs).startswith(
+    assert introduction([system], runs).startswith(
         "3 runs of 1 system (1 more run with the same settings and seed was left out"
     )
     assert [row[0].text for row in overview("music", [system]).rows] == ["kgcn", "popularity"]

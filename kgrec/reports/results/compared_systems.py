@@ -1,4 +1,4 @@
-"""Systems to compare: which one is the reference, and whether their metrics are comparable."""
+"""Systems to compare: the reference among them, and whether their metrics are comparable."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kgrec.runs.finished import Run
 
 
 @dataclass(frozen=True)
-class Contender:
+class ComparedSystem:
     """A system, or a control that was tested in its runs.
 
     Attributes:
@@ -33,23 +33,23 @@ class Contender:
         return [value for value in values if value is not None]
 
 
-class Contenders(NamedTuple):
+class ComparedSystems(NamedTuple):
     """Systems to compare.
 
     Attributes:
-        reference: the contender with which the others are compared.
-        others: all other contenders.
-        reason: why this one is the reference, in words.
+        reference: the system with which the others are compared.
+        others: all other systems.
+        reason: why this system is the reference, in words.
     """
 
-    reference: Contender
-    others: list[Contender]
+    reference: ComparedSystem
+    others: list[ComparedSystem]
     reason: str
 
 
-def contenders(
+def compared_systems(
     runs: Sequence[Run], baseline: str | None = None, places: Sequence[Path] = ()
-) -> Contenders:
+) -> ComparedSystems:
     """Systems to compare, in the order of their runs.
 
     Args:
@@ -68,48 +68,48 @@ def contenders(
     else:
         reference, reason = _reference(group, baseline), "chosen by --baseline"
     others = [
-        Contender(system.label, system.runs)
+        ComparedSystem(system.label, system.runs)
         for system in group
         if reference.model is not None or system.runs is not reference.runs
     ]
     if not others:
         raise DataError(
-            f"{runs[0].folder}: found one system alone, {reference.label}, expected a second one "
+            f"{runs[0].folder}: found only one system, {reference.label}, expected a second system "
             "or a control as --baseline"
         )
     for other in others:
         check_comparable(reference, other)
-    return Contenders(reference, others, reason)
+    return ComparedSystems(reference, others, reason)
 
 
-def _default(group: Sequence[System], places: Sequence[Path]) -> tuple[Contender, str]:
-    """The reference and the reason for it."""
+def _default(group: Sequence[System], places: Sequence[Path]) -> tuple[ComparedSystem, str]:
+    """The default reference, and the reason for it."""
     if len(group) == 1:
         return _reference(group, BASELINE), "there is one system"
     if len(places) > 1:
         first = places[0].resolve()
         inside = [s for s in group if any(first in (r.folder, *r.folder.parents) for r in s.runs)]
         if len(inside) == 1:
-            return Contender(inside[0].label, inside[0].runs), "its folder is given first"
+            return ComparedSystem(inside[0].label, inside[0].runs), "its folder is given first"
     return _reference(group, BASELINE), "the default; --baseline NAME chooses another one"
 
 
-def _reference(group: Sequence[System], name: str) -> Contender:
+def _reference(group: Sequence[System], name: str) -> ComparedSystem:
     """The system with this label or model, or the control of this name."""
     for matches in ([s for s in group if s.label == name], [s for s in group if _model(s) == name]):
         if len(matches) == 1:
-            return Contender(matches[0].label, matches[0].runs)
+            return ComparedSystem(matches[0].label, matches[0].runs)
         if matches:
             raise DataError(
-                f"--baseline: found {name!r}, which is {len(matches)} systems, expected one of "
-                f"{_quoted([s.label for s in matches])}"
+                f"--baseline: found {name!r}, which matches {len(matches)} systems, expected "
+                f"one of {_quoted([s.label for s in matches])}"
             )
-    # A system's own model is not among its controls.
+    # Run.controls() omits the run's own model, so only runs of other models have it.
     with_control = [s for s in group if name in s.first.controls()]
     if not with_control:
-        known = [*(s.label for s in group), *group[0].first.controls()]
-        raise DataError(f"--baseline: found {name!r}, expected one of {_quoted(known)}")
-    return Contender(name, with_control[0].runs, name)
+        choices = [*(s.label for s in group), *group[0].first.controls()]
+        raise DataError(f"--baseline: found {name!r}, expected one of {_quoted(choices)}")
+    return ComparedSystem(name, with_control[0].runs, name)
 
 
 def _model(system: System) -> str:
@@ -120,12 +120,11 @@ def _quoted(names: Sequence[str]) -> str:
     return ", ".join(f"'{name}'" for name in names)
 
 
-def check_comparable(reference: Contender, other: Contender) -> None:
-    """Refuses two contenders whose metrics are not comparable.
+def check_comparable(reference: ComparedSystem, other: ComparedSystem) -> None:
+    """Refuses two systems whose metrics are not comparable.
 
     Raises:
-        DataError: they have other data, another protocol, other rows, another ranking or other
-            seeds; the message names both.
+        DataError: data, protocol, rows, ranking or seeds differ; the message names both systems.
     """
     first, run = reference.runs[0], other.runs[0]
     for property_name, expected, value in (
@@ -138,7 +137,7 @@ def check_comparable(reference: Contender, other: Contender) -> None:
                 f"{run.folder}: found {property_name} {value}, expected {expected} as in "
                 f"{first.folder}: their metrics are not comparable"
             )
-    keys = [{run.split_key for run in contender.runs} for contender in (reference, other)]
+    keys = [{run.split_key for run in system.runs} for system in (reference, other)]
     if keys[0] == keys[1]:
         return
     seeds = [sorted({seed for _, seed in pairs}) for pairs in keys]
@@ -149,7 +148,7 @@ def check_comparable(reference: Contender, other: Contender) -> None:
             "split: dataset.seed, split and data must agree"
         )
     raise DataError(
-        f"{other.label}: found seeds {_listed(seeds[1])}, expected those of "
+        f"{other.label}: found seeds {_listed(seeds[1])}, expected the seeds of "
         f"{reference.label}, {_listed(seeds[0])}: users are matched seed by seed"
     )
 

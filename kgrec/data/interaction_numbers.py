@@ -1,4 +1,4 @@
-"""Numbers instead of ids in the interactions, and the choice of the positives."""
+"""Replaces the raw ids of interactions by integers, and selects the positives."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def to_tensor(column: pl.Series) -> Tensor:
 
 @dataclass
 class NumberedRows:
-    """Interactions with numbers instead of ids; the fields are those of PreparedData."""
+    """Interactions with numbers instead of ids; fields as in PreparedData."""
 
     positives: Interactions
     times: Tensor | None
@@ -45,14 +45,14 @@ def number_interactions(
     account: Account,
     place: str,
 ) -> NumberedRows:
-    """Numbers users, and items by the table of items; counts the rows that are dropped or merged.
+    """Numbers users and items, selects positives, and counts rows that are dropped or merged.
 
     Args:
         raw: raw tables.
-        items: ``item_id, item``, the items that are kept.
+        items: ``item_id, item`` of the items to keep.
         min_rating: lowest rating of a positive; None: every interaction is a positive.
-        pool_splits: whether to ignore the split that the files come with.
-        account: the account, to which the counts are added.
+        pool_splits: whether to ignore the split given in the files.
+        account: account to which the counts are added.
         place: source of the tables, for messages.
 
     Raises:
@@ -67,18 +67,21 @@ def number_interactions(
         )
     if "part" in rows.columns and pool_splits:
         rows = rows.drop("part")
-        what = "interactions whose given split is ignored (dataset.pool_splits)"
-        account.add("interactions", what, rows.height, changes=True)
+        line = "interactions whose given split is ignored (dataset.pool_splits)"
+        account.add("interactions", line, rows.height, changes=True)
     numbers = items.select("item", "item_id")
     linked = rows.join(numbers, on="item", maintain_order="left").drop("item")
-    what = "interactions of items without an entity, dropped"
-    account.add("interactions", what, rows.height - linked.height, changes=True)
+    num_unlinked = rows.height - linked.height
+    account.add(
+        "interactions", "interactions of items without an entity, dropped", num_unlinked,
+        changes=True,
+    )  # fmt: skip
     positive = _positive(linked, min_rating, rows.height, account, place)
     users = positive.select("user").unique(maintain_order=True)
     if users.is_empty():
         raise DataError(f"{place}: {_why_no_positive(raw, items, linked, min_rating)}")
-    what = "users without a positive, dropped"
-    account.add("interactions", what, rows["user"].n_unique() - users.height, changes=True)
+    num_dropped = rows["user"].n_unique() - users.height
+    account.add("interactions", "users without a positive, dropped", num_dropped, changes=True)
     by_user = users.with_row_index("user_id").cast({"user_id": pl.Int64})
     size = (users.height, items.height)
 
@@ -89,14 +92,17 @@ def number_interactions(
     rated = Interactions.from_pairs(*pairs(linked), *size)
     negatives = None
     if raw.negatives is not None and not raw.negatives.is_empty():
-        # In the order of the files, on which the split depends.
+        # Keep file order: the split's draw depends on it.
         listed = raw.negatives.join(numbers, on="item", maintain_order="left").join(
             by_user, on="user", maintain_order="left"
         )
         negatives = to_tensor(listed["user_id"]), to_tensor(listed["item_id"])
         account.add("interactions", "label-0 rows given", raw.negatives.height)
-        what = "label-0 rows of dropped users or items, dropped"
-        account.add("interactions", what, raw.negatives.height - len(negatives[0]), changes=True)
+        num_dropped = raw.negatives.height - len(negatives[0])
+        account.add(
+            "interactions", "label-0 rows of dropped users or items, dropped", num_dropped,
+            changes=True,
+        )  # fmt: skip
     times = parts = None
     if "timestamp" in positive.columns or "part" in positive.columns:
         once = _each_pair_once(positive.join(by_user, on="user"), account)
@@ -108,8 +114,11 @@ def number_interactions(
         positives = (
             rated if positive is linked else Interactions.from_pairs(*pairs(positive), *size)
         )
-    what = "duplicate positives (the same user and item), merged"
-    account.add("interactions", what, positive.height - len(positives), changes=True)
+    num_merged = positive.height - len(positives)
+    account.add(
+        "interactions", "duplicate positives (the same user and item), merged", num_merged,
+        changes=True,
+    )  # fmt: skip
     account.add("interactions", "positives", len(positives))
     return NumberedRows(positives, times, parts, rated, negatives, users)
 
@@ -121,8 +130,8 @@ def _positive(
     if min_rating is None:
         if "rating" in rows.columns and rows.height:
             low, high = rows.select(pl.col("rating").min().alias("low"), pl.max("rating")).row(0)
-            what = f"rated {low:g} to {high:g}, all taken as positive (dataset.min_rating=null)"
-            account.add("interactions", what, rows.height)
+            line = f"rated {low:g} to {high:g}, all taken as positive (dataset.min_rating=null)"
+            account.add("interactions", line, rows.height)
         return rows
     if "rating" not in rows.columns:
         raise DataError(
@@ -130,8 +139,8 @@ def _positive(
             f"dataset.min_rating={min_rating:g} (set it to null to take every interaction)"
         )
     positive = rows.filter(pl.col("rating") >= min_rating)
-    what = f"interactions rated below {min_rating:g}, not positive"
-    account.add("interactions", what, rows.height - positive.height, changes=True)
+    line = f"interactions rated below {min_rating:g}, not positive"
+    account.add("interactions", line, rows.height - positive.height, changes=True)
     return positive
 
 
@@ -149,12 +158,12 @@ def _why_no_positive(
     return (
         f"found {raw.interactions.height} interactions, none of an item with an entity, expected "
         f"at least one (the first item is {first(raw.interactions['item'])}, the first linked "
-        f"one {first(items['item'])})"
+        f"item {first(items['item'])})"
     )
 
 
 def _each_pair_once(positive: pl.DataFrame, account: Account) -> pl.DataFrame:
-    """The pairs in order, each at its earliest time and in the first of its parts."""
+    """One row per user-item pair, sorted, with its earliest time and first part."""
     columns = [c for c in ("timestamp", "part") if c in positive.columns]
     grouped = positive.lazy().group_by("user_id", "item_id").agg(
         *(pl.col(c).min() for c in columns),
@@ -162,6 +171,9 @@ def _each_pair_once(positive: pl.DataFrame, account: Account) -> pl.DataFrame:
     )  # fmt: skip
     once = grouped.sort("user_id", "item_id").collect()
     if "part" in columns:
-        what = "pairs in several given parts, kept in the first"
-        account.add("interactions", what, int(once["in_several"].sum()), changes=True)
+        num_in_several = int(once["in_several"].sum())
+        account.add(
+            "interactions", "pairs in several given parts, kept in the first", num_in_several,
+            changes=True,
+        )  # fmt: skip
     return once
