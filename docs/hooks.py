@@ -1,8 +1,8 @@
 """Pages of the site that are made from other files of the repository.
 
 ``index.md`` is the README, ``changelog.md`` and ``contributing.md`` are the files of that name, and
-``reference/<room>.md`` lists the modules of one package of ``kgrec``. A link to a file that is not
-part of the site becomes plain text, since the repository has no address yet.
+``reference/<package>.md`` lists the modules of one package of ``kgrec``. A link to a file that is
+not part of the site becomes plain text, since the repository has no address yet.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for page, source in COPIES.items():
         text = (ROOT / source).read_text(encoding="utf-8")
         files.append(File.generated(config, page, content=text))
-    for room in sorted(path.parent.name for path in (ROOT / "kgrec").glob("*/__init__.py")):
-        files.append(File.generated(config, f"reference/{room}.md", content=reference(room)))
+    for package in sorted(path.parent.name for path in (ROOT / "kgrec").glob("*/__init__.py")):
+        files.append(File.generated(config, f"reference/{package}.md", content=reference(package)))
     return files
 
 
-def reference(room: str) -> str:
+def reference(package: str) -> str:
     """Markdown that documents every public module of one package."""
     modules = [
         path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".")
-        for path in sorted((ROOT / "kgrec" / room).rglob("*.py"))
+        for path in sorted((ROOT / "kgrec" / package).rglob("*.py"))
         if not path.name.startswith("_")
     ]
-    return "\n\n".join([f"# kgrec.{room}", *(f"::: {module}" for module in modules)]) + "\n"
+    return "\n\n".join([f"# kgrec.{package}", *(f"::: {module}" for module in modules)]) + "\n"
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:

@@ -12,8 +12,8 @@ MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
     for path in sorted(KGREC.rglob("*.py"))
 }
-# Rooms from the top down: a room imports from those below it, never from those above.
-ROOMS = [
+# Packages from the top down: a package imports from those below it, never from those above.
+LEVELS = [
     ("cli",), ("commands",), ("pipeline",), ("build",), ("reports", "sweeps"), ("config",),
     ("training", "tracking"), ("runs",), ("models",), ("evaluation",), ("data",),
     ("files", "errors"),
@@ -31,7 +31,7 @@ def imports(module: str) -> set[str]:
     return {name for name in known if name in MODULES and name != module}
 
 
-def room(module: str) -> str:
+def package(module: str) -> str:
     return [*module.split("."), ""][1]
 
 
@@ -54,13 +54,13 @@ def test_no_circle_of_imports():
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_rooms_import_downwards_alone(module):
-    level = {name: number for number, names in enumerate(ROOMS) for name in names}
-    if room(module) == "":
+def test_packages_import_downwards_alone(module):
+    level = {name: number for number, names in enumerate(LEVELS) for name in names}
+    if package(module) == "":
         return
     for other in imports(module):
-        if room(other) and room(other) != room(module):
-            assert level[room(other)] >= level[room(module)], f"{module} imports {other}"
+        if package(other) and package(other) != package(module):
+            assert level[package(other)] >= level[package(module)], f"{module} imports {other}"
 
 
 def test_few_modules_at_the_top():
