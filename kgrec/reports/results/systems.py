@@ -102,7 +102,9 @@ def systems(runs: Iterable[Run]) -> list[System]:
     grouped: dict[str, dict[tuple[str, int], Run]] = {}
     experiments: dict[str, set[str]] = {}
     for run in runs:
-        key = json.dumps([run.data, run.protocol, run.settings], sort_keys=True, default=str)
+        # A setting that is null is left out, because runs made before it existed do not have it.
+        settings = {name: value for name, value in run.settings.items() if value is not None}
+        key = json.dumps([run.data, run.protocol, settings], sort_keys=True, default=str)
         group = grouped.setdefault(key, {})
         experiments.setdefault(key, set()).add(str(run.choices.get("experiment")))
         earlier = group.get(run.split_key)

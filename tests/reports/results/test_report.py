@@ -344,3 +344,12 @@ def test_the_command_of_a_system_runs_all_its_seeds(make_run):
     assert system.command == "python train.py -m seed=1,3"
     (alone,) = systems([system.first])
     assert alone.command == "python train.py seed=1"
+
+
+def test_a_run_from_before_a_setting_existed_is_of_the_same_system(make_run):
+    runs = find_runs([make_run("new", 1).parent, make_run("old", 2).parent])
+    old = next(run for run in runs if run.seed == 2)
+    absent = next(key for key, value in old.config["trainer"].items() if value is None)
+    del old.config["trainer"][absent]
+    (system,) = systems(runs)
+    assert len(system.runs) == 2
