@@ -348,6 +348,7 @@ def test_a_damaged_file_is_read_or_named(name, seed):
             assert "x:" in str(error)  # noqa: PT017
 
 
+@pytest.mark.slow  # every example is read on trial in a process of its own
 # Any one of these may come out of a damaged Parquet file; none may kill the process.
 @given(seed=st.integers(0, 2**32 - 1))
 @settings(repeatable, max_examples=2 * EXAMPLES)
