@@ -420,6 +420,7 @@ LONG = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LONG)
 def test_a_million_short_lines(name, tmp_path):
     files, file, header, lines, broken = LONG[name]

@@ -34,7 +34,7 @@ def test_the_shapes_are_table_1_of_the_paper():
     assert (SHAPES["movie"].rows, SHAPES["movie"].raw_users) == (20_000_263, 138_493)
 
 
-@pytest.mark.parametrize("like", ["music", "book"])
+@pytest.mark.parametrize("like", ["music", pytest.param("book", marks=pytest.mark.slow)])
 def test_a_twin_has_exact_sizes_and_a_shape_like_the_real_one(like, tmp_path):
     data = synthetic(like=like, data_dir=str(tmp_path), seed=3)
     assert data.counts() == table1(like) == data.published_counts

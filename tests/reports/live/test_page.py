@@ -242,6 +242,7 @@ def test_half_written_files_count_as_absent(make_sweep):
     assert not snapshot.over
 
 
+@pytest.mark.slow
 def test_a_hundred_jobs_are_one_page_in_seconds(make_sweep):
     values = {"model__K": (2, 4, 8, 16, "all"), "model__H": (1, 2), "seed": range(1, 11)}
     place = make_sweep(*grid(**values), finished=100)
