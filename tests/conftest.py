@@ -22,7 +22,7 @@ from kgrec.data.synthetic.small import PlantedData, generate
 
 ROOT = Path(__file__).parent.parent
 
-pytest_plugins = ["finished_runs"]
+pytest_plugins = ["finished_runs", "kgrec_command"]
 
 os.environ["WANDB_MODE"] = "disabled"
 

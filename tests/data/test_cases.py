@@ -12,7 +12,7 @@ import pytest
 from conftest import Train
 from files import CSV, FINAL, KGAT, MOVIELENS, RAW, RECBOLE, write
 
-from kgrec.commands.data import _compose
+from kgrec.commands.data.choice import compose
 from kgrec.data.describe import describe
 from kgrec.data.formats import recognise
 from kgrec.data.loading import load
@@ -238,7 +238,7 @@ def test_home_folders_are_expanded(train: Train, tmp_path, monkeypatch):
     data = write(tmp_path / "home" / "mine", RAW)
     load("toy", [], "~/mine", "~/x", None, "drop", 0, cache="~/cache")
     assert (data.parent / "cache").is_dir()
-    assert _compose(str(data), ["paths.cache=~/c"]).paths.cache == f"{tmp_path}/home/c"
+    assert compose(str(data), ["paths.cache=~/c"]).paths.cache == f"{tmp_path}/home/c"
 
 
 # ------------------------------------------------------------------ damaged Parquet files

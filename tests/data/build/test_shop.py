@@ -2,7 +2,6 @@
 
 import json
 import runpy
-import sys
 from pathlib import Path
 
 import polars as pl
@@ -10,27 +9,8 @@ import pytest
 from conftest import ROOT
 from user_tables import write
 
-from kgrec import cli
 from kgrec.data.sources.locate import locate
 from kgrec.errors import DataError
-
-
-@pytest.fixture
-def kgrec(tmp_path, monkeypatch, capsys):
-    """Runs ``kgrec`` in an empty folder; returns exit code, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["kgrec", *arguments])
-        capsys.readouterr()
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        return code, *capsys.readouterr()
-
-    return run
 
 
 def shop(folder: Path) -> None:
