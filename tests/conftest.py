@@ -29,10 +29,10 @@ os.environ["WANDB_MODE"] = "disabled"
 # Markers by path and name; CONTRIBUTING.md says what each is for and how long it takes.
 FAST = ("data", "evaluation", "models", "runs")
 NOT_FAST = (
-    "data/build/test_shop.py", "data/test_formats_properties.py", "data/test_movie.py",
-    "data/test_real_data.py", "data/test_twins.py", "models/test_contract.py",
-    "models/test_kgnn_ls.py", "models/test_learning.py", "runs/test_evaluation.py",
-    "runs/test_folder.py",
+    "data/build/test_shop.py", "data/test_damaged_files.py", "data/test_formats_properties.py",
+    "data/test_movie.py", "data/test_real_data.py", "data/test_twins.py",
+    "models/test_contract.py", "models/test_kgnn_ls.py", "models/test_learning.py",
+    "runs/test_folder.py", "runs/test_identity.py", "runs/test_results.py",
 )  # fmt: skip
 NETWORK = ("test_a_wheel_trains_from_an_empty_folder", "test_the_main_job_of_the_readme")
 

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import NOT_FAST, ROOT
 
 KGREC = ROOT / "kgrec"
 MODULES = {
@@ -89,3 +89,7 @@ def test_the_architecture_names_every_module():
     tree = set(re.findall(r"\w+", text.split("```")[1]))
     modules = {path.stem for path in MODULES.values()} - {"__init__"}
     assert modules - tree == set()
+
+
+def test_slow_files_of_the_fast_subset_are_files_that_there_are():
+    assert [path for path in NOT_FAST if not (ROOT / "tests" / path).is_file()] == []

@@ -32,13 +32,13 @@ def test_a_folder_is_described(kgrec, tmp_path):
 def test_json_is_all_of_stdout_or_a_file(kgrec, tmp_path):
     write(tmp_path / "mine", RECBOLE)
     output = kgrec("data", "describe", "mine", "--json", "-")
-    told = json.loads(output.out)
-    assert told["name"] == "mine"
-    assert told["counts"]["users"] == 1
+    description = json.loads(output.out)
+    assert description["name"] == "mine"
+    assert description["counts"]["users"] == 1
     again = kgrec("data", "describe", "mine", "--json", "x.json", "--html", "x.html")
     assert "mine" in again.out
     assert again.err.count("wrote x.json") == again.err.count("wrote x.html") == 1
-    assert json.loads((tmp_path / "x.json").read_text()) == told
+    assert json.loads((tmp_path / "x.json").read_text()) == description
     assert (tmp_path / "x.html").read_text().startswith("<!doctype html>")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["data", "mine", "x.html", "x.json"]
 
@@ -49,9 +49,9 @@ def test_overrides_may_be_anywhere_and_are_applied(kgrec, tmp_path):
     output = kgrec(
         "data", "describe", "mine", "dataset.min_rating=4", "--json", "-", "dataset.name=other"
     )
-    told = json.loads(output.out)
-    assert told["name"] == "other"
-    assert told["counts"]["positives"] == 2
+    description = json.loads(output.out)
+    assert description["name"] == "other"
+    assert description["counts"]["positives"] == 2
 
 
 def test_test_users_of_data_with_a_given_split(kgrec, tmp_path):
@@ -84,11 +84,11 @@ def test_a_name_is_a_data_set_also_next_to_a_folder_of_that_name(kgrec, tmp_path
     write(tmp_path / "synthetic", RAW)
     small = ["dataset.num_users=60", "dataset.num_items=40", "dataset.positives_per_user=10"]
     output = kgrec("data", "describe", "synthetic", *small, "--json", "-")
-    told = json.loads(output.out)
-    assert told["counts"]["users"] == 60
-    assert told["facts"]["test_users"] > 0
-    told = json.loads(kgrec("data", "describe", "./synthetic", "--json", "-").out)
-    assert (told["name"], told["counts"]["users"]) == ("synthetic", 2)
+    description = json.loads(output.out)
+    assert description["counts"]["users"] == 60
+    assert description["facts"]["test_users"] > 0
+    description = json.loads(kgrec("data", "describe", "./synthetic", "--json", "-").out)
+    assert (description["name"], description["counts"]["users"]) == ("synthetic", 2)
 
 
 @pytest.mark.parametrize("name", ["a=b", "it's", "a,b", "a b", "{x}", "[x]", "ü", "$x", "back\\x"])

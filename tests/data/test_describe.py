@@ -191,9 +191,9 @@ def test_test_users_without_a_training_positive_are_counted():
 def test_a_description_is_plain_data_and_every_name_has_a_label():
     data = small()
     found = describe(data, clean(data, RandomSplit()))
-    told = json.loads(json.dumps(found.as_dict(), allow_nan=False))
-    assert list(told) == [
+    plain = json.loads(json.dumps(found.as_dict(), allow_nan=False))
+    assert list(plain) == [
         "name", "counts", "published_counts", "facts", "distributions", "relations",
         "inverse_relations", "lookalikes", "account",
     ]  # fmt: skip
-    assert set(told["facts"]) | set(told["distributions"]) <= set(dataset_tables.LABELS)
+    assert set(plain["facts"]) | set(plain["distributions"]) <= set(dataset_tables.LABELS)

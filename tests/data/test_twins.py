@@ -72,8 +72,8 @@ def test_users_like_what_was_planted(tmp_path):
     """Among items that a user's archetype likes there are more of its positives."""
     write_twin(tmp_path / "twin", "music", 0.5, "csv", seed=1)
     users = pl.read_parquet(tmp_path / "twin" / "planted_users.parquet")
-    told = pl.read_parquet(tmp_path / "twin" / "planted_preferences.parquet")
-    assert told.group_by("archetype").len()["len"].unique().to_list() == [60]
+    preferences = pl.read_parquet(tmp_path / "twin" / "planted_preferences.parquet")
+    assert preferences.group_by("archetype").len()["len"].unique().to_list() == [60]
     rows = pl.read_csv(tmp_path / "twin" / "interactions.csv", infer_schema=False)
     rows = rows.join(users, on="user")
     # Two users of one archetype agree more often than two of different ones.

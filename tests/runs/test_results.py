@@ -21,26 +21,26 @@ def users(run, model="kgcn"):
 
 
 @pytest.mark.parametrize("protocol", ["paper", "clean"])
-def test_the_rows_and_users_kept_give_the_figures_told(train: Train, protocol):
+def test_the_rows_and_users_kept_give_the_metrics(train: Train, protocol):
     run = train(f"protocol={protocol}")
     assert run.code == 0, run.err
     for model, prefix in (("kgcn", ""), ("popularity", "popularity/")):
         kept = rows(run, model)
         scores = torch.from_numpy(kept["score"].to_numpy(writable=True))
         labels = torch.from_numpy(kept["label"].to_numpy(writable=True)).float()
-        told = {k.removeprefix(f"{prefix}test/"): v for k, v in run.metrics.items()
+        metrics = {k.removeprefix(f"{prefix}test/"): v for k, v in run.metrics.items()
                 if k.startswith(f"{prefix}test/")}  # fmt: skip
-        assert told["auc"] == auc(scores, labels)
+        assert metrics["auc"] == auc(scores, labels)
         at = run.metrics[f"{prefix}val/threshold"]
-        assert told["f1_val_threshold"] == f1(scores, labels, at)
+        assert metrics["f1_val_threshold"] == f1(scores, labels, at)
         if model == "kgcn":
-            assert told["f1"] == f1(scores, labels, 0.0)
-            assert told["accuracy"] == accuracy(scores, labels, 0.0)
-            assert told["log_loss"] == log_loss(scores, labels)
+            assert metrics["f1"] == f1(scores, labels, 0.0)
+            assert metrics["accuracy"] == accuracy(scores, labels, 0.0)
+            assert metrics["log_loss"] == log_loss(scores, labels)
         for name in METRICS:
             for k in (1, 2, 5, 10, 20):
                 mean = users(run, model)[f"{name}@{k}"].mean()
-                assert told[f"{name}@{k}"] == pytest.approx(mean, abs=1e-12)
+                assert metrics[f"{name}@{k}"] == pytest.approx(mean, abs=1e-12)
     assert users(run)["user"].to_list() == users(run, "popularity")["user"].to_list()
     assert set(rows(run)["user"]) >= set(users(run)["user"])  # raw ids, the same everywhere
     positives = rows(run).filter(pl.col("label") == 1).group_by("user").len().sort("user")

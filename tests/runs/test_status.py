@@ -29,8 +29,8 @@ def test_it_says_how_the_work_ends(tmp_path):
     assert read_status(tmp_path / "a")["state"] == "finished"
     with pytest.raises(ValueError, match="no"), at_work(tmp_path / "b"):
         raise ValueError("no such thing")
-    told = read_status(tmp_path / "b")
-    assert (told["state"], told["error"]) == ("failed", "no such thing")
+    status = read_status(tmp_path / "b")
+    assert (status["state"], status["error"]) == ("failed", "no such thing")
     with pytest.raises(KeyboardInterrupt), at_work(tmp_path / "c"):
         raise KeyboardInterrupt
     assert read_status(tmp_path / "c")["state"] == "interrupted"

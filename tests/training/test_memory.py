@@ -53,6 +53,17 @@ def batch(dataset, rows: int = 100) -> PointwiseBatch:
     return PointwiseBatch(users, items, torch.rand(rows, generator=draw).round())
 
 
+def check_gradients(model, whole, pieces):
+    """Checks that the gradients of the pieces add up to the gradient of the whole batch."""
+    model.loss(whole).backward()
+    expected = [p.grad for p in model.parameters()]
+    model.zero_grad()
+    for piece, share in pieces:
+        (model.loss(*piece) * share).backward()
+    for parameter, gradient in zip(model.parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient)
+
+
 @pytest.mark.parametrize("K", [3, "all"])
 def test_pieces_are_within_the_budget_and_add_up(dataset, K):
     model = KGCN.from_dataset(dataset, K=K, H=2).double()
@@ -67,13 +78,7 @@ def test_pieces_are_within_the_budget_and_add_up(dataset, K):
         assert torch.equal(torch.cat([getattr(p, name) for p in rows]), getattr(whole, name))
     for piece in rows:
         assert model.bytes_per_row(piece.items).sum() <= budget + needed.max()
-    model.loss(whole).backward()
-    expected = [p.grad for p in model.parameters()]
-    model.zero_grad()
-    for piece, share in pieces:
-        (model.loss(*piece) * share).backward()
-    for parameter, gradient in zip(model.parameters(), expected, strict=True):
-        torch.testing.assert_close(parameter.grad, gradient)
+    check_gradients(model, whole, pieces)
 
 
 @pytest.mark.parametrize("cls", [BPRMF, LightGCN])
@@ -84,13 +89,7 @@ def test_pairwise_batches_are_cut_too(dataset, cls):
     pieces = RowBudget(model, float(model.bytes_per_row(items).sum()) / 4).cut((whole,))
     assert len(pieces) in (4, 5)
     assert all(isinstance(piece, PairwiseBatch) for (piece,), _ in pieces)
-    model.loss(whole).backward()
-    expected = [p.grad for p in model.parameters()]
-    model.zero_grad()
-    for piece, share in pieces:
-        (model.loss(*piece) * share).backward()
-    for parameter, gradient in zip(model.parameters(), expected, strict=True):
-        torch.testing.assert_close(parameter.grad, gradient)
+    check_gradients(model, whole, pieces)
 
 
 def test_batches_of_several_types_are_not_cut(dataset):

@@ -84,8 +84,8 @@ class _Section:
         self.path, self.where = path, where
         known = [f.name for f in fields(keys)] if isinstance(keys, type) else list(keys)
         if not isinstance(values, Mapping):
-            found = "nothing" if values in (None, []) else repr(values)
-            raise self.error("", found, f"keys, {one_of(known, '')}")
+            given = "nothing" if values in (None, []) else repr(values)
+            raise self.error("", given, f"keys, {one_of(known, '')}")
         self.values = {str(key): value for key, value in values.items()}
         for key in self.values:
             if key not in known:
@@ -220,8 +220,8 @@ def _attribute(column: str, section: _Section, prefix: str) -> Attribute:
 def _triple_table(section: _Section) -> TripleTable:
     relation, column = section.text("relation"), section.text("relation_column")
     if (relation is None) == (column is None):
-        found = "neither" if relation is None else "both"
-        raise section.error("relation", found, "either relation or relation_column")
+        given = "neither" if relation is None else "both"
+        raise section.error("relation", given, "either relation or relation_column")
     return TripleTable(
         table=section.table(),
         head=section.required("head", "the column of the heads"),

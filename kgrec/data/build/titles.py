@@ -36,7 +36,7 @@ def link_by_title(
     matches = matches.select("item", "entity").unique().sort("item", "entity")
     alone = pl.col("entity").n_unique().over("item") == 1
     exact = matches.filter(alone & (pl.col("item").n_unique().over("entity") == 1))
-    found = matches.group_by("item").agg(pl.col("entity").str.join("|").alias("entities"))
+    candidates = matches.group_by("item").agg(pl.col("entity").str.join("|").alias("entities"))
     title_there = pl.col("key").is_in(right["key"].drop_nulls().unique().implode())
     outcome = (
         pl.when(pl.col("item").is_in(exact["item"].implode())).then(pl.lit("exact"))
@@ -44,7 +44,7 @@ def link_by_title(
         .when(title_there & (pl.col("key") != "") & with_year).then(pl.lit("other year"))
         .otherwise(pl.lit("missing"))
     )  # fmt: skip
-    outcomes = left.join(found, on="item", how="left", maintain_order="left")
+    outcomes = left.join(candidates, on="item", how="left", maintain_order="left")
     outcomes = outcomes.with_columns(outcome=outcome)
     return exact, outcomes.select("item", "title", "year", "outcome", "entities")
 

@@ -133,11 +133,11 @@ class Neighbor(Aggregator):
     """σ(W·S + b), Eq. 6."""
 
     def forward(self, own: Tensor, pooled: Tensor) -> Tensor:
-        """(n, d) from only pooled (n, d)."""
+        """(n, d) from pooled (n, d); own (n, d) is not used."""
         return self.activation(self.linear(pooled))
 
     def linear_parts(self) -> LinearParts | None:
-        """W for only the neighbourhood."""
+        """W for the neighbourhood; the entity's own vector has no part."""
         if (linear := self._linear(Neighbor)) is None:
             return None
         W, b = linear

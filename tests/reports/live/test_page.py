@@ -70,9 +70,9 @@ def test_of_several_seeds_the_best_is_a_mean(make_sweep):
     values = {s.job.name: s.validation for s in snapshot.states}
     means = {k: fmean(v for n, v in values.items() if f"K={k}," in n) for k in (2, 8)}
     top = max(means, key=means.get)
-    told = best_words(snapshot)
-    assert told.startswith(f"model.K={top}, mean over seeds (2 of 2): validation AUC")
-    assert f"{means[top]:.4f} ± " in told
+    sentence = best_words(snapshot)
+    assert sentence.startswith(f"model.K={top}, mean over seeds (2 of 2): validation AUC")
+    assert f"{means[top]:.4f} ± " in sentence
 
 
 def test_a_sweep_over_seeds_has_a_mean_and_no_star(make_sweep):

@@ -80,23 +80,23 @@ def test_the_command_line(make_sweep, monkeypatch, capsys, tmp_path):
 
     for words in ((place, "--watch", "--once"), (place, "--once"), (place / FILE, "--once")):
         assert call(*words).splitlines() == [str(place / PAGE)]
-    for words, told in (
+    for words, message in (
         ((place, place, "--watch"), "expected the folder of one sweep"),
         ((tmp_path, "--watch"), "found no sweep.json in it, expected the folder of a sweep"),
         ((place, "--watch", "--every", "0"), "expected seconds above 0"),
     ):
         with pytest.raises(SystemExit):
             call(*words)
-        assert told in capsys.readouterr().err
+        assert message in capsys.readouterr().err
 
 
 def test_a_place_that_is_no_sweep_s(tmp_path):
-    for place, told in (
+    for place, message in (
         (tmp_path / "none", "none: found no such folder, expected the folder of a sweep"),
         (tmp_path / "none" / FILE, "none: found no such folder"),
         (tmp_path, "found no sweep.json in it"),
     ):
-        with pytest.raises(DataError, match=told):
+        with pytest.raises(DataError, match=message):
             watch(place)
     (tmp_path / FILE).write_text("half of")
     with pytest.raises(DataError, match=r"sweep.json: found no readable file"):
