@@ -12,7 +12,7 @@ from kgrec.data.build.plan import Graph, GraphLinks, Plan
 from kgrec.data.build.titles import link_by_title
 from kgrec.data.build.triples import Triples
 from kgrec.data.csv_files import SEPARATORS, header_fields
-from kgrec.data.formats.named_columns import matches
+from kgrec.data.formats.headers import headless, matches
 from kgrec.data.raw_tables import TRIPLE
 from kgrec.data.text_files import first_line
 from kgrec.errors import DataError
@@ -31,8 +31,11 @@ def read_graph(plan: Graph, tables: Tables, triples: Triples) -> pl.Series:
 
 
 def _triples(plan: Graph, tables: Tables, triples: Triples) -> pl.DataFrame:
-    table = tables.open(plan.triples, headless_names(plan.triples, TRIPLE))
+    no_header = headless(plan.triples, TRIPLE)
+    table = tables.open(plan.triples, TRIPLE if no_header else None)
     frame = table.frame
+    triples.report.add(f"{table.path.name}: no header, the first line read as the triple "
+                       f"({', '.join(map(str, frame.row(0)))})", int(no_header))  # fmt: skip
     named = {name: matches(frame.columns, name, {}) for name in TRIPLE}
     columns = [fields[0] for fields in named.values() if fields]
     if len(columns) < 3:
@@ -52,7 +55,8 @@ def _triples(plan: Graph, tables: Tables, triples: Triples) -> pl.DataFrame:
 
 def _names(path: Path, entities: pl.Series, tables: Tables) -> pl.DataFrame:
     """``entity, name`` of a file of two columns, with a header or without."""
-    table = tables.open(path, headless_names(path, ("entity", "name")))
+    unsure = headless(path, ("entity", "name"))
+    table = tables.open(path, _columns_of_data(path, entities) if unsure else None)
     if table.frame.width < 2:
         raise DataError(f"{path}: found one column, expected entity and name")
     columns = table.frame.columns
@@ -67,18 +71,6 @@ def _names(path: Path, entities: pl.Series, tables: Tables) -> pl.DataFrame:
     return pl.DataFrame(
         [ids.alias("entity"), table.column(name, "graph.names").cast(pl.String).alias("name")]
     )
-
-
-def headless_names(path: Path, names: tuple[str, ...]) -> tuple[str, ...] | None:
-    """The names for a text file whose first line is no header, else None."""
-    if path.suffix == ".parquet" or not path.is_file():
-        return None
-    _, text = first_line(path)
-    headers = [header_fields(text, separator) for separator in SEPARATORS]
-    if not any(len(fields) == len(names) for fields in headers):
-        return None
-    known = any(matches(fields, name, {}) for fields in headers for name in names)
-    return None if known else names
 
 
 def _add_names(names: pl.DataFrame, entities: pl.Series, triples: Triples) -> None:
@@ -109,7 +101,8 @@ def read_links(
     plan = whole_plan.graph.links
     if plan.by:
         return _joined(plan, whole_plan, entities, tables, triples)
-    table = tables.open(plan.table, _links_header(plan, items, entities))
+    columns = None if plan.item else _columns_of_data(plan.table, items, entities)
+    table = tables.open(plan.table, columns)
     if plan.item and plan.entity:
         pairs = pl.DataFrame([table.ids(plan.item, "graph.links.item"),
                               table.ids(plan.entity, "graph.links.entity")])  # fmt: skip
@@ -133,19 +126,15 @@ def read_links(
     return links, None
 
 
-def _links_header(
-    plan: GraphLinks, items: pl.Series, entities: pl.Series
-) -> tuple[str, ...] | None:
-    """Names for a file whose first line is already a link: it has an item or an entity."""
-    if plan.item or plan.table.suffix == ".parquet" or not plan.table.is_file():
+def _columns_of_data(path: Path, *known: pl.Series) -> tuple[str, ...] | None:
+    """Names of the columns of a text file whose first line has a known id, so is no header."""
+    if path.suffix == ".parquet" or not path.is_file():
         return None
-    _, text = first_line(plan.table)
+    _, text = first_line(path)
     for separator in SEPARATORS:
         fields = header_fields(text, separator)
-        known = pl.Series(fields, dtype=pl.String)
-        if len(fields) > 1 and (
-            known.is_in(items.implode()).any() or known.is_in(entities.implode()).any()
-        ):
+        first = pl.Series(fields, dtype=pl.String)
+        if len(fields) > 1 and any(first.is_in(ids.implode()).any() for ids in known):
             return tuple(f"column {i + 1}" for i in range(len(fields)))
     return None
 

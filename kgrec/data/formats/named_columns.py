@@ -9,26 +9,11 @@ from pathlib import Path
 import polars as pl
 
 from kgrec.data.csv_files import SEPARATORS, header_fields, line_of, read_csv
-from kgrec.data.parquet_files import parquet_columns, read_parquet
+from kgrec.data.formats.headers import NAMES, all_fields, matches
+from kgrec.data.parquet_files import read_parquet
 from kgrec.data.raw_tables import Counts, strip_blanks
 from kgrec.data.text_files import first_line, repeated_header, second_header
 from kgrec.errors import DataError
-
-# Our name of a column, and its names in files, in lower case and without other characters.
-NAMES = {
-    "user": ("user", "userid", "uid"),
-    "item": ("item", "itemid", "iid", "movieid", "bookid", "artistid", "isbn", "asin"),
-    "rating": ("rating", "stars", "score", "weight"),
-    "timestamp": ("timestamp", "time", "ts", "date", "datetime"),
-    "label": ("label",),
-    "split": ("split", "part"),
-    "head": ("head", "headid", "h", "subject"),
-    "relation": ("relation", "relationid", "r", "predicate"),
-    "tail": ("tail", "tailid", "t", "object"),
-    "entity": ("entity", "entityid"),
-    "name": ("name", "title", "itemname", "movietitle"),
-}
-
 
 # The years 1 to 9999, in seconds since 1970.
 DATES = (-62_135_596_800, 253_402_300_799)
@@ -68,7 +53,7 @@ class Table:
         self.path, self.header = path, not headless
         if other_items:
             given = {name: column for name, column in given.items() if name != "item"} | (
-                {"item": given["item"]} if given.get("item") in _fields(path) else {}
+                {"item": given["item"]} if given.get("item") in all_fields(path) else {}
             )
         self.separator = ""
         if path.suffix == ".parquet":
@@ -240,26 +225,6 @@ def seconds(values: pl.Series) -> pl.Series:
     if isinstance(values.dtype, pl.Datetime):
         return values.to_physical().cast(pl.Float64) / _UNITS[values.dtype.time_unit]
     return _numbers(values)
-
-
-def _plain(column: str) -> str:
-    """``userId``, ``User-ID`` and ``user_id:token`` are all ``userid``."""
-    return re.sub("[^a-z]", "", column.split(":", maxsplit=1)[0].lower())
-
-
-def _fields(path: Path) -> list[str]:
-    """The fields of a header for every separator that it may have."""
-    if path.suffix == ".parquet":
-        return parquet_columns(path)
-    _, text = first_line(path)
-    return [field for separator in SEPARATORS for field in header_fields(text, separator)]
-
-
-def matches(fields: list[str], name: str, given: Mapping[str, str]) -> list[str]:
-    """The fields of a header that match our name of a column, or the one that the user gives."""
-    if name in given:
-        return [field for field in fields if field == given[name]]
-    return [field for field in fields if _plain(field) in NAMES[name]]
 
 
 def _choose(

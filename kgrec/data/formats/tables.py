@@ -5,7 +5,7 @@
 optionally ``links.*`` (item, entity), ``items.*`` (item, name), ``entities.*`` (entity, name) and
 ``relations.*`` (relation, name). Without links an item is the
 entity of the same id; the items are then the items of the interactions and of ``items.*``. Columns
-have their usual names (``named_columns.NAMES``) or names that the user gives; other columns are
+have their usual names (``headers.NAMES``) or names that the user gives; other columns are
 not read, and counted.
 """
 
@@ -16,17 +16,11 @@ from pathlib import Path
 
 import polars as pl
 
-from kgrec.data.csv_files import SEPARATORS, header_fields
-from kgrec.data.formats.named_columns import (
-    NAMES,
-    Table,
-    matches,
-    written_as_floats,
-)
+from kgrec.data.formats.headers import NAMES, headless
+from kgrec.data.formats.named_columns import Table, written_as_floats
 from kgrec.data.formats.writing import blank, id_columns, padded, without_rows, write_table
 from kgrec.data.parquet_files import check_parquet
 from kgrec.data.raw_tables import PARTS, TRIPLE, Counts, RawTables, by_label, named_items
-from kgrec.data.text_files import first_line
 from kgrec.errors import DataError, unknown_key
 
 SUFFIXES = (".csv", ".tsv", ".parquet")
@@ -206,16 +200,10 @@ def _triples(
     path: Path | None, given: Mapping[str, str], counts: Counts, notes: Counts
 ) -> pl.DataFrame:
     assert path is not None  # the format requires it
-    headless = False
-    if path.suffix != ".parquet" and not any(name in given for name in TRIPLE):
-        _, text = first_line(path)
-        headers = [header_fields(text, separator) for separator in SEPARATORS]
-        headless = any(len(fields) == 3 for fields in headers) and not any(
-            matches(fields, name, {}) for fields in headers for name in TRIPLE
-        )
-    if headless:
+    no_header = not any(name in given for name in TRIPLE) and headless(path, TRIPLE)
+    if no_header:
         counts.append((f"{path.name} has no header: read as head, relation, tail", 1))
-    table = Table(path, dict.fromkeys(TRIPLE, True), given, headless)
+    table = Table(path, dict.fromkeys(TRIPLE, True), given, no_header)
     _count_unused(table, notes)
     return pl.DataFrame([table.ids(name, counts) for name in TRIPLE])
 

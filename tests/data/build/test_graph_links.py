@@ -88,3 +88,18 @@ def test_a_join_that_finds_nothing_is_refused(tmp_path):
         built(tmp_path, plan, kg=KG, f="m,title\nm.1,Ladle\n")
     with pytest.raises(DataError, match="found no column title"):
         built(tmp_path, plan, kg=KG, f="m,name\nm.1,Bowl\n")
+
+
+@pytest.mark.parametrize("first", ["e1,r0,e2", "h1,likes,t1", "h1,r1,t1"])
+def test_the_first_triple_of_a_file_without_a_header_counts(tmp_path, first):
+    head = first.split(",")[0]
+    out = built(tmp_path, GRAPH, kg=f"{first}\nx,r1,y\ny,r1,x\n", map=f"001,{head}\n002,x\n")
+    assert out.rows("triples") == {tuple(first.split(",")), ("x", "r1", "y"), ("y", "r1", "x")}
+    shown = first.replace(",", ", ")
+    assert out.counts[f"kg.csv: no header, the first line read as the triple ({shown})"] == 1
+
+
+def test_the_first_name_of_a_file_without_a_header_counts(tmp_path):
+    plan = GRAPH.replace("map.csv}", "map.csv, names: names.csv}")
+    out = built(tmp_path, plan, kg=KG, map="001,m.1\n", names="m.9,Title\nm.8,Name\n")
+    assert out.rows("entities", "entity", "name") == {("m.9", "Title"), ("m.8", "Name")}
