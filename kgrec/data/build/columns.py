@@ -18,6 +18,7 @@ from kgrec.errors import DataError, one_of
 log = logging.getLogger(__name__)
 
 LARGE = 1 << 24  # bytes of a file that takes so long that reading it is announced
+_THOUSANDS = r"^[+-]?[1-9][0-9]{0,2}(?:,[0-9]{3})+(?:\.[0-9]*)?$"
 SUFFIXES = (".csv", ".tsv", ".txt", ".parquet")
 
 
@@ -102,21 +103,31 @@ class UserTable:
         """
         values = self.column(name, key)
         kind = values.dtype
-        if kind.is_float():
+        if isinstance(kind, pl.Decimal) and kind.scale:
+            values = values.cast(pl.Float64)
+        if values.dtype.is_float():
             wrong = values.is_not_null() & ~((values == values.round()) & (values.abs() < 2**53))
             if wrong.any():
                 index = int(wrong.arg_max() or 0)
                 raise DataError(f"{self.row(index)}: found {values[index]} as {name} ({key}), "
                                 "expected a whole number or a text")  # fmt: skip
             values = values.cast(pl.Int64)
-        elif kind.is_nested() or kind.is_temporal() or kind in (pl.Boolean, pl.Binary):
+        elif not has_texts(kind) or kind.is_temporal() or kind == pl.Boolean:
             raise DataError(f"{self.path}: found the type {kind} in column {name} ({key}), "
                             "expected whole numbers or texts")  # fmt: skip
-        ids = values.cast(pl.String).str.strip_chars()
-        ids = ids.set(ids == "", None)
-        if written_as_floats(ids.drop_nulls()):
-            ids = ids.str.strip_suffix(".0")
-        return ids.alias(key.rpartition(".")[2])
+        return clean_ids(values.cast(pl.String)).alias(key.rpartition(".")[2])
+
+    def texts(self, name: str, key: str) -> pl.Series:
+        """A column as strings.
+
+        Raises:
+            DataError: the column is missing, or has a type whose values are no texts.
+        """
+        values = self.column(name, key)
+        if not has_texts(values.dtype):
+            raise DataError(f"{self.path}: found the type {values.dtype} in column {name} ({key}), "
+                            "expected texts")  # fmt: skip
+        return values.cast(pl.String)
 
     def numbers(self, name: str, key: str, times: bool = False) -> pl.Series:
         """A column of finite numbers, null where a cell is blank.
@@ -131,8 +142,12 @@ class UserTable:
         """
         values = self.column(name, key)
         expected = "a date such as 2024-01-31, or seconds since 1970" if times else "a number"
-        if values.dtype.is_nested() or (values.dtype.is_temporal() and not times):
-            raise DataError(f"{self.path}: found the type {values.dtype} in column {name} ({key}), "
+        if values.dtype in (pl.Categorical, pl.Enum):
+            values = values.cast(pl.String)
+        kind = values.dtype
+        dates = isinstance(kind, pl.Date | pl.Datetime)
+        if not has_texts(kind) or (kind.is_temporal() and not (times and dates)):
+            raise DataError(f"{self.path}: found the type {kind} in column {name} ({key}), "
                             f"expected {expected}")  # fmt: skip
         numbers = seconds(values) if times else parse_numbers(values)
         blank = values.is_null()
@@ -178,12 +193,29 @@ class Tables:
         }
 
 
+def has_texts(kind: pl.DataType | pl.datatypes.DataTypeClass) -> bool:
+    """Whether polars turns every value of a type into a text: not lists, bytes and durations."""
+    return not kind.is_nested() and kind not in (pl.Binary, pl.Duration, pl.Object)
+
+
+def clean_ids(ids: pl.Series) -> pl.Series:
+    """Ids without outer blanks, null where blank; 42.0 is 42 where all are written like that."""
+    ids = ids.str.strip_chars()
+    ids = ids.set(ids == "", None)
+    return ids.str.strip_suffix(".0") if written_as_floats(ids.drop_nulls()) else ids
+
+
 def parse_numbers(values: pl.Series) -> pl.Series:
-    """Values as Float64, null where a value is no number; blanks and currency signs are ignored."""
-    if values.dtype in (pl.Categorical, pl.Enum):
-        values = values.cast(pl.String)
+    """Values as Float64, null where a value is no number; blanks and currency signs are ignored.
+
+    Commas are thousands separators where they are that in all numbers of the column: 1,234.50.
+    """
     if values.dtype == pl.String:
         values = values.str.replace_all(r"[\s€$£¥]", "")
+        plain = values.str.replace_all(",", "")
+        with_commas = values.str.contains(",") & plain.cast(pl.Float64, strict=False).is_not_null()
+        if values.filter(with_commas).str.contains(_THOUSANDS).all():
+            values = values.zip_with(~with_commas.fill_null(False), plain)
     numbers = values.cast(pl.Float64, strict=False)
     return numbers.set(~numbers.is_finite().fill_null(True), None)
 

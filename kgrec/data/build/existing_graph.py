@@ -68,9 +68,7 @@ def _names(path: Path, entities: pl.Series, tables: Tables) -> pl.DataFrame:
             f"{path}: found no entity of the graph in column {entity}, expected some (the first "
             f"one is {ids[0]!r}, the graph's first {entities[0]!r})"
         )
-    return pl.DataFrame(
-        [ids.alias("entity"), table.column(name, "graph.names").cast(pl.String).alias("name")]
-    )
+    return pl.DataFrame([ids.alias("entity"), table.texts(name, "graph.names").alias("name")])
 
 
 def _add_names(names: pl.DataFrame, entities: pl.Series, triples: Triples) -> None:
@@ -168,8 +166,8 @@ def _joined(
     left = [source.ids(owner.id, "items.id").alias("item")]
     right = [described.ids(plan.entity, "graph.links.entity").alias("entity")]
     for name, column, other in zip(names, plan.by, plan.columns, strict=True):
-        left.append(source.column(column, "graph.links.by").cast(pl.String).alias(name))
-        right.append(described.column(other, "graph.links.columns").cast(pl.String).alias(name))
+        left.append(source.texts(column, "graph.links.by").alias(name))
+        right.append(described.texts(other, "graph.links.columns").alias(name))
     items = pl.DataFrame(left).drop_nulls("item").unique("item", keep="first", maintain_order=True)
     others = pl.DataFrame(right).filter(pl.col("entity").is_in(entities.implode()))
     if others.is_empty():

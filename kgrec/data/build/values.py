@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from kgrec.data.build.columns import parse_numbers
-from kgrec.data.build.plan import Attribute
+from kgrec.data.build.columns import clean_ids, has_texts, parse_numbers
+from kgrec.data.build.plan import ITEM, Attribute
 from kgrec.data.build.report import Report
 from kgrec.errors import DataError
 
@@ -44,14 +44,17 @@ def attribute_values(
             "cell", empty_as_null=True
         )
     raw = rows["cell"]
-    clean = pl.col("cell").str.normalize("NFC").str.replace_all(r"\s+", " ").str.strip_chars()
-    rows = rows.with_columns(clean).filter(
+    # A value that is an item is cleaned as ids of items are, so that it is the same item.
+    clean = clean_ids(raw) if attribute.entities == ITEM else clean_texts(raw)
+    rows = rows.with_columns(clean.alias("cell")).filter(
         pl.col("cell").is_not_null() & (pl.col("cell") != "")
         & ~pl.col("cell").is_in(list(missing))
     )  # fmt: skip
     where = f"{path.name}: {attribute.column}"
-    changed = raw.str.strip_chars().drop_nulls().n_unique() - clean_count(raw)
-    report.add(f"{where}: spellings that differ by blanks or Unicode form alone, merged", changed)
+    if attribute.entities != ITEM:
+        changed = raw.str.strip_chars().drop_nulls().n_unique() - clean.drop_nulls().n_unique()
+        what = f"{where}: spellings that differ by blanks or Unicode form alone, merged"
+        report.add(what, changed)
     if attribute.bins or attribute.edges:
         return _binned(rows, attribute, where, report)
     if attribute.date:
@@ -59,10 +62,9 @@ def attribute_values(
     return rows.select("owner", value="cell", name="cell")
 
 
-def clean_count(raw: pl.Series) -> int:
-    """Number of distinct texts after blanks and Unicode forms are made alike."""
-    clean = raw.str.normalize("NFC").str.replace_all(r"\s+", " ").str.strip_chars()
-    return clean.drop_nulls().n_unique()
+def clean_texts(texts: pl.Series) -> pl.Series:
+    """Texts with blanks and Unicode forms made alike."""
+    return texts.str.normalize("NFC").str.replace_all(r"\s+", " ").str.strip_chars()
 
 
 def _text_cells(cells: pl.Series, attribute: Attribute, path: Path) -> pl.Series:
@@ -72,14 +74,14 @@ def _text_cells(cells: pl.Series, attribute: Attribute, path: Path) -> pl.Series
         if attribute.separator is not None:
             raise DataError(f"{path}: found lists in column {attribute.column}, expected no "
                             "separator for it")  # fmt: skip
-        if kind.inner.is_nested() or kind.inner == pl.Binary:
+        if not has_texts(kind.inner):
             raise DataError(f"{path}: found the type {kind} in column {attribute.column}, expected "
                             "texts, numbers or lists of them")  # fmt: skip
         inner = pl.element()
         if kind.inner.is_float():
             inner = _plain_number(inner)
         return cells.cast(pl.List(kind.inner)).list.eval(inner.cast(pl.String))
-    if kind.is_nested() or kind == pl.Binary:
+    if not has_texts(kind):
         raise DataError(f"{path}: found the type {kind} in column {attribute.column}, expected "
                         "texts, numbers or lists of them")  # fmt: skip
     if kind.is_float():
@@ -123,9 +125,9 @@ def _binned(
     if attribute.edges:
         edges = list(attribute.edges)
         # The ids are made of the limits: rows that are added later do not change them.
-        ids = [f"below {edges[0]:g}"]
-        ids += [f"{a:g} to {b:g}" for a, b in pairwise(edges)]
-        ids += [f"{edges[-1]:g} or more"]
+        ids = [f"below {_exact(edges[0])}"]
+        ids += [f"{_exact(a)} to {_exact(b)}" for a, b in pairwise(edges)]
+        ids += [f"{_exact(edges[-1])} or more"]
         numbers_of_bins = np.searchsorted(edges, values, side="right")
         names = ids
     else:
@@ -150,8 +152,13 @@ def _range(values: np.ndarray) -> str:
     """The least and the largest number, for people; empty where there is none."""
     if not len(values):
         return ""
-    low, high = values.min(), values.max()
-    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
+    low, high = _exact(values.min()), _exact(values.max())
+    return low if low == high else f"{low} to {high}"
+
+
+def _exact(number: float) -> str:
+    """The shortest text that stands for this number and no other."""
+    return repr(float(number)).removesuffix(".0")
 
 
 def _dated(rows: pl.DataFrame, attribute: Attribute, where: str, report: Report) -> pl.DataFrame:

@@ -170,6 +170,37 @@ def test_links_between_items_and_between_values(tmp_path):
     assert ("hue=warm", "warm", "hue") in out.rows("entities")
 
 
+def test_values_that_are_unknown_items_are_counted_and_no_items(tmp_path):
+    plan = PLAN.replace("color: {}", "color: {entities: item, relation: like}")
+    products = PRODUCTS.replace(",red,", ",002,", 1).replace(",red,", ",999,")
+    out = built(tmp_path, plan, products=products)
+    assert {row for row in out.rows("triples") if row[1] == "like"} == {
+        ("item=001", "like", "item=002")
+    }
+    assert "999" not in set(out["links"]["item"])
+    assert out.warnings["products.csv: color: values that are unknown items, left out"] == 1
+    with pytest.raises(DataError, match=r"no known item in column color.*first value is 'red'"):
+        built(tmp_path, plan)
+
+
+def test_items_of_a_later_table_are_known_items(tmp_path):
+    plan = PLAN.replace("items:\n  table", "items:\n- table").replace("color: {}",
+        "color: {entities: item, relation: like}") + "- {table: more.csv, id: sku}\n"  # fmt: skip
+    out = built(tmp_path, plan, products=PRODUCTS.replace("red,red", "777,red"),
+                more="sku,about\n777,x\n")  # fmt: skip
+    assert ("item=001", "like", "item=777") in out.rows("triples")
+
+
+def test_values_of_links_are_those_of_attributes(tmp_path):
+    plan = PLAN + (
+        "triples: {table: hues.csv, head: color, head_is: color, tail: hue, tail_is: hue,"
+        " relation: is}\n"
+    )
+    out = built(tmp_path, plan, products=PRODUCTS.replace("red", "caf\u00e9 au lait"),
+                hues="color,hue\ncafe\u0301  au lait,warm\n")  # fmt: skip
+    assert ("color=caf\u00e9 au lait", "is", "hue=warm") in out.rows("triples")
+
+
 def test_a_table_may_be_both_interactions_and_items(tmp_path):
     plan = PLAN.replace("products.csv", "orders.csv").replace("  name: title\n", "").replace(
         "{color: {}, mood: {}}", "[kind]")  # fmt: skip

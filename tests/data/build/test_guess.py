@@ -1,5 +1,7 @@
 """``--guess``: what each column becomes, and what each table is."""
 
+from datetime import time, timedelta
+
 import polars as pl
 import pytest
 from omegaconf import OmegaConf
@@ -26,6 +28,13 @@ def column(name: str, cells, owners: str = "items"):
         ("tags", ["a, b", "b, c", "c", "a, c"] * 10, {"separator": ","}, "several values: 3"),
         ("tags", pl.Series([["a", "b"], ["b"]] * 20), {}, "lists: 2 values, 100 % of items"),
         ("price", [f"{i}.50" for i in range(N)], {"bins": 5}, "number from 0.5 to 39.5"),
+        ("price", ["99.50"] * 9 + [f"{i},234.00" for i in range(1, 32)], {"bins": 5},
+         "number from 99.5 to 3.123e+04"),
+        ("price", [f"{i}.234,00" for i in range(1, N + 1)], None, "number with a decimal comma"),
+        ("tags", ["1,2", "2,3", "3", "1,3"] * 10, {"separator": ","}, "several values: 3"),
+        ("wait", pl.Series([timedelta(days=i) for i in range(N)]), None, "the type Duration"),
+        ("waits", pl.Series([[timedelta(days=1)]] * N), None, "the type List(Duration"),
+        ("opens", pl.Series([time(i % 3) for i in range(N)]), {}, "category: 3 values"),
         ("stars", ["1", "2", "3", "4"] * 10, {}, "number with 4 values"),
         ("date", ["2001-02-03", "2005-02-03"] * 20, {"date": "year"}, "date: 2 years"),
         ("day", pl.Series(["1901-02-03"] * 20 + ["2001-02-03"] * 20).str.to_date(),
