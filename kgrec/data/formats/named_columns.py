@@ -65,18 +65,14 @@ class Table:
             self.frame = read_csv(path, self.separator, list(wanted) if headless else None)
         self.columns = _choose(path, self.frame.columns, wanted, given)
         self.unused = [c for c in self.frame.columns if c not in self.columns.values()]
-        ids = [name for name in _IDS if name in self.columns]
-        for name in ids:
+        for name in [name for name in _IDS if name in self.columns]:
             if re.search(":.*_seq$", self.columns[name]):
                 raise DataError(
                     f"{path}: found column {self.columns[name]}, which has several values in a "
                     f"cell, expected one {name} in each (type token)"
                 )
-        if self.separator and ids:
-            names = {c: c for c in (self.columns[name] for name in ids)}
-            if headless:
-                names = {name: name for name in ids}
-            row = repeated_header(self.frame, names)
+        if self.separator:
+            row = repeated_header(self.frame, {c: c for c in self.frame.columns})
             if row is not None:
                 raise second_header(path, line_of(path, self.separator, self.header, row))
 

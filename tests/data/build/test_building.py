@@ -210,12 +210,18 @@ def test_a_table_may_be_both_interactions_and_items(tmp_path):
     assert not any("earlier row" in what for what in out.warnings)
 
 
+def test_names_and_ids_that_are_words_of_a_header_are_data(tmp_path):
+    plan = PLAN.replace("color: {}", "relation: {}")
+    out = built(tmp_path, plan, products="sku,title,relation,mood\nitem,T,red,x\n001,U,red,y\n")
+    assert ("relation", "relation") in out.rows("relations")
+    assert ("item", "T") in out.rows("items")
+
+
 def test_tsv_and_parquet(tmp_path):
     write(tmp_path)
     pl.DataFrame({"sku": [1, 2, None], "tags": [["x", "y"], ["x"], ["z"]]}).write_parquet(
         tmp_path / "products.parquet"
     )
-    (tmp_path / "orders.tsv").write_text("customer\tsku\n7\t1\n8\t2.0\n", encoding="utf-8")
     plan = (
         "interactions: {table: orders.tsv, user: customer, item: sku}\n"
         "items: {table: products.parquet, id: sku, attributes: [tags]}\n"
@@ -254,17 +260,25 @@ def test_a_failed_build_leaves_nothing_and_an_earlier_folder_as_it_was(tmp_path)
     assert {path.name: path.read_bytes() for path in out.folder.iterdir()} == before
 
 
-def test_an_earlier_folder_comes_back_if_the_new_one_cannot_take_its_place(tmp_path, monkeypatch):
+@pytest.mark.parametrize("error", [PermissionError, KeyboardInterrupt, MemoryError])
+@pytest.mark.parametrize("done", [False, True])
+def test_an_earlier_folder_comes_back_if_the_new_one_cannot_take_its_place(
+    tmp_path, monkeypatch, error, done
+):
+    """``done``: interrupted after the first of the two renames, else instead of the second."""
     out = built(tmp_path)
     rename = type(tmp_path).rename
 
     def refuse(path, target):
+        if done and path == out.folder:
+            rename(path, target)
+            raise error("no")
         if path.name == "out" and "incoming" in str(path.parent):
-            raise PermissionError("no")
+            raise error("no")
         return rename(path, target)
 
     monkeypatch.setattr(type(tmp_path), "rename", refuse)
-    with pytest.raises(PermissionError):
+    with pytest.raises(error):
         built(tmp_path)
     assert out["items"].height == 3
 
