@@ -32,7 +32,7 @@ def read_owners(
     ids = table.ids(column, key)
     if ids.null_count() == len(ids):
         raise DataError(f"{table.path}: found no id in column {column} ({key}), expected some")
-    name = table.path.name
+    name = table.name
     report.warn(f"{name}: rows without {column}, left out", ids.null_count())
     repeated = len(ids) - ids.null_count() - ids.drop_nulls().n_unique()
     if not repeats:
@@ -69,9 +69,9 @@ def read_attributes(
         key = f"attributes.{attribute.column}"
         cells = table.column(attribute.column, key)
         values = attribute_values(
-            owners, cells, attribute, missing, table.path, report
+            owners, cells, attribute, missing, table.name, report
         ).drop_nulls("owner")  # fmt: skip
-        where = f"{table.path.name}: {attribute.column}"
+        where = f"{table.name}: {attribute.column}"
         if attribute.entities == ITEM:
             values = _known_items(values, items, table, attribute, report)
         if values.is_empty():
@@ -104,7 +104,7 @@ def _known_items(
             f"because its values are items (the first value is {values['value'][0]!r}, the first "
             f"item {items[0]!r})"
         )
-    report.warn(f"{table.path.name}: {attribute.column}: values that are unknown items, left out",
+    report.warn(f"{table.name}: {attribute.column}: values that are unknown items, left out",
                 values.height - known.height)  # fmt: skip
     return known
 

@@ -30,7 +30,7 @@ def build(plan: Plan, target: Path) -> Report:
         DataError: a table is malformed, the tables do not fit together, or the target is in use.
     """
     check_target(target)
-    report, tables = Report(), Tables()
+    report, tables = Report(), Tables(plan.path)
     rows = read_interactions(plan.interactions, tables, report)
     triples = Triples(report)
     owners = [_owners(table, plan, tables, report) for table in plan.items]
@@ -80,7 +80,7 @@ def build(plan: Plan, target: Path) -> Report:
     record: dict[str, Any] = {
         "kgrec": __version__,
         "plan": plan.content,
-        "sha256": {path.name: file_sha256(path) for path in tables.opened},
+        "sha256": {t.name: file_sha256(path) for path, t in tables.opened.items()},
         **report.as_dict(),
     }
     write_folder(target, files, record)
@@ -116,7 +116,7 @@ def _read_users(
     table = tables.open(users.table)
     owners = read_owners(table, users.id, "users.id", triples.report)
     read_attributes(users, table, owners, items, plan.missing, triples, USER)
-    name = users.table.name
+    name = table.name
     without = known.unique().filter(~known.unique().is_in(owners.drop_nulls().implode()))
     triples.report.warn(f"{name}: users with interactions that it lacks", len(without))
     user = pl.col("head").str.strip_prefix(f"{USER}=")

@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 
+from kgrec.data.build.plan import shown_path
 from kgrec.data.csv_files import SEPARATORS, header_fields, line_of, read_csv
 from kgrec.data.formats.named_columns import DATES, seconds, written_as_floats
 from kgrec.data.parquet_files import check_parquet, read_parquet
@@ -28,9 +29,11 @@ class UserTable:
     Args:
         path: the file.
         names: names of the columns of a file without a header; None: the first line has them.
+        shown: the file in reports; None: its name.
 
     Attributes:
         path: the file.
+        name: the file in reports.
         frame: all its columns.
         used: names of the columns that were read.
         separator: character between two fields; empty for Parquet.
@@ -39,8 +42,10 @@ class UserTable:
         DataError: the file is missing, empty, malformed or not UTF-8.
     """
 
-    def __init__(self, path: Path, names: Sequence[str] | None = None) -> None:
-        self.path, self.header = path, names is None
+    def __init__(
+        self, path: Path, names: Sequence[str] | None = None, shown: str | None = None
+    ) -> None:
+        self.path, self.header, self.name = path, names is None, shown or path.name
         self.used: set[str] = set()
         if not path.is_file():
             there = sorted(p.name for p in path.parent.glob("*") if p.suffix in SUFFIXES)
@@ -167,11 +172,15 @@ class UserTable:
 class Tables:
     """The tables of a plan, each read once.
 
+    Args:
+        plan: build.yaml; reports show the tables as it writes them.
+
     Attributes:
         opened: path to table.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, plan: Path) -> None:
+        self.plan = plan
         self.opened: dict[Path, UserTable] = {}
 
     def open(self, path: Path, names: Sequence[str] | None = None) -> UserTable:
@@ -179,13 +188,13 @@ class Tables:
         if path not in self.opened:
             if path.is_file() and path.stat().st_size > LARGE:
                 log.info("reading %s", path)
-            self.opened[path] = UserTable(path, names)
+            self.opened[path] = UserTable(path, names, shown_path(path, self.plan))
         return self.opened[path]
 
     def summary(self) -> dict[str, dict[str, Any]]:
         """For each table, its number of rows and the columns that were not read."""
         return {
-            table.path.name: {
+            table.name: {
                 "rows": table.frame.height,
                 "columns_not_used": [c for c in table.frame.columns if c not in table.used],
             }

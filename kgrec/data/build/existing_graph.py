@@ -23,7 +23,7 @@ OUTCOMES = "title_links.csv"  # outcome of a join by title for every item
 def read_graph(plan: Graph, tables: Tables, triples: Triples) -> pl.Series:
     """Adds the triples and names of the graph; returns its entities."""
     rows = _triples(plan, tables, triples)
-    triples.add(rows, plan.triples.name)
+    triples.add(rows, tables.open(plan.triples).name)
     entities = pl.concat([rows["head"], rows["tail"]]).unique(maintain_order=True)
     if plan.names is not None:
         _add_names(_names(plan.names, entities, tables), entities, triples)
@@ -34,7 +34,7 @@ def _triples(plan: Graph, tables: Tables, triples: Triples) -> pl.DataFrame:
     no_header = headless(plan.triples, TRIPLE)
     table = tables.open(plan.triples, TRIPLE if no_header else None)
     frame = table.frame
-    triples.report.add(f"{table.path.name}: no header, the first line read as the triple "
+    triples.report.add(f"{table.name}: no header, the first line read as the triple "
                        f"({', '.join(map(str, frame.row(0)))})", int(no_header))  # fmt: skip
     named = {name: matches(frame.columns, name, {}) for name in TRIPLE}
     columns = [fields[0] for fields in named.values() if fields]
@@ -46,7 +46,7 @@ def _triples(plan: Graph, tables: Tables, triples: Triples) -> pl.DataFrame:
     ids = [table.ids(c, f"graph.{n}") for c, n in zip(columns, TRIPLE, strict=True)]
     rows = pl.DataFrame(ids)
     whole = rows.drop_nulls()
-    triples.report.warn(f"{table.path.name}: triples with a blank, left out",
+    triples.report.warn(f"{table.name}: triples with a blank, left out",
                         rows.height - whole.height)  # fmt: skip
     if whole.is_empty():
         raise DataError(f"{table.path}: found no triple, expected some")
@@ -115,7 +115,7 @@ def read_links(
             f"(the first item is {items[0]!r}, the first entity {entities[0]!r}, the first row "
             f"{table.frame.row(0)})"
         )
-    name = table.path.name
+    name = table.name
     triples.report.add(f"{name}: items linked to the graph", links["item"].n_unique())
     triples.report.add(f"{name}: items without a link",
                        len(items) - links["item"].n_unique())  # fmt: skip
@@ -177,7 +177,7 @@ def _joined(
         )
     links, outcomes = link_by_title(items, others, with_year=len(names) == 2)
     counts = dict(outcomes["outcome"].value_counts().iter_rows())
-    what = f"{described.path.name}: items joined by {' and '.join(plan.by)}"
+    what = f"{described.name}: items joined by {' and '.join(plan.by)}"
     triples.report.add(f"{what}, exact", counts.get("exact", 0))
     triples.report.warn(f"{what}, ambiguous, not linked (see {OUTCOMES})",
                         counts.get("ambiguous", 0))  # fmt: skip

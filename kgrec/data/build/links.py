@@ -37,7 +37,7 @@ def read_triples(plan: TripleTable, items: pl.Series, tables: Tables, triples: T
     # Values are cleaned as those of attributes are, so that they are the same entities.
     values = [end for end, kind in ends.items() if kind != ITEM]
     whole = rows.with_columns(clean_texts(rows[end]) for end in values).drop_nulls()
-    report, name = triples.report, plan.table.name
+    report, name = triples.report, table.name
     report.warn(f"{name}: rows with a blank, left out", rows.height - whole.height)
     known = whole
     for end, kind in ends.items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -18,7 +17,7 @@ YEAR = r"(?:^|[^0-9])([12][0-9]{3})(?:[^0-9]|$)"
 
 def attribute_values(
     owners: pl.Series, cells: pl.Series, attribute: Attribute, missing: tuple[str, ...],
-    path: Path, report: Report,
+    table: str, report: Report,
 ) -> pl.DataFrame:  # fmt: skip
     """The values of a column, one row for each owner and value.
 
@@ -27,7 +26,7 @@ def attribute_values(
         cells: the column.
         attribute: how the cells become values.
         missing: texts that stand for a missing value.
-        path: the table, for messages.
+        table: the table, for messages and counts.
         report: where cells without a usable value are counted.
 
     Returns:
@@ -36,7 +35,7 @@ def attribute_values(
     Raises:
         DataError: most cells cannot be read as the attribute wants.
     """
-    rows = pl.DataFrame({"owner": owners, "cell": _text_cells(cells, attribute, path)})
+    rows = pl.DataFrame({"owner": owners, "cell": _text_cells(cells, attribute, table)})
     if rows["cell"].dtype == pl.List:
         rows = rows.explode("cell", empty_as_null=True)
     if attribute.separator is not None:
@@ -50,7 +49,7 @@ def attribute_values(
         pl.col("cell").is_not_null() & (pl.col("cell") != "")
         & ~pl.col("cell").is_in(list(missing))
     )  # fmt: skip
-    where = f"{path.name}: {attribute.column}"
+    where = f"{table}: {attribute.column}"
     if attribute.entities != ITEM:
         changed = raw.str.strip_chars().drop_nulls().n_unique() - clean.drop_nulls().n_unique()
         what = f"{where}: spellings that differ by blanks or Unicode form alone, merged"
@@ -67,26 +66,31 @@ def clean_texts(texts: pl.Series) -> pl.Series:
     return texts.str.normalize("NFC").str.replace_all(r"\s+", " ").str.strip_chars()
 
 
-def _text_cells(cells: pl.Series, attribute: Attribute, path: Path) -> pl.Series:
+def _text_cells(cells: pl.Series, attribute: Attribute, table: str) -> pl.Series:
     """Cells as strings, or as lists of strings."""
     kind = cells.dtype
     if isinstance(kind, pl.List | pl.Array):
         if attribute.separator is not None:
-            raise DataError(f"{path}: found lists in column {attribute.column}, expected no "
+            raise DataError(f"{table}: found lists in column {attribute.column}, expected no "
                             "separator for it")  # fmt: skip
         if not has_texts(kind.inner):
-            raise DataError(f"{path}: found the type {kind} in column {attribute.column}, expected "
-                            "texts, numbers or lists of them")  # fmt: skip
+            raise _no_texts(cells, attribute, table)
         inner = pl.element()
         if kind.inner.is_float():
             inner = _plain_number(inner)
         return cells.cast(pl.List(kind.inner)).list.eval(inner.cast(pl.String))
     if not has_texts(kind):
-        raise DataError(f"{path}: found the type {kind} in column {attribute.column}, expected "
-                        "texts, numbers or lists of them")  # fmt: skip
+        raise _no_texts(cells, attribute, table)
     if kind.is_float():
         return cells.to_frame("cell").select(_plain_number(pl.col("cell")))["cell"]
     return cells.cast(pl.String)
+
+
+def _no_texts(cells: pl.Series, attribute: Attribute, table: str) -> DataError:
+    return DataError(
+        f"{table}: found the type {cells.dtype} in column {attribute.column}, expected texts, "
+        "numbers or lists of them"
+    )
 
 
 def _plain_number(number: pl.Expr) -> pl.Expr:

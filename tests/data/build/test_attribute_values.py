@@ -1,7 +1,5 @@
 """Cells of a column become values: categories, several values, bins, dates."""
 
-from pathlib import Path
-
 import polars as pl
 import pytest
 
@@ -17,7 +15,7 @@ def values(cells, report: Report | None = None, missing=(), **settings) -> list[
     series = cells if isinstance(cells, pl.Series) else pl.Series(cells)
     owners = pl.Series([str(i) for i in range(len(series))])
     frame = attribute_values(
-        owners, series, Attribute("c", "c", "c", "c", **settings), missing, Path("t.csv"),
+        owners, series, Attribute("c", "c", "c", "c", **settings), missing, "t.csv",
         report or Report(),
     )  # fmt: skip
     return [frame.filter(pl.col("owner") == owner)["value"].to_list() for owner in owners]
@@ -66,7 +64,7 @@ def test_quantile_bins_have_ids_that_do_not_move_with_the_values():
 def test_bins_have_names_for_people():
     frame = attribute_values(
         pl.Series(["a", "b", "c"]), pl.Series(["€ 1.50", "3", "9.25"]),
-        Attribute("c", "c", "c", "c", bins=2), (), Path("t.csv"), Report(),
+        Attribute("c", "c", "c", "c", bins=2), (), "t.csv", Report(),
     )  # fmt: skip
     assert frame["name"].to_list() == ["1.5 to 3", "1.5 to 3", "9.25"]
 
@@ -130,7 +128,7 @@ def test_edges_with_many_digits_stay_apart():
     ]  # fmt: skip
     frame = attribute_values(
         pl.Series(["a", "b"]), pl.Series(["1234567", "1234568"]),
-        Attribute("c", "c", "c", "c", bins=2), (), Path("t.csv"), Report(),
+        Attribute("c", "c", "c", "c", bins=2), (), "t.csv", Report(),
     )  # fmt: skip
     assert frame["name"].to_list() == ["1234567", "1234568"]
 
@@ -139,9 +137,9 @@ def test_values_that_are_items_are_cleaned_as_their_ids_are():
     attribute = Attribute("c", "c", "item", "c")
     cells = pl.Series([" a  b", "cafe\u0301", " "])
     owners = pl.Series(["1", "2", "3"])
-    frame = attribute_values(owners, cells, attribute, (), Path("t.csv"), Report())
+    frame = attribute_values(owners, cells, attribute, (), "t.csv", Report())
     assert frame["value"].to_list() == ["a  b", "cafe\u0301"]
     frame = attribute_values(
-        owners, pl.Series(["1.0", "2.0", None]), attribute, (), Path("t.csv"), Report()
+        owners, pl.Series(["1.0", "2.0", None]), attribute, (), "t.csv", Report()
     )
     assert frame["value"].to_list() == ["1", "2"]
