@@ -106,6 +106,9 @@ MISTAKES = {
     "an unknown key": (["describe", "mine", "foo=1"], "foo: found an unknown key"),
     "an unknown key of the data": (["describe", "mine", "dataset.x=1"], "dataset.x: found an unkn"),
     "an unknown split": (["describe", "mine", "split=x"], "split: found 'x', expected one of"),
+    "a root beside a folder": (
+        ["describe", "mine", "dataset.root=/x"], "dataset.root: found it beside mine, expected"),
+    "a data set beside one": (["describe", "music", "dataset=book"], "dataset: found it beside m"),
     "no override": (["describe", "mine", "x"], "x"),
     "a bad value": (["describe", "mine", "dataset.unlinked=x"], "found 'x', expected drop or keep"),
     "no folder for the page": (["describe", "mine", "--html", "no/x"], "found no folder no"),
@@ -145,6 +148,13 @@ def test_a_folder_is_converted(kgrec, tmp_path):
     assert "1 ratings, left out" in output.err
     assert "1 names of items, left out" in output.err
     assert (tmp_path / "final" / "ratings_final.txt").read_text() == "u\t0\t1\n"
+
+
+def test_attributes_of_users_that_are_not_converted_are_named(kgrec, tmp_path):
+    write(tmp_path / "mine", CSV | {"user_attributes.csv": "user,relation,entity\n1,a,b\n"})
+    output = kgrec("data", "convert", "mine", "new", "--to", "parquet")
+    assert output.code == 0
+    assert "no format holds, left out (user_attributes.csv): 1" in output.err
 
 
 def test_a_data_set_is_converted_by_its_name(kgrec, tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ import polars as pl
 
 from kgrec.data.build.plan import shown_path
 from kgrec.data.csv_files import SEPARATORS, header_fields, line_of, read_csv
-from kgrec.data.formats.named_columns import DATES, seconds, written_as_floats
+from kgrec.data.formats.named_columns import DATES, expected_time, seconds, written_as_floats
 from kgrec.data.parquet_files import check_parquet, read_parquet
 from kgrec.data.text_files import first_line, repeated_header, second_header
 from kgrec.errors import DataError, one_of
@@ -164,6 +164,7 @@ class UserTable:
             values = numbers
         if wrong.any():
             index = int(wrong.arg_max() or 0)
+            expected = expected_time(values[index], expected) if times else expected
             raise DataError(f"{self.row(index)}: found {values[index]!r} as {name} ({key}), "
                             f"expected {expected}")  # fmt: skip
         return numbers.alias(key.rpartition(".")[2])

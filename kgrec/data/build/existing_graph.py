@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from itertools import permutations
 from pathlib import Path
 
@@ -139,12 +140,19 @@ def _columns_of_data(path: Path, *known: pl.Series) -> tuple[str, ...] | None:
 
 def _either_direction(table: UserTable, items: pl.Series, entities: pl.Series) -> pl.DataFrame:
     """The two columns with the most items and entities, whichever comes first."""
-    columns = {c: table.ids(c, "graph.links") for c in table.frame.columns[:6]}
+    used, columns = set(table.used), {}
+    for column in table.frame.columns[:6]:
+        with suppress(DataError):  # a column such as one of weights has no ids
+            columns[column] = table.ids(column, "graph.links")
+    if len(columns) < 2:
+        raise DataError(f"{table.path}: found the columns {', '.join(table.frame.columns)}, "
+                        "expected one of items and one of entities")  # fmt: skip
     shares = {
         (a, b): _share(columns[a], items) * _share(columns[b], entities)
         for a, b in permutations(columns, 2)
     }
     item, entity = max(shares, key=lambda pair: shares[pair])
+    table.used = used | {item, entity}
     return pl.DataFrame([columns[item].alias("item"), columns[entity].alias("entity")])
 
 
@@ -183,6 +191,8 @@ def _joined(
                         counts.get("ambiguous", 0))  # fmt: skip
     triples.report.warn(f"{what}, the title with another year alone, not linked",
                         counts.get("other year", 0))  # fmt: skip
+    triples.report.warn(f"{what}, the title there, but the item or the entity without a year, not "
+                        "linked", counts.get("no year", 0))  # fmt: skip
     triples.report.warn(f"{what}, missing", counts.get("missing", 0))
     if links.is_empty():
         raise DataError(

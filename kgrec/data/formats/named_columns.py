@@ -167,6 +167,7 @@ class Table:
         wrong = (~numbers.is_finite()).fill_null(True)
         if wrong.any():
             value = values.filter(wrong)[0]
+            expected = expected_time(value, expected) if name == "timestamp" else expected
             raise DataError(f"{self.first(wrong)}: found {value!r}, expected {expected} ({name})")
         if values.dtype.is_temporal():
             impossible = ~numbers.is_between(*DATES)
@@ -221,6 +222,14 @@ def seconds(values: pl.Series) -> pl.Series:
     if isinstance(values.dtype, pl.Datetime):
         return values.to_physical().cast(pl.Float64) / _UNITS[values.dtype.time_unit]
     return _numbers(values)
+
+
+def expected_time(value: object, expected: str) -> str:
+    """What a message says of a time that :func:`seconds` refused: numbers and dates do not mix."""
+    number = (
+        isinstance(value, str) and _numbers(pl.Series([value])).is_finite().fill_null(False).all()
+    )
+    return "a date as in other rows of the column, not seconds since 1970" if number else expected
 
 
 def _choose(

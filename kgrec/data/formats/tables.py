@@ -100,8 +100,8 @@ def read(folder: Path, columns: Mapping[str, str] | None = None) -> RawTables:
         rows, negatives = by_label(rows)
     triples = _triples(_one(folder, "triples", "kg"), given, counts, notes)
     names = _names(_one(folder, "items"), given, counts, notes)
-    entity_names = _graph_names(_one(folder, "entities"), "entity", counts)
-    relation_names = _graph_names(_one(folder, "relations"), "relation", counts)
+    entity_names = _graph_names(_one(folder, "entities"), "entity", counts, notes)
+    relation_names = _graph_names(_one(folder, "relations"), "relation", counts, notes)
     links = _one(folder, "links")
     if links is not None:
         table = Table(links, {"item": True, "entity": True}, given, other_items=True)
@@ -130,7 +130,9 @@ def _names(
     return named_items(pl.DataFrame([items, name]), path.name, counts)
 
 
-def _graph_names(path: Path | None, kind: str, counts: Counts) -> pl.DataFrame | None:
+def _graph_names(
+    path: Path | None, kind: str, counts: Counts, notes: Counts
+) -> pl.DataFrame | None:
     """``entity, name`` or ``relation, name``; None where the file has no such columns."""
     if path is None:
         return None
@@ -139,8 +141,13 @@ def _graph_names(path: Path | None, kind: str, counts: Counts) -> pl.DataFrame |
         counts.append((f"{path.name} has no columns {kind} and name, not read", 1))
         return None
     name = table.values("name", "strings (name)").cast(pl.String).str.strip_chars()
+    _count_unused(table, notes)
     names = pl.DataFrame([table.ids(kind, counts), name.alias("name")])
-    return names.filter(pl.col("name") != "").unique(kind, keep="first", maintain_order=True)
+    named = names.filter(pl.col("name") != "")
+    first = named.unique(kind, keep="first", maintain_order=True)
+    if repeats := named.unique().height - first.height:
+        counts.append((f"other names of the same {kind} in {path.name}, not used", repeats))
+    return first
 
 
 def _linked_to_themselves(

@@ -247,3 +247,8 @@ def test_the_plan_of_the_documentation_builds_the_shop(tmp_path):
     assert {"feeling=red", "color=red"} <= set(out["triples"]["tail"])
     assert ("brand", "made by") in out.rows("relations")
     assert 10 <= len(plan.splitlines()) <= 25
+
+
+def test_seconds_among_dates_are_refused_in_words_that_they_do_not_fit(tmp_path):
+    with pytest.raises(DataError, match=r"csv:5: found '880000000' as when .*a date as in other"):
+        built(tmp_path, orders=ORDERS + "C3,001,880000000\n")

@@ -10,6 +10,7 @@ from kgrec.data.build.guess import guess_plan
 from kgrec.data.build.plan_file import read_plan
 from kgrec.data.build.profile import choose
 from kgrec.data.build.roles import about
+from kgrec.data.csv_files import read_csv
 from kgrec.errors import DataError
 
 N = 40
@@ -125,6 +126,16 @@ def test_an_existing_graph_and_its_links(tmp_path):
     write(tmp_path, ratings=RATINGS, kg=kg, map="".join(f"m.{i},{i}\n" for i in range(1, 31)))
     plan = guessed(tmp_path)
     assert plan["graph"] == {"triples": "kg.csv", "links": "map.csv"}
+
+
+def test_every_table_is_read_once(tmp_path, monkeypatch):
+    kg = "head,relation,tail\n" + "".join(f"m.{i},genre,m.{100 + i % 3}\n" for i in range(30))
+    write(tmp_path, ratings=RATINGS, movies=MOVIES, kg=kg)
+    read: list[str] = []
+    monkeypatch.setattr("kgrec.data.build.columns.read_csv",
+                        lambda path, *rest: read.append(path.name) or read_csv(path, *rest))  # fmt: skip
+    guess_plan([tmp_path], tmp_path)
+    assert sorted(read) == ["movies.csv", "ratings.csv"]  # and of the graph its header alone
 
 
 def test_tables_that_are_not_read_are_named_with_the_reason(tmp_path):
