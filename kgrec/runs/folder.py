@@ -311,7 +311,10 @@ def _table(path: Path) -> pl.DataFrame:
 
     if not path.is_file():
         raise DataError(f"{path}: found no such file, expected a table of a finished run")
-    return pl.read_parquet(path, glob=False)
+    try:
+        return pl.read_parquet(path, glob=False)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        raise DataError(f"{path}: found no readable table ({error}), expected Parquet") from None
 
 
 def finished_folders(place: Path) -> Iterator[RunFolder]:
