@@ -179,26 +179,6 @@ def test_a_repeated_header_is_refused_in_every_file_with_a_header(name, tmp_path
         recognise(tmp_path).read(tmp_path)
 
 
-NO_HEADERS = {
-    "items": (CSV, "items.csv", "item,title\na,b\nitem,The thing\n"),
-    "items without names": (CSV, "items.csv", "item,about\na,b\nitem,x\n"),
-    "entities": (CSV, "entities.csv", "entity,name\na,b\nentity,An entity\n"),
-    "relations": (CSV, "relations.csv", "relation,name\nrelation,is related to\n"),
-    "interactions": (CSV, "interactions.csv", "user,item,rating\n1,2,3\nuser,item,4\n"),
-    "movies": (MOVIELENS, "movies.csv", "movieId,title,genres\n10,a,b\nmovieId,title,x\n"),
-    "recbole": (RECBOLE, "ml.inter", "user_id\titem_id\trating\nu\ti\t1\nuser_id\titem_id\t2\n"),
-    "recbole, other fields": (RECBOLE, "ml.inter",
-                              "user_id\titem_id\tx\nu\ti\tx\nuser_id\titem_id\ty\n"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", NO_HEADERS)
-def test_a_row_with_some_names_of_columns_is_data(name, tmp_path):
-    files, file, text = NO_HEADERS[name]
-    write(tmp_path, files | {file: text})
-    recognise(tmp_path).read(tmp_path)
-
-
 # ------------------------------------------------------------------ messages
 
 

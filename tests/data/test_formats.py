@@ -290,20 +290,3 @@ def test_links_may_name_the_items_column_differently(tmp_path):
 def test_a_format_that_has_ratings_can_hold_them(name, tmp_path):
     raw = read(write(tmp_path, MOVIELENS))
     assert FORMATS[name].has_ratings == ("ratings" not in FORMATS[name].cannot_hold(raw))
-
-
-def test_names_of_entities_that_are_not_used_are_counted(tmp_path):
-    names = "entity,name,kind\ne1,One,x\ne1,Uno,x\ne1,One,x\ne2,,x\n"
-    raw = read(write(tmp_path, CSV | {"entities.csv": names}))
-    assert raw.entity_names.rows() == [("e1", "One")]
-    assert ("other names of the same entity in entities.csv, not used", 1) in raw.counts
-    assert ("columns of entities.csv not used (kind)", 1) in raw.notes
-
-
-@pytest.mark.parametrize("number", ["880000000", "1e9"])
-def test_numbers_among_dates_are_refused_in_words_that_they_do_not_fit(tmp_path, number):
-    files = {"interactions.csv": f"user,item,time\n1,2,2020-01-02\n1,3,{number}\n"}
-    with pytest.raises(DataError, match=rf"csv:3: found '{number}', expected a date as in other"):
-        read(write(tmp_path, CSV | files))
-    with pytest.raises(DataError, match="csv:3: found 'x', expected numbers or dates"):
-        read(write(tmp_path, {"interactions.csv": files["interactions.csv"].replace(number, "x")}))

@@ -226,9 +226,7 @@ def seconds(values: pl.Series) -> pl.Series:
 
 def expected_time(value: object, expected: str) -> str:
     """What a message says of a time that :func:`seconds` refused: numbers and dates do not mix."""
-    number = (
-        isinstance(value, str) and _numbers(pl.Series([value])).is_finite().fill_null(False).all()
-    )
+    number = isinstance(value, str) and _numbers(pl.Series([value])).is_finite()[0]
     return "a date as in other rows of the column, not seconds since 1970" if number else expected
 
 
