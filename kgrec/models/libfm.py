@@ -26,8 +26,9 @@ from torch import Tensor, nn
 
 from kgrec.data.batches import PointwiseBatch
 from kgrec.data.dataset import RecDataset
+from kgrec.models.folding import WithUserTables
 from kgrec.models.lookup import Bags, weighted_sums
-from kgrec.models.recommender import Recommender, check_at_least
+from kgrec.models.recommender import check_at_least
 
 
 class ItemSide(NamedTuple):
@@ -42,7 +43,7 @@ class ItemSide(NamedTuple):
     vectors: Tensor
 
 
-class LibFM(Recommender):
+class LibFM(WithUserTables):
     """Second-order interactions of all features.
 
     Args:

@@ -24,7 +24,8 @@ from torch import Tensor, nn
 
 from kgrec.data.batches import PointwiseBatch
 from kgrec.data.dataset import RecDataset
-from kgrec.models.recommender import MOST_LAYERS, Recommender, check_at_least, in_blocks
+from kgrec.models.folding import WithUserTables
+from kgrec.models.recommender import MOST_LAYERS, check_at_least, in_blocks
 
 
 class ItemParts(NamedTuple):
@@ -39,7 +40,7 @@ class ItemParts(NamedTuple):
     inputs: Tensor
 
 
-class NCF(Recommender):
+class NCF(WithUserTables):
     """NeuMF: GMF and MLP, fused by one linear layer.
 
     Args:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from kgrec.data.batches import PointwiseBatch
 from kgrec.data.dataset import RecDataset
+from kgrec.data.interactions import Interactions
 from kgrec.errors import SettingError
 
 BLOCK = 2**23  # numbers that :func:`in_blocks` keeps in memory at once
@@ -33,6 +34,8 @@ class Recommender(nn.Module):
         batches: batch types that :meth:`loss` takes; the first defines the epoch.
         logits: whether scores are logits, so that 0 means a probability of one half.
         ranks: whether to compute ranking metrics.
+        fold_in_method: how :meth:`fold_in` finds new users' parameters: "exact" (scores are a
+            function of the history), "propagation", "steps" (of an optimiser); None: it cannot.
         arguments: arguments of the constructor, by name.
         precompute_metrics: metrics of :meth:`precompute`, by name, for metrics.json.
     """
@@ -40,6 +43,7 @@ class Recommender(nn.Module):
     batches: ClassVar[tuple[type[NamedTuple], ...]] = (PointwiseBatch,)
     logits: ClassVar[bool] = True
     ranks: ClassVar[bool] = True
+    fold_in_method: ClassVar[str | None] = None
     arguments: dict[str, Any]
     precompute_metrics: dict[str, float]
 
@@ -82,6 +86,29 @@ class Recommender(nn.Module):
 
     def precompute(self, dataset: RecDataset) -> None:
         """Computes what is not trained; called once before training, never on load."""
+
+    def fold_in(
+        self, history: Interactions, weight_decay: float = 0.0, seed: int = 0
+    ) -> Recommender:
+        """A model of the same items whose users are the users of a history.
+
+        The result for a user depends only on the model, the user's own history and the seed. This
+        model does not change. The new model shares its tensors and needs no gradients.
+
+        Args:
+            history: items of each of n new users, numbered from 0.
+            seed: seed of the draws.
+
+        Returns:
+            A model of n users, in eval mode.
+
+        Raises:
+            SettingError: the model cannot fold in; or the history has a user without an item, or
+                another catalogue.
+        """
+        raise SettingError(
+            f"fold_in: found {type(self).__name__}, expected a model that can fold in new users"
+        )
 
     def resample(self, generator: torch.Generator) -> None:
         """Redraws the model's samples; called at the start of every epoch."""

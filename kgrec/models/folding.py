@@ -1,0 +1,259 @@
+"""New users in a trained model: their parameters are inferred from histories, all others are frozen.
+
+A model with one row per user in some tables takes :class:`WithUserTables`. With u the user's row of
+all its tables together, n positives, m negatives drawn once from the other items, and μ, Σ the mean
+and the covariance of the trained users' rows:
+
+    u = μ + A z,  A Aᵀ = Σ                                     z = 0: the mean of the trained users
+    L = ½ mean over positives of -ln σ(ŷ) + ½ mean over negatives of -ln σ(-ŷ)     pointwise models
+    L = mean over pairs of -ln σ(ŷ_positive - ŷ_negative)                          pairwise models
+    z = argmin L + τ/n ‖z‖²                                    by steps of Adam, from z = 0
+
+The second term is a Gaussian prior from the trained users, so that a short history moves a user
+less. In units of z one step size suits every model.
+
+Shapes: n users of a history, D numbers per user in all tables together, b users of a block.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Iterator, Sequence
+from operator import attrgetter
+from typing import Any, ClassVar, NamedTuple, TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kgrec.data.batches import PairwiseBatch
+from kgrec.data.draws import generator
+from kgrec.data.interactions import Interactions
+from kgrec.data.negatives import NegativeSampler
+from kgrec.errors import SettingError
+from kgrec.models.recommender import Recommender
+
+STEPS = 60
+LEARNING_RATE = 0.1  # of the first step; it falls linearly to 0
+NEGATIVES = 200  # at least so many for each user
+PRIOR = 0.5  # τ
+BLOCK_BYTES = 2**28  # memory of a step, which bounds the users of a block
+
+M = TypeVar("M", bound=nn.Module)
+
+
+class Prior(NamedTuple):
+    """Distribution of the trained users' rows.
+
+    Attributes:
+        mean: (D,) μ.
+        factor: (D, D) A.
+    """
+
+    mean: Tensor
+    factor: Tensor
+
+    @classmethod
+    def of(cls, rows: Tensor) -> Prior:
+        """Mean and covariance of rows (users, D)."""
+        exact = rows.double()
+        mean = exact.mean(dim=0)
+        centred = exact - mean
+        values, vectors = torch.linalg.eigh(centred.T @ centred / max(1, len(rows)))
+        return cls(mean.to(rows.dtype), (vectors * values.clamp(min=0).sqrt()).to(rows.dtype))
+
+
+class WithUserTables(Recommender):
+    """A model with trained tables of one row per user, in which new users get rows by steps.
+
+    Attributes:
+        user_tables: names of the tables in the state dict; the model may lack some of them.
+    """
+
+    fold_in_method: ClassVar[str | None] = "steps"
+    user_tables: ClassVar[tuple[str, ...]] = ("user_embedding.weight",)
+
+    def fold_in(
+        self, history: Interactions, weight_decay: float = 0.0, seed: int = 0
+    ) -> Recommender:
+        """The model with rows for the users of a history; see :mod:`kgrec.models.folding`."""
+        check_history(history, self.arguments["num_items"])
+        model, history = frozen(self), history.to("cpu")
+        state = self.state_dict()
+        tables = {name: state[name] for name in self.user_tables if name in state}
+        prior = Prior.of(torch.cat(list(tables.values()), dim=1).cpu())
+        prior = Prior(*(x.to(next(iter(tables.values())).device) for x in prior))
+        widths = [table.shape[1] for table in tables.values()]
+        rows = []
+        with torch.inference_mode(False), torch.enable_grad():
+            with torch.no_grad():
+                encoded = model.encode()
+            for block in _blocks(model, history):
+                rows.append(_solve(model, encoded, tuple(tables), widths, prior, block, seed))
+        _set_tables(model, tuple(tables), torch.cat(rows).split(widths, dim=1), trained=False)
+        model.arguments = {**model.arguments, "num_users": history.num_users}
+        return model
+
+
+def check_history(history: Interactions, num_items: int) -> None:
+    """Checks that a model of ``num_items`` items can fold in the users of a history.
+
+    Raises:
+        SettingError: the history has another catalogue, or a user without an item.
+    """
+    if history.num_items != num_items:
+        raise SettingError(
+            f"history: found a catalogue of {history.num_items} items, expected {num_items}"
+        )
+    if len(history) and not 0 <= int(history.items.min()) <= int(history.items.max()) < num_items:
+        found = int(history.items.max() if int(history.items.min()) >= 0 else history.items.min())
+        raise SettingError(f"history: found item {found}, expected items from 0 to {num_items - 1}")
+    empty = torch.nonzero(history.user_degrees() == 0).flatten()
+    if history.num_users == 0 or len(empty):
+        found_user = f"user {int(empty[0])} without an item" if len(empty) else "no user"
+        raise SettingError(f"history: found {found_user}, expected an item for every user")
+
+
+def frozen(module: M) -> M:
+    """A copy in eval mode that needs no gradients and shares every tensor of the module."""
+    twin = copy.copy(module)
+    attributes = vars(twin)
+    attributes["training"] = False
+    attributes["_buffers"] = dict(module._buffers)
+    attributes["_parameters"] = {
+        name: None if p is None else nn.Parameter(p.detach(), requires_grad=False)
+        for name, p in module._parameters.items()
+    }
+    attributes["_modules"] = {
+        name: None if child is None else frozen(child) for name, child in module._modules.items()
+    }
+    return twin
+
+
+def own_generator(seed: int, purpose: str, items: Tensor) -> torch.Generator:
+    """A generator for one user, which depends only on the seed and the user's items (n,)."""
+    digest = hashlib.sha256(items.cpu().numpy().tobytes()).hexdigest()
+    return generator(seed, f"{purpose} of {digest}")
+
+
+def _set_tables(
+    model: nn.Module, names: Sequence[str], tables: Sequence[Tensor], trained: bool
+) -> None:
+    """Replaces tables of a frozen copy, by their names in the state dict."""
+    for name, table in zip(names, tables, strict=True):
+        path, _, attribute = name.rpartition(".")
+        module = model.get_submodule(path)
+        if attribute in module._buffers:
+            module._buffers[attribute] = table.requires_grad_(trained)
+        else:
+            module._parameters[attribute] = nn.Parameter(table, requires_grad=trained)
+        if isinstance(module, nn.Embedding):
+            module.num_embeddings, module.sparse = len(table), False
+
+
+def _get(model: nn.Module, names: Sequence[str]) -> list[Tensor]:
+    """Tables by their names in the state dict."""
+    return [attrgetter(name)(model) for name in names]
+
+
+def _blocks(model: Recommender, history: Interactions) -> Iterator[Interactions]:
+    """Parts of a history, numbered from 0 each, whose steps fit in the memory of a block."""
+    degrees = history.user_degrees().cpu()
+    row_bytes = float(model.bytes_per_row(torch.arange(history.num_items)).mean()) + 100
+    needed = (degrees + _num_negatives(degrees)) * row_bytes
+    number = torch.div(needed.cumsum(0) - needed, BLOCK_BYTES, rounding_mode="floor").long()
+    begin = 0
+    for size in torch.unique_consecutive(number, return_counts=True)[1].tolist():
+        row, items = history.of_users(torch.arange(begin, begin + size))
+        yield Interactions(row, items, size, history.num_items)
+        begin += size
+
+
+def _num_negatives(degrees: Tensor) -> Tensor:
+    """(n,) number of negatives: the same for every positive of a user."""
+    return degrees * torch.div(degrees + NEGATIVES - 1, degrees, rounding_mode="floor")
+
+
+class Rows(NamedTuple):
+    """Training rows of the users of a block: p positives and q negatives, both grouped by user.
+
+    Attributes:
+        users: (p + q,) int64, positives first.
+        items: (p + q,) int64.
+        weights: (p + q,) float; those of a user's positives sum to 1, those of its negatives too.
+        pairs: (q,) int64, the positive with which each negative makes a pair.
+    """
+
+    users: Tensor
+    items: Tensor
+    weights: Tensor
+    pairs: Tensor
+
+    @classmethod
+    def draw(cls, history: Interactions, seed: int) -> Rows:
+        """All positives, and negatives that depend only on the seed and each user's own items."""
+        sampler, degrees = NegativeSampler(history), history.user_degrees()
+        counts = torch.where(sampler.num_drawable > 0, _num_negatives(degrees), 0)
+        draws = [
+            torch.rand(count, generator=own_generator(seed, "negatives", own), dtype=torch.float64)
+            for count, own in zip(
+                counts.tolist(), history.items.split(degrees.tolist()), strict=True
+            )
+        ]
+        users = torch.repeat_interleave(counts)
+        bounds = sampler.num_drawable[users]
+        k = torch.minimum((torch.cat(draws) * bounds).long(), bounds - 1)
+        negatives = sampler.nth_drawable(users, k)
+        each = torch.div(counts, degrees, rounding_mode="floor")  # negatives of each positive
+        pairs = torch.repeat_interleave(each[history.users])
+        return cls(
+            torch.cat([history.users, users]),
+            torch.cat([history.items, negatives]),
+            torch.cat([1 / degrees[history.users], 1 / counts[users]]),
+            pairs,
+        )
+
+    def loss(self, model: Recommender, encoded: Any) -> Tensor:
+        """Sum of the users' losses, of the kind on which the model is trained."""
+        scores, q = model.score(self.users, self.items, encoded), len(self.pairs)
+        weights = self.weights.to(scores.dtype)
+        positive, negative = scores.split([len(scores) - q, q])
+        if PairwiseBatch in model.batches:
+            return F.softplus(negative - positive[self.pairs]) @ weights[len(positive) :]
+        return 0.5 * (F.softplus(torch.cat([-positive, negative])) @ weights)
+
+
+def _solve(
+    model: Recommender,
+    encoded: Any,
+    names: Sequence[str],
+    widths: Sequence[int],
+    prior: Prior,
+    history: Interactions,
+    seed: int,
+) -> Tensor:
+    """(b, D) rows of the users of a block.
+
+    Args:
+        model: frozen copy of the model, whose tables are replaced.
+        encoded: result of the model's ``encode``.
+        names: names of the tables.
+        widths: widths of the tables, D in all.
+        prior: distribution of the trained users' rows.
+        history: items of the users.
+        seed: seed of the negatives.
+    """
+    device = prior.mean.device
+    rows = Rows(*(column.to(device) for column in Rows.draw(history, seed)))
+    z = prior.mean.new_zeros(history.num_users, len(prior.factor))
+    shrinkage = 2 * PRIOR / history.user_degrees().to(device)[:, None]
+    optimizer = torch.optim.Adam([z], LEARNING_RATE)
+    for step in range(STEPS):
+        tables = [t.clone() for t in (prior.mean + z @ prior.factor.T).split(widths, dim=1)]
+        _set_tables(model, names, tables, trained=True)
+        gradients = torch.autograd.grad(rows.loss(model, encoded), _get(model, names))
+        z.grad = torch.cat(gradients, dim=1) @ prior.factor + shrinkage * z
+        optimizer.param_groups[0]["lr"] = LEARNING_RATE * (1 - step / STEPS)
+        optimizer.step()
+    return prior.mean + z @ prior.factor.T
