@@ -34,8 +34,8 @@ class Recommender(nn.Module):
         batches: batch types that :meth:`loss` takes; the first defines the epoch.
         logits: whether scores are logits, so that 0 means a probability of one half.
         ranks: whether to compute ranking metrics.
-        fold_in_method: how :meth:`fold_in` finds new users' parameters: "exact" (scores are a
-            function of the history), "propagation", "steps" (of an optimiser); None: it cannot.
+        fold_in_method: how :meth:`fold_in` finds new users' parameters: "exact", "propagation"
+            or "steps"; None: the model cannot.
         arguments: arguments of the constructor, by name.
         precompute_metrics: metrics of :meth:`precompute`, by name, for metrics.json.
     """
@@ -80,35 +80,31 @@ class Recommender(nn.Module):
         items = torch.arange(num_items, device=users.device)
         return torch.stack([self.score(user.expand(num_items), items, encoded) for user in users])
 
+    def fold_in(self, history: Interactions, seed: int = 0) -> Recommender:
+        """A model of the same items whose users are new users; nothing else is trained.
+
+        The result for a user depends only on the model, the user's own history and the seed. This
+        model does not change; the new one shares its tensors.
+
+        Args:
+            history: positives of n new users, numbered from 0; each has at least one.
+            seed: seed of draws.
+
+        Returns:
+            A model of n users, in eval mode and without gradients.
+
+        Raises:
+            SettingError: the model cannot fold in users (``fold_in_method`` is None); or the
+                history has a user without an item, or another catalogue.
+        """
+        raise SettingError(f"found {type(self).__name__}, expected a model that folds in users")
+
     def encode(self) -> Any:
         """Values that depend only on parameters, computed once per evaluation."""
         return None
 
     def precompute(self, dataset: RecDataset) -> None:
         """Computes what is not trained; called once before training, never on load."""
-
-    def fold_in(
-        self, history: Interactions, weight_decay: float = 0.0, seed: int = 0
-    ) -> Recommender:
-        """A model of the same items whose users are the users of a history.
-
-        The result for a user depends only on the model, the user's own history and the seed. This
-        model does not change. The new model shares its tensors and needs no gradients.
-
-        Args:
-            history: items of each of n new users, numbered from 0.
-            seed: seed of the draws.
-
-        Returns:
-            A model of n users, in eval mode.
-
-        Raises:
-            SettingError: the model cannot fold in; or the history has a user without an item, or
-                another catalogue.
-        """
-        raise SettingError(
-            f"fold_in: found {type(self).__name__}, expected a model that can fold in new users"
-        )
 
     def resample(self, generator: torch.Generator) -> None:
         """Redraws the model's samples; called at the start of every epoch."""

@@ -1,6 +1,6 @@
 """One run: prepare the data, build the model, fit it, test it and save the results.
 
-The configuration is read here, in :mod:`kgrec.build` and in :mod:`kgrec.config`; the code below
+The configuration is read here, in :mod:`kgrec.pipeline.parts` and in :mod:`kgrec.config`; the code below
 takes plain arguments.
 """
 
@@ -19,13 +19,14 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from kgrec.build import Parts, build, make_loggers
+from kgrec.pipeline.parts import Parts, build, make_loggers
 from kgrec.config.checks import check, check_start
 from kgrec.config.devices import chosen_devices
 from kgrec.config.location import applied_hparams, missing_settings
 from kgrec.config.targets import check_targets
 from kgrec.data.dataset import PreparedData, RecDataset
 from kgrec.evaluation.results import BASELINE, Evaluation
+from kgrec.inference.kept_data import keep
 from kgrec.models.recipes import trusted_by
 from kgrec.models.recommender import Recommender
 from kgrec.reports.console import dataset_tables, results_table, slices_table
@@ -104,12 +105,24 @@ def tracked(cfg: DictConfig) -> dict[str, Any]:
 def save_inputs(
     folder: RunFolder, cfg: DictConfig, data: PreparedData, dataset: RecDataset
 ) -> dict[str, Any]:
-    """Writes configuration, environment, data facts and raw ids; returns the facts."""
+    """Writes configuration, environment, data facts, raw ids and the data that inference needs.
+
+    Returns:
+        The facts.
+    """
     hydra = HydraConfig.get()
     chosen = {"overrides": list(hydra.overrides.task), "choices": dict(hydra.runtime.choices)}
     facts = dataset_facts(data, dataset)
     folder.write_inputs(OmegaConf.to_yaml(cfg, resolve=True), environment() | chosen, facts)
     dataset.ids.save(folder.ids)
+    about = {
+        "model": hydra.runtime.choices["model"],
+        "dataset": dataset.name,
+        "monitor": cfg.monitor,
+        "seed": cfg.seed,
+        "weight_decay": cfg.optimizer.get("weight_decay", 0.0),
+    }
+    keep(folder, data, dataset, about)
     return facts
 
 
