@@ -1,26 +1,24 @@
-"""New users in a trained model: their parameters are inferred from histories, all others are frozen.
+"""New users in a trained model: their parameters are found from histories, all others are frozen.
 
-A model with one row per user in some tables takes :class:`WithUserTables`. With u the user's row of
-all its tables together, n positives, m negatives drawn once from the other items, and μ, Σ the mean
-and the covariance of the trained users' rows:
+A model with trained tables of one row per user inherits from :class:`WithUserTables`. For a user
+with n positives, and negatives drawn once from the other items, u is the user's row in each table
+and s the root mean square of the numbers in that table, over the trained users:
 
-    u = μ + A z,  A Aᵀ = Σ                                     z = 0: the mean of the trained users
     L = ½ mean over positives of -ln σ(ŷ) + ½ mean over negatives of -ln σ(-ŷ)     pointwise models
     L = mean over pairs of -ln σ(ŷ_positive - ŷ_negative)                          pairwise models
-    z = argmin L + τ/n ‖z‖²                                    by steps of Adam, from z = 0
+    u = argmin L + PRIOR / n · ‖u / s‖²                       by steps of Adam, from u = 0
 
-The second term is a Gaussian prior from the trained users, so that a short history moves a user
-less. In units of z one step size suits every model.
+The second term is a Gaussian prior, so a short history moves a user less. In units of s one step
+size suits every model.
 
-Shapes: n users of a history, D numbers per user in all tables together, b users of a block.
+Shapes: n users of a history, b users of a block, D numbers of a user in a table.
 """
 
 from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Iterator, Sequence
-from operator import attrgetter
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import torch
@@ -36,32 +34,13 @@ from kgrec.models.recommender import Recommender
 
 STEPS = 60
 LEARNING_RATE = 0.1  # of the first step; it falls linearly to 0
-NEGATIVES = 200  # at least so many for each user
-PRIOR = 0.5  # τ
+NEGATIVES = 100  # at least so many for each user
+PRIOR = 0.02
+BETAS = (0.9, 0.999)
+TINY = 1e-12  # a table of zeros has this scale
 BLOCK_BYTES = 2**28  # memory of a step, which bounds the users of a block
 
 M = TypeVar("M", bound=nn.Module)
-
-
-class Prior(NamedTuple):
-    """Distribution of the trained users' rows.
-
-    Attributes:
-        mean: (D,) μ.
-        factor: (D, D) A.
-    """
-
-    mean: Tensor
-    factor: Tensor
-
-    @classmethod
-    def of(cls, rows: Tensor) -> Prior:
-        """Mean and covariance of rows (users, D)."""
-        exact = rows.double()
-        mean = exact.mean(dim=0)
-        centred = exact - mean
-        values, vectors = torch.linalg.eigh(centred.T @ centred / max(1, len(rows)))
-        return cls(mean.to(rows.dtype), (vectors * values.clamp(min=0).sqrt()).to(rows.dtype))
 
 
 class WithUserTables(Recommender):
@@ -74,25 +53,16 @@ class WithUserTables(Recommender):
     fold_in_method: ClassVar[str | None] = "steps"
     user_tables: ClassVar[tuple[str, ...]] = ("user_embedding.weight",)
 
-    def fold_in(
-        self, history: Interactions, weight_decay: float = 0.0, seed: int = 0
-    ) -> Recommender:
+    def fold_in(self, history: Interactions, seed: int = 0) -> Recommender:
         """The model with rows for the users of a history; see :mod:`kgrec.models.folding`."""
         check_history(history, self.arguments["num_items"])
-        model, history = frozen(self), history.to("cpu")
-        state = self.state_dict()
-        tables = {name: state[name] for name in self.user_tables if name in state}
-        prior = Prior.of(torch.cat(list(tables.values()), dim=1).cpu())
-        prior = Prior(*(x.to(next(iter(tables.values())).device) for x in prior))
-        widths = [table.shape[1] for table in tables.values()]
-        rows = []
+        model, history, state = frozen(self), history.to("cpu"), self.state_dict()
+        trained = {name: state[name] for name in self.user_tables if name in state}
         with torch.inference_mode(False), torch.enable_grad():
-            with torch.no_grad():
-                encoded = model.encode()
-            for block in _blocks(model, history):
-                rows.append(_solve(model, encoded, tuple(tables), widths, prior, block, seed))
-        _set_tables(model, tuple(tables), torch.cat(rows).split(widths, dim=1), trained=False)
-        model.arguments = {**model.arguments, "num_users": history.num_users}
+            parts = [_solve(model, trained, block, seed) for block in list(_blocks(model, history))]
+        for name, tables in zip(trained, zip(*parts, strict=True), strict=True):
+            _set_table(model, name, torch.cat(tables))
+        model.arguments = {**self.arguments, "num_users": history.num_users}
         return model
 
 
@@ -137,24 +107,17 @@ def own_generator(seed: int, purpose: str, items: Tensor) -> torch.Generator:
     return generator(seed, f"{purpose} of {digest}")
 
 
-def _set_tables(
-    model: nn.Module, names: Sequence[str], tables: Sequence[Tensor], trained: bool
-) -> None:
-    """Replaces tables of a frozen copy, by their names in the state dict."""
-    for name, table in zip(names, tables, strict=True):
-        path, _, attribute = name.rpartition(".")
-        module = model.get_submodule(path)
-        if attribute in module._buffers:
-            module._buffers[attribute] = table.requires_grad_(trained)
-        else:
-            module._parameters[attribute] = nn.Parameter(table, requires_grad=trained)
-        if isinstance(module, nn.Embedding):
-            module.num_embeddings, module.sparse = len(table), False
-
-
-def _get(model: nn.Module, names: Sequence[str]) -> list[Tensor]:
-    """Tables by their names in the state dict."""
-    return [attrgetter(name)(model) for name in names]
+def _set_table(model: nn.Module, name: str, table: Tensor) -> None:
+    """Replaces a table of a frozen copy, by its name in the state dict."""
+    path, _, attribute = name.rpartition(".")
+    module = model.get_submodule(path)
+    if attribute in module._buffers:
+        module._buffers[attribute] = table
+    else:
+        is_parameter = isinstance(table, nn.Parameter)
+        module._parameters[attribute] = table if is_parameter else nn.Parameter(table, False)
+    if isinstance(module, nn.Embedding):
+        module.num_embeddings, module.sparse = len(table), False
 
 
 def _blocks(model: Recommender, history: Interactions) -> Iterator[Interactions]:
@@ -225,35 +188,36 @@ class Rows(NamedTuple):
 
 
 def _solve(
-    model: Recommender,
-    encoded: Any,
-    names: Sequence[str],
-    widths: Sequence[int],
-    prior: Prior,
-    history: Interactions,
-    seed: int,
-) -> Tensor:
-    """(b, D) rows of the users of a block.
+    model: Recommender, trained: Mapping[str, Tensor], history: Interactions, seed: int
+) -> list[Tensor]:
+    """Rows (b, D) of the users of a block, for every table.
 
     Args:
         model: frozen copy of the model, whose tables are replaced.
-        encoded: result of the model's ``encode``.
-        names: names of the tables.
-        widths: widths of the tables, D in all.
-        prior: distribution of the trained users' rows.
-        history: items of the users.
+        trained: tables of the trained users, by name.
+        history: items of the users of the block.
         seed: seed of the negatives.
     """
-    device = prior.mean.device
+    device = next(iter(trained.values())).device
     rows = Rows(*(column.to(device) for column in Rows.draw(history, seed)))
-    z = prior.mean.new_zeros(history.num_users, len(prior.factor))
-    shrinkage = 2 * PRIOR / history.user_degrees().to(device)[:, None]
-    optimizer = torch.optim.Adam([z], LEARNING_RATE)
-    for step in range(STEPS):
-        tables = [t.clone() for t in (prior.mean + z @ prior.factor.T).split(widths, dim=1)]
-        _set_tables(model, names, tables, trained=True)
-        gradients = torch.autograd.grad(rows.loss(model, encoded), _get(model, names))
-        z.grad = torch.cat(gradients, dim=1) @ prior.factor + shrinkage * z
-        optimizer.param_groups[0]["lr"] = LEARNING_RATE * (1 - step / STEPS)
+    shrinkage = PRIOR / history.user_degrees().to(device)[:, None]
+    with torch.no_grad():
+        encoded = model.encode()
+    tables, groups = [], []
+    for name, table in trained.items():
+        scale = max(float(table.square().mean().sqrt()), TINY)
+        new = nn.Parameter(table.new_zeros(history.num_users, table.shape[1]))
+        _set_table(model, name, new)
+        tables.append((new, scale))
+        groups.append({"params": [new], "lr": LEARNING_RATE * scale})
+    optimizer = torch.optim.Adam(groups, betas=BETAS)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 1 / STEPS, STEPS)
+    for _ in range(STEPS):
+        optimizer.zero_grad()
+        loss = rows.loss(model, encoded)
+        for new, scale in tables:
+            loss = loss + (shrinkage * (new / scale).square()).sum()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-    return prior.mean + z @ prior.factor.T
+        schedule.step()
+    return [new.detach() for new, _ in tables]

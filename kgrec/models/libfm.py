@@ -18,7 +18,7 @@ Shapes: B rows, d embedding size, I items, F attributes, n attributes of all ite
 
 from __future__ import annotations
 
-from typing import NamedTuple, Self
+from typing import ClassVar, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -59,6 +59,8 @@ class LibFM(WithUserTables):
     Raises:
         SettingError: a setting that cannot work.
     """
+
+    user_tables: ClassVar[tuple[str, ...]] = ("user_embedding.weight", "user_weights.weight")
 
     def __init__(
         self,

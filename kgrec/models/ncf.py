@@ -16,7 +16,7 @@ W_l has 2^(L - l) d.
 
 from __future__ import annotations
 
-from typing import NamedTuple, Self
+from typing import ClassVar, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -52,6 +52,8 @@ class NCF(WithUserTables):
     Raises:
         SettingError: a setting that cannot work.
     """
+
+    user_tables: ClassVar[tuple[str, ...]] = ("user_factors.weight", "user_inputs.weight")
 
     def __init__(self, num_users: int, num_items: int, d: int = 8, num_layers: int = 3) -> None:
         super().__init__()

@@ -154,7 +154,7 @@ def test_a_history_that_cannot_be(model, given, message):
 
 
 def test_a_model_that_cannot_fold_in_says_so(dataset):
-    with pytest.raises(SettingError, match="found PopularityBalance, expected a model that can"):
+    with pytest.raises(SettingError, match="found PopularityBalance, expected a model that folds in"):
         PopularityBalance.from_dataset(dataset).fold_in(history([1]))
 
 
