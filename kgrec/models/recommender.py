@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from kgrec.data.batches import PointwiseBatch
 from kgrec.data.dataset import RecDataset
 from kgrec.data.interactions import Interactions
+from kgrec.data.knowledge_graph import Neighborhood
 from kgrec.errors import SettingError
 
 BLOCK = 2**23  # numbers that :func:`in_blocks` keeps in memory at once
@@ -36,6 +37,7 @@ class Recommender(nn.Module):
         ranks: whether to compute ranking metrics.
         fold_in_method: how :meth:`fold_in` finds new users' parameters: "exact", "propagation"
             or "steps"; None: the model cannot.
+        adds_items: whether the model has :meth:`add_items`.
         arguments: arguments of the constructor, by name.
         precompute_metrics: metrics of :meth:`precompute`, by name, for metrics.json.
     """
@@ -44,6 +46,7 @@ class Recommender(nn.Module):
     logits: ClassVar[bool] = True
     ranks: ClassVar[bool] = True
     fold_in_method: ClassVar[str | None] = None
+    adds_items: ClassVar[bool] = False
     arguments: dict[str, Any]
     precompute_metrics: dict[str, float]
 
@@ -98,6 +101,23 @@ class Recommender(nn.Module):
                 history has a user without an item, or another catalogue.
         """
         raise SettingError(f"found {type(self).__name__}, expected a model that folds in users")
+
+    def add_items(self, edges: Neighborhood, known: Tensor, seed: int = 0) -> Recommender:
+        """A model with n further items, which training has not seen, without training it again.
+
+        Args:
+            edges: neighbours of the new items, with entities in the numbering of the training.
+            known: (n,) int64, the entity of the training that a new item is, or -1.
+            seed: seed of draws.
+
+        Returns:
+            A model of num_items + n items that shares all other parameters with this one. The new
+            items follow the old ones, and the other entities follow the new items.
+
+        Raises:
+            SettingError: the model cannot score items without training (``adds_items`` is false).
+        """
+        raise SettingError(f"found {type(self).__name__}, expected a model that adds items")
 
     def encode(self) -> Any:
         """Values that depend only on parameters, computed once per evaluation."""

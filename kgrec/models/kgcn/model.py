@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, Self, cast
+from typing import Any, ClassVar, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -34,6 +34,7 @@ from kgrec.models.folding import WithUserTables
 from kgrec.models.kgcn.aggregators import Aggregator, make_aggregator
 from kgrec.models.kgcn.all_items import WIDEST_SPREAD, AllItems, Tables
 from kgrec.models.kgcn.neighborhood import Attention, View, receptive_field, view
+from kgrec.models.kgcn.new_items import with_new_items
 from kgrec.models.lookup import rows_and_sums, weighted_sums
 from kgrec.models.recommender import MOST_LAYERS, check_at_least
 
@@ -81,6 +82,8 @@ class KGCN(WithUserTables):
     Raises:
         SettingError: a setting that cannot work.
     """
+
+    adds_items: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -190,6 +193,10 @@ class KGCN(WithUserTables):
             drawn = whole.sample(K, generator)
             self.neighbors.copy_(drawn.neighbors)
             self.relations.copy_(drawn.relations)
+
+    def add_items(self, edges: Neighborhood, known: Tensor, seed: int = 0) -> Self:
+        """See :mod:`kgrec.models.kgcn.new_items`."""
+        return with_new_items(self, edges, known, seed)
 
     def score(self, users: Tensor, items: Tensor, encoded: Any = None) -> Tensor:
         """(B,) logits ŷ(u, v), Eq. 7, from users (B,) and items (B,)."""
