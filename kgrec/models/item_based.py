@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import scipy.sparse as sp
@@ -24,6 +25,8 @@ from kgrec.evaluation.ctr import auc
 from kgrec.evaluation.full_ranking import rank
 from kgrec.evaluation.ranking import METRICS
 from kgrec.models.recommender import Recommender
+
+N = TypeVar("N", int, float)
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +129,7 @@ def _parse(choose_by: str, num_items: int) -> tuple[str, int]:
     Raises:
         SettingError: higher is not better, the metric needs logits, or k exceeds the catalogue.
     """
-    metric, _, k = choose_by.removeprefix("val/").partition("@")
+    metric, _, k = str(choose_by).removeprefix("val/").partition("@")
     if choose_by == "val/auc":
         return metric, 0
     if metric not in METRICS or not k.isdecimal() or int(k) == 0:
@@ -142,9 +145,22 @@ def _parse(choose_by: str, num_items: int) -> tuple[str, int]:
     return metric, int(k)
 
 
-def check_grid(name: str, values: Sequence[float], minimum: float) -> None:
-    """Raises SettingError unless there are values to choose from, none below the minimum."""
-    numbers = isinstance(values, Sequence) and all(type(v) in (int, float) for v in values)
-    if not numbers or not values or any(v < minimum for v in values):
-        shown = list(values) if isinstance(values, Sequence) else values
-        raise SettingError(f"{name}: found {shown}, expected numbers >= {minimum}")
+def grid_of(name: str, values: Any, minimum: float, kind: type[N]) -> list[N]:
+    """Values to choose from, as a plain list.
+
+    Args:
+        name: name of the setting.
+        values: a list of numbers, or a single number.
+        minimum: least number allowed.
+        kind: int: only whole numbers; float: any finite numbers.
+
+    Raises:
+        SettingError: another kind of value, or no value.
+    """
+    is_list = isinstance(values, Sequence) and not isinstance(values, str)
+    grid, kinds = list(values) if is_list else [values], (int, kind)
+    if not grid or not all(type(v) in kinds and minimum <= v < math.inf for v in grid):
+        expected = "integers" if kind is int else "finite numbers"
+        shown = grid if is_list else values
+        raise SettingError(f"{name}: found {shown!r}, expected {expected} >= {minimum}")
+    return grid

@@ -6,6 +6,7 @@ Shapes: B rows.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -136,3 +137,17 @@ def check_at_least(name: str, value: Any, minimum: int, maximum: int | None = No
         raise SettingError(f"{name}: found {value!r}, expected an integer >= {minimum}")
     if maximum is not None and value > maximum:
         raise SettingError(f"{name}: found {value!r}, expected at most {maximum}")
+
+
+def check_number(name: str, value: Any, minimum: float, below: float = math.inf) -> None:
+    """Raises SettingError unless a setting is a number with ``minimum <= number < below``."""
+    if type(value) not in (int, float) or not minimum <= value < below:
+        limit = f" and < {below:g}" if below < math.inf else ""
+        expected = f"a finite number >= {minimum:g}{limit}"
+        raise SettingError(f"{name}: found {value!r}, expected {expected}")
+
+
+def check_bool(name: str, value: Any) -> None:
+    """Raises SettingError unless a setting is a boolean: the text "no" would count as true."""
+    if not isinstance(value, bool):
+        raise SettingError(f"{name}: found {value!r}, expected true or false")

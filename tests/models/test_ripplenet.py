@@ -137,7 +137,7 @@ def test_every_triple_of_a_ripple_set_is_as_likely(monkeypatch):
         ({"d": 0}, "d: found 0, expected an integer >= 1"),
         ({"memory": 0}, "memory: found 0, expected an integer >= 1"),
         ({"update": "add"}, "update: found 'add', expected one of replace, plus, "),
-        ({"kge_weight": -1.0}, "kge_weight: found -1.0, expected at least 0"),
+        ({"kge_weight": -1.0}, "kge_weight: found -1.0, expected a finite number >= 0"),
     ],
 )
 def test_settings_that_cannot_work(settings, message):
