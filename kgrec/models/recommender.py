@@ -27,8 +27,9 @@ class Recommender(nn.Module):
     A subclass implements :meth:`score` and, if it is trained, :meth:`loss`. Its constructor
     takes plain numbers, strings, containers of them, and tensors. It must register a tensor as a
     persistent buffer, because a checkpoint's recipe keeps only the shape and dtype of a tensor.
-    Every setting that changes results is an argument of the constructor, so that a checkpoint
-    knows it. ``from_dataset`` binds settings to a data set and computes nothing long.
+    One of the arguments is ``num_items``, the size of the catalogue. Every setting that changes
+    results is an argument of the constructor, so that a checkpoint knows it. ``from_dataset`` binds
+    settings to a data set and computes nothing long.
 
     Attributes:
         batches: batch types that :meth:`loss` takes; the first defines the epoch.
@@ -73,9 +74,8 @@ class Recommender(nn.Module):
 
     def score_all(self, users: Tensor, encoded: Any = None) -> Tensor:
         """(B, num_items) scores of all items for each user; override it with something faster."""
-        num_items = int(self.arguments["num_items"])
-        items = torch.arange(num_items, device=users.device)
-        return torch.stack([self.score(user.expand(num_items), items, encoded) for user in users])
+        items = torch.arange(self.catalogue_size, device=users.device)
+        return torch.stack([self.score(user.expand_as(items), items, encoded) for user in users])
 
     def encode(self) -> Any:
         """Values that depend only on parameters, computed once per evaluation."""
@@ -97,6 +97,21 @@ class Recommender(nn.Module):
         Parameters, their gradients and the optimiser's state are not part of it.
         """
         return 0.0
+
+    @property
+    def catalogue_size(self) -> int:
+        """Number of items, the constructor's argument ``num_items``.
+
+        Raises:
+            SettingError: the constructor has no such argument.
+        """
+        if "num_items" not in self.arguments:
+            kind = f"{type(self).__module__}.{type(self).__qualname__}"
+            raise SettingError(
+                f"num_items: found no such argument of the constructor of {kind}, expected the "
+                "number of items"
+            )
+        return int(self.arguments["num_items"])
 
     @property
     def trainable(self) -> bool:
