@@ -20,7 +20,7 @@ from torch import Tensor
 from kgrec.data.dataset import RecDataset
 from kgrec.data.interactions import Interactions
 from kgrec.errors import SettingError
-from kgrec.evaluation.candidates import full_candidates
+from kgrec.evaluation.candidates import Candidates, full_candidates
 from kgrec.evaluation.ctr import auc
 from kgrec.evaluation.full_ranking import rank
 from kgrec.evaluation.ranking import METRICS
@@ -97,9 +97,10 @@ class ItemBased(Recommender):
         combinations = list(itertools.product(*grid.values()))
         values, begin, count = [], time.perf_counter(), len(combinations)
         if count > 1:
+            candidates = self._candidates(dataset)
             for number, combination in enumerate(combinations, 1):
                 apply(*combination)
-                values.append(self.validate(dataset))
+                values.append(self.validate(dataset, candidates))
                 if number * PROGRESS_LINES // count > (number - 1) * PROGRESS_LINES // count:
                     pairs = zip(grid, combination, strict=True)
                     settings = " ".join(f"{name}={value:g}" for name, value in pairs)
@@ -111,16 +112,28 @@ class ItemBased(Recommender):
         chosen = {name: float(value) for name, value in zip(grid, best, strict=True)}
         self.precompute_metrics |= chosen
 
-    def validate(self, dataset: RecDataset) -> float:
-        """The validation metric by which settings are chosen."""
+    def validate(self, dataset: RecDataset, candidates: Candidates | None = None) -> float:
+        """The validation metric by which settings are chosen.
+
+        Args:
+            dataset: split data.
+            candidates: users and exclusions of a ranking metric; None: build them.
+        """
         encoded = self.encode()
         metric, k = _parse(self.choose_by, self.num_items)
         if metric == "auc":
             val = dataset.val
             return auc(self.score(val.users, val.items, encoded), val.labels)
-        candidates = full_candidates(dataset, "val", torch.initial_seed())
+        candidates = candidates or self._candidates(dataset)
+        assert candidates is not None
         ranking = rank(lambda users: self.score_all(users, encoded), candidates, k)
         return float(METRICS[metric](ranking.hits, ranking.relevant, k).mean())
+
+    def _candidates(self, dataset: RecDataset) -> Candidates | None:
+        """Users and exclusions of the validation metric; None for AUC, which ranks nothing."""
+        if self.choose_by == "val/auc":
+            return None
+        return full_candidates(dataset, "val", torch.initial_seed())
 
 
 def _parse(choose_by: str, num_items: int) -> tuple[str, int]:

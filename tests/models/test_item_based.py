@@ -9,6 +9,7 @@ import torch
 
 from kgrec.data.interactions import Interactions
 from kgrec.errors import ConfigError
+from kgrec.evaluation.candidates import full_candidates
 from kgrec.models.ease import EASE, inverse
 from kgrec.models.itemknn import ItemKNN
 
@@ -113,6 +114,20 @@ def test_one_number_is_a_grid_of_one(dataset):
     assert EASE.from_dataset(dataset, l2=100).recipe()["arguments"]["l2"] == [100]
     knn = ItemKNN.from_dataset(dataset, k=10, shrinkage=0.5)
     assert (knn.k, knn.shrinkage) == ([10], [0.5])
+
+
+def test_all_settings_are_validated_on_candidates_that_are_built_once(dataset, monkeypatch):
+    built = []
+
+    def counted(*arguments):
+        built.append(arguments)
+        return full_candidates(*arguments)
+
+    monkeypatch.setattr("kgrec.models.item_based.full_candidates", counted)
+    EASE.from_dataset(dataset, [1, 10, 100], "val/ndcg@10").precompute(dataset)
+    assert len(built) == 1
+    EASE.from_dataset(dataset, [1, 10, 100], "val/auc").precompute(dataset)
+    assert len(built) == 1
 
 
 @pytest.mark.parametrize(
