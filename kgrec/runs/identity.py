@@ -81,10 +81,12 @@ TABLE = {
     "memory_budget": ROUNDING,
     "steps_per_call": CHUNKS,
     "eval_batch_size": CHUNKS,
-    "callbacks": CHUNKS,
+    # Callbacks that the user adds may do anything: the default role.
+    "callbacks.best": LENGTH,
     "callbacks.best.dirpath": PLACE,
     "callbacks.best.resume_from": PLACE,
-    "callbacks.last.dirpath": PLACE,
+    "callbacks.early_stopping": LENGTH,
+    "callbacks.last": PLACE,
     "callbacks.status": PLACE,
     "callbacks.norms": PLACE,
     "callbacks.epoch_log": PLACE,
@@ -131,10 +133,22 @@ def resume_settings(cfg: DictConfig) -> dict[str, Any]:
 def system_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """Settings that name the system of a run, flat.
 
+    A setting of a callback that only repeats a setting of the top level, such as ``patience``, is
+    left out.
+
     Args:
         config: resolved configuration, as the run folder keeps it.
     """
-    return {key: value for key, value in flat(config).items() if role(key).system}
+
+    def repeats(key: str, value: Any) -> bool:
+        name = key.rpartition(".")[2]
+        return key.startswith("callbacks.") and name in config and config[name] == value
+
+    return {
+        key: value
+        for key, value in flat(config).items()
+        if role(key).system and not repeats(key, value)
+    }
 
 
 def difference(file: Path, settings: Mapping[str, Any]) -> str | None:

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 import yaml
@@ -31,6 +32,39 @@ def test_of_the_same_run_twice_the_later_counts(make_run, tmp_path):
     assert [run.folder.name for run in system.runs] == ["later"]
 
 
+@pytest.mark.parametrize(
+    ("callbacks", "label"),
+    [
+        ({"average": {"_target_": "my.Averaging"}}, "kgcn callbacks.average._target_=my.Averaging"),
+        ({"early_stopping": {"patience": 3}}, "kgcn callbacks.early_stopping.patience=3"),
+        ({"best": {"_target_": "my.Best"}}, "kgcn callbacks.best._target_=my.Best"),
+        ({"norms": None, "last": None}, None),
+        ({"progress": {"_target_": "my.Bar"}}, None),
+    ],
+)
+def test_a_callback_that_changes_results_makes_another_system(make_run, tmp_path, callbacks, label):
+    make_run("plain")
+    folder = make_run("changed")
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    for name, settings in callbacks.items():
+        own = config["callbacks"].get(name, {})
+        config["callbacks"][name] = None if settings is None else own | settings
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    found = systems(find_runs([tmp_path / "runs"]))
+    assert len(found) == (1 if label is None else 2)
+    assert label is None or label in [system.label for system in found]
+
+
+def test_a_setting_that_a_callback_repeats_is_in_the_label_once(make_run, tmp_path):
+    for patience in (3, 5):
+        folder = make_run(f"patience{patience}")
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        config["patience"] = config["callbacks"]["early_stopping"]["patience"] = patience
+        (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    found = systems(find_runs([tmp_path / "runs"]))
+    assert sorted(system.label for system in found) == ["kgcn patience=3", "kgcn patience=5"]
+
+
 def test_summaries_as_text():
     assert Summary.of([0.8]).text() == "0.8000"
     assert Summary.of([0.8, 0.9]).text(2) == "0.85 ± 0.07"
@@ -54,7 +88,7 @@ def test_the_command_of_a_resumed_run_is_that_of_the_whole(make_run):
     assert Run.read(folder).command == "python train.py seed=1"
 
 
-def test_what_is_missing_or_damaged_is_named(make_run, tmp_path):
+def test_what_is_missing_or_damaged_is_named(make_run, tmp_path, monkeypatch):
     with pytest.raises(DataError, match="nothing: found no such folder"):
         find_runs([tmp_path / "nothing"])
     with pytest.raises(DataError, match="found no finished run"):
@@ -65,9 +99,12 @@ def test_what_is_missing_or_damaged_is_named(make_run, tmp_path):
         find_runs([folder])
     (folder / "metrics.json").unlink()
     assert unfinished([tmp_path]) == [folder]
+    monkeypatch.chdir(tmp_path)
+    # A folder in two of the places counts once.
+    assert unfinished([tmp_path, folder, tmp_path / "runs" / "..", Path("runs")]) == [folder]
 
 
-def test_what_a_settings_file_sets_goes_without_saying(make_run, tmp_path):
+def test_labels_leave_out_what_a_settings_file_sets(make_run, tmp_path):
     def made(name: str, settings: str, K: int, lr: float, *asked: str) -> None:
         folder = make_run(name, K=K)
         config = yaml.safe_load((folder / "config.yaml").read_text())

@@ -77,12 +77,21 @@ def test_nor_may_what_a_run_was_trained_on_or_with(key):
 @pytest.mark.parametrize("key", [
     "epochs", "patience", "threads", "cores", "sweep", "paths.run", "trainer.devices",
     "trainer.max_epochs", "eval_batch_size", "steps_per_call", "dataset.cache", "model.cache",
-    "callbacks.norms", "logger.csv.name", "ranking.ks",
+    "callbacks.norms", "callbacks.early_stopping.patience", "callbacks.last.dirpath",
+    "callbacks.best.dirpath", "logger.csv.name", "ranking.ks",
 ])  # fmt: skip
 def test_these_may_change(key):
     cfg = composed("dataset=synthetic", "model=libfm_transe")
     kept = {"kgrec": module(resume_settings(cfg))}
     check_resume(kept, module(resume_settings(changed(cfg, key))))
+
+
+def test_a_callback_of_the_users_own_must_stay_when_a_run_resumes():
+    cfg = composed("dataset=synthetic")
+    kept = {"kgrec": module(resume_settings(cfg))}
+    averaged = changed(cfg, "callbacks.average.decay")
+    with pytest.raises(CheckpointError, match=r"found callbacks\.average\.decay not set in"):
+        check_resume(kept, module(resume_settings(averaged)))
 
 
 def test_a_setting_that_the_checkpoint_lacks_is_named():
