@@ -23,13 +23,15 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kgrec.errors import DataError
 from kgrec.files import write_json, write_parquet, write_text
 
 if TYPE_CHECKING:
     import polars as pl
+
+K = TypeVar("K", dict[str, Any], list[dict[str, Any]])
 
 CONFIG, ENVIRONMENT, DATASET = "config.yaml", "environment.json", "dataset.json"
 METRICS, STATUS, LOCK, LOG = "metrics.json", "status.json", "at_work.lock", "train.log"
@@ -118,7 +120,7 @@ class RunFolder:
         Raises:
             DataError: the file is missing or damaged.
         """
-        return dict(self._json(METRICS))
+        return _json(self.metrics_file, dict)
 
     def dataset(self) -> dict[str, Any]:
         """Facts on the data set.
@@ -126,7 +128,7 @@ class RunFolder:
         Raises:
             DataError: the file is missing or damaged.
         """
-        return dict(self._json(DATASET))
+        return _json(self.path / DATASET, dict)
 
     def environment(self) -> dict[str, Any]:
         """Versions, command, hardware and choices.
@@ -134,7 +136,7 @@ class RunFolder:
         Raises:
             DataError: the file is missing or damaged.
         """
-        return dict(self._json(ENVIRONMENT))
+        return _json(self.path / ENVIRONMENT, dict)
 
     def config(self) -> dict[str, Any]:
         """The resolved configuration.
@@ -147,14 +149,18 @@ class RunFolder:
         try:
             content: Any = OmegaConf.to_container(OmegaConf.load(self.config_file))
         except Exception as error:  # of many kinds, from the YAML reader
-            raise DataError(f"{self.config_file}: {error}") from error
-        return dict(content)
+            raise _unreadable(self.config_file, error) from error
+        if not isinstance(content, dict):
+            raise _unreadable(self.config_file, f"it holds a {type(content).__name__}")
+        return content
 
     def slices(self) -> list[dict[str, Any]]:
-        """Test metrics by training positives; empty where the run has none."""
-        if not self.slices_file.is_file():
-            return []
-        return list(json.loads(self.slices_file.read_text(encoding="utf-8")))
+        """Test metrics by training positives; empty where the run has none.
+
+        Raises:
+            DataError: the file is damaged.
+        """
+        return _json(self.slices_file, list) if self.slices_file.is_file() else []
 
     def curves(self) -> pl.DataFrame:
         """Metrics of every epoch: one row per epoch, one column per metric.
@@ -177,7 +183,7 @@ class RunFolder:
         """Test rows with the scores of the model, or of a control.
 
         Raises:
-            DataError: the run has not kept them.
+            DataError: the run has not kept them, or the file is damaged.
         """
         return _table(self.rows_file(model))
 
@@ -185,18 +191,9 @@ class RunFolder:
         """Ranking metrics of each test user, of the model or of a control.
 
         Raises:
-            DataError: the run has not kept them.
+            DataError: the run has not kept them, or the file is damaged.
         """
         return _table(self.users_file(model))
-
-    def _json(self, name: str) -> Any:
-        path = self.path / name
-        try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise DataError(
-                f"{path}: found no readable file, expected that of a finished run ({error})"
-            ) from error
 
     # ------------------------------------------------------------ writing
 
@@ -235,12 +232,28 @@ class RunFolder:
         write_json(self.samples_file, samples)
 
 
+def _json(path: Path, kind: type[K]) -> K:
+    """Content of a JSON file: a mapping or a list, as ``kind`` says."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from error
+    if not isinstance(content, kind):
+        raise _unreadable(path, f"it holds a {type(content).__name__}")
+    return content
+
+
 def _table(path: Path) -> pl.DataFrame:
-    import polars as pl
+    from kgrec.data.parquet_files import read_parquet
 
     if not path.is_file():
         raise DataError(f"{path}: found no such file, expected a table of a finished run")
-    return pl.read_parquet(path, glob=False)
+    return read_parquet(path)
+
+
+def _unreadable(path: Path, reason: object) -> DataError:
+    words = " ".join(str(reason).split())
+    return DataError(f"{path}: found no readable file, expected that of a finished run ({words})")
 
 
 def finished_folders(place: Path) -> Iterator[RunFolder]:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from omegaconf import DictConfig, OmegaConf
 
 from kgrec.errors import CheckpointError
+from kgrec.runs.folder import RunFolder
 
 
 class Role(NamedTuple):
@@ -157,10 +158,14 @@ def difference(file: Path, settings: Mapping[str, Any]) -> str | None:
     Args:
         file: config.yaml of a run folder.
         settings: :func:`result_settings` of the job to run.
+
+    Raises:
+        DataError: the file is damaged.
     """
     if not file.is_file():
         return None
-    earlier = result_settings(OmegaConf.create(OmegaConf.load(file)))  # type: ignore[arg-type]
+    config = RunFolder(file.parent).config()
+    earlier = {key: value for key, value in flat(config).items() if role(key).results}
     for key in _typed_first(earlier, settings):
         if earlier.get(key) != settings.get(key):
             return f"found {key} {earlier.get(key)!r} in {file}, expected {settings.get(key)!r}"

@@ -4,9 +4,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from kgrec.data.dataset import IdMaps
 from kgrec.errors import DataError
 from kgrec.reports.results.systems import Summary, systems
 from kgrec.runs.finished import Run, find_runs, unfinished
+from kgrec.runs.identity import difference
 
 
 def test_runs_that_differ_by_seed_are_one_system_and_others_are_not(make_run, tmp_path):
@@ -102,6 +104,45 @@ def test_what_is_missing_or_damaged_is_named(make_run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     # A folder in two of the places counts once.
     assert unfinished([tmp_path, folder, tmp_path / "runs" / "..", Path("runs")]) == [folder]
+
+
+READ = {
+    "metrics.json": Run.read,
+    "dataset.json": Run.read,
+    "environment.json": Run.read,
+    "config.yaml": lambda folder: difference(folder / "config.yaml", {}),
+    "evaluation/slices.json": lambda folder: Run.read(folder).slices,
+    "evaluation/kgcn/rows.parquet": lambda folder: Run.read(folder).rows(),
+    "evaluation/kgcn/users.parquet": lambda folder: Run.read(folder).users("kgcn"),
+    **{
+        f"ids/{name}.parquet": lambda folder: IdMaps.load(folder / "ids")
+        for name in ("users", "items", "entities", "relations")
+    },
+}
+
+
+@pytest.mark.parametrize("file", READ)
+@pytest.mark.parametrize("damage", ["cut", "empty", "text", "kind"])
+def test_a_damaged_file_is_an_error_that_names_it(make_run, data, file, damage):
+    folder = make_run("one")
+    data.ids.save(folder / "ids")
+    READ[file](folder)
+    path = folder / file
+    if damage == "empty" and file == "config.yaml":
+        pytest.skip("an empty configuration has no setting, which the difference says")
+    content = {
+        "cut": path.read_bytes()[: path.stat().st_size // 2] + b'"{',
+        "empty": b"",
+        "text": b"{[ \xff no file\n of this kind",
+        "kind": b"{}" if file.endswith("slices.json") else b"[1, 2]",
+    }
+    path.write_bytes(content[damage])
+    with pytest.raises(DataError) as caught:
+        READ[file](folder)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    assert "expected" in message
+    assert "\n" not in message
 
 
 def test_labels_leave_out_what_a_settings_file_sets(make_run, tmp_path):

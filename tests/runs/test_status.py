@@ -76,6 +76,7 @@ def test_waiting_for_another_process(tmp_path):
             assert time.perf_counter() - begin > 0.5
 
 
-def test_half_a_status_file_is_none(tmp_path):
-    (tmp_path / "status.json").write_text('{"state": "runn')
+@pytest.mark.parametrize("text", ['{"state": "runn', "", "[1, 2]", "3"])
+def test_a_damaged_status_file_counts_as_none(tmp_path, text):
+    (tmp_path / "status.json").write_text(text)
     assert read_status(tmp_path) == {}
