@@ -77,7 +77,7 @@ def test_scores_and_loss_are_those_of_a_loop(H, update, all_hops, monkeypatch):
     torch.testing.assert_close(computed, torch.tensor(loss / 9, dtype=torch.float64), **close)
 
 
-def test_nothing_is_known_of_a_user_without_a_ripple_set():
+def test_a_user_without_a_ripple_set_has_the_score_0():
     made = model()
     batch = PointwiseBatch(torch.tensor([2]), torch.tensor([1]), torch.ones(1).double())
     loss = made.loss(batch)

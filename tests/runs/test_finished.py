@@ -25,7 +25,7 @@ def test_runs_that_differ_by_seed_are_one_system_and_others_are_not(make_run, tm
     assert found[0].summary("no/figure") is None
 
 
-def test_of_the_same_run_twice_the_later_counts(make_run, tmp_path):
+def test_the_later_of_two_equal_runs_counts(make_run, tmp_path):
     make_run("first", quality=1)
     later = make_run("later", quality=2)
     environment = json.loads((later / "environment.json").read_text())
@@ -73,7 +73,7 @@ def test_summaries_as_text():
     assert Summary.of([3, 3]).text(0) == "3"
 
 
-def test_a_run_tells_its_command_curves_and_controls(make_run):
+def test_a_run_has_its_command_curves_and_controls(make_run):
     run = Run.read(make_run("one"))
     assert run.command == "python train.py seed=1"
     assert run.curves["val/auc"].to_list() == [0.6, 0.7]
