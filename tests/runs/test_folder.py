@@ -12,7 +12,7 @@ def test_files_and_metrics_of_a_run(train: Train):
     run = train("protocol=paper", "negatives=static")
     assert run.code == 0, run.err
     found = {str(p.relative_to(run.folder)) for p in run.folder.rglob("*") if p.is_file()}
-    # Some operating systems keep the file of a lock, others delete it.
+    # filelock may keep or delete the file of a lock.
     assert found - {"at_work.lock"} == {
         "config.yaml", "dataset.json", "environment.json", "metrics.json", "train.log",
         "status.json",
