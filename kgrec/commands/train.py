@@ -149,7 +149,7 @@ def job(cfg: DictConfig) -> float:
     try:
         if not multirun:  # a job of a sweep is checked when its folder can say so
             check(cfg)  # before the imports below, which take seconds
-        from kgrec.pipeline import run
+        from kgrec.pipeline.run import run
         from kgrec.reports.console import leave_the_console
         from kgrec.runs.status import at_work
         from kgrec.sweeps.job import check_alone, explain, in_a_sweep, run_in_sweep

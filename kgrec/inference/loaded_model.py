@@ -25,7 +25,11 @@ from kgrec.models.recommender import Recommender
 History = Ids | Mapping[str, Ids] | pl.DataFrame
 """Items that new users like: of one user; of several users, by name; or ``user, item``."""
 
+ScoreAll = Callable[[Tensor], Tensor]
+"""A function from users (B,) to (B, num_items) scores."""
+
 NEW_USER = "new"  # name of a new user without a name
+FEW_USERS = 4  # users before values are computed that speed up further users
 BLOCK = 4096  # users whose recommendations are made at once
 MODEL, POPULARITY = "model", "popularity"  # values of the column ``source``
 
@@ -38,16 +42,19 @@ class LoadedModel:
         data: ids, interactions and graph of the run.
         folder: run folder.
         reason: why this run was taken, if there were several; else empty.
+        user_ids: raw ids of users.
+        item_ids: raw ids and titles of items.
     """
 
     def __init__(self, model: Recommender, data: KeptData, folder: Path, reason: str = "") -> None:
         self.model, self.data, self.folder, self.reason = model.eval(), data, folder, reason
         ids = data.ids
-        self._users = RawIds("user", ids.users["user"])
-        self._items = RawIds("item", ids.items["item"], ids.items["name"])
+        self.user_ids = RawIds("user", ids.users["user"])
+        self._num_scored = 0
+        self.item_ids = RawIds("item", ids.items["item"], ids.items["name"])
 
     def __repr__(self) -> str:
-        sizes = f"{len(self._users)} users, {len(self._items)} items"
+        sizes = f"{len(self.user_ids)} users, {len(self.item_ids)} items"
         return f"<{self.name} of {self.folder}: {sizes}>"
 
     # ------------------------------------------------------------ facts
@@ -77,7 +84,7 @@ class LoadedModel:
         ``positives`` is the number of training positives, ``triples`` the number of neighbours in
         the knowledge graph.
         """
-        degrees = self.data.graph.neighborhood().degrees[: len(self._items)]
+        degrees = self.data.graph.neighborhood().degrees[: len(self.item_ids)]
         return self.data.ids.items.select("item", "name").with_columns(
             positives=self.data.popularity.numpy(), triples=degrees.numpy()
         )
@@ -88,7 +95,7 @@ class LoadedModel:
         Raises:
             DataError: the user is unknown.
         """
-        _, items = self.data.positives.of_users(self._users.numbers(user))
+        _, items = self.data.positives.of_users(self.user_ids.numbers(user))
         return self.data.ids.items.select("item", "name")[items.numpy()]
 
     # ------------------------------------------------------------ recommendations
@@ -140,7 +147,7 @@ class LoadedModel:
         allowed = None if candidates is None else self._candidates(candidates)
         if users is not None or history is None:
             numbers = (
-                torch.arange(len(self._users)) if users is None else self._users.numbers(users)
+                torch.arange(len(self.user_ids)) if users is None else self.user_ids.numbers(users)
             )
             for part in torch.split(numbers, block):
                 yield from self._for_known(part, k, exclude_seen, allowed)
@@ -178,9 +185,9 @@ class LoadedModel:
                 f"found {len(users)} users and {len(items)} items, expected pairs: lists of one "
                 "length, or a single user or item"
             )
-        item_numbers = self._items.numbers(items)
+        item_numbers = self.item_ids.numbers(items)
         if history is None:
-            model, user_numbers = self.model, self._users.numbers(users)
+            model, user_numbers = self.model, self.user_ids.numbers(users)
         else:
             names, pairs = self._read_history(history)
             model = self._folded(pairs)
@@ -213,7 +220,7 @@ class LoadedModel:
     @cached_property
     def _tie_order(self) -> Tensor:
         """Items in the order of equal scores, as in the evaluation of the run."""
-        return tie_order(self._items.ids.to_list(), int(self.data.about["seed"]))
+        return tie_order(self.item_ids.ids.to_list(), int(self.data.about["seed"]))
 
     def _for_known(
         self, users: Tensor, k: int, exclude_seen: bool, allowed: Tensor | None
@@ -224,16 +231,13 @@ class LoadedModel:
         """
         trained = self.data.train.user_degrees()[users] > 0
         exclude = self.data.seen if exclude_seen else None
-        names = self._users.ids
+        names = self.user_ids.ids
         frames = []
         if bool(trained.any()):
             rows = torch.nonzero(trained).squeeze(1)
             device = users[rows].to(self.device)
 
-            def score_all(part: Tensor) -> Tensor:
-                return self.model.score_all(part, self.encoded)
-
-            best = self._best(score_all, device, k, exclude, allowed)
+            best = self._best(self._score_all, device, k, exclude, allowed)
             frames.append(self._frame(names.gather(users[rows].numpy()), *best, MODEL, rows))
         if not bool(trained.all()):
             rows = torch.nonzero(~trained).squeeze(1)
@@ -257,16 +261,15 @@ class LoadedModel:
             if not bool(chosen.any()):
                 continue
             part = users[chosen]
+            scorer: ScoreAll = self._popularity
+            source = POPULARITY
             if by_model:
-                folded = self._folded(_renumbered(self.data.positives, part))
-                scorer, source = folded.score_all, f"fold-in ({self.model.fold_in_method})"
-                numbers = torch.arange(len(part))
-            else:
-                scorer, source, numbers = self._popularity, POPULARITY, part
+                scorer = self._folded(_renumbered(self.data.positives, part)).score_all
+                source = f"fold-in ({self.model.fold_in_method})"
             own = None if exclude is None else _renumbered(exclude, part)
             numbers = torch.arange(len(part))
             best = self._best(scorer, numbers.to(self.device), k, own, allowed)
-            names = self._users.ids.gather(part.numpy())
+            names = self.user_ids.ids.gather(part.numpy())
             frames.append(self._frame(names, *best, source, rows[chosen]))
         return frames
 
@@ -275,11 +278,11 @@ class LoadedModel:
         allowed: Tensor | None,
     ) -> Iterator[pl.DataFrame]:  # fmt: skip
         """Recommendations to new users."""
-        scorer: Callable[[Tensor], Tensor] = self._popularity
+        scorer: ScoreAll = self._popularity
         source = POPULARITY
         if self.model.fold_in_method is not None:
-            folded = self._folded(pairs)
-            scorer, source = folded.score_all, f"fold-in ({self.model.fold_in_method})"
+            scorer = self._folded(pairs).score_all
+            source = f"fold-in ({self.model.fold_in_method})"
         users = torch.arange(len(names), device=self.device)
         best = self._best(scorer, users, k, pairs if exclude_seen else None, allowed)
         yield self._frame(pl.Series(names, dtype=pl.String), *best, source).drop("row")
@@ -294,6 +297,12 @@ class LoadedModel:
         decay, seed = float(about.get("weight_decay", 0.0)), int(about["seed"])
         return self.model.fold_in(pairs.to(self.device), decay, seed)
 
+    def _score_all(self, users: Tensor) -> Tensor:
+        """(B, num_items) scores; what is worth computing once for many users is kept."""
+        self._num_scored += len(users)
+        few = self._num_scored <= FEW_USERS
+        return self.model.score_all(users, None if few else self.encoded)
+
     def _popularity(self, users: Tensor) -> Tensor:
         """(B, num_items) training positives of each item, the same for all users."""
         counts = self.data.popularity.to(self.device, torch.float32)
@@ -301,7 +310,7 @@ class LoadedModel:
 
     def _best(
         self,
-        score_all: Callable[[Tensor], Tensor],
+        score_all: ScoreAll,
         users: Tensor,
         k: int,
         exclude: Interactions | None,
@@ -316,7 +325,7 @@ class LoadedModel:
 
         with torch.no_grad():
             values, items = top_k(
-                scores, users, k, len(self._items), excluded, order=self._tie_order
+                scores, users, k, len(self.item_ids), excluded, order=self._tie_order
             )
         return values.cpu(), items.cpu()
 
@@ -343,18 +352,18 @@ class LoadedModel:
         return frame.filter(pl.Series(flat >= 0))
 
     def _check_k(self, k: int) -> None:
-        if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= len(self._items):
+        if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= len(self.item_ids):
             raise DataError(
-                f"k: found {k!r}, expected an integer from 1 to {len(self._items)}, the number of "
-                "items"
+                f"k: found {k!r}, expected an integer from 1 to {len(self.item_ids)}, the number "
+                "of items"
             )
 
     def _candidates(self, candidates: Ids) -> Tensor:
         """(num_items,) bool: whether each item may be recommended."""
-        numbers = self._items.numbers(candidates)
+        numbers = self.item_ids.numbers(candidates)
         if not len(numbers):
             raise DataError("candidates: found no item, expected at least one")
-        allowed = torch.zeros(len(self._items), dtype=torch.bool)
+        allowed = torch.zeros(len(self.item_ids), dtype=torch.bool)
         allowed[numbers] = True
         return allowed.to(self.device)
 
@@ -379,7 +388,7 @@ class LoadedModel:
             lists = {NEW_USER: history}
         users, items = [], []
         for number, (name, own) in enumerate(lists.items()):
-            numbers = self._items.numbers(own)
+            numbers = self.item_ids.numbers(own)
             if not len(numbers):
                 raise DataError(f"history of {name}: found no item, expected at least one")
             users.append(torch.full_like(numbers, number))
@@ -387,7 +396,7 @@ class LoadedModel:
         if not users:
             raise DataError("history: found no user, expected at least one")
         pairs = torch.cat(users), torch.cat(items)
-        return list(lists), Interactions.from_pairs(*pairs, len(lists), len(self._items))
+        return list(lists), Interactions.from_pairs(*pairs, len(lists), len(self.item_ids))
 
 
 def _renumbered(pairs: Interactions, users: Tensor) -> Interactions:

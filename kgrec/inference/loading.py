@@ -107,7 +107,8 @@ def _latest() -> FoundRun:
     if not runs:
         raise DataError(f"latest: found no finished run in {LOGS.absolute()}, expected one")
     newest = max(runs, key=lambda run: run.metrics_file.stat().st_mtime)
-    return FoundRun(newest, newest.checkpoint("best"), f"the latest of {len(runs)} runs")
+    reason = f"the latest of {len(runs)} runs" if len(runs) > 1 else "the only run"
+    return FoundRun(newest, newest.checkpoint("best"), f"{reason} in {LOGS}")
 
 
 def _best(place: Path, runs: list[RunFolder]) -> FoundRun:

@@ -1,6 +1,6 @@
 """One run: prepare the data, build the model, fit it, test it and save the results.
 
-The configuration is read here, in :mod:`kgrec.build` and in :mod:`kgrec.config`; the code below
+The configuration is read here, in :mod:`kgrec.pipeline.parts` and in :mod:`kgrec.config`; the code below
 takes plain arguments.
 """
 
@@ -19,7 +19,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from kgrec.build import Parts, build, make_loggers
+from kgrec.pipeline.parts import Parts, build, make_loggers
 from kgrec.config.checks import check, check_start
 from kgrec.config.devices import chosen_devices
 from kgrec.config.location import applied_hparams, missing_settings
