@@ -21,6 +21,7 @@ def test_files_and_metrics_of_a_run(train: Train):
         "evaluation/kgcn/rows.parquet", "evaluation/kgcn/users.parquet",
         "evaluation/popularity/rows.parquet", "evaluation/popularity/users.parquet",
         "evaluation/popularity_balance/rows.parquet", "evaluation/all_positive/rows.parquet",
+        "inference/about.json", "inference/seen.parquet", "inference/triples.parquet",
         "ids/users.parquet", "ids/items.parquet", "ids/entities.parquet", "ids/relations.parquet",
     }  # fmt: skip
     assert set(run.metrics) == {
