@@ -6,6 +6,7 @@ Shapes: B rows.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -28,8 +29,9 @@ class Recommender(nn.Module):
     A subclass implements :meth:`score` and, if it is trained, :meth:`loss`. Its constructor
     takes plain numbers, strings, containers of them, and tensors. It must register a tensor as a
     persistent buffer, because a checkpoint's recipe keeps only the shape and dtype of a tensor.
-    Every setting that changes results is an argument of the constructor, so that a checkpoint
-    knows it. ``from_dataset`` binds settings to a data set and computes nothing long.
+    One of the arguments is ``num_items``, the size of the catalogue. Every setting that changes
+    results is an argument of the constructor, so that a checkpoint knows it. ``from_dataset`` binds
+    settings to a data set and computes nothing long.
 
     Attributes:
         batches: batch types that :meth:`loss` takes; the first defines the epoch.
@@ -79,9 +81,8 @@ class Recommender(nn.Module):
 
     def score_all(self, users: Tensor, encoded: Any = None) -> Tensor:
         """(B, num_items) scores of all items for each user; override it with something faster."""
-        num_items = int(self.arguments["num_items"])
-        items = torch.arange(num_items, device=users.device)
-        return torch.stack([self.score(user.expand(num_items), items, encoded) for user in users])
+        items = torch.arange(self.catalogue_size, device=users.device)
+        return torch.stack([self.score(user.expand_as(items), items, encoded) for user in users])
 
     def fold_in(self, history: Interactions, seed: int = 0) -> Recommender:
         """A model of the same items whose users are new users; nothing else is trained.
@@ -141,6 +142,21 @@ class Recommender(nn.Module):
         return 0.0
 
     @property
+    def catalogue_size(self) -> int:
+        """Number of items, the constructor's argument ``num_items``.
+
+        Raises:
+            SettingError: the constructor has no such argument.
+        """
+        if "num_items" not in self.arguments:
+            kind = f"{type(self).__module__}.{type(self).__qualname__}"
+            raise SettingError(
+                f"num_items: found no such argument of the constructor of {kind}, expected the "
+                "number of items"
+            )
+        return int(self.arguments["num_items"])
+
+    @property
     def trainable(self) -> bool:
         """Whether any parameter needs gradients."""
         return any(p.requires_grad for p in self.parameters())
@@ -179,3 +195,17 @@ def check_at_least(name: str, value: Any, minimum: int, maximum: int | None = No
         raise SettingError(f"{name}: found {value!r}, expected an integer >= {minimum}")
     if maximum is not None and value > maximum:
         raise SettingError(f"{name}: found {value!r}, expected at most {maximum}")
+
+
+def check_number(name: str, value: Any, minimum: float, below: float = math.inf) -> None:
+    """Raises SettingError unless a setting is a number with ``minimum <= number < below``."""
+    if type(value) not in (int, float) or not minimum <= value < below:
+        limit = f" and < {below:g}" if below < math.inf else ""
+        expected = f"a finite number >= {minimum:g}{limit}"
+        raise SettingError(f"{name}: found {value!r}, expected {expected}")
+
+
+def check_bool(name: str, value: Any) -> None:
+    """Raises SettingError unless a setting is a boolean: the text "no" would count as true."""
+    if not isinstance(value, bool):
+        raise SettingError(f"{name}: found {value!r}, expected true or false")

@@ -76,7 +76,7 @@ class KGCN(WithUserTables):
         scaling: "paper": the equations above. "released": as in the authors' code, the mean over
             d in Eq. 1 and the mean over S(v) of the weighted neighbours in Eq. 3.
         K: number of sampled neighbours in S(v), or "all".
-        sampling: "static": S(v) stays the same; "resampled": S(v) is drawn anew in every epoch
+        sampling: "static": S(v) stays the same; "resampled": S(v) is drawn again in every epoch
             (the argument ``neighbors`` of :meth:`from_dataset`).
 
     Raises:
@@ -131,7 +131,7 @@ class KGCN(WithUserTables):
         self.register_buffer("neighbors", neighbors)
         self.register_buffer("relations", relations)
         self._viewed: tuple[Any, View] | None = None
-        # Where neighbours are drawn anew in every epoch: the whole graph, and K.
+        # Where neighbours are drawn again in every epoch: the whole graph, and K.
         self._resampled_from: tuple[Neighborhood, int] | None = None
 
     @classmethod
@@ -154,7 +154,7 @@ class KGCN(WithUserTables):
             d: embedding size.
             aggregator: see the class.
             scaling: see the class.
-            neighbors: "static", drawn once, or "resampled", drawn anew in every epoch.
+            neighbors: "static", drawn once, or "resampled", drawn again in every epoch.
 
         Raises:
             SettingError: a setting that cannot work.
@@ -187,7 +187,7 @@ class KGCN(WithUserTables):
         return model
 
     def resample(self, generator: torch.Generator) -> None:
-        """Draws S(v) anew, where ``neighbors="resampled"``; its size does not change."""
+        """Draws S(v) again, where ``neighbors="resampled"``; its size does not change."""
         if self._resampled_from is not None:
             whole, K = self._resampled_from
             drawn = whole.sample(K, generator)
