@@ -9,6 +9,10 @@ from kgrec.data.raw_tables import TRIPLE
 from kgrec.errors import DataError
 
 
+def read(folder):
+    return recognise(folder).read(folder)
+
+
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
@@ -36,7 +40,7 @@ def test_a_header_has_the_names_of_the_columns_digits_included(tmp_path, line, e
 def test_every_triple_of_a_file_without_a_header_is_read(tmp_path, first):
     (tmp_path / "interactions.csv").write_text("user,item\nu,e1\nv,h1\n")
     (tmp_path / "triples.csv").write_text(f"{first}\ne1,r1,x\nh1,r1,x\n")
-    raw = recognise(tmp_path).read(tmp_path)
+    raw = read(tmp_path)
     assert raw.triples.height == 3
     assert raw.triples.row(0) == tuple(first.split(","))
     assert ("triples.csv has no header: read as head, relation, tail", 1) in raw.counts
@@ -59,12 +63,12 @@ NO_HEADERS = {
 def test_a_row_with_some_names_of_columns_is_data(name, tmp_path):
     files, file, text = NO_HEADERS[name]
     write(tmp_path, files | {file: text})
-    recognise(tmp_path).read(tmp_path)
+    read(tmp_path)
 
 
 def test_names_of_entities_that_are_not_used_are_counted(tmp_path):
     names = "entity,name,kind\ne1,One,x\ne1,Uno,x\ne1,One,x\ne2,,x\n"
-    raw = recognise(tmp_path).read(write(tmp_path, CSV | {"entities.csv": names}))
+    raw = read(write(tmp_path, CSV | {"entities.csv": names}))
     assert raw.entity_names.rows() == [("e1", "One")]
     assert ("other names of the same entity in entities.csv, not used", 1) in raw.counts
     assert ("columns of entities.csv not used (kind)", 1) in raw.notes
@@ -74,8 +78,6 @@ def test_names_of_entities_that_are_not_used_are_counted(tmp_path):
 def test_numbers_among_dates_are_refused_in_words_that_they_do_not_fit(tmp_path, number):
     files = {"interactions.csv": f"user,item,time\n1,2,2020-01-02\n1,3,{number}\n"}
     with pytest.raises(DataError, match=rf"csv:3: found '{number}', expected a date as in other"):
-        recognise(tmp_path).read(write(tmp_path, CSV | files))
+        read(write(tmp_path, CSV | files))
     with pytest.raises(DataError, match="csv:3: found 'x', expected numbers or dates"):
-        recognise(tmp_path).read(
-            write(tmp_path, {"interactions.csv": files["interactions.csv"].replace(number, "x")})
-        )
+        read(write(tmp_path, {"interactions.csv": files["interactions.csv"].replace(number, "x")}))

@@ -34,7 +34,7 @@ def _parquet(folder: Path, **columns: object) -> Path:
         ({"rating": [1.0, None]}, r"row 2: found None, expected numbers \(rating\)"),
         ({"rating": [date(2020, 1, 1)] * 2}, r"found the type Date in column rating, expected num"),
         ({"rating": [[1.0], [2.0]]}, r"found the type List\(Float64\) in column rating"),
-        ({"time": ["2020-01-01", "5"]}, r"row 2: found '5', expected numbers or dates \(timestamp"),
+        ({"time": ["2020-01-01", "5"]}, r"row 2: found '5', expected a date as in other rows"),
         ({"time": ["01/02/2020", "5"]}, r"row 1: found '01/02/2020', expected numbers or dates"),
         ({"time": ["2020-01-01", "2020-02-30"]}, r"row 2: found '2020-02-30', expected numbers or"),
         ({"label": [["1"], ["0"]]}, r"found the type List\(String\) in column label, expected a l"),
