@@ -159,7 +159,13 @@ def main() -> None:
               "in the graph, AUC", "added, AUC"]  # fmt: skip
     for data in ["synthetic"] if args.toy else args.data:
         for model in args.models:
-            overrides = [f"dataset={data}", f"model={model}", "split=cold_items", "protocol=clean"]
+            overrides = [
+                f"dataset={data}",
+                f"model={model}",
+                "split=cold_items",
+                "protocol=clean",
+                "monitor=val/auc",
+            ]
             overrides += [f"paths.data={os.environ.get('KGREC_DATA_DIR', Path('data').resolve())}"]
             overrides += ["epochs=2"] if args.toy else []
             results = [measure([*overrides, f"seed={seed}"]) for seed in args.seeds]

@@ -30,7 +30,7 @@ from kgrec.data.dataset import RecDataset
 from kgrec.data.draws import generator
 from kgrec.data.knowledge_graph import Neighborhood
 from kgrec.errors import SettingError
-from kgrec.models.folding import WithUserTables
+from kgrec.models.folding import WithUserTables, frozen
 from kgrec.models.kgcn.aggregators import Aggregator, make_aggregator
 from kgrec.models.kgcn.all_items import WIDEST_SPREAD, AllItems, Tables
 from kgrec.models.kgcn.neighborhood import Attention, View, receptive_field, view
@@ -195,8 +195,22 @@ class KGCN(WithUserTables):
             self.relations.copy_(drawn.relations)
 
     def add_items(self, edges: Neighborhood, known: Tensor, seed: int = 0) -> Self:
-        """See :mod:`kgrec.models.kgcn.new_items`."""
-        return with_new_items(self, edges, known, seed)
+        """A model with further items; see :mod:`kgrec.models.kgcn.new_items`."""
+        if self.arguments["K"] != "all":
+            edges = edges.sample(self.arguments["K"], generator(seed, "neighbors of new items"))
+        device = self.indptr.device
+        edges = Neighborhood(*(part.to(device) for part in edges))
+        whole = Neighborhood(self.indptr, self.neighbors, self.relations)
+        vectors = self.entity_embedding.weight.detach()
+        graph, vectors = with_new_items(whole, vectors, self.num_items, edges, known.to(device))
+        twin = frozen(self)
+        twin.num_items = self.num_items + len(known)
+        twin.indptr, twin.neighbors, twin.relations = graph
+        twin.entity_embedding = nn.Embedding(
+            len(vectors), vectors.shape[1], _weight=vectors, _freeze=True
+        )
+        twin.arguments = self.arguments | graph._asdict() | {"num_items": twin.num_items}
+        return twin
 
     def score(self, users: Tensor, items: Tensor, encoded: Any = None) -> Tensor:
         """(B,) logits ŷ(u, v), Eq. 7, from users (B,) and items (B,)."""
