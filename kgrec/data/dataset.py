@@ -169,8 +169,8 @@ class RecDataset:
             tensors += [rows.users, rows.items, rows.labels.long()]
         for tensor in tensors:
             digest.update(tensor.to(torch.int64).contiguous().numpy().tobytes())
-        rows = digest.hexdigest()[:16]
+        fingerprint = digest.hexdigest()[:16]
         if self.train_weights is None:
-            return rows
+            return fingerprint
         weights = self.train_weights.contiguous().numpy().tobytes()
-        return f"{rows}+{hashlib.sha256(weights).hexdigest()[:16]}"
+        return f"{fingerprint}+{hashlib.sha256(weights).hexdigest()[:16]}"

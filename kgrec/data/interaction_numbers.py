@@ -12,7 +12,7 @@ from torch import Tensor
 from kgrec.data.account import Account
 from kgrec.data.interactions import Interactions
 from kgrec.data.raw_tables import RawTables
-from kgrec.data.weights import count_weights
+from kgrec.data.weights import count_weights, sum_weights
 from kgrec.errors import DataError
 
 
@@ -107,13 +107,14 @@ def number_interactions(
         )  # fmt: skip
     times = parts = weights = None
     if {"timestamp", "part", "weight"}.intersection(positive.columns):
-        once = _each_pair_once(positive.join(by_user, on="user"), account)
+        numbered = positive.join(by_user, on="user")
+        once = _each_pair_once(numbered, account)
         positives = Interactions(to_tensor(once["user_id"]), to_tensor(once["item_id"]), *size)
         if "timestamp" in once.columns:
             times = torch.from_numpy(once["timestamp"].to_numpy(writable=True))
         parts = to_tensor(once["part"]) if "part" in once.columns else None
-        if "weight" in once.columns:
-            weights = torch.from_numpy(once["weight"].to_numpy(writable=True))
+        if "weight" in numbered.columns:
+            weights = sum_weights(numbered)
             count_weights(weights, account)
     else:
         positives = (
@@ -168,20 +169,10 @@ def _why_no_positive(
 
 
 def _each_pair_once(positive: pl.DataFrame, account: Account) -> pl.DataFrame:
-    """One row per user-item pair, sorted, with its earliest time, first part and summed weight.
-
-    The weights of rows in other parts are not added: a training positive must not know how often
-    the pair is in the test rows.
-    """
+    """One row per user-item pair, sorted, with its earliest time and first part."""
     columns = [c for c in ("timestamp", "part") if c in positive.columns]
-    weight = pl.col("weight")
-    if "part" in columns:
-        weight = weight.filter(pl.col("part") == pl.col("part").min())
-    # Sorted, so that the sum does not depend on the order of the rows.
-    summed = [weight.sort().sum()] if "weight" in positive.columns else []
     grouped = positive.lazy().group_by("user_id", "item_id").agg(
         *(pl.col(c).min() for c in columns),
-        *summed,
         *([(pl.col("part").n_unique() > 1).alias("in_several")] if "part" in columns else []),
     )  # fmt: skip
     once = grouped.sort("user_id", "item_id").collect()

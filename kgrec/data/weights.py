@@ -9,6 +9,7 @@ Shapes: n positives.
 
 from __future__ import annotations
 
+import numpy as np
 import polars as pl
 import torch
 from torch import Tensor
@@ -51,6 +52,24 @@ def weigh(rows: pl.DataFrame, weights: str, account: Account, place: str) -> pl.
         account.add("interactions", line, rows.height, changes=weights == "ignore")
         rows = rows.drop("weight")
     return rows.with_columns(weight=pl.lit(1.0)) if weights == "repeats" else rows
+
+
+def sum_weights(rows: pl.DataFrame) -> Tensor:
+    """(n,) float64, the sum of the weights of each pair, in the order of users, then items.
+
+    Weights of rows in later given parts are not added: a training positive must not know how
+    often the pair is in the test rows.
+
+    Args:
+        rows: ``user_id, item_id, weight`` and, where the files have it, ``part``.
+    """
+    pair = ("user_id", "item_id")
+    if "part" in rows.columns:
+        rows = rows.filter(pl.col("part") == pl.col("part").min().over(pair))
+    # Sorted by weight too, so that rounding does not depend on the order of the rows.
+    rows = rows.sort(*pair, "weight")
+    starts = rows.select(pl.struct(pair).is_first_distinct().arg_true()).to_series()
+    return torch.from_numpy(np.add.reduceat(rows["weight"].to_numpy(), starts.to_numpy()))
 
 
 def count_weights(weights: Tensor, account: Account) -> None:

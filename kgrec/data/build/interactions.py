@@ -115,9 +115,8 @@ def _weighted(
     if rows.is_empty():
         raise DataError(f"{table.path}: found no user-item pair with a sum of {plan.quantity} "
                         "above 0, expected some, because of weight: quantity")  # fmt: skip
-    weights = rows["weight"]
-    line = (f"{name}: user-item pairs with a weight other than 1 ({weights.min():g} to "
-            f"{weights.max():g}); dataset.weights=use trains on pairs in proportion to their "
-            "weights")  # fmt: skip
-    report.add(line, int((weights != 1).sum()))
+    low, high = rows.select(pl.min("weight").alias("low"), pl.max("weight")).row(0)
+    line = (f"{name}: user-item pairs with a weight other than 1 ({low:g} to {high:g}); "
+            "dataset.weights=use trains on pairs in proportion to their weights")  # fmt: skip
+    report.add(line, int((rows["weight"] != 1).sum()))
     return rows

@@ -55,6 +55,8 @@ def test_columns_may_be_a_list_and_values_have_settings(tmp_path):
         (INTERACTIONS + "graph: {triples: k, links: {table: t, entity: e, by: title}}\n",
          "found no table of items"),
         (INTERACTIONS.replace("}", ", min_count: two}"), "min_count: found 'two', expected a numb"),
+        (INTERACTIONS.replace("}", ", weight: n}"), "weight: found 'n', expected one of quant"),
+        (INTERACTIONS.replace("}", ", weight: quantity}"), "interactions.quantity: found nothing"),
     ],
 )  # fmt: skip
 def test_a_wrong_plan_is_refused_with_its_key(tmp_path, text, message):
