@@ -238,11 +238,8 @@ def source(kind, dataset: RecDataset, weights: torch.Tensor | None, **more):
     return rows
 
 
-@pytest.mark.parametrize("static", [False, True])
-@pytest.mark.parametrize("ratio", [1, 2])
+@pytest.mark.parametrize(("static", "ratio"), [(False, 1), (False, 2), (True, 1)])
 def test_equal_weights_change_nothing(kind, static, ratio, dataset):
-    if static and ratio > 1:
-        pytest.skip("static negatives have no ratio")
     more = {"static": dataset.static_negatives if static else None, "ratio": ratio}
     equal = torch.full((len(dataset.train),), 3.0, dtype=torch.float64)
     plain, weighted = source(kind, dataset, None, **more), source(kind, dataset, equal, **more)
@@ -339,7 +336,7 @@ def shop(folder: Path) -> None:
 
 def test_a_run_uses_the_weights_and_resumes_with_them(train: Train, tmp_path):
     shop(tmp_path / "shop")
-    place = ["dataset=custom", f"dataset.root={tmp_path}/shop", "logger=csv", "ranking.ks=[5]"]
+    place = ["dataset=custom", f"dataset.root={tmp_path}/shop", "logger=csv"]
 
     def run(folder: str, *settings: str):
         return train(*place, *settings, folder=folder, small=False)
@@ -349,14 +346,14 @@ def test_a_run_uses_the_weights_and_resumes_with_them(train: Train, tmp_path):
     half = run("half", "epochs=1", "dataset.weights=use")
     last = f"ckpt_path={half.folder}/checkpoints/last.ckpt"
     resumed = run("resumed", "epochs=2", "dataset.weights=use", last)
-    assert [r.code for r in (plain, weighted, half, resumed)] == [0] * 4, plain.err + weighted.err
-    assert "positives with a weight other than 1" in weighted.out + weighted.err
+    assert [r.code for r in (plain, weighted, half, resumed)] == [0] * 4
+    assert "positives with a weight other than 1" in weighted.out
     assert resumed.metrics["val/auc"] == weighted.metrics["val/auc"]
     assert weighted.metrics["val/auc"] != plain.metrics["val/auc"]
     assert weighted.metrics["popularity/test/auc"] == plain.metrics["popularity/test/auc"]
     refused = run("refused", "epochs=2", "dataset.weights=repeats", last)
     assert refused.code == 1
-    assert "found dataset.weights 'use' in the checkpoint, expected 'repeats'" in refused.err
+    assert "found dataset.weights 'use' in the checkpoint, expected 'repeats'" in refused.out
     ease = run("ease", "model=ease", "dataset.weights=use")
     assert ease.code == 0
-    assert "counts every positive once" in ease.out + ease.err
+    assert "counts every positive once" in ease.out
