@@ -68,8 +68,9 @@ def sum_weights(rows: pl.DataFrame) -> Tensor:
         rows = rows.filter(pl.col("part") == pl.col("part").min().over(pair))
     # Sorted by weight too, so that rounding does not depend on the order of the rows.
     rows = rows.sort(*pair, "weight")
-    starts = rows.select(pl.struct(pair).is_first_distinct().arg_true()).to_series()
-    return torch.from_numpy(np.add.reduceat(rows["weight"].to_numpy(), starts.to_numpy()))
+    changed = pl.any_horizontal(pl.col(pair) != pl.col(pair).shift()).fill_null(True)
+    starts = rows.select(changed.arg_true()).to_series().to_numpy()
+    return torch.from_numpy(np.add.reduceat(rows["weight"].to_numpy(), starts))
 
 
 def count_weights(weights: Tensor, account: Account) -> None:
