@@ -21,7 +21,18 @@ from kgrec.commands import (
 )
 from kgrec.errors import KgrecError, SettingError
 
-COMMANDS = (train, recommend, explain, similar, reproduce, report, compare, sync, data)  # in the order of --help
+# In the order of --help.
+COMMANDS = (train, recommend, explain, similar, reproduce, report, compare, sync, data)
+    train,
+    recommend,
+    explain,
+    similar,
+    reproduce,
+    report,
+    compare,
+    sync,
+    data,
+)  # in the order of --help
 
 
 def parser() -> argparse.ArgumentParser:

@@ -14,10 +14,22 @@ from torch import Tensor
 from kgrec.errors import DataError
 from kgrec.inference import wording
 from kgrec.inference.kept_data import KeptData
-from kgrec.models.reasons import EXACT, LEAVE_ONE_OUT, NONE, POPULARITY, SIMILAR, Reasons, Step, Term
+from kgrec.models.reasons import (
+    EXACT,
+    LEAVE_ONE_OUT,
+    NONE,
+    POPULARITY,
+    SIMILAR,
+    Reasons,
+    Step,
+    Term,
+)
 from kgrec.models.recommender import Recommender
 
 MOST_CLAUSES = 3  # reasons in the text
+NO_REASON = "the model gives no reason"
+NO_POSITIVE_REASON = "no single reason raises its score"
+NOTHING_LIKED = "there is no liked item to compare it with"
 
 NOTES = {
     EXACT: "A share is the score minus the score without the reason. The shares of all reasons "
@@ -215,61 +227,51 @@ class Explanation:
 
     def _clauses(self, most: int) -> str:
         """Up to ``most`` reasons, with "because" where they are causes."""
-        if self.method == NONE:
-            return "the model gives no reason"
+        if self.method == SIMILAR:
+            names = [each.item.text for each in self.contributions if each.item]
+            near = wording.listed(names[: max(2, most)]) if names else ""
+            return f"similar to {near}, which you liked" if names else NOTHING_LIKED
         if self.method == POPULARITY:
             count = round(self.contributions[0].weight)
             return f"because {count:,} {'user likes' if count == 1 else 'users like'} it"
-        if self.method == SIMILAR:
-            names = [each.item.text for each in self.contributions if each.item]
-            if not names:
-                return "the history has no other item, so there is nothing to compare"
-            return f"similar to {wording.listed(names[: max(2, most)])}, which you liked"
         causes = [each for each in self.contributions if (each.share or 0) > 0]
         if not causes:
-            return "no single reason raises its score"
+            return NO_REASON if self.method == NONE else NO_POSITIVE_REASON
         if causes[0].item and not causes[0].steps:
             names = [each.item.text for each in causes if each.item]
             return f"because you liked {wording.listed(names[: max(2, most)])}"
-        clauses: list[str] = []
-        named: set[str] = set()
-        for each in causes:
-            key = each.steps[0].entity.id if each.steps else each.label
-            if key not in named and len(clauses) < most:
-                named.add(key)
-                clauses.append(f"because {_clause(each)}")
-        return "; ".join(clauses)
+        first = {each.steps[0].entity.id if each.steps else each.label: each
+                 for each in reversed(causes)}  # fmt: skip
+        chosen = [each for each in causes if each in first.values()][:most]
+        return "; ".join(f"because {_clause(each)}" for each in chosen)
 
 
 def _clause(reason: Contribution) -> str:
     """The reason after "because"."""
     liked = [named.text for named in reason.history]
     if reason.relations:
-        kinds = " or ".join(reason.relations)
-        if not liked:
-            return f"of its {kinds}"
-        are = "are" if len(liked) > 1 else "is"
-        return f"you liked {wording.listed(liked)}, which {are} like it in {kinds}"
+        return wording.alike(liked, " or ".join(reason.relations))
+    steps = [f"{step.reads} {step.entity.text}" for step in reason.steps]
     first, last = reason.steps[0], reason.steps[-1]
-    entity = first.entity.text
-    if reason.item is not None:  # the path starts at the history
-        if len(reason.steps) == 1 and liked:
-            return wording.shared(liked, first.reads, entity)
-        path = ", then ".join(f"{step.reads} {step.entity.text}" for step in reason.steps)
-        return f"you liked {reason.item.text} ({path})"
-    path = ", then ".join(f"{step.reads} {step.entity.text}" for step in reason.steps[1:])
-    if liked and last.item == reason.history[0].id:  # the path ends at the history
-        if len(reason.steps) == 1:
-            return wording.linked(liked[0], first.reads)
-        if len(reason.steps) > 2 or first.relation != last.relation:
-            over = ", then ".join(f"{step.reads} {step.entity.text}" for step in reason.steps[:-1])
-            return f"you liked {liked[0]}, which is linked over {over} ({last.reads})"
-    clause = (
-        wording.shared(liked, first.reads, entity) if liked else wording.own(first.reads, entity)
+    from_history = reason.item is not None
+    to_history = bool(liked) and last.item == reason.history[0].id
+    common = (
+        wording.shared(liked, first.reads, first.entity.text)
+        if liked
+        else wording.own(first.reads, first.entity.text)
     )
-    if len(reason.steps) == 1 or (liked and last.item == reason.history[0].id):
-        return clause
-    return f"{clause}, and beyond it {path}"
+    if from_history and not (liked and len(steps) == 1):
+        clause = f"you liked {reason.item.text if reason.item else ''} ({', then '.join(steps)})"
+    elif to_history and len(steps) == 1:
+        clause = wording.linked(liked[0], first.reads)
+    elif to_history and (len(steps) > 2 or first.relation != last.relation):
+        over = ", then ".join(steps[:-1])
+        clause = f"you liked {liked[0]}, which is linked over {over} ({last.reads})"
+    elif len(steps) == 1 or to_history:
+        clause = common
+    else:
+        clause = f"{common}, and beyond it {', then '.join(steps[1:])}"
+    return clause
 
 
 class Explainer:
@@ -340,7 +342,9 @@ class Explainer:
         if term.neighbor is not None:
             graph = self.data.neighborhood
             edge = int(graph.indptr[item]) + term.neighbor
-            steps: tuple[Step, ...] = (Step(int(graph.relations[edge]), int(graph.neighbors[edge])),)
+            steps: tuple[Step, ...] = (
+                Step(int(graph.relations[edge]), int(graph.neighbors[edge])),
+            )
         else:
             steps = term.steps
         start = item if term.item is None else term.item

@@ -132,7 +132,7 @@ def _columns(root: Node) -> list[float]:
     level, columns = [root], [MARGIN]
     while level:
         letters = BOLD_LETTER if len(columns) == 1 else LETTER
-        widest = max(max(map(len, node.label.split("\n") + [node.detail])) for node in level)
+        widest = max(max(map(len, [*node.label.split("\n"), node.detail])) for node in level)
         columns.append(columns[-1] + 0.3 + letters * widest + EDGE_LENGTH)
         level = [child for node in level for child in node.children]
     columns[-1] -= EDGE_LENGTH

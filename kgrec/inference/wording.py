@@ -75,6 +75,14 @@ def linked(liked: str, relation: str) -> str:
     return f"you liked {liked}, to which it is linked ({relation})"
 
 
+def alike(liked: Sequence[str], relation: str) -> str:
+    """Clause on liked items that are like the item by some relation, or on none."""
+    if not liked:
+        return f"of its {relation}"
+    are = "are" if len(liked) > 1 else "is"
+    return f"you liked {listed(liked)}, which {are} like it in {relation}"
+
+
 def _singular(words: str) -> str:
     """The last word in the singular, since a relation is read with one entity."""
     if words.endswith("ies") and not words.endswith(("series", "species", "movies")):

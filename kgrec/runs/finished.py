@@ -82,8 +82,11 @@ class Run:
 
     @property
     def split_key(self) -> tuple[str, int]:
-        """Fingerprint of the rows, and seed; users of runs with the same key can be paired."""
-        return str(self.dataset["fingerprint"]), self.seed
+        """Fingerprint of the rows, without that of weights, and seed.
+
+        Users of runs with the same key can be paired.
+        """
+        return str(self.dataset["fingerprint"]).partition("+")[0], self.seed
 
     @property
     def command(self) -> str:
@@ -156,8 +159,9 @@ def find_runs(places: Iterable[Path]) -> list[Run]:
 
 
 def unfinished(places: Iterable[Path]) -> list[Path]:
-    """Folders of runs that have begun and are not finished."""
-    return sorted(folder.path for place in places for folder in unfinished_folders(place))
+    """Folders of runs that have begun and are not finished, each once, by path."""
+    found = (folder.path for place in places for folder in unfinished_folders(place))
+    return sorted({path.resolve() for path in found})
 
 
 def in_given_order(places: Sequence[Path], runs: Sequence[Run]) -> list[Run]:
