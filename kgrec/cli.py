@@ -23,16 +23,6 @@ from kgrec.errors import KgrecError, SettingError
 
 # In the order of --help.
 COMMANDS = (train, recommend, explain, similar, reproduce, report, compare, sync, data)
-    train,
-    recommend,
-    explain,
-    similar,
-    reproduce,
-    report,
-    compare,
-    sync,
-    data,
-)  # in the order of --help
 
 
 def parser() -> argparse.ArgumentParser:
