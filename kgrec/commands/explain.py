@@ -72,7 +72,7 @@ def _show(explanation: Explanation) -> None:
 
     console = Console(highlight=False)
     by = "" if explanation.source == "model" else f", by {explanation.source}"
-    console.print(explanation.text(), markup=False)
+    console.print(explanation.text(), markup=False, soft_wrap=True)
     console.print(
         f"user {explanation.user}, {explanation.model}{by}: score {explanation.score:.4f}",
         markup=False,
@@ -96,7 +96,7 @@ def _show(explanation: Explanation) -> None:
             table.add_row(*row)
         console.print(table)
     for line in _lines(explanation):
-        console.print(line, markup=False)
+        console.print(line, markup=False, soft_wrap=True)
 
 
 def _lines(explanation: Explanation) -> list[str]:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kgrec.errors import DataError
-from kgrec.inference import wording
 from kgrec.models.reasons import Step, Term
 
 if TYPE_CHECKING:
@@ -25,12 +24,12 @@ MOST_NEIGHBORS = 12  # neighbours of the item that are drawn
 MOST_FURTHER = 3  # neighbours of every other entity
 WIDEST, NARROWEST = 9.0, 0.6  # points
 ROW, EDGE_LENGTH, MARGIN = 0.52, 1.1, 0.25  # inches
-LETTER, BOLD_LETTER = 0.082, 0.105  # inches, room for a letter of a label
+TITLE_SIZE, LABEL_SIZE, DETAIL_SIZE = 10, 9, 7.5  # points
 TITLE_WIDTH, LABEL_WIDTH = 24, 34  # characters
 INK, MUTED, EDGE, LIKED = "#222222", "#666666", "#8fb3d1", "#d55e00"
 SETTINGS: Any = {
-    "svg.fonttype": "none", "svg.hashsalt": "kgrec", "text.parse_math": False, "font.size": 9,
-    "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"],
+    "svg.fonttype": "none", "svg.hashsalt": "kgrec", "text.parse_math": False,
+    "font.size": LABEL_SIZE, "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"],
 }  # fmt: skip
 
 
@@ -71,25 +70,25 @@ def draw(explanation: Explanation, terms: Sequence[Term], path: Path) -> None:
             f"picture: found {path}, expected a file {' or '.join(KINDS)} in a folder that exists"
         )
     root, left_out = tree(explanation, terms)
-    rows, columns = _place(root, 0), _columns(root)
+    rows = _place(root, 0)
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    width, height = max(MARGIN + columns[-1], 5.5), ROW * rows + 1.2
     with rc_context(SETTINGS), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        columns = _columns(root)
+        width, height = max(MARGIN + columns[-1], 5.5), ROW * rows + 1.2
         figure = Figure(figsize=(width, height))
         axes = figure.add_axes((0, 0, 1, 1))
         axes.set(xlim=(0, width), ylim=(height, 0))
         axes.axis("off")
-        head = f"{wording.readable_title(explanation.item.text)} for user {explanation.user}"
-        axes.text(0.15, 0.3, textwrap.shorten(head, int(11 * width), placeholder="…"),
-                  fontsize=11, color=INK, va="center")  # fmt: skip
+        head = _cut(f"user {explanation.user}: {explanation.item.text}", int(11 * width))
+        axes.text(0.15, 0.3, head, fontsize=11, color=INK, va="center")
         note = "width: the user's weight; orange: liked, or shared with a liked item"
         if left_out:
             note += f"; {left_out:,} weaker not drawn"
-        axes.text(0.15, height - 0.22, note, fontsize=7.5, color=MUTED, va="center")
-        _paint(axes, root, columns, max(_weights(root)))
+        axes.text(0.15, height - 0.22, note, fontsize=DETAIL_SIZE, color=MUTED, va="center")
+        _paint(axes, root, columns, max(_weights(root), default=1.0))
         metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         options: dict[str, Any] = {"metadata": metadata} if path.suffix == ".svg" else {"dpi": 150}
         figure.savefig(path, facecolor="white", **options)
@@ -113,11 +112,11 @@ def tree(explanation: Explanation, terms: Sequence[Term]) -> tuple[Node, int]:
         alone = len(term.steps) == 1
         liked = bool(named.history) if alone else step.item in {n.id for n in named.history}
         further = children.get(term.steps, [])[:MOST_FURTHER]
-        label = textwrap.shorten(step.entity.text, LABEL_WIDTH, placeholder="…")
-        detail = textwrap.shorten(step.reads, LABEL_WIDTH - 6, placeholder="…")
+        label = _cut(step.entity.text, LABEL_WIDTH)
+        detail = _cut(step.reads, LABEL_WIDTH)
         return Node(label, f"{detail} · {weight:.2f}", weight, liked, [node(t) for t in further])
 
-    title = "\n".join(textwrap.wrap(explanation.item.text, TITLE_WIDTH)[:3])
+    title = "\n".join(textwrap.wrap(_cut(explanation.item.text, 3 * TITLE_WIDTH), TITLE_WIDTH)[:4])
     root = Node(title, children=[node(t) for t in children.get((), [])[:MOST_NEIGHBORS]])
     return root, len(terms) - len(_weights(root)) + explanation.reasons.left_out
 
@@ -131,12 +130,27 @@ def _columns(root: Node) -> list[float]:
     """Left end of every column, wide enough for the labels to its left, and the right end."""
     level, columns = [root], [MARGIN]
     while level:
-        letters = BOLD_LETTER if len(columns) == 1 else LETTER
-        widest = max(max(map(len, [*node.label.split("\n"), node.detail])) for node in level)
-        columns.append(columns[-1] + 0.3 + letters * widest + EDGE_LENGTH)
+        labels = [line for node in level for line in (*node.label.split("\n"), node.detail)]
+        widest = max(_width(label, bold=len(columns) == 1) for label in labels)
+        columns.append(columns[-1] + 0.3 + widest + EDGE_LENGTH)
         level = [child for node in level for child in node.children]
     columns[-1] -= EDGE_LENGTH
     return columns
+
+
+def _width(text: str, bold: bool) -> float:
+    """Width of a label in inches."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import TextPath
+
+    font = FontProperties(weight="bold" if bold else "normal")
+    size = TITLE_SIZE if bold else LABEL_SIZE
+    return float(TextPath((0, 0), text, size=size, prop=font).get_extents().x1) / 72 if text else 0
+
+
+def _cut(text: str, length: int) -> str:
+    """A text of at most ``length`` letters."""
+    return text if len(text) <= length else f"{text[: length - 1].rstrip()}…"
 
 
 def _place(node: Node, row: float) -> float:
@@ -167,10 +181,12 @@ def _paint(axes: Any, node: Node, columns: Sequence[float], largest: float) -> N
         _paint(axes, child, columns[1:], largest)
     axes.plot(x, y, "o", ms=7, color=LIKED if node.liked else INK, zorder=3)
     if not node.detail:
-        axes.text(x + 0.13, y, node.label, fontsize=10, weight="bold", color=INK, va="center")
+        axes.text(
+            x + 0.13, y, node.label, fontsize=TITLE_SIZE, weight="bold", color=INK, va="center"
+        )
     else:
         axes.text(x + 0.13, y - 0.09, node.label, color=INK, va="center")
-        axes.text(x + 0.13, y + 0.11, node.detail, fontsize=7.5, color=MUTED, va="center")
+        axes.text(x + 0.13, y + 0.11, node.detail, fontsize=DETAIL_SIZE, color=MUTED, va="center")
 
 
 def _y(row: float) -> float:
