@@ -13,7 +13,7 @@ from torch import Tensor
 
 from kgrec.data.account import Account
 from kgrec.data.interactions import Interactions, LabelledRows
-from kgrec.data.knowledge_graph import KnowledgeGraph
+from kgrec.data.knowledge_graph import KnowledgeGraph, Neighborhood
 from kgrec.data.parquet_files import read_parquet
 from kgrec.errors import DataError
 from kgrec.files import write_parquet
@@ -153,6 +153,11 @@ class RecDataset:
     def num_relations(self) -> int:
         """Number of relations."""
         return self.graph.num_relations
+
+    @cached_property
+    def neighborhood(self) -> Neighborhood:
+        """S(v) of every entity."""
+        return self.graph.neighborhood()
 
     @cached_property
     def fingerprint(self) -> str:
