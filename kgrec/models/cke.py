@@ -26,11 +26,12 @@ from torch import Tensor, nn
 from kgrec.data.batches import PairwiseBatch, TripleBatch
 from kgrec.data.dataset import RecDataset
 from kgrec.errors import SettingError
+from kgrec.models.folding import WithUserTables
 from kgrec.models.kge import TransR
-from kgrec.models.recommender import Recommender, check_at_least
+from kgrec.models.recommender import check_at_least
 
 
-class CKE(Recommender):
+class CKE(WithUserTables):
     """Matrix factorisation trained on pairs; its items share vectors with TransR.
 
     Args:

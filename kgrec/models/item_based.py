@@ -23,6 +23,7 @@ from kgrec.evaluation.candidates import full_candidates
 from kgrec.evaluation.ctr import auc
 from kgrec.evaluation.full_ranking import rank
 from kgrec.evaluation.ranking import METRICS
+from kgrec.models.folding import check_history, frozen
 from kgrec.models.recommender import Recommender
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ class ItemBased(Recommender):
     """
 
     logits: ClassVar[bool] = False
+    fold_in_method: ClassVar[str | None] = "exact"
 
     def __init__(
         self, num_users: int, num_items: int, users: Tensor, items: Tensor, choose_by: str
@@ -79,6 +81,16 @@ class ItemBased(Recommender):
             in_block = torch.nonzero((rows >= begin) & (rows < begin + BLOCK)).squeeze(1)
             scores[in_block] = block[rows[in_block] - begin, items[in_block]].to(scores.dtype)
         return scores
+
+    def fold_in(self, history: Interactions, seed: int = 0) -> Recommender:
+        """The model with the history in place of the training positives."""
+        check_history(history, self.num_items)
+        model, history = frozen(self), history.to(self.items.device)
+        model.users, model.items = history.users, history.items
+        model.num_users = history.num_users
+        arguments = {"users": model.users, "items": model.items, "num_users": model.num_users}
+        model.arguments = {**self.arguments, **arguments}
+        return model
 
     def choose(
         self, dataset: RecDataset, grid: Mapping[str, Sequence[float]], apply: Callable[..., None]

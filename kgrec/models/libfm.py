@@ -18,7 +18,7 @@ Shapes: B rows, d embedding size, I items, F attributes, n attributes of all ite
 
 from __future__ import annotations
 
-from typing import NamedTuple, Self
+from typing import ClassVar, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -26,8 +26,9 @@ from torch import Tensor, nn
 
 from kgrec.data.batches import PointwiseBatch
 from kgrec.data.dataset import RecDataset
+from kgrec.models.folding import WithUserTables
 from kgrec.models.lookup import Bags, weighted_sums
-from kgrec.models.recommender import Recommender, check_at_least
+from kgrec.models.recommender import check_at_least
 
 
 class ItemSide(NamedTuple):
@@ -42,7 +43,7 @@ class ItemSide(NamedTuple):
     vectors: Tensor
 
 
-class LibFM(Recommender):
+class LibFM(WithUserTables):
     """Second-order interactions of all features.
 
     Args:
@@ -58,6 +59,8 @@ class LibFM(Recommender):
     Raises:
         SettingError: a setting that cannot work.
     """
+
+    user_tables: ClassVar[tuple[str, ...]] = ("user_embedding.weight", "user_weights.weight")
 
     def __init__(
         self,

@@ -20,7 +20,7 @@ Shapes: B rows, U users, I items, Q paths, d latent features of each.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import scipy.sparse as sp
@@ -33,13 +33,16 @@ from kgrec.data.batches import PointwiseBatch
 from kgrec.data.dataset import RecDataset
 from kgrec.data.draws import generator
 from kgrec.errors import SettingError
-from kgrec.models.recommender import Recommender, check_at_least
+from kgrec.models.folding import WithUserTables
+from kgrec.models.recommender import check_at_least
 
 Path = str | Sequence[str]  # relations that form one kind of attribute
 
 
-class PER(Recommender):
+class PER(WithUserTables):
     """Learned weights of latent features, one per meta-path.
+
+    A new user's features W come from steps on the cross-entropy, because S is not kept.
 
     Args:
         num_users: number of users.
@@ -51,6 +54,8 @@ class PER(Recommender):
     Raises:
         SettingError: a setting that cannot work.
     """
+
+    user_tables: ClassVar[tuple[str, ...]] = ("user_features",)
 
     def __init__(
         self,

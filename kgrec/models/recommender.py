@@ -80,21 +80,22 @@ class Recommender(nn.Module):
         items = torch.arange(num_items, device=users.device)
         return torch.stack([self.score(user.expand(num_items), items, encoded) for user in users])
 
-    def fold_in(
-        self, history: Interactions, weight_decay: float = 0.0, seed: int = 0
-    ) -> Recommender:
-        """A model of the same items for new users, without training it again.
+    def fold_in(self, history: Interactions, seed: int = 0) -> Recommender:
+        """A model of the same items whose users are new users; nothing else is trained.
+
+        The result for a user depends only on the model, the user's own history and the seed. This
+        model does not change; the new one shares its tensors.
 
         Args:
-            history: positives of the new users 0 … n - 1; each user has at least one.
-            weight_decay: λ of the training.
+            history: positives of n new users, numbered from 0; each has at least one.
             seed: seed of draws.
 
         Returns:
-            A model of n users that shares all other parameters with this one.
+            A model of n users, in eval mode and without gradients.
 
         Raises:
-            SettingError: the model cannot fold in users (``fold_in_method`` is None).
+            SettingError: the model cannot fold in users (``fold_in_method`` is None); or the
+                history has a user without an item, or another catalogue.
         """
         raise SettingError(f"found {type(self).__name__}, expected a model that folds in users")
 

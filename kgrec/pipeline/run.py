@@ -1,7 +1,7 @@
 """One run: prepare the data, build the model, fit it, test it and save the results.
 
-The configuration is read here, in :mod:`kgrec.pipeline.parts` and in :mod:`kgrec.config`; the code
-below takes plain arguments.
+The configuration is read here, in :mod:`kgrec.pipeline.parts` and in :mod:`kgrec.config`; the
+code below takes plain arguments.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ def test_a_sound_data_set_has_no_warning():
 @pytest.mark.parametrize(
     ("change", "warning"),
     [
-        ({"pairs": PAIRS[:400]}, "Only 4 have a test positive"),
+        ({"pairs": PAIRS[:400]}, "Only 43 users have a test positive"),
         ({"pairs": PAIRS[::4]}, "Half of the users have at most 2 positives"),
         ({"links": LINKS[:30], "triples": [t for t in (*COLORS, *BRANDS) if t[0] in ITEMS[:30]]},
          "10 items (25%) of the interactions are in no link"),

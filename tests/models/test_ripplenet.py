@@ -7,7 +7,7 @@ import torch
 from kgrec.data.batches import PointwiseBatch
 from kgrec.data.interactions import Interactions
 from kgrec.errors import ConfigError
-from kgrec.models.ripple_sets import ripple_sets
+from kgrec.models.ripple_sets import Triples, ripple_sets
 from kgrec.models.ripplenet import UPDATES, RippleNet
 
 TRIPLES = [(0, 0, 3), (1, 0, 3), (3, 1, 4), (4, 1, 0), (1, 1, 5), (5, 0, 2), (2, 2, 4)]
@@ -95,8 +95,8 @@ def test_ripple_sets_follow_the_graph(memory):
     pairs = [(user, draw.randrange(32)) for user in range(12) for _ in range(user % 4)]
     pairs += [(12, 31)]  # an item without triples
     history = Interactions.from_pairs(*torch.tensor(sorted(set(pairs))).T, 14, 32)
-    columns = torch.tensor(heads), torch.tensor(tails)
-    found = ripple_sets(history, *columns, 40, 3, memory, torch.Generator().manual_seed(0))
+    triples = Triples.of(torch.tensor(heads), torch.tensor(tails), 40)
+    found = ripple_sets(history, triples, 3, memory, torch.Generator().manual_seed(0))
     assert found.shape == (14, 3, memory)
     repeated = 0
     for user in range(14):
@@ -124,8 +124,8 @@ def test_every_triple_of_a_ripple_set_is_as_likely(monkeypatch):
     """Also where users are looked at in many blocks."""
     monkeypatch.setattr("kgrec.models.ripple_sets.BLOCK", 7)
     history = Interactions.from_pairs(torch.arange(3000), torch.zeros(3000).long(), 3000, 1)
-    heads, tails = torch.zeros(5).long(), torch.arange(5)
-    found = ripple_sets(history, heads, tails, 5, 1, 2, torch.Generator().manual_seed(0))
+    triples = Triples.of(torch.zeros(5).long(), torch.arange(5), 5)
+    found = ripple_sets(history, triples, 1, 2, torch.Generator().manual_seed(0))
     share = torch.bincount(found.flatten().long(), minlength=5) / 6000
     assert (found[:, 0, 0] != found[:, 0, 1]).all()
     assert ((share - 0.2).abs() < 0.025).all()

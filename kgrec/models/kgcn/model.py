@@ -30,11 +30,12 @@ from kgrec.data.dataset import RecDataset
 from kgrec.data.draws import generator
 from kgrec.data.knowledge_graph import Neighborhood
 from kgrec.errors import SettingError
+from kgrec.models.folding import WithUserTables
 from kgrec.models.kgcn.aggregators import Aggregator, make_aggregator
 from kgrec.models.kgcn.all_items import WIDEST_SPREAD, AllItems, Tables
 from kgrec.models.kgcn.neighborhood import Attention, View, receptive_field, view
 from kgrec.models.lookup import rows_and_sums, weighted_sums
-from kgrec.models.recommender import MOST_LAYERS, Recommender, check_at_least
+from kgrec.models.recommender import MOST_LAYERS, check_at_least
 
 SCALINGS = ("paper", "released")
 NEIGHBORS = ("static", "resampled")
@@ -57,7 +58,7 @@ class Encoded:
             return AllItems(self._tables, self._aggregators)
 
 
-class KGCN(Recommender):
+class KGCN(WithUserTables):
     """Knowledge graph convolutional network with a pluggable aggregator.
 
     Args:
