@@ -8,10 +8,11 @@ import os
 import sys
 
 from kgrec import __version__
-from kgrec.commands import compare, data, recommend, report, reproduce, sync, train
+from kgrec.commands import compare, data, recommend, refit, report, reproduce, sync, train
 from kgrec.errors import KgrecError, SettingError
 
-COMMANDS = (train, recommend, reproduce, report, compare, sync, data)  # in the order of --help
+# In the order of --help.
+COMMANDS = (train, recommend, refit, reproduce, report, compare, sync, data)
 
 
 def parser() -> argparse.ArgumentParser:
