@@ -174,7 +174,7 @@ def main() -> None:
             overrides += [f"paths.data={os.environ.get('KGREC_DATA_DIR', Path('data').resolve())}"]
             overrides += ["epochs=2"] if args.toy else []
             results = [measure([*overrides, f"seed={seed}"]) for seed in args.seeds]
-            method = "" # filled below
+            method = ""  # filled below
             columns = ("known", "folded in", "popularity")
             cells = [cell(results, column, m) for m in METRICS for column in columns]
             seconds = statistics.median(r["seconds"]["1,000 users"] for r in results)

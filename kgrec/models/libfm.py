@@ -28,7 +28,7 @@ from kgrec.data.batches import PointwiseBatch
 from kgrec.data.dataset import RecDataset
 from kgrec.models.folding import WithUserTables
 from kgrec.models.lookup import Bags, weighted_sums
-from kgrec.models.recommender import check_at_least
+from kgrec.models.recommender import check_at_least, check_bool
 
 
 class ItemSide(NamedTuple):
@@ -75,6 +75,8 @@ class LibFM(WithUserTables):
     ) -> None:
         super().__init__()
         check_at_least("d", d, 1)
+        check_bool("bias", bias)
+        check_bool("linear", linear)
         self.num_items = num_items
         self.bias = nn.Parameter(torch.zeros(())) if bias else None
         self.user_embedding = _factors(num_users, d)
@@ -98,7 +100,19 @@ class LibFM(WithUserTables):
         linear: bool = True,
         attributes: bool = False,
     ) -> Self:
-        """Binds settings to a data set."""
+        """Binds settings to a data set.
+
+        Args:
+            dataset: source of sizes and attributes.
+            d: embedding size.
+            bias: whether there is w_0.
+            linear: whether there are w_f.
+            attributes: whether the item's attributes are features.
+
+        Raises:
+            SettingError: a setting that cannot work.
+        """
+        check_bool("attributes", attributes)
         sizes = dataset.num_users, dataset.num_items
         if not attributes:
             return cls(*sizes, d=d, bias=bias, linear=linear)

@@ -36,7 +36,14 @@ from kgrec.data.interactions import Interactions
 from kgrec.errors import SettingError
 from kgrec.models.folding import check_history, frozen, own_generator
 from kgrec.models.lookup import Bags, weighted_sums
-from kgrec.models.recommender import MOST_LAYERS, Recommender, check_at_least, in_blocks
+from kgrec.models.recommender import (
+    MOST_LAYERS,
+    Recommender,
+    check_at_least,
+    check_bool,
+    check_number,
+    in_blocks,
+)
 from kgrec.models.ripple_sets import Triples, ripple_sets
 
 UPDATES = ("replace", "plus", "replace_transform", "plus_transform")
@@ -104,8 +111,8 @@ class RippleNet(Recommender):
         if update not in UPDATES:
             expected = ", ".join(UPDATES)
             raise SettingError(f"update: found {update!r}, expected one of {expected}")
-        if kge_weight < 0:
-            raise SettingError(f"kge_weight: found {kge_weight!r}, expected at least 0")
+        check_number("kge_weight", kge_weight, 0)
+        check_bool("all_hops", all_hops)
         self.num_items, self.H, self.update = num_items, H, update
         self.kge_weight, self.all_hops = kge_weight, all_hops
         self.entity_embedding = nn.Embedding(num_entities, d)
