@@ -8,11 +8,21 @@ import os
 import sys
 
 from kgrec import __version__
-from kgrec.commands import compare, data, recommend, refit, report, reproduce, sync, train
+from kgrec.commands import (
+    compare,
+    data,
+    recommend,
+    refit,
+    report,
+    reproduce,
+    score_lists,
+    sync,
+    train,
+)
 from kgrec.errors import KgrecError, SettingError
 
 # In the order of --help.
-COMMANDS = (train, recommend, refit, reproduce, report, compare, sync, data)
+COMMANDS = (train, recommend, refit, reproduce, report, compare, score_lists, sync, data)
 
 
 def parser() -> argparse.ArgumentParser:

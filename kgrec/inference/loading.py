@@ -99,6 +99,8 @@ def _finished(folder: RunFolder) -> RunFolder:
         DataError: it is not; the message says what is there.
     """
     if folder.finished:
+        if folder.kind == LISTS:
+            raise DataError(f"{folder.path}: found scored lists, which have no model")
         return folder
     if not folder.path.exists():
         raise DataError(f"{folder.path}: found no such folder, expected a run folder, or latest")

@@ -124,8 +124,8 @@ class Run:
 
     def controls(self) -> list[str]:
         """Names of the controls that were evaluated with the model."""
-        end = "/test/auc"
-        return [k.removesuffix(end) for k in self.metrics if k.endswith(end) and k != "test/auc"]
+        names = (key.partition("/test/")[0] for key in self.metrics if "/test/" in key)
+        return list(dict.fromkeys(names))
 
     @cached_property
     def slices(self) -> list[dict[str, Any]]:
