@@ -9,6 +9,7 @@ import sys
 
 from kgrec import __version__
 from kgrec.commands import (
+    choose,
     compare,
     data,
     recommend,
@@ -22,7 +23,7 @@ from kgrec.commands import (
 from kgrec.errors import KgrecError, SettingError
 
 # In the order of --help.
-COMMANDS = (train, recommend, refit, reproduce, report, compare, score_lists, sync, data)
+COMMANDS = (train, choose, recommend, refit, reproduce, report, compare, score_lists, sync, data)
 
 
 def parser() -> argparse.ArgumentParser:
