@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 
 from kgrec import __version__
-from kgrec.commands import compare, data, report, reproduce, sync, train
+from kgrec.commands import compare, data, recommend, report, reproduce, sync, train
+from kgrec.errors import KgrecError, SettingError
 
-COMMANDS = (train, reproduce, report, compare, sync, data)  # in the order of --help
+COMMANDS = (train, recommend, reproduce, report, compare, sync, data)  # in the order of --help
 
 
 def parser() -> argparse.ArgumentParser:
@@ -45,15 +47,26 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
-        from kgrec.config.messages import any_user_error
-
-        message = any_user_error(error)
-        if message is None and isinstance(error, OSError):
-            message = str(error)
+        message = _message(error)
         if message is None:
             raise
-        print(f"error: {message}", file=sys.stderr)  # noqa: T201
+        as_json = getattr(arguments, "format", None) == "json"
+        text = (
+            json.dumps({"error": message}, ensure_ascii=False) if as_json else f"error: {message}"
+        )
+        print(text, file=sys.stderr)  # noqa: T201
         sys.exit(1)
+
+
+def _message(error: Exception) -> str | None:
+    """The message of the user's mistake behind an exception; None for a fault of kgrec."""
+    if isinstance(error, OSError) or (
+        isinstance(error, KgrecError) and not isinstance(error, SettingError)
+    ):
+        return str(error)
+    from kgrec.config.messages import any_user_error
+
+    return any_user_error(error)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from kgrec.config.location import applied_hparams, missing_settings
 from kgrec.config.targets import check_targets
 from kgrec.data.dataset import PreparedData, RecDataset
 from kgrec.evaluation.results import BASELINE, Evaluation
+from kgrec.inference.kept_data import keep
 from kgrec.models.recipes import trusted_by
 from kgrec.models.recommender import Recommender
 from kgrec.reports.console import dataset_tables, results_table, slices_table
@@ -104,12 +105,24 @@ def tracked(cfg: DictConfig) -> dict[str, Any]:
 def save_inputs(
     folder: RunFolder, cfg: DictConfig, data: PreparedData, dataset: RecDataset
 ) -> dict[str, Any]:
-    """Writes configuration, environment, data facts and raw ids; returns the facts."""
+    """Writes configuration, environment, data facts, raw ids and the data that inference needs.
+
+    Returns:
+        The facts.
+    """
     hydra = HydraConfig.get()
     chosen = {"overrides": list(hydra.overrides.task), "choices": dict(hydra.runtime.choices)}
     facts = dataset_facts(data, dataset)
     folder.write_inputs(OmegaConf.to_yaml(cfg, resolve=True), environment() | chosen, facts)
     dataset.ids.save(folder.ids)
+    about = {
+        "model": hydra.runtime.choices["model"],
+        "dataset": dataset.name,
+        "monitor": cfg.monitor,
+        "seed": cfg.seed,
+        "weight_decay": cfg.optimizer.get("weight_decay", 0.0),
+    }
+    keep(folder, data, dataset, about)
     return facts
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import sys
@@ -113,6 +114,8 @@ class Finished:
 
 Train = Callable[..., Finished]
 
+Trained = Callable[..., Path]
+
 SMALL = [
     "dataset=synthetic",
     "dataset.num_users=60",
@@ -129,23 +132,43 @@ def train(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Train:
     """Runs ``train.py`` in this process, in an empty folder, on small synthetic data."""
-    from kgrec.commands.train import main
-
     monkeypatch.chdir(tmp_path)
 
     def run(*overrides: str, small: bool = True, folder: str = "run") -> Finished:
         where = tmp_path / folder
         place = [] if "-m" in overrides else [f"hydra.run.dir={where}"]
-        arguments = [*(SMALL if small else []), *overrides, *place]
-        arguments.sort(key=lambda argument: not argument.startswith("-"))  # flags first
-        monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
         capsys.readouterr()
-        code = 0
+        code = _train([*(SMALL if small else []), *overrides, *place])
+        out, err = capsys.readouterr()
+        return Finished(code, out, err, where)
+
+    return run
+
+
+def _train(arguments: list[str]) -> int:
+    """Runs ``train.py`` in this process; returns its exit code."""
+    from kgrec.commands.train import main
+
+    flags_first = sorted(arguments, key=lambda argument: not argument.startswith("-"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["train.py", *flags_first])
         try:
             main()
         except SystemExit as stop:
-            code = int(stop.code or 0)
-        out, err = capsys.readouterr()
-        return Finished(code, out, err, where)
+            return int(stop.code or 0)
+    return 0
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """Folders of runs on small synthetic data, each trained once; tests do not change them."""
+
+    @functools.cache
+    def run(*overrides: str) -> Path:
+        place = tmp_path_factory.mktemp("trained")
+        assert (
+            _train([*SMALL, f"paths.logs={place}", *overrides, f"hydra.run.dir={place}/run"]) == 0
+        )
+        return place / "run"
 
     return run

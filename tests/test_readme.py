@@ -62,7 +62,7 @@ def test_every_command_composes(command):
     sorted({
         line.split("#")[0].strip()
         for page in PAGES
-        for line in re.findall(r"(?m)^(kgrec (?:data|compare|report|reproduce|sync) [^`\n]*)", page)
+        for line in re.findall(r"(?m)^(kgrec (?:data|compare|report|reproduce|sync|recommend|similar|explain|refit|score-lists) [^`\n]*)", page)
     }),
 )  # fmt: skip
 def test_every_kgrec_command_is_one(command):

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from kgrec.errors import CheckpointError
 from kgrec.models.importing import check_trusted, import_class, importing_only
@@ -23,6 +24,7 @@ DTYPES = {
     for value in vars(torch).values()
     if isinstance(value, torch.dtype)
 }
+DRAWS = (Tensor.normal_, Tensor.uniform_)
 LONGEST_REASON = 300  # characters of an error that a message repeats
 
 
@@ -141,7 +143,7 @@ def _check_sizes(
             user's own may read its tensors.
     """
     try:
-        with torch.device("meta"):
+        with _WithoutDraws(), torch.device("meta"):
             expected = kind(**_with_tensors(arguments, torch.empty)).state_dict()
     except (NotImplementedError, RuntimeError):
         if strict:
@@ -154,6 +156,19 @@ def _check_sizes(
         if value.shape != state[name].shape:
             sizes = f"found {list(state[name].shape)}, expected {_short(list(value.shape))}"
             raise CheckpointError(f"{name}: {sizes}")
+
+
+class _WithoutDraws(TorchFunctionMode):
+    """Leaves out the draws of initial values, for which torch would import its compiler."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """The tensor itself for a draw; else the result of the function."""
+        kwargs = kwargs or {}
+        if func in DRAWS or getattr(func, "__module__", None) == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
 
 
 def _with_tensors(arguments: dict[str, Any], make: Callable[..., Tensor]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from kgrec.data.batches import PointwiseBatch
 from kgrec.data.dataset import RecDataset
+from kgrec.data.interactions import Interactions
 from kgrec.errors import SettingError
 
 BLOCK = 2**23  # numbers that :func:`in_blocks` keeps in memory at once
@@ -33,6 +34,8 @@ class Recommender(nn.Module):
         batches: batch types that :meth:`loss` takes; the first defines the epoch.
         logits: whether scores are logits, so that 0 means a probability of one half.
         ranks: whether to compute ranking metrics.
+        fold_in_method: how :meth:`fold_in` finds new users' parameters: "exact", "propagation"
+            or "steps"; None: the model cannot.
         arguments: arguments of the constructor, by name.
         precompute_metrics: metrics of :meth:`precompute`, by name, for metrics.json.
     """
@@ -40,6 +43,7 @@ class Recommender(nn.Module):
     batches: ClassVar[tuple[type[NamedTuple], ...]] = (PointwiseBatch,)
     logits: ClassVar[bool] = True
     ranks: ClassVar[bool] = True
+    fold_in_method: ClassVar[str | None] = None
     arguments: dict[str, Any]
     precompute_metrics: dict[str, float]
 
@@ -75,6 +79,24 @@ class Recommender(nn.Module):
         num_items = int(self.arguments["num_items"])
         items = torch.arange(num_items, device=users.device)
         return torch.stack([self.score(user.expand(num_items), items, encoded) for user in users])
+
+    def fold_in(
+        self, history: Interactions, weight_decay: float = 0.0, seed: int = 0
+    ) -> Recommender:
+        """A model of the same items for new users, without training it again.
+
+        Args:
+            history: positives of the new users 0 … n - 1; each user has at least one.
+            weight_decay: λ of the training.
+            seed: seed of draws.
+
+        Returns:
+            A model of n users that shares all other parameters with this one.
+
+        Raises:
+            SettingError: the model cannot fold in users (``fold_in_method`` is None).
+        """
+        raise SettingError(f"found {type(self).__name__}, expected a model that folds in users")
 
     def encode(self) -> Any:
         """Values that depend only on parameters, computed once per evaluation."""

@@ -13,6 +13,9 @@ curves/              metrics of every epoch
 evaluation/          slices.json, samples.json; <model>/rows.parquet: test rows with scores;
                      <model>/users.parquet: ranking metrics of each user
 ids/                 raw ids of users, items, entities and relations
+inference/           what kgrec.load needs besides the checkpoint: about.json (version of these
+                     files, model, seed), seen.parquet (pairs of users and items, by part),
+                     triples.parquet (the knowledge graph); all with integer ids
 wandb/               files of Weights & Biases
 """
 
@@ -25,6 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kgrec import __version__
 from kgrec.errors import DataError
 from kgrec.files import write_json, write_parquet, write_text
 
@@ -34,6 +38,7 @@ if TYPE_CHECKING:
 CONFIG, ENVIRONMENT, DATASET = "config.yaml", "environment.json", "dataset.json"
 METRICS, STATUS, LOCK, LOG = "metrics.json", "status.json", "at_work.lock", "train.log"
 CURVES = "curves/version_*/metrics.csv"
+INFERENCE_VERSION = 1  # of the files in inference/
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,21 @@ class RunFolder:
     def ids(self) -> Path:
         """Folder of raw ids."""
         return self.path / "ids"
+
+    @property
+    def seen_file(self) -> Path:
+        """Pairs of users and items, by part."""
+        return self.path / "inference" / "seen.parquet"
+
+    @property
+    def triples_file(self) -> Path:
+        """Triples of the knowledge graph."""
+        return self.path / "inference" / "triples.parquet"
+
+    @property
+    def about_file(self) -> Path:
+        """Version of the files in inference/, model and seed."""
+        return self.path / "inference" / "about.json"
 
     @property
     def wandb(self) -> Path:
@@ -189,6 +209,42 @@ class RunFolder:
         """
         return _table(self.users_file(model))
 
+    def about(self) -> dict[str, Any]:
+        """Facts that :meth:`write_inference` wrote.
+
+        Raises:
+            DataError: the files are missing, damaged, or of another version.
+        """
+        if not self.about_file.is_file():
+            raise DataError(
+                f"{self.path}: found no inference/{self.about_file.name}, expected that of a run "
+                "by this version of kgrec; train the run again"
+            )
+        about = dict(self._json(str(self.about_file.relative_to(self.path))))
+        if about.get("version") != INFERENCE_VERSION:
+            raise DataError(
+                f"{self.about_file}: found version {about.get('version')!r}, expected "
+                f"{INFERENCE_VERSION}; train the run again, or use the version of kgrec that wrote "
+                f"it ({about.get('kgrec')})"
+            )
+        return about
+
+    def seen(self) -> pl.DataFrame:
+        """Pairs of users and items: ``user``, ``item``, ``part``.
+
+        Raises:
+            DataError: the file is missing or damaged.
+        """
+        return _table(self.seen_file)
+
+    def triples(self) -> pl.DataFrame:
+        """Triples of the knowledge graph: ``head``, ``relation``, ``tail``.
+
+        Raises:
+            DataError: the file is missing or damaged.
+        """
+        return _table(self.triples_file)
+
     def _json(self, name: str) -> Any:
         path = self.path / name
         try:
@@ -213,6 +269,21 @@ class RunFolder:
         write_text(self.config_file, config)
         write_json(self.path / ENVIRONMENT, dict(environment))
         write_json(self.path / DATASET, dict(dataset))
+
+    def write_inference(
+        self, about: Mapping[str, Any], seen: pl.DataFrame, triples: pl.DataFrame
+    ) -> None:
+        """Writes what :func:`kgrec.load` needs besides the checkpoint and the raw ids.
+
+        Args:
+            about: model, seed and further plain facts.
+            seen: ``user``, ``item``, ``part``.
+            triples: ``head``, ``relation``, ``tail``.
+        """
+        write_parquet(self.seen_file, seen)
+        write_parquet(self.triples_file, triples)
+        facts = {"version": INFERENCE_VERSION, "kgrec": __version__, **about}
+        write_json(self.about_file, facts)
 
     def write_metrics(self, metrics: Mapping[str, float]) -> None:
         """Writes all metrics; with them the run is finished."""
@@ -240,7 +311,10 @@ def _table(path: Path) -> pl.DataFrame:
 
     if not path.is_file():
         raise DataError(f"{path}: found no such file, expected a table of a finished run")
-    return pl.read_parquet(path, glob=False)
+    try:
+        return pl.read_parquet(path, glob=False)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        raise DataError(f"{path}: found no readable table ({error}), expected Parquet") from None
 
 
 def finished_folders(place: Path) -> Iterator[RunFolder]:

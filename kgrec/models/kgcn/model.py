@@ -38,6 +38,10 @@ from kgrec.models.recommender import MOST_LAYERS, Recommender, check_at_least
 
 SCALINGS = ("paper", "released")
 NEIGHBORS = ("static", "resampled")
+# score_all without ``encoded`` scores pairs for up to this many users, if the pairs of a user take
+# up to this many bytes.
+FEW_USERS = 4
+FEW_BYTES = 2**29
 
 
 class Encoded:
@@ -208,6 +212,8 @@ class KGCN(Recommender):
 
         See :mod:`kgrec.models.kgcn.all_items`; equal to :meth:`score` up to rounding.
         """
+        if encoded is None and self._few(users):
+            return super().score_all(users)
         u: Tensor = self.user_embedding(users)  # (B, d)
         s = self.user_relation_scores(u)  # (B, R)
         if not self.attention:
@@ -218,6 +224,13 @@ class KGCN(Recommender):
             items = torch.arange(self.num_items, device=users.device)
             scores[row] = self.score(users[row].expand(self.num_items), items)
         return scores
+
+    def _few(self, users: Tensor) -> bool:
+        """Whether pairs are scored sooner than :class:`AllItems` is built."""
+        if len(users) > FEW_USERS:
+            return False
+        items = torch.arange(self.num_items)
+        return float(self.bytes_per_row(items).sum()) < FEW_BYTES
 
     def loss(self, *batches: PointwiseBatch) -> Tensor:
         """Mean cross-entropy over positives and negatives, Eq. 8.

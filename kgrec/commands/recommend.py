@@ -1,0 +1,218 @@
+"""``kgrec recommend``: the best items for users of a finished run, or for new users."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kgrec.commands.run_choice import (
+    add_run,
+    load_run,
+    read_histories,
+    read_items,
+    say,
+    split_items,
+)  # fmt: skip
+from kgrec.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from kgrec.inference.loaded_model import LoadedModel
+
+FORMATS = ("table", "json", "csv")
+OUT = (".parquet", ".csv", ".json")
+MANY_USERS = 1000  # from which on progress is shown
+NAMED_IN_FULL = 5  # unknown candidates that a message names
+
+
+def add_parser(commands: Any) -> None:
+    """Adds this command to ``kgrec``."""
+    parser = commands.add_parser(
+        "recommend",
+        help="recommend items with a finished run, to its users or to new ones",
+        description="Recommends items with the model of a finished run. The training data are not "
+        "needed. Items that a user has interacted with are left out.",
+        epilog="examples: kgrec recommend latest --user 196; "
+        "kgrec recommend logs/sweeps/A --history 'Toy Story (1995),50' -k 5; "
+        "kgrec recommend latest --all-users --out recs.parquet",
+    )
+    add_run(parser, FORMATS)
+    parser.add_argument("--user", nargs="+", default=[], metavar="ID", help="ids of users")
+    parser.add_argument("--all-users", action="store_true", help="all users of the run")
+    parser.add_argument(
+        "--history", metavar="ITEMS",
+        help="items that a new user likes, with commas between them; or a file with columns user "
+        "and item, for many new users",
+    )  # fmt: skip
+    parser.add_argument("-k", type=int, default=10, help="items per user (default: %(default)s)")
+    parser.add_argument(
+        "--include-seen", action="store_true", help="also recommend items that the user has seen"
+    )
+    parser.add_argument(
+        "--candidates", metavar="FILE",
+        help="items to choose from: one id or title per line, or a table with a column item",
+    )  # fmt: skip
+    parser.add_argument("--out", metavar="FILE", help=f"file to write: {', '.join(OUT)}")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Prints or writes the recommendations."""
+    out = None if arguments.out is None else _checked_out(Path(arguments.out).expanduser())
+    if not (arguments.user or arguments.all_users or arguments.history is not None):
+        raise ConfigError(
+            "found no user, expected --user ID, --all-users, or --history for a new user"
+        )
+    if arguments.user and arguments.all_users:
+        raise ConfigError("--user: found ids and --all-users, expected one of them")
+    rec = load_run(arguments)
+    history = None if arguments.history is None else _history(arguments.history, rec)
+    users = rec.data.ids.users["user"] if arguments.all_users else arguments.user or None
+    candidates = None
+    if arguments.candidates is not None:
+        candidates = _candidates(Path(arguments.candidates).expanduser(), rec)
+    blocks = rec.recommend_blocks(
+        users, arguments.k, not arguments.include_seen, candidates, history
+    )
+    count = len(users or []) if not arguments.all_users else len(rec.data.ids.users)
+    if out is not None:
+        _write(_with_progress(blocks, count), out)
+        say(f"wrote {out}")
+    elif arguments.format == "csv":
+        for number, block in enumerate(blocks):
+            sys.stdout.write(block.write_csv(include_header=number == 0))
+    elif arguments.format == "json":
+        text = json.dumps(_as_json(rec, blocks), indent=2, ensure_ascii=False, allow_nan=False)
+        sys.stdout.write(text + "\n")
+    else:
+        _show(rec, blocks, arguments.k)
+
+
+def _checked_out(path: Path) -> Path:
+    """The output file.
+
+    Raises:
+        ConfigError: it could not be written.
+    """
+    if path.suffix not in OUT:
+        raise ConfigError(f"--out: found {path}, expected a name that ends in {', '.join(OUT)}")
+    if path.is_dir() or not path.parent.is_dir():
+        found = "a folder" if path.is_dir() else f"no folder {path.parent}"
+        raise ConfigError(f"--out: found {found}, expected a file in a folder that exists")
+    return path
+
+
+def _history(text: str, rec: LoadedModel) -> list[str] | pl.DataFrame:
+    """The history of one new user, or a table of histories."""
+    path = Path(text).expanduser()
+    if path.suffix in (".csv", ".tsv", ".parquet") or ("/" in text and path.is_file()):
+        return read_histories(path)
+    return split_items(text, rec.item_ids)
+
+
+def _candidates(path: Path, rec: LoadedModel) -> list[str]:
+    """Known items of a file; unknown ones are counted and listed.
+
+    Raises:
+        DataError: no item of the file is known.
+    """
+    ids = read_items(path)
+    _, unknown = rec.item_ids.find(ids)
+    if unknown:
+        listed = ", ".join(unknown[:NAMED_IN_FULL]) + (
+            ", …" if len(unknown) > NAMED_IN_FULL else ""
+        )
+        if len(unknown) == len(ids):
+            raise DataError(f"{path}: {rec.item_ids.unknown(unknown)}")
+        say(f"{path}: {len(unknown)} of {len(ids)} candidates are unknown and left out: {listed}")
+    left_out = set(unknown)
+    return [each for each in ids if each not in left_out]
+
+
+def _with_progress(blocks: Iterable[pl.DataFrame], users: int) -> Iterator[pl.DataFrame]:
+    """The blocks, with a progress bar on a terminal if there are many users."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    if users < MANY_USERS or not sys.stderr.isatty():
+        yield from blocks
+        return
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("users", total=users)
+        for block in blocks:
+            yield block
+            progress.advance(task, block["user"].n_unique())
+
+
+def _write(blocks: Iterable[pl.DataFrame], out: Path) -> None:
+    """Writes blocks one by one under a temporary name, then renames the file."""
+    import tempfile
+
+    import polars as pl
+
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
+        parts = []
+        for number, block in enumerate(blocks):
+            parts.append(Path(folder) / f"{number:06}.parquet")
+            block.write_parquet(parts[-1])
+        whole, rows = Path(folder) / "whole", pl.scan_parquet(parts, glob=False)
+        if out.suffix == ".parquet":
+            rows.sink_parquet(whole)
+        elif out.suffix == ".csv":
+            rows.sink_csv(whole)
+        else:
+            rows.sink_ndjson(whole)
+        whole.rename(out)
+
+
+def _as_json(rec: LoadedModel, blocks: Iterable[pl.DataFrame]) -> dict[str, Any]:
+    """Recommendations by user."""
+    users = [
+        {
+            "user": user,
+            "source": rows["source"][0],
+            "recommended": rows.select("rank", "item", "name", "score").to_dicts(),
+        }
+        for block in blocks
+        for (user,), rows in block.group_by("user", maintain_order=True)
+    ]
+    return {"run": str(rec.folder), "model": rec.name, "users": users}
+
+
+def _show(rec: LoadedModel, blocks: Iterable[pl.DataFrame], k: int) -> None:
+    """Prints one table per user."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    for block in blocks:
+        for (user,), rows in block.group_by("user", maintain_order=True):
+            about = f"user {user}, {rec.name}"
+            if (source := rows["source"][0]) != "model":
+                about += f", by {source}"
+            console.print(about, markup=False)
+            table = Table()
+            table.add_column("", justify="right")
+            table.add_column("item", overflow="fold")
+            named = rows["name"].null_count() < rows.height
+            if named:
+                table.add_column("name", overflow="ellipsis", no_wrap=True)
+            table.add_column("score", justify="right")
+            for rank, item, name, score in rows.select("rank", "item", "name", "score").rows():
+                names = [_plain(name or "")] if named else []
+                table.add_row(str(rank), _plain(item), *names, f"{score:.4f}")
+            console.print(table)
+            if rows.height < k:
+                say(f"user {user}: only {rows.height} items were left to recommend")
+
+
+def _plain(text: str) -> str:
+    """A text in which rich finds no markup."""
+    from rich.markup import escape
+
+    return escape(text)

@@ -1,0 +1,133 @@
+"""Finds a finished run and loads its model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from kgrec.errors import ConfigError, DataError
+from kgrec.inference.kept_data import read
+from kgrec.inference.loaded_model import LoadedModel
+from kgrec.runs.checkpoints import load_recommender
+from kgrec.runs.folder import RunFolder, finished_folders, unfinished_folders
+
+LATEST = "latest"
+LOGS = Path("logs")
+
+
+class FoundRun(NamedTuple):
+    """A finished run.
+
+    Attributes:
+        folder: its folder.
+        checkpoint: its checkpoint.
+        reason: why this run, if there were several; else empty.
+    """
+
+    folder: RunFolder
+    checkpoint: Path
+    reason: str
+
+
+def find_run(place: str | Path) -> FoundRun:
+    """Finds the run that a user names.
+
+    Args:
+        place: run folder; checkpoint in a run folder; folder with several runs, such as a sweep:
+            the run that is best on validation; or "latest": the run in ``logs`` that finished
+            last.
+
+    Raises:
+        DataError: there is no finished run, or the runs cannot be compared.
+    """
+    path = Path(place).expanduser()
+    if str(place) == LATEST and not path.exists():
+        return _latest()
+    if path.suffix == ".ckpt":
+        folder = RunFolder(path.parent.parent)
+        if path.is_file() and not folder.finished:
+            raise DataError(
+                f"{path}: found a checkpoint outside the folder of a finished run, expected it in "
+                "its run folder, whose ids it needs"
+            )
+        return FoundRun(_finished(folder), path, "")
+    folder = RunFolder(path)
+    if not folder.finished and path.is_dir() and (runs := list(finished_folders(path))):
+        return _best(path, runs)
+    return FoundRun(_finished(folder), folder.checkpoint("best"), "")
+
+
+def load(
+    run: str | Path, trust: Iterable[str] = (), device: str | torch.device = "cpu"
+) -> LoadedModel:
+    """Loads the model of a finished run; the training data are not needed.
+
+    Args:
+        run: run folder, checkpoint in a run folder, folder of a sweep (its best run on
+            validation), or "latest".
+        trust: packages of your own whose models and aggregators the checkpoint may name.
+        device: device that computes.
+
+    Raises:
+        DataError: there is no finished run, or a file of the run is missing or damaged.
+        CheckpointError: the checkpoint cannot be read.
+        ConfigError: the device does not exist.
+    """
+    found = find_run(run)
+    data = read(found.folder)
+    try:
+        model = load_recommender(found.checkpoint, trust).to(device)
+    except (RuntimeError, AssertionError) as error:  # torch's errors for a device
+        raise ConfigError(f"device: found {device}: {error}") from error
+    return LoadedModel(model, data, found.folder.path, found.reason)
+
+
+def _finished(folder: RunFolder) -> RunFolder:
+    """The folder, if its run is finished.
+
+    Raises:
+        DataError: it is not; the message says what is there.
+    """
+    if folder.finished:
+        return folder
+    if not folder.path.exists():
+        raise DataError(f"{folder.path}: found no such folder, expected a run folder, or latest")
+    state = "an unfinished run" if next(unfinished_folders(folder.path), None) else "no run"
+    raise DataError(
+        f"{folder.path}: found {state} (no {folder.metrics_file.name}), expected the folder of a "
+        "finished run"
+    )
+
+
+def _latest() -> FoundRun:
+    runs = list(finished_folders(LOGS))
+    if not runs:
+        raise DataError(f"latest: found no finished run in {LOGS.absolute()}, expected one")
+    newest = max(runs, key=lambda run: run.metrics_file.stat().st_mtime)
+    reason = f"the latest of {len(runs)} runs" if len(runs) > 1 else "the only run"
+    return FoundRun(newest, newest.checkpoint("best"), f"{reason} in {LOGS}")
+
+
+def _best(place: Path, runs: list[RunFolder]) -> FoundRun:
+    """The run of a sweep that is best on validation.
+
+    Raises:
+        DataError: the runs are of several data sets, or chose their epoch by different metrics.
+    """
+    abouts = [run.about() for run in runs]
+    for key in ("dataset", "monitor"):
+        values = sorted({str(about.get(key)) for about in abouts})
+        if len(values) > 1:
+            raise DataError(
+                f"{place}: found runs that differ in {key} ({', '.join(values)}), expected the "
+                "folder of one run or of comparable runs"
+            )
+    monitor = str(abouts[0]["monitor"])
+    value, best = max(
+        ((run.metrics().get(monitor, -1.0), run) for run in runs), key=lambda pair: pair[0]
+    )
+    reason = f"the best of {len(runs)} runs: {monitor} {value:.4f}"
+    return FoundRun(best, best.checkpoint("best"), reason)
