@@ -116,7 +116,8 @@ def epochs_of(dataset: RecDataset, warm: bool, seed: int) -> Callable[[int], Poi
     def rows(epoch: int) -> PointwiseBatch:
         users, drawn = sampler.draw(train.users, generator(seed, "negatives", epoch))
         labels = torch.cat([torch.ones(len(train)), torch.zeros(len(users))])
-        all_users, all_items = torch.cat([train.users, users]), torch.cat([train.items, items[drawn]])
+        all_users = torch.cat([train.users, users])
+        all_items = torch.cat([train.items, items[drawn]])
         order = torch.randperm(len(labels), generator=generator(seed, "order", epoch))
         return PointwiseBatch(all_users[order], all_items[order], labels[order])
 
@@ -184,7 +185,7 @@ def mean(values: Sequence[float]) -> str:
 
 def main() -> None:
     """Prints one table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("overrides", nargs="*")
     parser.add_argument("--names", help="table of texts (TSV)")
     parser.add_argument("--column", default="name", help="its column")
@@ -214,7 +215,8 @@ def main() -> None:
                 found = train(dataset, variant, text, warm, seed, cfg)
                 kind = "training items" if warm else "catalogue"
                 lines.setdefault((kind, variant), []).append(found)
-                print(seed, kind, variant, {m: round(found["test"][m], 4) for m in METRICS}, flush=True)
+                shown = {m: round(found["test"][m], 4) for m in METRICS}
+                print(seed, kind, variant, shown, flush=True)
     print(f"| negatives | model | val AUC | val NDCG@20 | {' | '.join(METRICS)} |")
     print("|---|---|" + "--:|" * (len(METRICS) + 2))
     for (kind, name), runs in lines.items():

@@ -56,6 +56,8 @@ class KGNNLS(KGCN):
         K: see :class:`KGCN`.
         sampling: see :class:`KGCN`.
         ls_weight: γ, weight of label smoothness.
+        text: see :class:`KGCN`.
+        text_entities: see :class:`KGCN`.
 
     Raises:
         SettingError: a setting that cannot work.
@@ -76,9 +78,12 @@ class KGNNLS(KGCN):
         K: int | str = "all",
         sampling: str = "static",
         ls_weight: float = 0.5,
+        text: str | None = None,
+        text_entities: Tensor | None = None,
     ) -> None:
         sizes, graph = (num_users, num_items, num_relations), (indptr, neighbors, relations)
-        super().__init__(*sizes, *graph, d, H, aggregator, scaling, K, sampling)
+        settings = d, H, aggregator, scaling, K, sampling, text, text_entities
+        super().__init__(*sizes, *graph, *settings)
         if type(ls_weight) not in (int, float) or ls_weight < 0:
             raise SettingError(f"ls_weight: found {ls_weight!r}, expected at least 0")
         if not self.attention:
@@ -104,6 +109,8 @@ class KGNNLS(KGCN):
         scaling: str = "paper",
         neighbors: str = "static",
         ls_weight: float = 0.5,
+        text: str | None = None,
+        cache: str | None = None,
     ) -> Self:
         """Binds settings to a data set.
 
@@ -116,12 +123,14 @@ class KGNNLS(KGCN):
             scaling: see the class.
             neighbors: see :meth:`KGCN.from_dataset`.
             ls_weight: γ.
+            text: see :meth:`KGCN.from_dataset`.
+            cache: see :meth:`KGCN.from_dataset`.
 
         Raises:
             SettingError: a setting that cannot work.
         """
         settings = {"H": H, "d": d, "aggregator": aggregator, "scaling": scaling}
-        model = cls._of_dataset(dataset, K, neighbors, **settings, ls_weight=ls_weight)
+        model = cls._of_dataset(dataset, K, neighbors, text, cache, **settings, ls_weight=ls_weight)
         users, items = dataset.static_negatives
         keys = torch.cat([dataset.train.keys, users * dataset.num_items + items])
         values = torch.zeros(len(keys))

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Self, cast
 
 import torch
@@ -30,11 +31,13 @@ from kgrec.data.dataset import RecDataset
 from kgrec.data.draws import generator
 from kgrec.data.knowledge_graph import Neighborhood
 from kgrec.errors import SettingError
+from kgrec.files import user_path
 from kgrec.models.kgcn.aggregators import Aggregator, make_aggregator
 from kgrec.models.kgcn.all_items import WIDEST_SPREAD, AllItems, Tables
 from kgrec.models.kgcn.neighborhood import Attention, View, receptive_field, view
 from kgrec.models.lookup import rows_and_sums, weighted_sums
 from kgrec.models.recommender import MOST_LAYERS, Recommender, check_at_least
+from kgrec.models.text import TextFeatures, entities_with_text
 
 SCALINGS = ("paper", "released")
 NEIGHBORS = ("static", "resampled")
@@ -76,6 +79,8 @@ class KGCN(Recommender):
         K: number of sampled neighbours in S(v), or "all".
         sampling: "static": S(v) stays the same; "resampled": S(v) is drawn anew in every epoch
             (the argument ``neighbors`` of :meth:`from_dataset`).
+        text: encoder of texts, which are features of entities (:mod:`kgrec.models.text`), or None.
+        text_entities: (n,) int64, entities that have a text; None without ``text``.
 
     Raises:
         SettingError: a setting that cannot work.
@@ -95,6 +100,8 @@ class KGCN(Recommender):
         scaling: str = "paper",
         K: int | str = "all",
         sampling: str = "static",
+        text: str | None = None,
+        text_entities: Tensor | None = None,
     ) -> None:
         super().__init__()
         check_at_least("d", d, 1)
@@ -120,6 +127,10 @@ class KGCN(Recommender):
             self.relation_embedding,
         ):
             nn.init.xavier_uniform_(table)
+        self.text_features: TextFeatures | None = None
+        if text is not None and text_entities is not None:
+            self.text_features = TextFeatures(text_entities, d, text)
+        self._cache: Path | None = None
         self.indptr: Tensor
         self.neighbors: Tensor
         self.relations: Tensor
@@ -140,6 +151,8 @@ class KGCN(Recommender):
         aggregator: str | Mapping[str, Any] = "sum",
         scaling: str = "paper",
         neighbors: str = "static",
+        text: str | None = None,
+        cache: str | None = None,
     ) -> Self:
         """Binds settings to a data set; S(v) is drawn here, from torch's initial seed.
 
@@ -151,16 +164,26 @@ class KGCN(Recommender):
             aggregator: see the class.
             scaling: see the class.
             neighbors: "static", drawn once, or "resampled", drawn anew in every epoch.
+            text: "usem3": the names and texts of items and entities become features of their
+                vectors (:mod:`kgrec.models.text`); None: they do not.
+            cache: folder for the vectors of texts; None: encode the texts in every run. It does
+                not change results.
 
         Raises:
             SettingError: a setting that cannot work.
         """
         settings = {"H": H, "d": d, "aggregator": aggregator, "scaling": scaling}
-        return cls._of_dataset(dataset, K, neighbors, **settings)
+        return cls._of_dataset(dataset, K, neighbors, text, cache, **settings)
 
     @classmethod
     def _of_dataset(
-        cls, dataset: RecDataset, K: int | str, neighbors: str, **settings: Any
+        cls,
+        dataset: RecDataset,
+        K: int | str,
+        neighbors: str,
+        text: str | None,
+        cache: str | None,
+        **settings: Any,
     ) -> Self:
         """As :meth:`from_dataset`, for subclasses with further settings."""
         whole = dataset.graph.neighborhood()
@@ -176,11 +199,19 @@ class KGCN(Recommender):
             relations=drawn.relations,
             K=K,
             sampling=neighbors,
+            text=text,
+            text_entities=entities_with_text(dataset, text),
             **settings,
         )
+        model._cache = None if cache is None else user_path(cache)
         if neighbors == "resampled" and isinstance(K, int):
             model._resampled_from = (whole, K)
         return model
+
+    def precompute(self, dataset: RecDataset) -> None:
+        """Encodes the texts, where they are features, or reads their vectors from the cache."""
+        if self.text_features is not None:
+            self.text_features.fill(dataset, self._cache)
 
     def resample(self, generator: torch.Generator) -> None:
         """Draws S(v) anew, where ``neighbors="resampled"``; its size does not change."""
@@ -198,7 +229,7 @@ class KGCN(Recommender):
     def encode(self) -> Encoded:
         """Values that ranking computes once, when they are first needed."""
         tables = Tables(
-            entities=self.entity_embedding.weight.detach(),
+            entities=self.entity_vectors().detach(),
             num_relations=len(self.relation_embedding),
             neighborhood=Neighborhood(self.indptr, self.neighbors, self.relations),
             num_items=self.num_items,
@@ -266,7 +297,8 @@ class KGCN(Recommender):
         table = self.entity_embedding
         field = receptive_field(self._view, attention, items, self.H, table.num_embeddings)
         nodes = field.nodes[0] if self.H == 1 else torch.cat(field.nodes)
-        own, pooled = rows_and_sums(table.weight, nodes, field.leaves, table.sparse)
+        sparse = table.sparse and self.text_features is None
+        own, pooled = rows_and_sums(self.entity_vectors(), nodes, field.leaves, sparse)
         if field.groups is not None:
             pooled = weighted_sums(pooled, field.groups)
         vectors = list(torch.split(own, [len(level) for level in field.nodes]))  # (n_h, d)
@@ -275,6 +307,11 @@ class KGCN(Recommender):
             sums = [*inner, pooled] if layer == 0 else inner
             vectors = [aggregator(v, s) for v, s in zip(vectors, sums, strict=False)]
         return vectors[0]
+
+    def entity_vectors(self) -> Tensor:
+        """(E, d) order-0 vector of every entity: its row of the table, and its text if any."""
+        table: Tensor = self.entity_embedding.weight
+        return table if self.text_features is None else self.text_features(table)
 
     @property
     def layers(self) -> list[Aggregator]:
@@ -318,3 +355,8 @@ class KGCN(Recommender):
             if h + 1 < self.H:
                 nodes, reads = further(nodes, len(first)), further(reads, float(first.sum()))
         return (total + 100 * reads)[items.cpu()]
+
+    def fixed_bytes(self) -> float:
+        """Bytes of the vectors of all entities, which every step computes where texts are used."""
+        table = self.entity_embedding.weight
+        return 0.0 if self.text_features is None else self.text_features.fixed_bytes(table)
