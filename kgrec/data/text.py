@@ -80,8 +80,8 @@ def entity_texts(ids: IdMaps) -> pl.DataFrame:
     if "text" in ids.items.columns:
         further = ids.items["text"].extend_constant(None, len(texts) - ids.items.height)
         pair = pl.DataFrame({"name": texts, "text": further})
-        texts = pair.select(pl.concat_str("name", "text", separator=". ", ignore_nulls=True))
-        texts = texts.to_series()
+        both = pl.concat_str("name", "text", separator=". ", ignore_nulls=True)
+        texts = pair.select(both).to_series()
     table = pl.DataFrame({"entity": pl.int_range(len(texts), eager=True), "text": texts})
     return table.filter(pl.col("text").str.strip_chars() != "")
 

@@ -82,8 +82,9 @@ class KGNNLS(KGCN):
         text_entities: Tensor | None = None,
     ) -> None:
         sizes, graph = (num_users, num_items, num_relations), (indptr, neighbors, relations)
-        settings = d, H, aggregator, scaling, K, sampling, text, text_entities
-        super().__init__(*sizes, *graph, *settings)
+        super().__init__(
+            *sizes, *graph, d, H, aggregator, scaling, K, sampling, text, text_entities
+        )
         if type(ls_weight) not in (int, float) or ls_weight < 0:
             raise SettingError(f"ls_weight: found {ls_weight!r}, expected at least 0")
         if not self.attention:
@@ -108,9 +109,9 @@ class KGNNLS(KGCN):
         aggregator: str | Mapping[str, Any] = "sum",
         scaling: str = "paper",
         neighbors: str = "static",
-        ls_weight: float = 0.5,
         text: str | None = None,
         cache: str | None = None,
+        ls_weight: float = 0.5,
     ) -> Self:
         """Binds settings to a data set.
 
@@ -122,9 +123,9 @@ class KGNNLS(KGCN):
             aggregator: see the class.
             scaling: see the class.
             neighbors: see :meth:`KGCN.from_dataset`.
-            ls_weight: γ.
             text: see :meth:`KGCN.from_dataset`.
             cache: see :meth:`KGCN.from_dataset`.
+            ls_weight: γ.
 
         Raises:
             SettingError: a setting that cannot work.

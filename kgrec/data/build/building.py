@@ -83,21 +83,32 @@ def build(plan: Plan, target: Path) -> Report:
 
 
 def _read_items(plan: Plan, tables: Tables, triples: Triples) -> pl.DataFrame:
-    """Adds the attributes of all items; returns ``item, name`` of the tables of items."""
-    names = [pl.DataFrame(schema={"item": pl.String, "name": pl.String})]
+    """Adds the attributes of all items; returns ``item, name`` of the tables of items.
+
+    Where the plan names a column of texts, there is a column ``text`` too.
+    """
+    words = ["name", *(["text"] if any(items.text is not None for items in plan.items) else [])]
+    names = [pl.DataFrame(schema=dict.fromkeys(["item", *words], pl.String))]
     for items in plan.items:
         table = tables.open(items.table)
         repeats = items.table == plan.interactions.table
         owners = read_owners(table, items.id, "items.id", triples.report, repeats)
-        name = pl.Series("name", [None], dtype=pl.String).new_from_index(0, len(owners))
-        if items.name is not None:
-            name = table.column(items.name, "items.name").cast(pl.String).str.strip_chars()
-        named = pl.DataFrame([owners.alias("item"), name.alias("name")]).drop_nulls("item")
-        names.append(named.with_columns(pl.when(pl.col("name") != "").then("name")))
+        named = pl.DataFrame([owners.alias("item")]).with_columns(
+            pl.lit(None, dtype=pl.String).alias(word) for word in words
+        )
+        for word, column in (("name", items.name), ("text", items.text)):
+            if column is not None:
+                cells = table.column(column, f"items.{word}").cast(pl.String).str.strip_chars()
+                named = named.with_columns(cells.alias(word))
+        names.append(
+            named.drop_nulls("item").with_columns(
+                pl.when(pl.col(word) != "").then(word).alias(word) for word in words
+            )
+        )
         read_attributes(items, table, owners, plan.missing, triples)
-    # The first name of an item, and null for an item without one.
+    # The first name and text of an item, and null for an item without one.
     return pl.concat(names).group_by("item", maintain_order=True).agg(
-        pl.col("name").drop_nulls().first()
+        pl.col(words).drop_nulls().first()
     )  # fmt: skip
 
 

@@ -59,6 +59,7 @@ def unwritable(
         "ratings": ratings or "rating" not in columns,
         "timestamps": timestamps or "timestamp" not in columns,
         "item names": names or raw.item_names is None,
+        "item texts": not raw.has_texts,
         "entity names": raw.entity_names is None,
         "relation names": raw.relation_names is None,
     }
