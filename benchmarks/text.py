@@ -50,6 +50,7 @@ from kgrec.models.kgcn.model import KGCN
 
 SEEDS = (2019, 2020, 2021)
 VARIANTS = ("none", "init", "feature", "shuffled")
+POOLS = ("catalogue", "training")
 METRICS = ("AUC", "Recall@20", "NDCG@20", "Recall@20, whole catalogue")
 K = 20
 Scores = Callable[[Tensor], Tensor]
@@ -190,6 +191,8 @@ def main() -> None:
     parser.add_argument("--names", help="table of texts (TSV)")
     parser.add_argument("--column", default="name", help="its column")
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
+    parser.add_argument("--variants", nargs="+", default=VARIANTS, choices=VARIANTS)
+    parser.add_argument("--negatives", nargs="+", default=POOLS, choices=POOLS)
     args = parser.parse_args()
     lines: dict[tuple[str, str], list[dict[str, dict[str, float]]]] = {}
     text = None
@@ -210,10 +213,9 @@ def main() -> None:
         for name, scores in controls.items():
             found = {part: evaluate(dataset, part, scores) for part in parts}
             lines.setdefault(("", name), []).append(found)
-        for warm in (False, True):
-            for variant in VARIANTS:
-                found = train(dataset, variant, text, warm, seed, cfg)
-                kind = "training items" if warm else "catalogue"
+        for kind in args.negatives:
+            for variant in args.variants:
+                found = train(dataset, variant, text, kind == "training", seed, cfg)
                 lines.setdefault((kind, variant), []).append(found)
                 shown = {m: round(found["test"][m], 4) for m in METRICS}
                 print(seed, kind, variant, shown, flush=True)

@@ -50,6 +50,7 @@ def numbered() -> RawTables:
 
 NEGATIVES = pl.DataFrame({"user": ["u 1"], "item": ["b"]})
 NAMES = pl.DataFrame({"item": ["007", "b"], "name": ["Heat, The", 'A "b"']})
+TEXTS = pl.Series(['Long, with a "quote"', None])
 
 # Tables, and the formats that hold them whole.
 CASES: dict[str, tuple[RawTables, set[str]]] = {
@@ -60,6 +61,7 @@ CASES: dict[str, tuple[RawTables, set[str]]] = {
         {"released_raw", "recbole", "csv", "parquet"},
     ),
     "names": (tables(item_names=NAMES), {"released_raw", "recbole", "csv", "parquet"}),
+    "texts": (tables(item_names=NAMES.with_columns(text=TEXTS)), {"csv", "parquet"}),
     "negatives": (replace(plain(), negatives=NEGATIVES), {"recbole", "csv", "parquet"}),
     "negatives and ratings": (tables(negatives=NEGATIVES), {"recbole", "csv", "parquet"}),
     "train and test": (split(0, 2, 0), {"recbole", "kgat", "csv", "parquet"}),

