@@ -135,10 +135,11 @@ EVERYTHING = replace(
           "0 interactions and 1 negatives of items without an entity, left out",
           "2 names of items, left out", "3 timestamps, left out", "3 ratings, left out"]),
         (EVERYTHING, "released_raw", ["2 negatives, left out"]),
+        (tables(item_names=NAMES.with_columns(text=TEXTS)), "recbole", ["1 texts, left out"]),
         (split(0, 0, 1), "recbole", ["3 rows with a given part (train, val or test), left out"]),
     ],
     ids=["ratings of one", "validation trains", "no parts", "most of it", "no negatives",
-         "no test part"],
+         "no texts", "no test part"],
 )  # fmt: skip
 def test_as_little_as_possible_is_left_out_and_it_is_counted(raw, name, notes, tmp_path):
     with pytest.raises(DataError, match="or --lossy to leave out what can be left out"):
