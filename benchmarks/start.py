@@ -51,7 +51,7 @@ def main() -> None:
     found: dict[str, list[float]] = {"import torch": [], "all imports": [], "the run": []}
     epochs = []
     for _ in range(args.rounds):
-        for name, module in (("import torch", "torch"), ("all imports", "kgrec.pipeline")):
+        for name, module in (("import torch", "torch"), ("all imports", "kgrec.pipeline.run")):
             found[name].append(until([sys.executable, "-c", f"import {module}"], None)[0])
         with tempfile.TemporaryDirectory() as folder:
             run = [sys.executable, "-u", "train.py", *data, "settings=grid", "logger=csv"]

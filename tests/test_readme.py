@@ -15,6 +15,7 @@ from kgrec.runs.checkpoints import load_recommender
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = [README, *(path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md"))]
+NAMES = "|".join(command.__name__.rpartition(".")[2] for command in cli.COMMANDS)
 COMMANDS = sorted(
     {
         line.split("#")[0].split("&&")[-1].strip()
@@ -62,7 +63,7 @@ def test_every_command_composes(command):
     sorted({
         line.split("#")[0].strip()
         for page in PAGES
-        for line in re.findall(r"(?m)^(kgrec (?:data|compare|report|reproduce|sync|recommend|similar|explain|refit|score-lists) [^`\n]*)", page)
+        for line in re.findall(r"(?m)^(kgrec (?:" + NAMES + r") [^`\n]*)", page)
     }),
 )  # fmt: skip
 def test_every_kgrec_command_is_one(command):

@@ -2,8 +2,8 @@
 
 300 customers, 200 products and 3,005 order lines, drawn from a seed. As in real tables, ids have
 leading zeros, products have several tags in one cell, values are missing, names have accents and
-other scripts, some orders are repeated or returned. Customers buy what has their favourite brand
-and tags more often, so that a model can learn something from the attributes.
+other scripts, some orders are repeated. Customers buy what has their favourite brand and tags more
+often, so that a model can learn something from the attributes.
 
     python docs/examples/shop.py my/tables
     kgrec data build --guess my/tables --out my/build.yaml

@@ -38,7 +38,7 @@ def add_parser(commands: Any) -> None:
         description="Recommends items with the model of a finished run. The training data are not "
         "needed. Items that a user has interacted with are left out.",
         epilog="examples: kgrec recommend latest --user 196; "
-        "kgrec recommend logs/sweeps/A --history 'Toy Story (1995),50' -k 5; "
+        "kgrec recommend logs/sweeps/A --history 'Toy Story,50' -k 5; "
         "kgrec recommend latest --all-users --out recs.parquet",
     )
     add_run(parser, FORMATS)
@@ -205,7 +205,8 @@ def _show(rec: LoadedModel, blocks: Iterable[pl.DataFrame], k: int) -> None:
             table.add_column("score", justify="right")
             for rank, item, name, score in rows.select("rank", "item", "name", "score").rows():
                 names = [_plain(name or "")] if named else []
-                table.add_row(str(rank), _plain(item), *names, f"{score:.4f}")
+                digits = 0 if source == "popularity" else 4
+                table.add_row(str(rank), _plain(item), *names, f"{score:.{digits}f}")
             console.print(table)
             if rows.height < k:
                 say(f"user {user}: only {rows.height} items were left to recommend")

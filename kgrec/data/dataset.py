@@ -14,6 +14,7 @@ from torch import Tensor
 from kgrec.data.account import Account
 from kgrec.data.interactions import Interactions, LabelledRows
 from kgrec.data.knowledge_graph import KnowledgeGraph
+from kgrec.data.parquet_files import read_parquet
 from kgrec.errors import DataError
 from kgrec.files import write_parquet
 
@@ -47,14 +48,12 @@ class IdMaps:
         """Reads the files that :meth:`save` wrote.
 
         Raises:
-            DataError: a file is missing.
+            DataError: a file is missing or damaged; the message names it.
         """
         missing = [n for n in cls._FILES if not (folder / f"{n}.parquet").is_file()]
         if missing:
             raise DataError(f"{folder}: found no {missing[0]}.parquet, expected the saved id maps")
-        return cls(
-            *(pl.read_parquet(folder / f"{name}.parquet", glob=False) for name in cls._FILES)
-        )
+        return cls(*(read_parquet(folder / f"{name}.parquet") for name in cls._FILES))
 
 
 @dataclass(frozen=True)

@@ -293,9 +293,7 @@ class LoadedModel:
         Raises:
             SettingError: the model cannot fold in users.
         """
-        about = self.data.about
-        decay, seed = float(about.get("weight_decay", 0.0)), int(about["seed"])
-        return self.model.fold_in(pairs.to(self.device), decay, seed)
+        return self.model.fold_in(pairs.to(self.device), int(self.data.about["seed"]))
 
     def _score_all(self, users: Tensor) -> Tensor:
         """(B, num_items) scores; what is worth computing once for many users is kept."""

@@ -25,12 +25,12 @@ from torch import Tensor, nn
 
 from kgrec.data.batches import PairwiseBatch, TripleBatch
 from kgrec.data.dataset import RecDataset
-from kgrec.errors import SettingError
+from kgrec.models.folding import WithUserTables
 from kgrec.models.kge import TransR
-from kgrec.models.recommender import Recommender, check_at_least
+from kgrec.models.recommender import check_at_least, check_number
 
 
-class CKE(Recommender):
+class CKE(WithUserTables):
     """Matrix factorisation trained on pairs; its items share vectors with TransR.
 
     Args:
@@ -59,8 +59,7 @@ class CKE(Recommender):
     ) -> None:
         super().__init__()
         check_at_least("d", d, 1)
-        if type(kg_weight) not in (int, float) or kg_weight < 0:
-            raise SettingError(f"kg_weight: found {kg_weight!r}, expected a number >= 0")
+        check_number("kg_weight", kg_weight, 0)
         self.num_items, self.kg_weight = num_items, kg_weight
         self.user_embedding = nn.Embedding(num_users, d)
         self.item_embedding = nn.Embedding(num_items, d)

@@ -12,11 +12,24 @@ import torch
 from torch import Tensor
 
 from kgrec.data.dataset import RecDataset
+from kgrec.data.interactions import Interactions
 from kgrec.evaluation.ctr import auc
+from kgrec.models.folding import check_history, frozen
 from kgrec.models.recommender import Recommender
 
 
-class AllPositive(Recommender):
+class SameForAll(Recommender):
+    """A model whose scores do not depend on the user."""
+
+    fold_in_method: ClassVar[str | None] = "exact"
+
+    def fold_in(self, history: Interactions, seed: int = 0) -> Recommender:
+        """A copy of the model: the users play no part."""
+        check_history(history, self.arguments["num_items"])
+        return frozen(self)
+
+
+class AllPositive(SameForAll):
     """Scores every pair as positive: F1 = 2/3 on balanced rows, AUC = 1/2.
 
     Args:
@@ -39,7 +52,7 @@ class AllPositive(Recommender):
         return torch.ones(len(users), device=users.device)
 
 
-class Popularity(Recommender):
+class Popularity(SameForAll):
     """Scores an item by its number of training positives, the same for all users.
 
     Args:

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kgrec.data.dataset import RecDataset
-from kgrec.models.item_based import ItemBased, check_grid
+from kgrec.models.item_based import ItemBased, grid_of
 
 
 class EASE(ItemBased):
@@ -33,7 +33,7 @@ class EASE(ItemBased):
         num_items: number of items.
         users: (n,) int64, users of the training positives.
         items: (n,) int64, items of the training positives.
-        l2: values of λ to choose from.
+        l2: values of λ to choose from, or one value.
         choose_by: validation metric by which λ is chosen.
 
     Raises:
@@ -46,22 +46,21 @@ class EASE(ItemBased):
         num_items: int,
         users: Tensor,
         items: Tensor,
-        l2: Sequence[float] = (100.0,),
+        l2: float | Sequence[float] = (100.0,),
         choose_by: str = "val/auc",
     ) -> None:
         super().__init__(num_users, num_items, users, items, choose_by)
-        check_grid("l2", l2, minimum=1e-6)
-        self.l2 = list(l2)
+        self.l2 = _grid(l2)
         self.weights: Tensor
         self.register_buffer("weights", torch.zeros(num_items, num_items))
 
     @classmethod
     def from_dataset(
-        cls, dataset: RecDataset, l2: Sequence[float] = (100.0,), choose_by: str = "val/auc"
+        cls, dataset: RecDataset, l2: float | Sequence[float] = (100.0,), choose_by: str = "val/auc"
     ) -> Self:
         """Binds settings to a data set; the weights are computed by :meth:`precompute`."""
         sizes, train = (dataset.num_users, dataset.num_items), dataset.train
-        return cls(*sizes, train.users, train.items, list(l2), choose_by)
+        return cls(*sizes, train.users, train.items, _grid(l2), choose_by)
 
     def precompute(self, dataset: RecDataset) -> None:
         """Computes B for every λ and keeps the best."""
@@ -85,6 +84,10 @@ class EASE(ItemBased):
         rows, items = self.history.of_users(users)
         counts = torch.bincount(rows, minlength=len(users))
         return F.embedding_bag(items, self.weights, counts.cumsum(0) - counts, mode="sum")
+
+
+def _grid(l2: float | Sequence[float]) -> list[float]:
+    return grid_of("l2", l2, 1e-6, float)
 
 
 def inverse(X: sp.csr_array, l2: float) -> Tensor:

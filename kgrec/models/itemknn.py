@@ -20,7 +20,7 @@ from torch import Tensor
 
 from kgrec.data.dataset import RecDataset
 from kgrec.evaluation.ties import tie_order
-from kgrec.models.item_based import BLOCK, ItemBased, check_grid
+from kgrec.models.item_based import BLOCK, ItemBased, grid_of
 
 
 class Similar(NamedTuple):
@@ -45,8 +45,8 @@ class ItemKNN(ItemBased):
         num_items: number of items.
         users: (n,) int64, users of the training positives.
         items: (n,) int64, items of the training positives.
-        k: numbers of neighbours to choose from.
-        shrinkage: values of the shrinkage to choose from.
+        k: numbers of neighbours to choose from, or one number.
+        shrinkage: values of the shrinkage to choose from, or one value.
         choose_by: validation metric by which k and the shrinkage are chosen.
 
     Raises:
@@ -59,14 +59,12 @@ class ItemKNN(ItemBased):
         num_items: int,
         users: Tensor,
         items: Tensor,
-        k: Sequence[int] = (50,),
-        shrinkage: Sequence[float] = (0.0,),
+        k: int | Sequence[int] = (50,),
+        shrinkage: float | Sequence[float] = (0.0,),
         choose_by: str = "val/auc",
     ) -> None:
         super().__init__(num_users, num_items, users, items, choose_by)
-        check_grid("k", k, minimum=1)
-        check_grid("shrinkage", shrinkage, minimum=0)
-        self.k, self.shrinkage = list(k), list(shrinkage)
+        self.k, self.shrinkage = _grids(k, shrinkage)
         num_neighbours = min(max(self.k), num_items)
         self.neighbors: Tensor
         self.similarities: Tensor
@@ -77,13 +75,13 @@ class ItemKNN(ItemBased):
     def from_dataset(
         cls,
         dataset: RecDataset,
-        k: Sequence[int] = (50,),
-        shrinkage: Sequence[float] = (0.0,),
+        k: int | Sequence[int] = (50,),
+        shrinkage: float | Sequence[float] = (0.0,),
         choose_by: str = "val/auc",
     ) -> Self:
         """Binds settings to a data set; similarities are computed by :meth:`precompute`."""
         sizes, train = (dataset.num_users, dataset.num_items), dataset.train
-        return cls(*sizes, train.users, train.items, list(k), list(shrinkage), choose_by)
+        return cls(*sizes, train.users, train.items, *_grids(k, shrinkage), choose_by)
 
     def precompute(self, dataset: RecDataset) -> None:
         """Finds the neighbours for every setting and keeps the best."""
@@ -149,3 +147,9 @@ class ItemKNN(ItemBased):
         cells = rows.repeat_interleave(sizes) * self.num_items + similar.items[entries]
         scores = similar.similarities.new_zeros(len(users) * self.num_items)
         return scores.index_add_(0, cells, similar.similarities[entries]).view(len(users), -1)
+
+
+def _grids(
+    k: int | Sequence[int], shrinkage: float | Sequence[float]
+) -> tuple[list[int], list[float]]:
+    return grid_of("k", k, 1, int), grid_of("shrinkage", shrinkage, 0, float)

@@ -31,6 +31,7 @@ from kgrec.errors import SettingError
 from kgrec.models.kgcn.model import KGCN
 from kgrec.models.kgcn.neighborhood import Attention, levels
 from kgrec.models.lookup import weighted_sums
+from kgrec.models.recommender import check_number
 
 # J is infinite where all labels nearby are wrong, so l_u(v) is kept this far from 0 and 1.
 MARGIN = 1e-3
@@ -82,11 +83,9 @@ class KGNNLS(KGCN):
         text_entities: Tensor | None = None,
     ) -> None:
         sizes, graph = (num_users, num_items, num_relations), (indptr, neighbors, relations)
-        super().__init__(
-            *sizes, *graph, d, H, aggregator, scaling, K, sampling, text, text_entities
-        )
-        if type(ls_weight) not in (int, float) or ls_weight < 0:
-            raise SettingError(f"ls_weight: found {ls_weight!r}, expected at least 0")
+        texts = text, text_entities
+        super().__init__(*sizes, *graph, d, H, aggregator, scaling, K, sampling, *texts)
+        check_number("ls_weight", ls_weight, 0)
         if not self.attention:
             raise SettingError(
                 f"aggregator: found {aggregator!r}, expected an aggregator with attention, whose "

@@ -18,7 +18,7 @@ Shapes: B rows, d embedding size, I items, F attributes, n attributes of all ite
 
 from __future__ import annotations
 
-from typing import NamedTuple, Self
+from typing import ClassVar, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -26,8 +26,9 @@ from torch import Tensor, nn
 
 from kgrec.data.batches import PointwiseBatch
 from kgrec.data.dataset import RecDataset
+from kgrec.models.folding import WithUserTables
 from kgrec.models.lookup import Bags, weighted_sums
-from kgrec.models.recommender import Recommender, check_at_least
+from kgrec.models.recommender import check_at_least, check_bool
 
 
 class ItemSide(NamedTuple):
@@ -42,7 +43,7 @@ class ItemSide(NamedTuple):
     vectors: Tensor
 
 
-class LibFM(Recommender):
+class LibFM(WithUserTables):
     """Second-order interactions of all features.
 
     Args:
@@ -59,6 +60,8 @@ class LibFM(Recommender):
         SettingError: a setting that cannot work.
     """
 
+    user_tables: ClassVar[tuple[str, ...]] = ("user_embedding.weight", "user_weights.weight")
+
     def __init__(
         self,
         num_users: int,
@@ -72,6 +75,8 @@ class LibFM(Recommender):
     ) -> None:
         super().__init__()
         check_at_least("d", d, 1)
+        check_bool("bias", bias)
+        check_bool("linear", linear)
         self.num_items = num_items
         self.bias = nn.Parameter(torch.zeros(())) if bias else None
         self.user_embedding = _factors(num_users, d)
@@ -95,7 +100,19 @@ class LibFM(Recommender):
         linear: bool = True,
         attributes: bool = False,
     ) -> Self:
-        """Binds settings to a data set."""
+        """Binds settings to a data set.
+
+        Args:
+            dataset: source of sizes and attributes.
+            d: embedding size.
+            bias: whether there is w_0.
+            linear: whether there are w_f.
+            attributes: whether the item's attributes are features.
+
+        Raises:
+            SettingError: a setting that cannot work.
+        """
+        check_bool("attributes", attributes)
         sizes = dataset.num_users, dataset.num_items
         if not attributes:
             return cls(*sizes, d=d, bias=bias, linear=linear)

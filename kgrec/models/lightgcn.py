@@ -9,6 +9,8 @@ training positives and D its degrees:
     ŷ(u, i) = e_u · e_i                                       Eq. 5
     L       = -ln σ(ŷ(u, i) - ŷ(u, j))                        Eq. 15, without its λ‖E⁽⁰⁾‖²
 
+A new user has e⁽⁰⁾ = 0 and gets its layers from those of its items, which stay as trained.
+
 Shapes: B rows, d embedding size, N users and items, n training positives.
 """
 
@@ -23,6 +25,9 @@ from torch.autograd.function import once_differentiable
 
 from kgrec.data.batches import PairwiseBatch
 from kgrec.data.dataset import RecDataset
+from kgrec.data.interactions import Interactions
+from kgrec.models.bprmf import BPRMF
+from kgrec.models.folding import check_history, frozen
 from kgrec.models.lookup import Bags
 from kgrec.models.recommender import MOST_LAYERS, Recommender, check_at_least
 
@@ -44,6 +49,7 @@ class LightGCN(Recommender):
 
     batches: ClassVar[tuple[Any, ...]] = (PairwiseBatch,)
     logits: ClassVar[bool] = False
+    fold_in_method: ClassVar[str | None] = "propagation"
 
     def __init__(
         self, num_users: int, num_items: int, users: Tensor, items: Tensor, d: int = 64, H: int = 3
@@ -94,6 +100,30 @@ class LightGCN(Recommender):
             vectors = _Propagate.apply(vectors, self.adjacency)  # type: ignore[no-untyped-call]
             total = total + vectors
         return total / (self.H + 1)
+
+    @torch.no_grad()
+    def fold_in(self, history: Interactions, seed: int = 0) -> Recommender:
+        """The inner products of propagated vectors, as a :class:`BPRMF`.
+
+        A new user's degree is the length of its history. A degree of an item counts the new user.
+        """
+        check_history(history, self.num_items)
+        model, history = frozen(self), history.to(self.items.device)
+        layers = [model.embedding.detach()]
+        for _ in range(self.H):
+            layers.append(model.adjacency.sums(layers[-1]))
+        items = [layer[self.num_users :] for layer in layers]
+        sizes = history.user_degrees()
+        degrees = torch.bincount(self.items, minlength=self.num_items) + 1
+        weights = (sizes[history.users] * degrees[history.items]).to(items[0].dtype).rsqrt()
+        offsets = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
+        users = Bags(history.items, offsets, weights).sums(torch.stack(items[:-1]).sum(dim=0))
+        with torch.device("meta"):
+            folded = BPRMF(history.num_users, self.num_items, users.shape[1])
+        folded.user_embedding.weight = nn.Parameter(users / (self.H + 1), requires_grad=False)
+        mean = torch.stack(items).mean(dim=0)
+        folded.item_embedding.weight = nn.Parameter(mean, requires_grad=False)
+        return folded.eval()
 
     def score(self, users: Tensor, items: Tensor, encoded: Tensor | None = None) -> Tensor:
         """(B,) scores ŷ(u, i), from users (B,) and items (B,)."""

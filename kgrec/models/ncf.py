@@ -16,7 +16,7 @@ W_l has 2^(L - l) d.
 
 from __future__ import annotations
 
-from typing import NamedTuple, Self
+from typing import ClassVar, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +24,8 @@ from torch import Tensor, nn
 
 from kgrec.data.batches import PointwiseBatch
 from kgrec.data.dataset import RecDataset
-from kgrec.models.recommender import MOST_LAYERS, Recommender, check_at_least, in_blocks
+from kgrec.models.folding import WithUserTables
+from kgrec.models.recommender import MOST_LAYERS, check_at_least, in_blocks
 
 
 class ItemParts(NamedTuple):
@@ -39,7 +40,7 @@ class ItemParts(NamedTuple):
     inputs: Tensor
 
 
-class NCF(Recommender):
+class NCF(WithUserTables):
     """NeuMF: GMF and MLP, fused by one linear layer.
 
     Args:
@@ -51,6 +52,8 @@ class NCF(Recommender):
     Raises:
         SettingError: a setting that cannot work.
     """
+
+    user_tables: ClassVar[tuple[str, ...]] = ("user_factors.weight", "user_inputs.weight")
 
     def __init__(self, num_users: int, num_items: int, d: int = 8, num_layers: int = 3) -> None:
         super().__init__()

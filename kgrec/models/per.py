@@ -20,7 +20,7 @@ Shapes: B rows, U users, I items, Q paths, d latent features of each.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import scipy.sparse as sp
@@ -33,13 +33,16 @@ from kgrec.data.batches import PointwiseBatch
 from kgrec.data.dataset import RecDataset
 from kgrec.data.draws import generator
 from kgrec.errors import SettingError
-from kgrec.models.recommender import Recommender, check_at_least
+from kgrec.models.folding import WithUserTables
+from kgrec.models.recommender import check_at_least
 
 Path = str | Sequence[str]  # relations that form one kind of attribute
 
 
-class PER(Recommender):
+class PER(WithUserTables):
     """Learned weights of latent features, one per meta-path.
+
+    A new user's features W come from steps on the cross-entropy, because S is not kept.
 
     Args:
         num_users: number of users.
@@ -52,6 +55,8 @@ class PER(Recommender):
         SettingError: a setting that cannot work.
     """
 
+    user_tables: ClassVar[tuple[str, ...]] = ("user_features",)
+
     def __init__(
         self,
         num_users: int,
@@ -63,6 +68,8 @@ class PER(Recommender):
         super().__init__()
         check_at_least("d", d, 1)
         check_at_least("iterations", iterations, 1)
+        if not paths:
+            raise SettingError("paths: found [], expected at least one relation, or null")
         self.num_items, self.d, self.iterations = num_items, d, iterations
         self.paths = [list(path) for path in paths]
         self.weights = nn.Parameter(torch.ones(len(self.paths)))  # θ
@@ -76,7 +83,7 @@ class PER(Recommender):
     def from_dataset(
         cls,
         dataset: RecDataset,
-        paths: Sequence[Path] | None = None,
+        paths: str | Sequence[Path] | None = None,
         d: int = 8,
         iterations: int = 50,
     ) -> Self:
@@ -84,8 +91,9 @@ class PER(Recommender):
 
         Args:
             dataset: source of sizes and relation names.
-            paths: for each path a relation, or several relations that count as one; None: every
-                relation by which at least two items share a neighbour.
+            paths: for each path a relation, or several relations that count as one; a single
+                relation is one path; None: every relation by which at least two items share a
+                neighbour.
             d: see the class.
             iterations: see the class.
 
@@ -98,6 +106,9 @@ class PER(Recommender):
             if not numbers:
                 raise SettingError("paths: found no relation by which items share a neighbour")
         else:
+            paths = [paths] if isinstance(paths, str) else paths
+            if not isinstance(paths, Sequence):
+                raise SettingError(f"paths: found {paths!r}, expected a list of relations, or null")
             numbers = [_numbers(path, names) for path in paths]
             for path, relations in zip(paths, numbers, strict=True):
                 if not _shared(dataset, relations):
@@ -203,9 +214,12 @@ def _numbers(path: Path, names: list[str]) -> list[int]:
     """The numbers of a path's relations.
 
     Raises:
-        SettingError: the graph has no such relation.
+        SettingError: the graph has no such relation, or the path has none.
     """
-    relations = [path] if isinstance(path, str) else [str(name) for name in path]
+    several = isinstance(path, Sequence) and not isinstance(path, str)
+    relations = [str(name) for name in (path if several else [path])]
+    if not relations:
+        raise SettingError("paths: found a path of no relation, expected at least one relation")
     for name in relations:
         if name not in names:
             examples = ", ".join(names[:5])

@@ -6,6 +6,7 @@ Shapes: B rows.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from kgrec.data.batches import PointwiseBatch
 from kgrec.data.dataset import RecDataset
 from kgrec.data.interactions import Interactions
+from kgrec.data.knowledge_graph import Neighborhood
 from kgrec.errors import SettingError
 
 BLOCK = 2**23  # numbers that :func:`in_blocks` keeps in memory at once
@@ -27,8 +29,9 @@ class Recommender(nn.Module):
     A subclass implements :meth:`score` and, if it is trained, :meth:`loss`. Its constructor
     takes plain numbers, strings, containers of them, and tensors. It must register a tensor as a
     persistent buffer, because a checkpoint's recipe keeps only the shape and dtype of a tensor.
-    Every setting that changes results is an argument of the constructor, so that a checkpoint
-    knows it. ``from_dataset`` binds settings to a data set and computes nothing long.
+    One of the arguments is ``num_items``, the size of the catalogue. Every setting that changes
+    results is an argument of the constructor, so that a checkpoint knows it. ``from_dataset`` binds
+    settings to a data set and computes nothing long.
 
     Attributes:
         batches: batch types that :meth:`loss` takes; the first defines the epoch.
@@ -36,6 +39,7 @@ class Recommender(nn.Module):
         ranks: whether to compute ranking metrics.
         fold_in_method: how :meth:`fold_in` finds new users' parameters: "exact", "propagation"
             or "steps"; None: the model cannot.
+        adds_items: whether the model has :meth:`add_items`.
         arguments: arguments of the constructor, by name.
         precompute_metrics: metrics of :meth:`precompute`, by name, for metrics.json.
     """
@@ -44,6 +48,7 @@ class Recommender(nn.Module):
     logits: ClassVar[bool] = True
     ranks: ClassVar[bool] = True
     fold_in_method: ClassVar[str | None] = None
+    adds_items: ClassVar[bool] = False
     arguments: dict[str, Any]
     precompute_metrics: dict[str, float]
 
@@ -76,27 +81,44 @@ class Recommender(nn.Module):
 
     def score_all(self, users: Tensor, encoded: Any = None) -> Tensor:
         """(B, num_items) scores of all items for each user; override it with something faster."""
-        num_items = int(self.arguments["num_items"])
-        items = torch.arange(num_items, device=users.device)
-        return torch.stack([self.score(user.expand(num_items), items, encoded) for user in users])
+        items = torch.arange(self.catalogue_size, device=users.device)
+        return torch.stack([self.score(user.expand_as(items), items, encoded) for user in users])
 
-    def fold_in(
-        self, history: Interactions, weight_decay: float = 0.0, seed: int = 0
-    ) -> Recommender:
-        """A model of the same items for new users, without training it again.
+    def fold_in(self, history: Interactions, seed: int = 0) -> Recommender:
+        """A model of the same items whose users are new users; nothing else is trained.
+
+        The result for a user depends only on the model, the user's own history and the seed. This
+        model does not change; the new one shares its tensors.
 
         Args:
-            history: positives of the new users 0 … n - 1; each user has at least one.
-            weight_decay: λ of the training.
+            history: positives of n new users, numbered from 0; each has at least one.
             seed: seed of draws.
 
         Returns:
-            A model of n users that shares all other parameters with this one.
+            A model of n users, in eval mode and without gradients.
 
         Raises:
-            SettingError: the model cannot fold in users (``fold_in_method`` is None).
+            SettingError: the model cannot fold in users (``fold_in_method`` is None); or the
+                history has a user without an item, or another catalogue.
         """
         raise SettingError(f"found {type(self).__name__}, expected a model that folds in users")
+
+    def add_items(self, edges: Neighborhood, known: Tensor, seed: int = 0) -> Recommender:
+        """A model with n further items, which training has not seen, without training it again.
+
+        Args:
+            edges: neighbours of the new items, with entities in the numbering of the training.
+            known: (n,) int64, the entity of the training that a new item is, or -1.
+            seed: seed of draws.
+
+        Returns:
+            A model of num_items + n items that shares all other parameters with this one. The new
+            items follow the old ones, and the other entities follow the new items.
+
+        Raises:
+            SettingError: the model cannot score items without training (``adds_items`` is false).
+        """
+        raise SettingError(f"found {type(self).__name__}, expected a model that adds items")
 
     def encode(self) -> Any:
         """Values that depend only on parameters, computed once per evaluation."""
@@ -118,6 +140,21 @@ class Recommender(nn.Module):
         Parameters, their gradients and the optimiser's state are not part of it.
         """
         return 0.0
+
+    @property
+    def catalogue_size(self) -> int:
+        """Number of items, the constructor's argument ``num_items``.
+
+        Raises:
+            SettingError: the constructor has no such argument.
+        """
+        if "num_items" not in self.arguments:
+            kind = f"{type(self).__module__}.{type(self).__qualname__}"
+            raise SettingError(
+                f"num_items: found no such argument of the constructor of {kind}, expected the "
+                "number of items"
+            )
+        return int(self.arguments["num_items"])
 
     @property
     def trainable(self) -> bool:
@@ -158,3 +195,17 @@ def check_at_least(name: str, value: Any, minimum: int, maximum: int | None = No
         raise SettingError(f"{name}: found {value!r}, expected an integer >= {minimum}")
     if maximum is not None and value > maximum:
         raise SettingError(f"{name}: found {value!r}, expected at most {maximum}")
+
+
+def check_number(name: str, value: Any, minimum: float, below: float = math.inf) -> None:
+    """Raises SettingError unless a setting is a number with ``minimum <= number < below``."""
+    if type(value) not in (int, float) or not minimum <= value < below:
+        limit = f" and < {below:g}" if below < math.inf else ""
+        expected = f"a finite number >= {minimum:g}{limit}"
+        raise SettingError(f"{name}: found {value!r}, expected {expected}")
+
+
+def check_bool(name: str, value: Any) -> None:
+    """Raises SettingError unless a setting is a boolean: the text "no" would count as true."""
+    if not isinstance(value, bool):
+        raise SettingError(f"{name}: found {value!r}, expected true or false")

@@ -6,10 +6,12 @@ engaged with,
     E_u⁰ = V_u,    E_uᵏ = {t : (h, r, t) in G, h in E_uᵏ⁻¹}
     S_uᵏ = {(h, r, t) in G : h in E_uᵏ⁻¹}
 
-Shapes: U users, T triples, H hops, M triples kept of every ripple set.
+Shapes: U users, E entities, T triples, H hops, M triples kept of every ripple set.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,11 +23,31 @@ from kgrec.data.knowledge_graph import draw_from_each
 BLOCK = 2**22
 
 
+class Triples(NamedTuple):
+    """Triples grouped by head.
+
+    Attributes:
+        order: (T,) int64, triples sorted by head.
+        counts: (E,) int64, number of triples that start at each entity.
+        starts: (E,) int64, position in ``order`` of each entity's first triple.
+        tails: (T,) int64.
+    """
+
+    order: Tensor
+    counts: Tensor
+    starts: Tensor
+    tails: Tensor
+
+    @classmethod
+    def of(cls, heads: Tensor, tails: Tensor, num_entities: int) -> Triples:
+        """Groups triples, given by heads (T,) and tails (T,)."""
+        counts = torch.bincount(heads, minlength=num_entities)
+        return cls(torch.argsort(heads, stable=True), counts, counts.cumsum(0) - counts, tails)
+
+
 def ripple_sets(
     history: Interactions,
-    heads: Tensor,
-    tails: Tensor,
-    num_entities: int,
+    triples: Triples,
     H: int,
     M: int,
     generator: torch.Generator,
@@ -37,9 +59,7 @@ def ripple_sets(
 
     Args:
         history: training positives.
-        heads: (T,) int64.
-        tails: (T,) int64.
-        num_entities: number of entities.
+        triples: triples of the graph.
         H: number of hops.
         M: triples drawn for each ripple set.
         generator: CPU generator.
@@ -47,9 +67,7 @@ def ripple_sets(
     Returns:
         (U, H, M) int32 indices of triples; -1 for a user from whose items no triple starts.
     """
-    order = torch.argsort(heads, stable=True)
-    counts = torch.bincount(heads, minlength=num_entities)
-    starts = counts.cumsum(0) - counts
+    order, counts, starts, tails = triples
     ripples = torch.full((history.num_users, H, M), -1, dtype=torch.int32)
     users, entities = history.users, history.items
     for hop in range(H):

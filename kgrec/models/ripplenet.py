@@ -23,7 +23,7 @@ Shapes: B rows, d embedding size, H hops, M triples of a ripple set, T triples, 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, Self
+from typing import ClassVar, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -32,10 +32,19 @@ from torch import Tensor, nn
 from kgrec.data.batches import PointwiseBatch
 from kgrec.data.dataset import RecDataset
 from kgrec.data.draws import generator
+from kgrec.data.interactions import Interactions
 from kgrec.errors import SettingError
+from kgrec.models.folding import check_history, frozen, own_generator
 from kgrec.models.lookup import Bags, weighted_sums
-from kgrec.models.recommender import MOST_LAYERS, Recommender, check_at_least, in_blocks
-from kgrec.models.ripple_sets import ripple_sets
+from kgrec.models.recommender import (
+    MOST_LAYERS,
+    Recommender,
+    check_at_least,
+    check_bool,
+    check_number,
+    in_blocks,
+)
+from kgrec.models.ripple_sets import Triples, ripple_sets
 
 UPDATES = ("replace", "plus", "replace_transform", "plus_transform")
 
@@ -59,7 +68,8 @@ class Products(NamedTuple):
 class RippleNet(Recommender):
     """Ripple sets with attention by item.
 
-    A user without a ripple set, because no triple starts from its items, has the score 0.
+    A user without a ripple set, because no triple starts from its items, has the score 0. New users
+    get ripple sets of their own, drawn from their histories.
 
     Args:
         num_users: number of users.
@@ -78,6 +88,8 @@ class RippleNet(Recommender):
     Raises:
         SettingError: a setting that cannot work.
     """
+
+    fold_in_method: ClassVar[str | None] = "exact"
 
     def __init__(
         self,
@@ -99,8 +111,8 @@ class RippleNet(Recommender):
         if update not in UPDATES:
             expected = ", ".join(UPDATES)
             raise SettingError(f"update: found {update!r}, expected one of {expected}")
-        if kge_weight < 0:
-            raise SettingError(f"kge_weight: found {kge_weight!r}, expected at least 0")
+        check_number("kge_weight", kge_weight, 0)
+        check_bool("all_hops", all_hops)
         self.num_items, self.H, self.update = num_items, H, update
         self.kge_weight, self.all_hops = kge_weight, all_hops
         self.entity_embedding = nn.Embedding(num_entities, d)
@@ -153,11 +165,26 @@ class RippleNet(Recommender):
             getattr(self, name).copy_(getattr(dataset.graph, name)[order])
         draw = generator(torch.initial_seed(), "ripples")
         _, H, M = self.ripples.shape
-        ends = self.heads.cpu(), self.tails.cpu()
-        ripples = ripple_sets(dataset.train, *ends, dataset.num_entities, H, M, draw)
+        ripples = ripple_sets(dataset.train, self._triples(), H, M, draw)
         self.ripples.copy_(ripples)
         without = float((ripples[:, 0, 0] < 0).sum())
         self.precompute_metrics["users_without_ripple_set"] = without
+
+    def fold_in(self, history: Interactions, seed: int = 0) -> Recommender:
+        """The model with ripple sets drawn for each user from the seed and the user's items."""
+        check_history(history, self.num_items)
+        model, history = frozen(self), history.to("cpu")
+        _, H, M = self.ripples.shape
+        triples = self._triples()
+
+        def draw(items: Tensor) -> Tensor:
+            alone = Interactions(torch.zeros_like(items), items, 1, self.num_items)
+            return ripple_sets(alone, triples, H, M, own_generator(seed, "ripples", items))
+
+        histories = history.items.split(history.user_degrees().tolist())
+        model.ripples = torch.cat([draw(items) for items in histories]).to(self.ripples.device)
+        model.arguments = {**self.arguments, "num_users": history.num_users}
+        return model
 
     def encode(self) -> Products:
         """Products of every triple."""
@@ -197,6 +224,10 @@ class RippleNet(Recommender):
         truth: Tensor = (self.entity_embedding(products.heads) * products.answers).sum(-1).sigmoid()
         _, _, M = slots.shape
         return loss - self.kge_weight * (counts * truth).sum() / (len(slots) * M)
+
+    def _triples(self) -> Triples:
+        """Triples of the graph, grouped by head."""
+        return Triples.of(self.heads.cpu(), self.tails.cpu(), self.entity_embedding.num_embeddings)
 
     def _answer(
         self, v: Tensor, slots: Tensor, products: Products, has_ripple_set: Tensor

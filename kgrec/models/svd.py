@@ -18,10 +18,11 @@ from torch import Tensor, nn
 
 from kgrec.data.batches import PointwiseBatch
 from kgrec.data.dataset import RecDataset
-from kgrec.models.recommender import Recommender, check_at_least
+from kgrec.models.folding import WithUserTables
+from kgrec.models.recommender import check_at_least
 
 
-class SVD(Recommender):
+class SVD(WithUserTables):
     """Inner product of a user's and an item's vector.
 
     Args:

@@ -156,8 +156,9 @@ def find_runs(places: Iterable[Path]) -> list[Run]:
 
 
 def unfinished(places: Iterable[Path]) -> list[Path]:
-    """Folders of runs that have begun and are not finished."""
-    return sorted(folder.path for place in places for folder in unfinished_folders(place))
+    """Folders of runs that have begun and are not finished, each once, by path."""
+    found = (folder.path for place in places for folder in unfinished_folders(place))
+    return sorted({path.resolve() for path in found})
 
 
 def in_given_order(places: Sequence[Path], runs: Sequence[Run]) -> list[Run]:

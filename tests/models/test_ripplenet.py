@@ -7,7 +7,7 @@ import torch
 from kgrec.data.batches import PointwiseBatch
 from kgrec.data.interactions import Interactions
 from kgrec.errors import ConfigError
-from kgrec.models.ripple_sets import ripple_sets
+from kgrec.models.ripple_sets import Triples, ripple_sets
 from kgrec.models.ripplenet import UPDATES, RippleNet
 
 TRIPLES = [(0, 0, 3), (1, 0, 3), (3, 1, 4), (4, 1, 0), (1, 1, 5), (5, 0, 2), (2, 2, 4)]
@@ -77,7 +77,7 @@ def test_scores_and_loss_are_those_of_a_loop(H, update, all_hops, monkeypatch):
     torch.testing.assert_close(computed, torch.tensor(loss / 9, dtype=torch.float64), **close)
 
 
-def test_nothing_is_known_of_a_user_without_a_ripple_set():
+def test_a_user_without_a_ripple_set_has_the_score_0():
     made = model()
     batch = PointwiseBatch(torch.tensor([2]), torch.tensor([1]), torch.ones(1).double())
     loss = made.loss(batch)
@@ -95,8 +95,8 @@ def test_ripple_sets_follow_the_graph(memory):
     pairs = [(user, draw.randrange(32)) for user in range(12) for _ in range(user % 4)]
     pairs += [(12, 31)]  # an item without triples
     history = Interactions.from_pairs(*torch.tensor(sorted(set(pairs))).T, 14, 32)
-    columns = torch.tensor(heads), torch.tensor(tails)
-    found = ripple_sets(history, *columns, 40, 3, memory, torch.Generator().manual_seed(0))
+    triples = Triples.of(torch.tensor(heads), torch.tensor(tails), 40)
+    found = ripple_sets(history, triples, 3, memory, torch.Generator().manual_seed(0))
     assert found.shape == (14, 3, memory)
     repeated = 0
     for user in range(14):
@@ -124,8 +124,8 @@ def test_every_triple_of_a_ripple_set_is_as_likely(monkeypatch):
     """Also where users are looked at in many blocks."""
     monkeypatch.setattr("kgrec.models.ripple_sets.BLOCK", 7)
     history = Interactions.from_pairs(torch.arange(3000), torch.zeros(3000).long(), 3000, 1)
-    heads, tails = torch.zeros(5).long(), torch.arange(5)
-    found = ripple_sets(history, heads, tails, 5, 1, 2, torch.Generator().manual_seed(0))
+    triples = Triples.of(torch.zeros(5).long(), torch.arange(5), 5)
+    found = ripple_sets(history, triples, 1, 2, torch.Generator().manual_seed(0))
     share = torch.bincount(found.flatten().long(), minlength=5) / 6000
     assert (found[:, 0, 0] != found[:, 0, 1]).all()
     assert ((share - 0.2).abs() < 0.025).all()
@@ -137,7 +137,7 @@ def test_every_triple_of_a_ripple_set_is_as_likely(monkeypatch):
         ({"d": 0}, "d: found 0, expected an integer >= 1"),
         ({"memory": 0}, "memory: found 0, expected an integer >= 1"),
         ({"update": "add"}, "update: found 'add', expected one of replace, plus, "),
-        ({"kge_weight": -1.0}, "kge_weight: found -1.0, expected at least 0"),
+        ({"kge_weight": -1.0}, "kge_weight: found -1.0, expected a finite number >= 0"),
     ],
 )
 def test_settings_that_cannot_work(settings, message):

@@ -8,6 +8,7 @@ import torch
 
 from kgrec.data import text as encoders
 from kgrec.data.batches import PointwiseBatch
+from kgrec.data.knowledge_graph import Neighborhood
 from kgrec.errors import SettingError
 from kgrec.models.kgcn.model import KGCN
 from kgrec.models.kgnn_ls import KGNNLS
@@ -88,6 +89,18 @@ def test_a_checkpoint_is_rebuilt_without_texts_and_encoder(kind, named, monkeypa
     loaded = rebuild(model.recipe(), model.state_dict())
     users, items = named.val.users, named.val.items
     assert torch.equal(loaded.score(users, items), model.score(users, items))
+
+
+def test_new_items_leave_the_texts_of_the_others_as_they_are(named):
+    model = made(KGCN, named)
+    edges = Neighborhood(torch.tensor([0, 1]), torch.tensor([named.num_items]), torch.tensor([0]))
+    added = model.add_items(edges, torch.tensor([-1]))
+    users = torch.arange(named.num_users)
+    scores = added.score_all(users)
+    close = {"rtol": 1e-4, "atol": 1e-5}
+    torch.testing.assert_close(scores[:, :-1], model.score_all(users), **close)
+    rebuilt = rebuild(added.recipe(), added.state_dict())
+    torch.testing.assert_close(rebuilt.score_all(users), scores)
 
 
 def test_without_texts_nothing_is_drawn_or_kept(named):

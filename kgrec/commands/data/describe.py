@@ -50,6 +50,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Prints or writes the description."""
     from hydra.utils import instantiate
 
+    from kgrec.data.advice import advice
     from kgrec.data.describe import describe
     from kgrec.files import write_json, write_text
     from kgrec.reports.dataset import page as dataset_page
@@ -61,13 +62,14 @@ def run(arguments: argparse.Namespace) -> None:
     data = instantiate(cfg.dataset)
     dataset = _split(cfg, data, arguments.overrides) if arguments.split else None
     description = describe(data, dataset)
+    content = description.as_dict() | {"warnings": advice(description)}
     if arguments.json == "-":
-        text = json.dumps(description.as_dict(), indent=2, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
         sys.stdout.write(text + "\n")
     else:
         dataset_tables.show(description)
     if arguments.json not in (None, "-"):
-        write_json(Path(arguments.json).expanduser(), description.as_dict())
+        write_json(Path(arguments.json).expanduser(), content)
         log.info("wrote %s", arguments.json)
     if arguments.html:
         write_text(Path(arguments.html).expanduser(), dataset_page.render(description))

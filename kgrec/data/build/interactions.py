@@ -23,7 +23,7 @@ def read_interactions(plan: InteractionTable, tables: Tables, report: Report) ->
         DataError: a column is missing, a cell cannot be read, or no row is left.
     """
     table = tables.open(plan.table)
-    name = table.path.name
+    name = table.name
     columns = [
         table.ids(plan.user, "interactions.user"),
         table.ids(plan.item, "interactions.item"),
@@ -54,7 +54,7 @@ def _counted(
     rows: pl.DataFrame, plan: InteractionTable, table: UserTable, report: Report
 ) -> pl.DataFrame:
     """Counts repeats, and leaves out the pairs below ``min_count``."""
-    name = table.path.name
+    name = table.name
     amount = pl.col("quantity").sum() if "quantity" in rows.columns else pl.len()
     rows = rows.with_columns(amount.over("user", "item").alias("amount"))
     if "quantity" in rows.columns:

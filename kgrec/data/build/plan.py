@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 ITEM = "item"  # kind of the entities that items are: item 00123 is the entity item=00123
+USER_PREFIX = "user."  # of relations and kinds of the attributes of users
 DATES = ("year", "decade")
 
 
@@ -157,3 +158,9 @@ class Plan:
     triples: tuple[TripleTable, ...] = ()
     graph: Graph | None = None
     missing: tuple[str, ...] = ()
+
+
+def shown_path(table: Path, plan: Path) -> str:
+    """The path of a table as the plan writes it: from the folder of the plan, if it is there."""
+    inside = table.is_relative_to(plan.parent)
+    return (table.relative_to(plan.parent) if inside else table).as_posix()

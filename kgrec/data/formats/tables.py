@@ -5,7 +5,7 @@
 optionally ``links.*`` (item, entity), ``items.*`` (item, name), ``entities.*`` (entity, name) and
 ``relations.*`` (relation, name). Without links an item is the
 entity of the same id; the items are then the items of the interactions and of ``items.*``. Columns
-have their usual names (``named_columns.NAMES``) or names that the user gives; other columns are
+have their usual names (``headers.NAMES``) or names that the user gives; other columns are
 not read, and counted.
 """
 
@@ -16,17 +16,11 @@ from pathlib import Path
 
 import polars as pl
 
-from kgrec.data.csv_files import SEPARATORS, header_fields
-from kgrec.data.formats.named_columns import (
-    NAMES,
-    Table,
-    matches,
-    written_as_floats,
-)
+from kgrec.data.formats.headers import NAMES, headless
+from kgrec.data.formats.named_columns import Table, written_as_floats
 from kgrec.data.formats.writing import blank, id_columns, padded, without_rows, write_table
 from kgrec.data.parquet_files import check_parquet
 from kgrec.data.raw_tables import PARTS, TRIPLE, Counts, RawTables, by_label, named_items
-from kgrec.data.text_files import first_line
 from kgrec.errors import DataError, unknown_key
 
 SUFFIXES = (".csv", ".tsv", ".parquet")
@@ -106,8 +100,8 @@ def read(folder: Path, columns: Mapping[str, str] | None = None) -> RawTables:
         rows, negatives = by_label(rows)
     triples = _triples(_one(folder, "triples", "kg"), given, counts, notes)
     names = _names(_one(folder, "items"), given, counts, notes)
-    entity_names = _graph_names(_one(folder, "entities"), "entity", counts)
-    relation_names = _graph_names(_one(folder, "relations"), "relation", counts)
+    entity_names = _graph_names(_one(folder, "entities"), "entity", counts, notes)
+    relation_names = _graph_names(_one(folder, "relations"), "relation", counts, notes)
     links = _one(folder, "links")
     if links is not None:
         table = Table(links, {"item": True, "entity": True}, given, other_items=True)
@@ -141,7 +135,9 @@ def _names(
     return named_items(pl.DataFrame(columns), path.name, counts)
 
 
-def _graph_names(path: Path | None, kind: str, counts: Counts) -> pl.DataFrame | None:
+def _graph_names(
+    path: Path | None, kind: str, counts: Counts, notes: Counts
+) -> pl.DataFrame | None:
     """``entity, name`` or ``relation, name``; None where the file has no such columns."""
     if path is None:
         return None
@@ -150,8 +146,13 @@ def _graph_names(path: Path | None, kind: str, counts: Counts) -> pl.DataFrame |
         counts.append((f"{path.name} has no columns {kind} and name, not read", 1))
         return None
     name = table.values("name", "strings (name)").cast(pl.String).str.strip_chars()
+    _count_unused(table, notes)
     names = pl.DataFrame([table.ids(kind, counts), name.alias("name")])
-    return names.filter(pl.col("name") != "").unique(kind, keep="first", maintain_order=True)
+    named = names.filter(pl.col("name") != "")
+    first = named.unique(kind, keep="first", maintain_order=True)
+    if repeats := named.unique().height - first.height:
+        counts.append((f"other names of the same {kind} in {path.name}, not used", repeats))
+    return first
 
 
 def _linked_to_themselves(
@@ -211,16 +212,10 @@ def _triples(
     path: Path | None, given: Mapping[str, str], counts: Counts, notes: Counts
 ) -> pl.DataFrame:
     assert path is not None  # the format requires it
-    headless = False
-    if path.suffix != ".parquet" and not any(name in given for name in TRIPLE):
-        _, text = first_line(path)
-        headers = [header_fields(text, separator) for separator in SEPARATORS]
-        headless = any(len(fields) == 3 for fields in headers) and not any(
-            matches(fields, name, {}) for fields in headers for name in TRIPLE
-        )
-    if headless:
+    no_header = not any(name in given for name in TRIPLE) and headless(path, TRIPLE)
+    if no_header:
         counts.append((f"{path.name} has no header: read as head, relation, tail", 1))
-    table = Table(path, dict.fromkeys(TRIPLE, True), given, headless)
+    table = Table(path, dict.fromkeys(TRIPLE, True), given, no_header)
     _count_unused(table, notes)
     return pl.DataFrame([table.ids(name, counts) for name in TRIPLE])
 

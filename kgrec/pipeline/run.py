@@ -1,7 +1,7 @@
 """One run: prepare the data, build the model, fit it, test it and save the results.
 
-The configuration is read here, in :mod:`kgrec.build` and in :mod:`kgrec.config`; the code below
-takes plain arguments.
+The configuration is read here, in :mod:`kgrec.pipeline.parts` and in :mod:`kgrec.config`; the
+code below takes plain arguments.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from kgrec.build import Parts, build, make_loggers
 from kgrec.config.checks import check, check_start
 from kgrec.config.devices import chosen_devices
 from kgrec.config.location import applied_hparams, missing_settings
@@ -29,6 +28,7 @@ from kgrec.evaluation.results import BASELINE, Evaluation
 from kgrec.inference.kept_data import keep
 from kgrec.models.recipes import trusted_by
 from kgrec.models.recommender import Recommender
+from kgrec.pipeline.parts import Parts, build, make_loggers
 from kgrec.reports.console import dataset_tables, results_table, slices_table
 from kgrec.runs.checkpoints import load_recommender, read_checkpoint
 from kgrec.runs.environment import environment

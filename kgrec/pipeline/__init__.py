@@ -1,0 +1,1 @@
+"""What a run does, from the data set to the saved results."""
