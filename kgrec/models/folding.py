@@ -59,9 +59,10 @@ class WithUserTables(Recommender):
         model, history, state = frozen(self), history.to("cpu"), self.state_dict()
         trained = {name: state[name] for name in self.user_tables if name in state}
         with torch.inference_mode(False), torch.enable_grad():
-            parts = [_solve(model, trained, block, seed) for block in list(_blocks(model, history))]
-        for name, tables in zip(trained, zip(*parts, strict=True), strict=True):
-            _set_table(model, name, torch.cat(tables))
+            blocks = list(_blocks(model, history))
+            solved = [_solve(model, trained, block, seed) for block in blocks]
+            for name, parts in zip(trained, zip(*solved, strict=True), strict=True):
+                _set_table(model, name, torch.cat(parts))
         model.arguments = {**self.arguments, "num_users": history.num_users}
         return model
 
