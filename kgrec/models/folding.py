@@ -32,7 +32,7 @@ from kgrec.data.negatives import NegativeSampler
 from kgrec.errors import SettingError
 from kgrec.models.recommender import Recommender
 
-STEPS = 60
+STEPS = 30
 LEARNING_RATE = 0.1  # of the first step; it falls linearly to 0
 NEGATIVES = 100  # at least so many for each user
 PRIOR = 0.02
