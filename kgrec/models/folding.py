@@ -32,12 +32,13 @@ from kgrec.data.negatives import NegativeSampler
 from kgrec.errors import SettingError
 from kgrec.models.recommender import Recommender
 
+# Chosen on music and movie-100k with SVD, BPR-MF, LibFM and KGCN, by the validation positives of
+# users who were neither trained on nor tested. Twice the steps, or negatives, change nothing there.
 STEPS = 30
-LEARNING_RATE = 0.1  # of the first step; it falls linearly to 0
+LEARNING_RATE = 0.1  # of the first step, in units of s; it falls linearly to 0
 NEGATIVES = 100  # at least so many for each user
-PRIOR = 0.02
-BETAS = (0.9, 0.999)
-TINY = 1e-12  # a table of zeros has this scale
+PRIOR = 0.05
+TINY = 1e-12  # s of a table of zeros
 BLOCK_BYTES = 2**28  # memory of a step, which bounds the users of a block
 
 M = TypeVar("M", bound=nn.Module)
@@ -211,7 +212,7 @@ def _solve(
         _set_table(model, name, new)
         tables.append((new, scale))
         groups.append({"params": [new], "lr": LEARNING_RATE * scale})
-    optimizer = torch.optim.Adam(groups, betas=BETAS)
+    optimizer = torch.optim.Adam(groups)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 1 / STEPS, STEPS)
     for _ in range(STEPS):
         optimizer.zero_grad()

@@ -239,7 +239,7 @@ def test_the_loss_of_a_block_against_a_literal_sum():
         assert_close(rows.loss(model, None), expected)
 
 
-def trained(kind, dataset, epochs: int = 25) -> Recommender:
+def trained(kind, dataset, epochs: int = 12) -> Recommender:
     torch.manual_seed(0)
     settings = {"K": "all"} if kind is KGCN else {}
     model = kind.from_dataset(dataset, d=16, **settings)
