@@ -116,8 +116,8 @@ def _set_table(model: nn.Module, name: str, table: Tensor) -> None:
     if attribute in module._buffers:
         module._buffers[attribute] = table
     else:
-        is_parameter = isinstance(table, nn.Parameter)
-        module._parameters[attribute] = table if is_parameter else nn.Parameter(table, False)
+        parameter = table if isinstance(table, nn.Parameter) else nn.Parameter(table, False)
+        module._parameters[attribute] = parameter
     if isinstance(module, nn.Embedding):
         module.num_embeddings, module.sparse = len(table), False
 
@@ -163,7 +163,7 @@ class Rows(NamedTuple):
         draws = [
             torch.rand(count, generator=own_generator(seed, "negatives", own), dtype=torch.float64)
             for count, own in zip(
-                counts.tolist(), history.items.split(degrees.tolist()), strict=True
+                counts.tolist(), torch.split(history.items, degrees.tolist()), strict=True
             )
         ]
         users = torch.repeat_interleave(counts)
@@ -183,7 +183,7 @@ class Rows(NamedTuple):
         """Sum of the users' losses, of the kind on which the model is trained."""
         scores, q = model.score(self.users, self.items, encoded), len(self.pairs)
         weights = self.weights.to(scores.dtype)
-        positive, negative = scores.split([len(scores) - q, q])
+        positive, negative = torch.split(scores, [len(scores) - q, q])
         if PairwiseBatch in model.batches:
             return F.softplus(negative - positive[self.pairs]) @ weights[len(positive) :]
         return 0.5 * (F.softplus(torch.cat([-positive, negative])) @ weights)
