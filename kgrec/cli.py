@@ -8,10 +8,37 @@ import os
 import sys
 
 from kgrec import __version__
-from kgrec.commands import compare, data, recommend, report, reproduce, sync, train
+from kgrec.commands import (
+    choose,
+    compare,
+    data,
+    explain,
+    recommend,
+    refit,
+    report,
+    reproduce,
+    score_lists,
+    similar,
+    sync,
+    train,
+)
 from kgrec.errors import KgrecError, SettingError
 
-COMMANDS = (train, recommend, reproduce, report, compare, sync, data)  # in the order of --help
+# In the order of --help.
+COMMANDS = (
+    train,
+    choose,
+    recommend,
+    explain,
+    similar,
+    refit,
+    reproduce,
+    report,
+    compare,
+    score_lists,
+    sync,
+    data,
+)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -2,12 +2,15 @@
 
 300 customers, 200 products and 3,005 order lines, drawn from a seed. As in real tables, ids have
 leading zeros, products have several tags in one cell, values are missing, names have accents and
-other scripts, some orders are repeated or returned. Customers buy what has their favourite brand
-and tags more often, so that a model can learn something from the attributes.
+other scripts, some orders are repeated. Customers buy what has their favourite brand and tags more
+often, so that a model can learn something from the attributes.
 
     python docs/examples/shop.py my/tables
     kgrec data build --guess my/tables --out my/build.yaml
     kgrec data build my/build.yaml --out my/shop
+
+Repeats and quantities are drawn at random, whatever a customer likes. So weights of positives
+(``weight: quantity`` in build.yaml) cannot help here.
 """
 
 from __future__ import annotations

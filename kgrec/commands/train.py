@@ -6,7 +6,6 @@ import logging
 import os
 import sys
 import textwrap
-import warnings
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -140,21 +139,18 @@ def job(cfg: DictConfig) -> float:
     from kgrec.config.devices import world_size
     from kgrec.config.messages import user_error
 
-    # Lightning 2.6 calls what torch has deprecated; and the loss is logged once per epoch.
-    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-    warnings.filterwarnings("ignore", message="The number of training batches")
-    # A run may resume in its own folder.
-    warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
     multirun = HydraConfig.get().mode == RunMode.MULTIRUN
     try:
         if not multirun:  # a job of a sweep is checked when its folder can say so
             check(cfg)  # before the imports below, which take seconds
+        from kgrec.pipeline.in_process import ignore_known_warnings
         from kgrec.pipeline.run import run
         from kgrec.reports.console import leave_the_console
         from kgrec.runs.status import at_work
         from kgrec.sweeps.job import check_alone, explain, in_a_sweep, run_in_sweep
         from kgrec.training import distributed
 
+        ignore_known_warnings()
         for name in ("pytorch_lightning", "lightning_fabric"):
             # When Lightning is imported it sets its own level, which Hydra had set before.
             logging.getLogger(name).setLevel(logging.WARNING)

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from kgrec.data.account import Account
 from kgrec.data.interactions import Interactions, LabelledRows
-from kgrec.data.knowledge_graph import KnowledgeGraph
+from kgrec.data.knowledge_graph import KnowledgeGraph, Neighborhood
+from kgrec.data.parquet_files import read_parquet
 from kgrec.errors import DataError
 from kgrec.files import write_parquet
 
@@ -46,14 +47,12 @@ class IdMaps:
         """Reads the files that :meth:`save` wrote.
 
         Raises:
-            DataError: a file is missing.
+            DataError: a file is missing or damaged; the message names it.
         """
         missing = [n for n in cls._FILES if not (folder / f"{n}.parquet").is_file()]
         if missing:
             raise DataError(f"{folder}: found no {missing[0]}.parquet, expected the saved id maps")
-        return cls(
-            *(pl.read_parquet(folder / f"{name}.parquet", glob=False) for name in cls._FILES)
-        )
+        return cls(*(read_parquet(folder / f"{name}.parquet") for name in cls._FILES))
 
 
 @dataclass(frozen=True)
@@ -66,6 +65,7 @@ class PreparedData:
         rated: all rated pairs, positive or not.
         times: (n,) float64, time of each positive in seconds since 1970, or None.
         given_parts: (n,) int64, part of each positive in the files, or None.
+        weights: (n,) float64, weight of each positive in training, above 0; None: all are equal.
         given_negatives: (users, items) that the files give as negatives, or None.
         graph: the knowledge graph.
         ids: raw ids.
@@ -84,6 +84,7 @@ class PreparedData:
     account: Account
     times: Tensor | None = None
     given_parts: Tensor | None = None
+    weights: Tensor | None = None
     seed: int = 0
     files: dict[str, str] = field(default_factory=dict)
     published_counts: dict[str, int] = field(default_factory=dict)
@@ -117,6 +118,7 @@ class RecDataset:
         ids: raw ids.
         account: counts of the steps of preparation and split.
         files: SHA-256 of each raw file, by name.
+        train_weights: (n,) float64, weight of each training positive; None: all are equal.
     """
 
     name: str
@@ -130,6 +132,7 @@ class RecDataset:
     ids: IdMaps
     account: Account
     files: dict[str, str]
+    train_weights: Tensor | None = None
 
     @property
     def num_users(self) -> int:
@@ -152,8 +155,17 @@ class RecDataset:
         return self.graph.num_relations
 
     @cached_property
+    def neighborhood(self) -> Neighborhood:
+        """S(v) of every entity."""
+        return self.graph.neighborhood()
+
+    @cached_property
     def fingerprint(self) -> str:
-        """16 hex digits that change with the graph or any part of the split."""
+        """16 hex digits that change with the graph or any part of the split.
+
+        With weights, ``+`` and 16 digits that change with the weights follow: runs with the same
+        digits before the ``+`` are tested on the same rows.
+        """
         digest = hashlib.sha256(f"{self.num_users} {self.num_items} {self.num_entities}".encode())
         tensors = [self.graph.heads, self.graph.relations, self.graph.tails]
         tensors += [self.train.users, self.train.items]
@@ -161,4 +173,8 @@ class RecDataset:
             tensors += [rows.users, rows.items, rows.labels.long()]
         for tensor in tensors:
             digest.update(tensor.to(torch.int64).contiguous().numpy().tobytes())
-        return digest.hexdigest()[:16]
+        fingerprint = digest.hexdigest()[:16]
+        if self.train_weights is None:
+            return fingerprint
+        weights = self.train_weights.contiguous().numpy().tobytes()
+        return f"{fingerprint}+{hashlib.sha256(weights).hexdigest()[:16]}"

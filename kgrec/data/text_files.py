@@ -45,23 +45,23 @@ def read_fields(
     if frame is None:
         frame = _read_carefully(path, columns, separator, header)
     ids = [name for name, kind in columns.items() if kind == pl.String]
-    if header:
+    if header and len(ids) == len(columns):  # no row with a number is a header
         _, text = first_line(path)
-        names = dict(zip(columns, text.split(separator), strict=False))
-        row = repeated_header(frame, {name: names.get(name, "") for name in ids})
+        row = repeated_header(frame, dict(zip(columns, text.split(separator), strict=True)))
         if row is not None:
             raise second_header(path, int(read_lines(path)["line"][row + 1]))
     return strip_blanks(frame, ids, path.name, counts)
 
 
 def repeated_header(frame: pl.DataFrame, names: Mapping[str, str]) -> int | None:
-    """Position of the first row whose ids are all the names in the header, or None.
+    """Position of the first row whose cells are all the names in the header, or None.
 
-    Such a row comes of joining two files (``cat a.csv b.csv``).
+    Such a row comes of joining two files (``cat a.csv b.csv``). A row in which some cells are
+    names of their columns is data.
 
     Args:
-        frame: the rows below the header.
-        names: for each column of ids, its name in the header.
+        frame: the rows below the header, as strings.
+        names: for each column of the file, its name in the header.
     """
     first, *_ = names
     rows = frame.with_row_index("row")

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from kgrec.data.dataset import IdMaps, PreparedData, RecDataset
 from kgrec.data.interactions import Interactions
-from kgrec.data.knowledge_graph import KnowledgeGraph
+from kgrec.data.knowledge_graph import KnowledgeGraph, Neighborhood
 from kgrec.errors import DataError
 from kgrec.runs.folder import RunFolder
 
@@ -28,6 +28,8 @@ class KeptData:
         ids: raw ids and names.
         seen: every rated pair of user and item, positive or not.
         train: training positives.
+        val: validation positives.
+        test: test positives.
         positives: positives of all parts.
         triples: (M, 3) int64, head, relation and tail.
         about: model, seed and further facts on the run.
@@ -36,6 +38,8 @@ class KeptData:
     ids: IdMaps
     seen: Interactions
     train: Interactions
+    val: Interactions
+    test: Interactions
     positives: Interactions
     triples: Tensor
     about: Mapping[str, Any]
@@ -46,6 +50,11 @@ class KeptData:
         heads, relations, tails = self.triples.unbind(dim=1)
         sizes = self.ids.entities.height, self.ids.relations.height
         return KnowledgeGraph(heads, relations, tails, *sizes)
+
+    @cached_property
+    def neighborhood(self) -> Neighborhood:
+        """S(v) of every entity."""
+        return self.graph.neighborhood()
 
     @cached_property
     def popularity(self) -> Tensor:
@@ -114,6 +123,8 @@ def read(folder: RunFolder) -> KeptData:
         ids=ids,
         seen=pairs(torch.ones_like(part, dtype=torch.bool)),
         train=pairs(part == TRAIN),
+        val=pairs(part == VAL),
+        test=pairs(part == TEST),
         positives=pairs(part != NOT_POSITIVE),
         triples=triples,
         about=about,

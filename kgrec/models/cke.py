@@ -25,10 +25,9 @@ from torch import Tensor, nn
 
 from kgrec.data.batches import PairwiseBatch, TripleBatch
 from kgrec.data.dataset import RecDataset
-from kgrec.errors import SettingError
 from kgrec.models.folding import WithUserTables
 from kgrec.models.kge import TransR
-from kgrec.models.recommender import check_at_least
+from kgrec.models.recommender import check_at_least, check_number
 
 
 class CKE(WithUserTables):
@@ -60,8 +59,7 @@ class CKE(WithUserTables):
     ) -> None:
         super().__init__()
         check_at_least("d", d, 1)
-        if type(kg_weight) not in (int, float) or kg_weight < 0:
-            raise SettingError(f"kg_weight: found {kg_weight!r}, expected a number >= 0")
+        check_number("kg_weight", kg_weight, 0)
         self.num_items, self.kg_weight = num_items, kg_weight
         self.user_embedding = nn.Embedding(num_users, d)
         self.item_embedding = nn.Embedding(num_items, d)
@@ -95,6 +93,10 @@ class CKE(WithUserTables):
         e = self.encode() if encoded is None else encoded
         scores: Tensor = self.user_embedding(users) @ e.T
         return scores
+
+    def item_vectors(self) -> Tensor:
+        """(num_items, d) e of every item."""
+        return self.encode().detach()
 
     def loss(self, *batches: Any) -> Tensor:
         """Mean over pairs plus λ times the mean over triples; priors are the weight decay."""

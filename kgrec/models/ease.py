@@ -22,7 +22,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kgrec.data.dataset import RecDataset
-from kgrec.models.item_based import ItemBased, check_grid
+from kgrec.models.item_based import ItemBased, grid_of
+from kgrec.models.reasons import Reasons, weighted_history
 
 
 class EASE(ItemBased):
@@ -33,7 +34,7 @@ class EASE(ItemBased):
         num_items: number of items.
         users: (n,) int64, users of the training positives.
         items: (n,) int64, items of the training positives.
-        l2: values of λ to choose from.
+        l2: values of λ to choose from, or one value.
         choose_by: validation metric by which λ is chosen.
 
     Raises:
@@ -46,22 +47,21 @@ class EASE(ItemBased):
         num_items: int,
         users: Tensor,
         items: Tensor,
-        l2: Sequence[float] = (100.0,),
+        l2: float | Sequence[float] = (100.0,),
         choose_by: str = "val/auc",
     ) -> None:
         super().__init__(num_users, num_items, users, items, choose_by)
-        check_grid("l2", l2, minimum=1e-6)
-        self.l2 = list(l2)
+        self.l2 = _grid(l2)
         self.weights: Tensor
         self.register_buffer("weights", torch.zeros(num_items, num_items))
 
     @classmethod
     def from_dataset(
-        cls, dataset: RecDataset, l2: Sequence[float] = (100.0,), choose_by: str = "val/auc"
+        cls, dataset: RecDataset, l2: float | Sequence[float] = (100.0,), choose_by: str = "val/auc"
     ) -> Self:
         """Binds settings to a data set; the weights are computed by :meth:`precompute`."""
         sizes, train = (dataset.num_users, dataset.num_items), dataset.train
-        return cls(*sizes, train.users, train.items, list(l2), choose_by)
+        return cls(*sizes, train.users, train.items, _grid(l2), choose_by)
 
     def precompute(self, dataset: RecDataset) -> None:
         """Computes B for every λ and keeps the best."""
@@ -85,6 +85,19 @@ class EASE(ItemBased):
         rows, items = self.history.of_users(users)
         counts = torch.bincount(rows, minlength=len(users))
         return F.embedding_bag(items, self.weights, counts.cumsum(0) - counts, mode="sum")
+
+    def similar_to(self, item: int) -> Tensor:
+        """(num_items,) B_ij of item i: what liking it adds to every score."""
+        return self.weights[item]
+
+    def explain(self, user: int, item: int, history: Tensor, top: int | None = None) -> Reasons:
+        """The terms B_ij of the user's training positives i, which add up to the score."""
+        own = self.history.of_users(torch.tensor([user], device=self.items.device))[1]
+        return weighted_history(self.score_of(user, item), own, self.weights[own, item], top)
+
+
+def _grid(l2: float | Sequence[float]) -> list[float]:
+    return grid_of("l2", l2, 1e-6, float)
 
 
 def inverse(X: sp.csr_array, l2: float) -> Tensor:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import scipy.sparse as sp
@@ -19,12 +20,14 @@ from torch import Tensor
 from kgrec.data.dataset import RecDataset
 from kgrec.data.interactions import Interactions
 from kgrec.errors import SettingError
-from kgrec.evaluation.candidates import full_candidates
+from kgrec.evaluation.candidates import Candidates, full_candidates
 from kgrec.evaluation.ctr import auc
 from kgrec.evaluation.full_ranking import rank
 from kgrec.evaluation.ranking import METRICS
 from kgrec.models.folding import check_history, frozen
 from kgrec.models.recommender import Recommender
+
+N = TypeVar("N", int, float)
 
 log = logging.getLogger(__name__)
 
@@ -106,9 +109,10 @@ class ItemBased(Recommender):
         combinations = list(itertools.product(*grid.values()))
         values, begin, count = [], time.perf_counter(), len(combinations)
         if count > 1:
+            candidates = self._candidates(dataset)
             for number, combination in enumerate(combinations, 1):
                 apply(*combination)
-                values.append(self.validate(dataset))
+                values.append(self.validate(dataset, candidates))
                 if number * PROGRESS_LINES // count > (number - 1) * PROGRESS_LINES // count:
                     pairs = zip(grid, combination, strict=True)
                     settings = " ".join(f"{name}={value:g}" for name, value in pairs)
@@ -120,16 +124,28 @@ class ItemBased(Recommender):
         chosen = {name: float(value) for name, value in zip(grid, best, strict=True)}
         self.precompute_metrics |= chosen
 
-    def validate(self, dataset: RecDataset) -> float:
-        """The validation metric by which settings are chosen."""
+    def validate(self, dataset: RecDataset, candidates: Candidates | None = None) -> float:
+        """The validation metric by which settings are chosen.
+
+        Args:
+            dataset: split data.
+            candidates: users and exclusions of a ranking metric; None: build them.
+        """
         encoded = self.encode()
         metric, k = _parse(self.choose_by, self.num_items)
         if metric == "auc":
             val = dataset.val
             return auc(self.score(val.users, val.items, encoded), val.labels)
-        candidates = full_candidates(dataset, "val", torch.initial_seed())
+        candidates = candidates or self._candidates(dataset)
+        assert candidates is not None
         ranking = rank(lambda users: self.score_all(users, encoded), candidates, k)
         return float(METRICS[metric](ranking.hits, ranking.relevant, k).mean())
+
+    def _candidates(self, dataset: RecDataset) -> Candidates | None:
+        """Users and exclusions of the validation metric; None for AUC, which ranks nothing."""
+        if self.choose_by == "val/auc":
+            return None
+        return full_candidates(dataset, "val", torch.initial_seed())
 
 
 def _parse(choose_by: str, num_items: int) -> tuple[str, int]:
@@ -138,7 +154,7 @@ def _parse(choose_by: str, num_items: int) -> tuple[str, int]:
     Raises:
         SettingError: higher is not better, the metric needs logits, or k exceeds the catalogue.
     """
-    metric, _, k = choose_by.removeprefix("val/").partition("@")
+    metric, _, k = str(choose_by).removeprefix("val/").partition("@")
     if choose_by == "val/auc":
         return metric, 0
     if metric not in METRICS or not k.isdecimal() or int(k) == 0:
@@ -154,9 +170,22 @@ def _parse(choose_by: str, num_items: int) -> tuple[str, int]:
     return metric, int(k)
 
 
-def check_grid(name: str, values: Sequence[float], minimum: float) -> None:
-    """Raises SettingError unless there are values to choose from, none below the minimum."""
-    numbers = isinstance(values, Sequence) and all(type(v) in (int, float) for v in values)
-    if not numbers or not values or any(v < minimum for v in values):
-        shown = list(values) if isinstance(values, Sequence) else values
-        raise SettingError(f"{name}: found {shown}, expected numbers >= {minimum}")
+def grid_of(name: str, values: Any, minimum: float, kind: type[N]) -> list[N]:
+    """Values to choose from, as a plain list.
+
+    Args:
+        name: name of the setting.
+        values: a list of numbers, or a single number.
+        minimum: least number allowed.
+        kind: int: only whole numbers; float: any finite numbers.
+
+    Raises:
+        SettingError: another kind of value, or no value.
+    """
+    is_list = isinstance(values, Sequence) and not isinstance(values, str)
+    grid, kinds = list(values) if is_list else [values], (int, kind)
+    if not grid or not all(type(v) in kinds and minimum <= v < math.inf for v in grid):
+        expected = "integers" if kind is int else "finite numbers"
+        shown = grid if is_list else values
+        raise SettingError(f"{name}: found {shown!r}, expected {expected} >= {minimum}")
+    return grid

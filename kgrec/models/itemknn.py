@@ -20,7 +20,8 @@ from torch import Tensor
 
 from kgrec.data.dataset import RecDataset
 from kgrec.evaluation.ties import tie_order
-from kgrec.models.item_based import BLOCK, ItemBased, check_grid
+from kgrec.models.item_based import BLOCK, ItemBased, grid_of
+from kgrec.models.reasons import Reasons, weighted_history
 
 
 class Similar(NamedTuple):
@@ -45,8 +46,8 @@ class ItemKNN(ItemBased):
         num_items: number of items.
         users: (n,) int64, users of the training positives.
         items: (n,) int64, items of the training positives.
-        k: numbers of neighbours to choose from.
-        shrinkage: values of the shrinkage to choose from.
+        k: numbers of neighbours to choose from, or one number.
+        shrinkage: values of the shrinkage to choose from, or one value.
         choose_by: validation metric by which k and the shrinkage are chosen.
 
     Raises:
@@ -59,14 +60,12 @@ class ItemKNN(ItemBased):
         num_items: int,
         users: Tensor,
         items: Tensor,
-        k: Sequence[int] = (50,),
-        shrinkage: Sequence[float] = (0.0,),
+        k: int | Sequence[int] = (50,),
+        shrinkage: float | Sequence[float] = (0.0,),
         choose_by: str = "val/auc",
     ) -> None:
         super().__init__(num_users, num_items, users, items, choose_by)
-        check_grid("k", k, minimum=1)
-        check_grid("shrinkage", shrinkage, minimum=0)
-        self.k, self.shrinkage = list(k), list(shrinkage)
+        self.k, self.shrinkage = _grids(k, shrinkage)
         num_neighbours = min(max(self.k), num_items)
         self.neighbors: Tensor
         self.similarities: Tensor
@@ -77,13 +76,13 @@ class ItemKNN(ItemBased):
     def from_dataset(
         cls,
         dataset: RecDataset,
-        k: Sequence[int] = (50,),
-        shrinkage: Sequence[float] = (0.0,),
+        k: int | Sequence[int] = (50,),
+        shrinkage: float | Sequence[float] = (0.0,),
         choose_by: str = "val/auc",
     ) -> Self:
         """Binds settings to a data set; similarities are computed by :meth:`precompute`."""
         sizes, train = (dataset.num_users, dataset.num_items), dataset.train
-        return cls(*sizes, train.users, train.items, list(k), list(shrinkage), choose_by)
+        return cls(*sizes, train.users, train.items, *_grids(k, shrinkage), choose_by)
 
     def precompute(self, dataset: RecDataset) -> None:
         """Finds the neighbours for every setting and keeps the best."""
@@ -149,3 +148,19 @@ class ItemKNN(ItemBased):
         cells = rows.repeat_interleave(sizes) * self.num_items + similar.items[entries]
         scores = similar.similarities.new_zeros(len(users) * self.num_items)
         return scores.index_add_(0, cells, similar.similarities[entries]).view(len(users), -1)
+
+    def similar_to(self, item: int) -> Tensor:
+        """(num_items,) s(item, j); 0 beyond the k nearest items of ``item``."""
+        row = self.similarities.new_zeros(self.num_items)
+        return row.index_copy_(0, self.neighbors[item].long(), self.similarities[item])
+
+    def explain(self, user: int, item: int, history: Tensor, top: int | None = None) -> Reasons:
+        """The terms s(i, item) of the user's training positives i, which add up to the score."""
+        own = self.history.of_users(torch.tensor([user], device=self.items.device))[1]
+        return weighted_history(self.score_of(user, item), own, self.similar_to(item)[own], top)
+
+
+def _grids(
+    k: int | Sequence[int], shrinkage: float | Sequence[float]
+) -> tuple[list[int], list[float]]:
+    return grid_of("k", k, 1, int), grid_of("shrinkage", shrinkage, 0, float)

@@ -31,6 +31,7 @@ from kgrec.errors import SettingError
 from kgrec.models.kgcn.model import KGCN
 from kgrec.models.kgcn.neighborhood import Attention, levels
 from kgrec.models.lookup import weighted_sums
+from kgrec.models.recommender import check_number
 
 # J is infinite where all labels nearby are wrong, so l_u(v) is kept this far from 0 and 1.
 MARGIN = 1e-3
@@ -79,8 +80,7 @@ class KGNNLS(KGCN):
     ) -> None:
         sizes, graph = (num_users, num_items, num_relations), (indptr, neighbors, relations)
         super().__init__(*sizes, *graph, d, H, aggregator, scaling, K, sampling)
-        if type(ls_weight) not in (int, float) or ls_weight < 0:
-            raise SettingError(f"ls_weight: found {ls_weight!r}, expected at least 0")
+        check_number("ls_weight", ls_weight, 0)
         if not self.attention:
             raise SettingError(
                 f"aggregator: found {aggregator!r}, expected an aggregator with attention, whose "

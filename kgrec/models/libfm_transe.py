@@ -18,10 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from kgrec.data.dataset import RecDataset
-from kgrec.errors import SettingError
 from kgrec.files import user_path
 from kgrec.models.libfm import LibFM
-from kgrec.models.recommender import check_at_least
+from kgrec.models.recommender import check_at_least, check_number
 from kgrec.models.transe_pretraining import pretrained_transe
 
 
@@ -56,12 +55,9 @@ class LibFMTransE(LibFM):
         held_out: float = 0.05,
     ) -> None:
         check_at_least("transe_d", transe_d, 1)
-        if type(transe_scale) not in (int, float) or not transe_scale > 0:
-            raise SettingError(f"transe_scale: found {transe_scale!r}, expected more than 0")
+        check_number("transe_scale", transe_scale, 1e-6)
         check_at_least("transe_epochs", transe_epochs, 1)
-        if type(held_out) not in (int, float) or not 0 <= held_out < 1:
-            share = "a share, 0 <= held_out < 1"
-            raise SettingError(f"held_out: found {held_out!r}, expected {share}")
+        check_number("held_out", held_out, 0, below=1)
         super().__init__(num_users, num_items, d=d, bias=bias, linear=linear)
         self.transe_factors = nn.Parameter(torch.empty(transe_d, d))
         nn.init.xavier_uniform_(self.transe_factors)

@@ -34,6 +34,7 @@ from kgrec.data.dataset import RecDataset
 from kgrec.data.draws import generator
 from kgrec.errors import SettingError
 from kgrec.models.folding import WithUserTables
+from kgrec.models.reasons import EXACT, Reasons, Term, ordered
 from kgrec.models.recommender import check_at_least
 
 Path = str | Sequence[str]  # relations that form one kind of attribute
@@ -68,6 +69,8 @@ class PER(WithUserTables):
         super().__init__()
         check_at_least("d", d, 1)
         check_at_least("iterations", iterations, 1)
+        if not paths:
+            raise SettingError("paths: found [], expected at least one relation, or null")
         self.num_items, self.d, self.iterations = num_items, d, iterations
         self.paths = [list(path) for path in paths]
         self.weights = nn.Parameter(torch.ones(len(self.paths)))  # θ
@@ -81,7 +84,7 @@ class PER(WithUserTables):
     def from_dataset(
         cls,
         dataset: RecDataset,
-        paths: Sequence[Path] | None = None,
+        paths: str | Sequence[Path] | None = None,
         d: int = 8,
         iterations: int = 50,
     ) -> Self:
@@ -89,8 +92,9 @@ class PER(WithUserTables):
 
         Args:
             dataset: source of sizes and relation names.
-            paths: for each path a relation, or several relations that count as one; None: every
-                relation by which at least two items share a neighbour.
+            paths: for each path a relation, or several relations that count as one; a single
+                relation is one path; None: every relation by which at least two items share a
+                neighbour.
             d: see the class.
             iterations: see the class.
 
@@ -103,6 +107,9 @@ class PER(WithUserTables):
             if not numbers:
                 raise SettingError("paths: found no relation by which items share a neighbour")
         else:
+            paths = [paths] if isinstance(paths, str) else paths
+            if not isinstance(paths, Sequence):
+                raise SettingError(f"paths: found {paths!r}, expected a list of relations, or null")
             numbers = [_numbers(path, names) for path in paths]
             for path, relations in zip(paths, numbers, strict=True):
                 if not _shared(dataset, relations):
@@ -141,6 +148,21 @@ class PER(WithUserTables):
         """(B, num_items) logits, from users (B,)."""
         weights = self.weights.repeat_interleave(self.d)
         return (self.user_features[users] * weights) @ self.item_features.T + self.bias
+
+    def item_vectors(self) -> Tensor:
+        """(I, Q · d) h of every path, times |θ| of the path."""
+        return self.item_features * self.weights.detach().abs().repeat_interleave(self.d)
+
+    @torch.no_grad()
+    def explain(self, user: int, item: int, history: Tensor, top: int | None = None) -> Reasons:
+        """The terms θ_q w_u · h_v of the meta-paths, which add up to the score without c."""
+        products = (self.user_features[user] * self.item_features[item]).view(-1, self.d)
+        shares = products.sum(dim=1) * self.weights
+        numbers = zip(self.weights.tolist(), shares.tolist(), self.paths, strict=True)
+        terms = [Term(theta, share, relations=tuple(path)) for theta, share, path in numbers]
+        kept, left_out = ordered(terms, top)
+        bias, together = float(self.bias), float(shares.sum())
+        return Reasons(together + bias, EXACT, kept, left_out, together, {"bias": bias})
 
     def loss(self, *batches: PointwiseBatch) -> Tensor:
         """Mean cross-entropy over positives and negatives."""
@@ -208,9 +230,12 @@ def _numbers(path: Path, names: list[str]) -> list[int]:
     """The numbers of a path's relations.
 
     Raises:
-        SettingError: the graph has no such relation.
+        SettingError: the graph has no such relation, or the path has none.
     """
-    relations = [path] if isinstance(path, str) else [str(name) for name in path]
+    several = isinstance(path, Sequence) and not isinstance(path, str)
+    relations = [str(name) for name in (path if several else [path])]
+    if not relations:
+        raise SettingError("paths: found a path of no relation, expected at least one relation")
     for name in relations:
         if name not in names:
             examples = ", ".join(names[:5])

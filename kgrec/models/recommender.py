@@ -6,6 +6,7 @@ Shapes: B rows.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -15,7 +16,9 @@ from torch import Tensor, nn
 from kgrec.data.batches import PointwiseBatch
 from kgrec.data.dataset import RecDataset
 from kgrec.data.interactions import Interactions
+from kgrec.data.knowledge_graph import Neighborhood
 from kgrec.errors import SettingError
+from kgrec.models.reasons import NONE, Reasons, cosines, similar_history
 
 BLOCK = 2**23  # numbers that :func:`in_blocks` keeps in memory at once
 MOST_LAYERS = 64  # layers of any model: far more than is useful, few enough to build
@@ -27,8 +30,9 @@ class Recommender(nn.Module):
     A subclass implements :meth:`score` and, if it is trained, :meth:`loss`. Its constructor
     takes plain numbers, strings, containers of them, and tensors. It must register a tensor as a
     persistent buffer, because a checkpoint's recipe keeps only the shape and dtype of a tensor.
-    Every setting that changes results is an argument of the constructor, so that a checkpoint
-    knows it. ``from_dataset`` binds settings to a data set and computes nothing long.
+    One of the arguments is ``num_items``, the size of the catalogue. Every setting that changes
+    results is an argument of the constructor, so that a checkpoint knows it. ``from_dataset`` binds
+    settings to a data set and computes nothing long.
 
     Attributes:
         batches: batch types that :meth:`loss` takes; the first defines the epoch.
@@ -36,6 +40,7 @@ class Recommender(nn.Module):
         ranks: whether to compute ranking metrics.
         fold_in_method: how :meth:`fold_in` finds new users' parameters: "exact", "propagation"
             or "steps"; None: the model cannot.
+        adds_items: whether the model has :meth:`add_items`.
         arguments: arguments of the constructor, by name.
         precompute_metrics: metrics of :meth:`precompute`, by name, for metrics.json.
     """
@@ -44,6 +49,7 @@ class Recommender(nn.Module):
     logits: ClassVar[bool] = True
     ranks: ClassVar[bool] = True
     fold_in_method: ClassVar[str | None] = None
+    adds_items: ClassVar[bool] = False
     arguments: dict[str, Any]
     precompute_metrics: dict[str, float]
 
@@ -76,9 +82,8 @@ class Recommender(nn.Module):
 
     def score_all(self, users: Tensor, encoded: Any = None) -> Tensor:
         """(B, num_items) scores of all items for each user; override it with something faster."""
-        num_items = int(self.arguments["num_items"])
-        items = torch.arange(num_items, device=users.device)
-        return torch.stack([self.score(user.expand(num_items), items, encoded) for user in users])
+        items = torch.arange(self.catalogue_size, device=users.device)
+        return torch.stack([self.score(user.expand_as(items), items, encoded) for user in users])
 
     def fold_in(self, history: Interactions, seed: int = 0) -> Recommender:
         """A model of the same items whose users are new users; nothing else is trained.
@@ -99,9 +104,65 @@ class Recommender(nn.Module):
         """
         raise SettingError(f"found {type(self).__name__}, expected a model that folds in users")
 
+    def add_items(self, edges: Neighborhood, known: Tensor, seed: int = 0) -> Recommender:
+        """A model with n further items, which training has not seen, without training it again.
+
+        Args:
+            edges: neighbours of the new items, with entities in the numbering of the training.
+            known: (n,) int64, the entity of the training that a new item is, or -1.
+            seed: seed of draws.
+
+        Returns:
+            A model of num_items + n items that shares all other parameters with this one. The new
+            items follow the old ones, and the other entities follow the new items.
+
+        Raises:
+            SettingError: the model cannot score items without training (``adds_items`` is false).
+        """
+        raise SettingError(f"found {type(self).__name__}, expected a model that adds items")
+
     def encode(self) -> Any:
         """Values that depend only on parameters, computed once per evaluation."""
         return None
+
+    def item_vectors(self) -> Tensor | None:
+        """(num_items, d) vectors whose cosine says how similar two items are; None: no vectors."""
+        return None
+
+    def similar_to(self, item: int) -> Tensor:
+        """(num_items,) similarity of one item to every item, by default the cosine of vectors.
+
+        Raises:
+            SettingError: the model has no similarity of items.
+        """
+        vectors = self.item_vectors()
+        if vectors is None:
+            raise SettingError(f"found {type(self).__name__}, expected a model that compares items")
+        return cosines(vectors, item)
+
+    def explain(self, user: int, item: int, history: Tensor, top: int | None = None) -> Reasons:
+        """What the score of a user and an item rests on; see :mod:`kgrec.models.reasons`.
+
+        By default the most similar items of the history, which are no cause.
+
+        Args:
+            user: number of the user.
+            item: number of the item.
+            history: (n,) items of the user's history without ``item``.
+            top: number of terms to return; None: all that are computed.
+        """
+        score = self.score_of(user, item)
+        vectors = self.item_vectors()
+        if vectors is None:
+            return Reasons(score, NONE)
+        return similar_history(score, cosines(vectors, item), history, top)
+
+    def score_of(self, user: int, item: int) -> float:
+        """The score of one pair."""
+        device = next((t.device for t in [*self.parameters(), *self.buffers()]), None)
+        with torch.no_grad():
+            pair = torch.tensor([[user], [item]], device=device)
+            return float(self.score(pair[0], pair[1]))
 
     def precompute(self, dataset: RecDataset) -> None:
         """Computes what is not trained; called once before training, never on load."""
@@ -119,6 +180,21 @@ class Recommender(nn.Module):
         Parameters, their gradients and the optimiser's state are not part of it.
         """
         return 0.0
+
+    @property
+    def catalogue_size(self) -> int:
+        """Number of items, the constructor's argument ``num_items``.
+
+        Raises:
+            SettingError: the constructor has no such argument.
+        """
+        if "num_items" not in self.arguments:
+            kind = f"{type(self).__module__}.{type(self).__qualname__}"
+            raise SettingError(
+                f"num_items: found no such argument of the constructor of {kind}, expected the "
+                "number of items"
+            )
+        return int(self.arguments["num_items"])
 
     @property
     def trainable(self) -> bool:
@@ -159,3 +235,17 @@ def check_at_least(name: str, value: Any, minimum: int, maximum: int | None = No
         raise SettingError(f"{name}: found {value!r}, expected an integer >= {minimum}")
     if maximum is not None and value > maximum:
         raise SettingError(f"{name}: found {value!r}, expected at most {maximum}")
+
+
+def check_number(name: str, value: Any, minimum: float, below: float = math.inf) -> None:
+    """Raises SettingError unless a setting is a number with ``minimum <= number < below``."""
+    if type(value) not in (int, float) or not minimum <= value < below:
+        limit = f" and < {below:g}" if below < math.inf else ""
+        expected = f"a finite number >= {minimum:g}{limit}"
+        raise SettingError(f"{name}: found {value!r}, expected {expected}")
+
+
+def check_bool(name: str, value: Any) -> None:
+    """Raises SettingError unless a setting is a boolean: the text "no" would count as true."""
+    if not isinstance(value, bool):
+        raise SettingError(f"{name}: found {value!r}, expected true or false")

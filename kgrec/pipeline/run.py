@@ -1,7 +1,7 @@
 """One run: prepare the data, build the model, fit it, test it and save the results.
 
-The configuration is read here, in :mod:`kgrec.pipeline.parts` and in :mod:`kgrec.config`; the code below
-takes plain arguments.
+The configuration is read here, in :mod:`kgrec.pipeline.parts` and in :mod:`kgrec.config`; the
+code below takes plain arguments.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import logging
 import math
 import statistics
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,6 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from kgrec.pipeline.parts import Parts, build, make_loggers
 from kgrec.config.checks import check, check_start
 from kgrec.config.devices import chosen_devices
 from kgrec.config.location import applied_hparams, missing_settings
@@ -29,6 +29,7 @@ from kgrec.evaluation.results import BASELINE, Evaluation
 from kgrec.inference.kept_data import keep
 from kgrec.models.recipes import trusted_by
 from kgrec.models.recommender import Recommender
+from kgrec.pipeline.parts import Parts, build, make_loggers
 from kgrec.reports.console import dataset_tables, results_table, slices_table
 from kgrec.runs.checkpoints import load_recommender, read_checkpoint
 from kgrec.runs.environment import environment
@@ -103,15 +104,27 @@ def tracked(cfg: DictConfig) -> dict[str, Any]:
 
 
 def save_inputs(
-    folder: RunFolder, cfg: DictConfig, data: PreparedData, dataset: RecDataset
+    folder: RunFolder,
+    cfg: DictConfig,
+    data: PreparedData,
+    dataset: RecDataset,
+    marks: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Writes configuration, environment, data facts, raw ids and the data that inference needs.
 
+    Args:
+        folder: run folder.
+        cfg: the configuration.
+        data: the data before the split.
+        dataset: the split data.
+        marks: further facts for environment.json and about.json, such as the kind of the run.
+
     Returns:
-        The facts.
+        The facts on the data.
     """
     hydra = HydraConfig.get()
     chosen = {"overrides": list(hydra.overrides.task), "choices": dict(hydra.runtime.choices)}
+    chosen |= marks or {}
     facts = dataset_facts(data, dataset)
     folder.write_inputs(OmegaConf.to_yaml(cfg, resolve=True), environment() | chosen, facts)
     dataset.ids.save(folder.ids)
@@ -122,7 +135,7 @@ def save_inputs(
         "seed": cfg.seed,
         "weight_decay": cfg.optimizer.get("weight_decay", 0.0),
     }
-    keep(folder, data, dataset, about)
+    keep(folder, data, dataset, about | dict(marks or {}))
     return facts
 
 

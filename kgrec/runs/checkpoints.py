@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -22,14 +24,26 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"{path}: found no such file, expected a checkpoint")
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # torch warns of odd files
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise CheckpointError(f"{path}: found no readable checkpoint: {error}") from error
+        # torch's own text advises to load the file without protection.
+        raise CheckpointError(
+            f"{path}: found no readable checkpoint ({_reason(error)}), expected one of kgrec, "
+            "which holds only tensors and plain values"
+        ) from None
     if not _is_ours(checkpoint):
         raise CheckpointError(
             f"{path}: found a file that is not a checkpoint of kgrec, expected one of a run"
         )
     return dict(checkpoint)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return str(error.strerror)
+    blocked = re.search(r"GLOBAL ([\w.]{1,80})", str(error))
+    return f"it names {blocked[1]}, which was not run" if blocked else "damaged or of another kind"
 
 
 def _is_ours(checkpoint: Any) -> bool:

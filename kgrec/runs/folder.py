@@ -1,7 +1,9 @@
 """The files of a run folder: their names, and how to write and read them.
 
 config.yaml          resolved configuration
-environment.json     versions, command, hardware, choices of the configuration groups
+environment.json     versions, command, hardware, choices of the configuration groups; "kind":
+                     "refit" (trained on all data, without evaluation) or "lists" (scored lists of
+                     another tool); an ordinary run has none
 dataset.json         sizes and fingerprint of the data set, account of every row
 metrics.json         all metrics of model and controls; written last, so its presence means
                      that the run is finished
@@ -26,7 +28,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kgrec import __version__
 from kgrec.errors import DataError
@@ -35,10 +37,13 @@ from kgrec.files import write_json, write_parquet, write_text
 if TYPE_CHECKING:
     import polars as pl
 
+K = TypeVar("K", dict[str, Any], list[dict[str, Any]])
+
 CONFIG, ENVIRONMENT, DATASET = "config.yaml", "environment.json", "dataset.json"
 METRICS, STATUS, LOCK, LOG = "metrics.json", "status.json", "at_work.lock", "train.log"
 CURVES = "curves/version_*/metrics.csv"
 INFERENCE_VERSION = 1  # of the files in inference/
+VALIDATED, REFIT, LISTS = "run", "refit", "lists"  # kinds of runs, "kind" in environment.json
 
 
 @dataclass(frozen=True)
@@ -138,7 +143,7 @@ class RunFolder:
         Raises:
             DataError: the file is missing or damaged.
         """
-        return dict(self._json(METRICS))
+        return _json(self.metrics_file, dict)
 
     def dataset(self) -> dict[str, Any]:
         """Facts on the data set.
@@ -146,7 +151,7 @@ class RunFolder:
         Raises:
             DataError: the file is missing or damaged.
         """
-        return dict(self._json(DATASET))
+        return _json(self.path / DATASET, dict)
 
     def environment(self) -> dict[str, Any]:
         """Versions, command, hardware and choices.
@@ -154,7 +159,23 @@ class RunFolder:
         Raises:
             DataError: the file is missing or damaged.
         """
-        return dict(self._json(ENVIRONMENT))
+        return _json(self.path / ENVIRONMENT, dict)
+
+    @property
+    def kind(self) -> str:
+        """VALIDATED, REFIT or LISTS; VALIDATED also where the file cannot be read."""
+        try:
+            return str(self.environment().get("kind", VALIDATED))
+        except DataError:
+            return VALIDATED
+
+    def marked(self, marks: Mapping[str, Any]) -> bool:
+        """Whether environment.json has these facts."""
+        try:
+            facts = self.environment()
+        except DataError:
+            return False
+        return all(facts.get(key) == value for key, value in marks.items())
 
     def config(self) -> dict[str, Any]:
         """The resolved configuration.
@@ -167,14 +188,18 @@ class RunFolder:
         try:
             content: Any = OmegaConf.to_container(OmegaConf.load(self.config_file))
         except Exception as error:  # of many kinds, from the YAML reader
-            raise DataError(f"{self.config_file}: {error}") from error
-        return dict(content)
+            raise _unreadable(self.config_file, error) from error
+        if not isinstance(content, dict):
+            raise _unreadable(self.config_file, f"it holds a {type(content).__name__}")
+        return content
 
     def slices(self) -> list[dict[str, Any]]:
-        """Test metrics by training positives; empty where the run has none."""
-        if not self.slices_file.is_file():
-            return []
-        return list(json.loads(self.slices_file.read_text(encoding="utf-8")))
+        """Test metrics by training positives; empty where the run has none.
+
+        Raises:
+            DataError: the file is damaged.
+        """
+        return _json(self.slices_file, list) if self.slices_file.is_file() else []
 
     def curves(self) -> pl.DataFrame:
         """Metrics of every epoch: one row per epoch, one column per metric.
@@ -197,7 +222,7 @@ class RunFolder:
         """Test rows with the scores of the model, or of a control.
 
         Raises:
-            DataError: the run has not kept them.
+            DataError: the run has not kept them, or the file is damaged.
         """
         return _table(self.rows_file(model))
 
@@ -205,7 +230,7 @@ class RunFolder:
         """Ranking metrics of each test user, of the model or of a control.
 
         Raises:
-            DataError: the run has not kept them.
+            DataError: the run has not kept them, or the file is damaged.
         """
         return _table(self.users_file(model))
 
@@ -220,7 +245,7 @@ class RunFolder:
                 f"{self.path}: found no inference/{self.about_file.name}, expected that of a run "
                 "by this version of kgrec; train the run again"
             )
-        about = dict(self._json(str(self.about_file.relative_to(self.path))))
+        about = _json(self.about_file, dict)
         if about.get("version") != INFERENCE_VERSION:
             raise DataError(
                 f"{self.about_file}: found version {about.get('version')!r}, expected "
@@ -245,15 +270,6 @@ class RunFolder:
         """
         return _table(self.triples_file)
 
-    def _json(self, name: str) -> Any:
-        path = self.path / name
-        try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise DataError(
-                f"{path}: found no readable file, expected that of a finished run ({error})"
-            ) from error
-
     # ------------------------------------------------------------ writing
 
     def write_inputs(
@@ -269,6 +285,10 @@ class RunFolder:
         write_text(self.config_file, config)
         write_json(self.path / ENVIRONMENT, dict(environment))
         write_json(self.path / DATASET, dict(dataset))
+
+    def mark(self, marks: Mapping[str, Any]) -> None:
+        """Writes the kind of a run before it begins; :meth:`write_inputs` replaces the file."""
+        write_json(self.path / ENVIRONMENT, dict(marks))
 
     def write_inference(
         self, about: Mapping[str, Any], seen: pl.DataFrame, triples: pl.DataFrame
@@ -306,15 +326,28 @@ class RunFolder:
         write_json(self.samples_file, samples)
 
 
+def _json(path: Path, kind: type[K]) -> K:
+    """Content of a JSON file: a mapping or a list, as ``kind`` says."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from error
+    if not isinstance(content, kind):
+        raise _unreadable(path, f"it holds a {type(content).__name__}")
+    return content
+
+
 def _table(path: Path) -> pl.DataFrame:
-    import polars as pl
+    from kgrec.data.parquet_files import read_parquet
 
     if not path.is_file():
         raise DataError(f"{path}: found no such file, expected a table of a finished run")
-    try:
-        return pl.read_parquet(path, glob=False)
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        raise DataError(f"{path}: found no readable table ({error}), expected Parquet") from None
+    return read_parquet(path)
+
+
+def _unreadable(path: Path, reason: object) -> DataError:
+    words = " ".join(str(reason).split())
+    return DataError(f"{path}: found no readable file, expected that of a finished run ({words})")
 
 
 def finished_folders(place: Path) -> Iterator[RunFolder]:

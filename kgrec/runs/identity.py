@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from omegaconf import DictConfig, OmegaConf
 
 from kgrec.errors import CheckpointError
+from kgrec.runs.folder import RunFolder
 
 
 class Role(NamedTuple):
@@ -81,10 +82,12 @@ TABLE = {
     "memory_budget": ROUNDING,
     "steps_per_call": CHUNKS,
     "eval_batch_size": CHUNKS,
-    "callbacks": CHUNKS,
+    # Callbacks that the user adds may do anything: the default role.
+    "callbacks.best": LENGTH,
     "callbacks.best.dirpath": PLACE,
     "callbacks.best.resume_from": PLACE,
-    "callbacks.last.dirpath": PLACE,
+    "callbacks.early_stopping": LENGTH,
+    "callbacks.last": PLACE,
     "callbacks.status": PLACE,
     "callbacks.norms": PLACE,
     "callbacks.epoch_log": PLACE,
@@ -131,10 +134,22 @@ def resume_settings(cfg: DictConfig) -> dict[str, Any]:
 def system_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """Settings that name the system of a run, flat.
 
+    A setting of a callback that only repeats a setting of the top level, such as ``patience``, is
+    left out.
+
     Args:
         config: resolved configuration, as the run folder keeps it.
     """
-    return {key: value for key, value in flat(config).items() if role(key).system}
+
+    def repeats(key: str, value: Any) -> bool:
+        name = key.rpartition(".")[2]
+        return key.startswith("callbacks.") and name in config and config[name] == value
+
+    return {
+        key: value
+        for key, value in flat(config).items()
+        if role(key).system and not repeats(key, value)
+    }
 
 
 def difference(file: Path, settings: Mapping[str, Any]) -> str | None:
@@ -143,10 +158,14 @@ def difference(file: Path, settings: Mapping[str, Any]) -> str | None:
     Args:
         file: config.yaml of a run folder.
         settings: :func:`result_settings` of the job to run.
+
+    Raises:
+        DataError: the file is damaged.
     """
     if not file.is_file():
         return None
-    earlier = result_settings(OmegaConf.create(OmegaConf.load(file)))  # type: ignore[arg-type]
+    config = RunFolder(file.parent).config()
+    earlier = {key: value for key, value in flat(config).items() if role(key).results}
     for key in _typed_first(earlier, settings):
         if earlier.get(key) != settings.get(key):
             return f"found {key} {earlier.get(key)!r} in {file}, expected {settings.get(key)!r}"

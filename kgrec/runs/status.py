@@ -90,7 +90,7 @@ def read_status(folder: Path) -> dict[str, Any]:
         facts = json.loads(RunFolder(folder).status_file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return dict(facts)
+    return facts if isinstance(facts, dict) else {}
 
 
 def held(folder: Path) -> bool:

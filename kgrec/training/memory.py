@@ -85,8 +85,7 @@ class RowBudget:
         kinds = recommender.batches
         # Only for these batches is the loss one mean over rows.
         self.cuttable = len(kinds) == 1 and kinds[0] in (PointwiseBatch, PairwiseBatch)
-        num_items = int(recommender.arguments["num_items"])
-        bytes_per_row = recommender.bytes_per_row(torch.arange(num_items))  # of each item
+        bytes_per_row = recommender.bytes_per_row(torch.arange(recommender.catalogue_size))
         self._bytes = bytes_per_row.ceil().long()  # whole numbers: not all devices have float64
         self._most = float(self._bytes.max())
 

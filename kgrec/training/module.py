@@ -19,7 +19,7 @@ from kgrec.data.batches import PointwiseBatch, Step, own_rows
 from kgrec.data.datamodule import KGDataModule
 from kgrec.data.draws import generator
 from kgrec.errors import ConfigError
-from kgrec.evaluation.candidates import candidates
+from kgrec.evaluation.candidates import Candidates, candidates
 from kgrec.evaluation.full_ranking import Ranking, overall, per_user, rank
 from kgrec.evaluation.results import ScoredTest
 from kgrec.models.recommender import Recommender
@@ -93,6 +93,8 @@ class RecommenderModule(pl.LightningModule):
         if getattr(getattr(optimizer, "func", None), "sparse_gradients", False):
             self._tables = ask_for_sparse_gradients(self)
         self._encoded: Any = None
+        # Of each stage, kept because a validation ranks in every epoch.
+        self._candidates: dict[tuple[KGDataModule, str], Candidates | None] = {}
         self._loss_sum: Tensor | None = None
         self._num_steps = 0
         self._accumulated = 0
@@ -261,7 +263,10 @@ class RecommenderModule(pl.LightningModule):
         data = getattr(self.trainer, "datamodule", None)
         if not self._ks or not isinstance(data, KGDataModule):
             return None
-        evaluated = candidates(data.dataset, stage, data.ranking, data.seed)
+        key = data, stage
+        if key not in self._candidates:
+            self._candidates[key] = candidates(data.dataset, stage, data.ranking, data.seed)
+        evaluated = self._candidates[key]
         if evaluated is None:
             return None
         if len(evaluated.users) == 0:
@@ -282,7 +287,10 @@ class RecommenderModule(pl.LightningModule):
             relevant=gather_rows(ranking.relevant, self.device),
         )
         values = {k: float(v.mean()) for k, v in per_user(ranking, self._ks).items()}
-        values |= overall(ranking, data.dataset.train.item_degrees(), self._ks)
+        dataset = data.dataset
+        values |= overall(
+            ranking, dataset.train.item_degrees(), self._ks, dataset.num_users, dataset.neighborhood
+        )
         self._log(f"{stage}/", values)
         return ranking
 

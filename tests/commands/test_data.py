@@ -19,7 +19,7 @@ def test_a_folder_is_described(kgrec, tmp_path):
     write(tmp_path / "my data", RAW)
     output = kgrec("data", "describe", "my data")
     assert output.code == 0, output.err
-    assert output.out.startswith("my data")
+    assert "\nmy data  " in output.out  # after the warnings
     for words in ("positives per user", "genre", "interactions read", "density"):
         assert words in output.out
     assert "preparing my data from my data" in output.err
@@ -97,7 +97,7 @@ def test_a_folder_may_have_any_name(name, kgrec, tmp_path):
     output = kgrec("data", "describe", name, "--json", "-", "--no-split")
     assert output.code == 0, output.err
     assert json.loads(output.out)["name"] == name
-    assert kgrec("data", "describe", name, "--no-split").out.startswith(name)
+    assert f"\n{name}  " in kgrec("data", "describe", name, "--no-split").out
 
 
 MISTAKES = {
@@ -106,6 +106,9 @@ MISTAKES = {
     "an unknown key": (["describe", "mine", "foo=1"], "foo: found an unknown key"),
     "an unknown key of the data": (["describe", "mine", "dataset.x=1"], "dataset.x: found an unkn"),
     "an unknown split": (["describe", "mine", "split=x"], "split: found 'x', expected one of"),
+    "a root beside a folder": (
+        ["describe", "mine", "dataset.root=/x"], "dataset.root: found it beside mine, expected"),
+    "a data set beside one": (["describe", "music", "dataset=book"], "dataset: found it beside m"),
     "no override": (["describe", "mine", "x"], "x"),
     "a bad value": (["describe", "mine", "dataset.unlinked=x"], "found 'x', expected drop or keep"),
     "no folder for the page": (["describe", "mine", "--html", "no/x"], "found no folder no"),
@@ -145,6 +148,13 @@ def test_a_folder_is_converted(kgrec, tmp_path):
     assert "1 ratings, left out" in output.err
     assert "1 names of items, left out" in output.err
     assert (tmp_path / "final" / "ratings_final.txt").read_text() == "u\t0\t1\n"
+
+
+def test_attributes_of_users_that_are_not_converted_are_named(kgrec, tmp_path):
+    write(tmp_path / "mine", CSV | {"user_attributes.csv": "user,relation,entity\n1,a,b\n"})
+    output = kgrec("data", "convert", "mine", "new", "--to", "parquet")
+    assert output.code == 0
+    assert "no format holds, left out (user_attributes.csv): 1" in output.err
 
 
 def test_a_data_set_is_converted_by_its_name(kgrec, tmp_path, monkeypatch):

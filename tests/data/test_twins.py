@@ -57,6 +57,7 @@ def test_every_format_holds_the_same_twin(like, scale, name, tmp_path):
     found = recognise(tmp_path / "twin")
     assert found.name == ("csv" if name == "parquet" else name)
     raw = found.read(tmp_path / "twin")
+    assert not [what for what, _ in raw.counts if "not read" in what]
     shape = SHAPES[like].scaled(scale)
     data = prepare(raw, "twin", min_rating=shape.min_rating)
     assert tuple(data.counts().values()) == (

@@ -42,7 +42,7 @@ def test_ranks_are_those_of_a_loop(memory_budget):
     })  # fmt: skip
 
 
-def test_a_true_answer_never_stands_in_the_way_of_another():
+def test_true_answers_do_not_lower_each_others_rank():
     scores = torch.arange(9.0).expand(9, 2, 9)
     known = graph([(0, 0, 3), (0, 0, 8), (0, 1, 7)])
     ranks = filtered_ranks(lambda h, r: scores[h, r].clone(), known, known)
@@ -59,6 +59,6 @@ def test_scores_that_are_nan_are_an_error(broken):
         link_prediction(*score_all, known, known)
 
 
-def test_of_nothing_there_are_no_ranks():
+def test_no_triples_give_no_ranks():
     known = graph([(0, 0, 3)])
     assert filtered_ranks(lambda h, r: h[:, None], graph([]), known).tolist() == []

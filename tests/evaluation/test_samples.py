@@ -42,7 +42,7 @@ def test_records_agree_with_the_data(dataset):
             assert (users.index(record["user"]), items.index(liked)) in train
 
 
-def test_names_stand_where_they_are_known(dataset):
+def test_names_are_shown_where_the_files_have_them(dataset):
     named = pl.Series("name", ["First", *[None] * (dataset.num_items - 1)], dtype=pl.String)
     ids = dataclasses.replace(dataset.ids, items=dataset.ids.items.with_columns(named))
     found = samples(dataclasses.replace(dataset, ids=ids), ranked(dataset), num_users=60)

@@ -23,7 +23,7 @@ def inside(name: str, number: int) -> bool:
     return int(low) <= number <= int(high or low)
 
 
-def test_every_figure_equals_a_loop_over_rows(dataset):
+def test_every_metric_equals_a_loop_over_rows(dataset):
     draw = torch.Generator().manual_seed(4)
     table = torch.rand(dataset.num_users, dataset.num_items, generator=draw)
     rows = dataset.test

@@ -66,8 +66,8 @@ def test_the_graph_by_itself_moves_entities():
     ("change", "message"),
     [
         ({"d": 0}, r"d: found 0, expected an integer >= 1"),
-        ({"kg_weight": -1}, r"kg_weight: found -1, expected a number >= 0"),
-        ({"kg_weight": "x"}, r"kg_weight: found 'x', expected a number >= 0"),
+        ({"kg_weight": -1}, r"kg_weight: found -1, expected a finite number >= 0"),
+        ({"kg_weight": "x"}, r"kg_weight: found 'x', expected a finite number >= 0"),
     ],
 )
 def test_settings_that_cannot_work(change, message):

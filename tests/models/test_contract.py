@@ -1,6 +1,7 @@
 """Every model of conf/model is found by itself and must keep the contract of Recommender."""
 
 import inspect
+import math
 import weakref
 from pathlib import Path
 
@@ -8,12 +9,14 @@ import pytest
 import torch
 from conftest import ROOT, Train
 from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
+from hydra.utils import get_method, instantiate
+from omegaconf import DictConfig, OmegaConf
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from kgrec.data.batches import PointwiseBatch
 from kgrec.data.training_rows import training_rows
+from kgrec.errors import SettingError
 from kgrec.evaluation.candidates import full_candidates
 from kgrec.evaluation.topk import top_k
 from kgrec.models.recipes import rebuild
@@ -30,13 +33,16 @@ def name(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
+def configured(name: str, *overrides: str) -> DictConfig:
+    """The configuration of a run of a model."""
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return compose("train", overrides=[f"model={name}", *overrides])
+
+
 @pytest.fixture
 def model(name, dataset, tmp_path) -> Recommender:
     torch.manual_seed(0)
-    overrides = [f"model={name}", f"paths.cache={tmp_path}"]
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        cfg = compose("train", overrides=overrides, return_hydra_config=False)
-    made = instantiate(cfg.model, dataset)
+    made = instantiate(configured(name, f"paths.cache={tmp_path}").model, dataset)
     made.precompute(dataset)
     return made
 
@@ -124,6 +130,31 @@ def test_every_setting_is_in_the_recipe(model):
     assert {renamed.get(name, name) for name in settings} <= set(recipe)
 
 
+# For each type of a setting in conf/model: values that no setting of this type may take.
+WRONG = {
+    bool: ["no", "false", 0, 1, None, []],
+    int: ["abc", math.nan, math.inf, -1, True, None, 1.5, []],
+    float: ["abc", math.nan, math.inf, -1, True, None, []],
+    list: ["abc", math.nan, -1, True, None, [], ["abc"], [math.nan], [math.inf], [-1], [True]],
+    str: [3, None, True, ["x"], "abc"],
+}
+PATHS = {"cache"}  # settings that are paths: any text is one
+
+
+def test_a_value_that_cannot_work_is_one_clear_error(name, dataset, tmp_path):
+    cfg = configured(name, f"paths.cache={tmp_path}").model
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    settings = {key: value for key, value in plain.items() if not key.startswith("_")}
+    build = get_method(cfg._target_)
+    assert {"dataset", *settings} == set(inspect.signature(build).parameters)
+    for key, value in settings.items():
+        for wrong in WRONG.get(type(value), []) if key not in PATHS else []:
+            with pytest.raises(SettingError) as caught:
+                build(dataset, **settings | {key: wrong})
+            assert str(caught.value).startswith(f"{key}: found {wrong!r}, expected ")
+            assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("name", "key", "value"),
     [
@@ -138,9 +169,7 @@ def test_every_setting_is_in_the_recipe(model):
     indirect=["name"],
 )
 def test_another_setting_is_another_recipe(model, name, key, value, dataset, tmp_path):
-    overrides = [f"model={name}", f"model.{key}={value}", f"paths.cache={tmp_path}"]
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        cfg = compose("train", overrides=overrides)
+    cfg = configured(name, f"model.{key}={value}", f"paths.cache={tmp_path}")
     assert instantiate(cfg.model, dataset).recipe() != model.recipe()
 
 
@@ -156,9 +185,7 @@ def test_the_memory_estimate_grows_with_batch_and_size(name, model, dataset, tmp
         pytest.skip("nothing to train")
     estimates = []
     for d in (8, 16, 32):
-        overrides = [f"model={name}", f"model.d={d}", f"paths.cache={tmp_path}"]
-        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-            cfg = compose("train", overrides=overrides)
+        cfg = configured(name, f"model.d={d}", f"paths.cache={tmp_path}")
         budget = RowBudget(instantiate(cfg.model, dataset), 1e9)
         steps = [budget.step_bytes(dataset.train.items, rows)[0] for rows in (10, 20, 40)]
         assert 0 < steps[0] < steps[1] < steps[2]

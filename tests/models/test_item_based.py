@@ -9,6 +9,7 @@ import torch
 
 from kgrec.data.interactions import Interactions
 from kgrec.errors import ConfigError
+from kgrec.evaluation.candidates import full_candidates
 from kgrec.models.ease import EASE, inverse
 from kgrec.models.itemknn import ItemKNN
 
@@ -109,18 +110,42 @@ def test_validation_chooses(cls, grid, by, dataset):
     assert model.validate(dataset) == figures[chosen]
 
 
+def test_one_number_is_a_grid_of_one(dataset):
+    assert EASE.from_dataset(dataset, l2=100).recipe()["arguments"]["l2"] == [100]
+    knn = ItemKNN.from_dataset(dataset, k=10, shrinkage=0.5)
+    assert (knn.k, knn.shrinkage) == ([10], [0.5])
+
+
+def test_all_settings_are_validated_on_candidates_that_are_built_once(dataset, monkeypatch):
+    built = []
+
+    def counted(*arguments):
+        built.append(arguments)
+        return full_candidates(*arguments)
+
+    monkeypatch.setattr("kgrec.models.item_based.full_candidates", counted)
+    EASE.from_dataset(dataset, [1, 10, 100], "val/ndcg@10").precompute(dataset)
+    assert len(built) == 1
+    EASE.from_dataset(dataset, [1, 10, 100], "val/auc").precompute(dataset)
+    assert len(built) == 1
+
+
 @pytest.mark.parametrize(
     ("cls", "settings", "message"),
     [
-        (EASE, {"l2": []}, r"l2: found \[\], expected numbers >= 1e-06"),
-        (EASE, {"l2": [0]}, r"l2: found \[0\], expected numbers >= 1e-06"),
-        (ItemKNN, {"k": [0]}, r"k: found \[0\], expected numbers >= 1"),
-        (ItemKNN, {"shrinkage": [-1]}, r"shrinkage: found \[-1\], expected numbers >= 0"),
+        (EASE, {"l2": []}, r"l2: found \[\], expected finite numbers >= 1e-06"),
+        (EASE, {"l2": [0]}, r"l2: found \[0\], expected finite numbers >= 1e-06"),
+        (EASE, {"l2": "10"}, r"l2: found '10', expected finite numbers >= 1e-06"),
+        (EASE, {"choose_by": 3}, "choose_by: found 3, expected val/auc or"),
+        (ItemKNN, {"k": [0]}, r"k: found \[0\], expected integers >= 1"),
+        (ItemKNN, {"k": [10, 2.5]}, r"k: found \[10, 2.5\], expected integers >= 1"),
+        (ItemKNN, {"k": None}, r"k: found None, expected integers >= 1"),
+        (ItemKNN, {"shrinkage": [-1]}, r"shrinkage: found \[-1\], expected finite numbers >= 0"),
         (EASE, {"choose_by": "val/f1"}, "choose_by: found 'val/f1', expected val/auc or"),
         (ItemKNN, {"choose_by": "val/recall@x"}, "choose_by: found 'val/recall@x'"),
         (ItemKNN, {"choose_by": "val/recall@0"}, "choose_by: found 'val/recall@0'"),
         (EASE, {"choose_by": "val/recall@41"}, "expected a cut-off of at most 40, the number of"),
-        (EASE, {"l2": ["x"]}, r"l2: found \['x'\], expected numbers >= 1e-06"),
+        (EASE, {"l2": ["x"]}, r"l2: found \['x'\], expected finite numbers >= 1e-06"),
     ],
 )
 def test_settings_that_cannot_work(cls, settings, message, dataset):

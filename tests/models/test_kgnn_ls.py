@@ -114,7 +114,7 @@ def test_label_smoothness_is_learned(between_items):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"ls_weight": -1}, "ls_weight: found -1, expected at least 0"),
+        ({"ls_weight": -1}, "ls_weight: found -1, expected a finite number >= 0"),
         ({"aggregator": "avg"}, "aggregator: found 'avg', expected an aggregator with attention"),
     ],
 )

@@ -77,10 +77,10 @@ def test_the_vectors_are_those_of_transe_and_are_kept(dataset, tmp_path):
     [
         ({"d": 0}, r"d: found 0, expected an integer >= 1"),
         ({"transe_d": 0}, r"transe_d: found 0, expected an integer >= 1"),
-        ({"transe_scale": 0}, r"transe_scale: found 0, expected more than 0"),
+        ({"transe_scale": 0}, r"transe_scale: found 0, expected a finite number >= 1e-06"),
         ({"transe_epochs": 0}, r"transe_epochs: found 0, expected an integer >= 1"),
-        ({"held_out": 1}, r"held_out: found 1, expected a share, 0 <= held_out < 1"),
-        ({"held_out": "x"}, r"held_out: found 'x', expected a share"),
+        ({"held_out": 1}, r"held_out: found 1, expected a finite number >= 0 and < 1"),
+        ({"held_out": "x"}, r"held_out: found 'x', expected a finite number"),
     ],
 )
 def test_settings_that_cannot_work(change, message, dataset):

@@ -88,6 +88,7 @@ def test_paths_are_relations_by_name(dataset):
     dataset = named(dataset)
     made = PER.from_dataset(dataset, paths=["b", ["c", "a"]])
     assert made.paths == [[1], [2, 0]]
+    assert PER.from_dataset(dataset, paths="b").paths == [[1]]
     made.precompute(dataset)
     assert torch.isfinite(made.item_features).all()
     assert made.item_features.any(dim=0).all()
@@ -97,6 +98,12 @@ def test_paths_are_relations_by_name(dataset):
     ("settings", "message"),
     [
         ({"paths": ["z"]}, "paths: found 'z', expected relations of the graph, such as a, b"),
+        ({"paths": []}, r"paths: found \[\], expected at least one relation, or null"),
+        ({"paths": ["a", []]}, "paths: found a path of no relation"),
+        ({"paths": "z"}, "paths: found 'z', expected relations of the graph, such as a, b"),
+        ({"paths": 3}, "paths: found 3, expected a list of relations, or null"),
+        ({"paths": [3]}, "paths: found '3', expected relations of the graph"),
+        ({"paths": {"a": "b"}}, "paths: found {'a': 'b'}, expected a list of relations"),
         ({"d": 0}, "d: found 0, expected an integer >= 1"),
         ({"iterations": 0}, "iterations: found 0, expected an integer >= 1"),
     ],

@@ -207,16 +207,6 @@ def test_sizes_are_compared_before_anything_is_allocated(name, changes):
         rebuild(recipe, models[name].state_dict())
 
 
-@pytest.mark.parametrize("name", ["kgrec", "state_dict", "epoch"])
-@pytest.mark.parametrize("value", [None, [], "text"])
-def test_a_file_that_is_no_checkpoint(name, value, tmp_path):
-    file = save(tmp_path / "best.ckpt", SVD(2, 3, 4).recipe(), SVD(2, 3, 4).state_dict())
-    torch.save(torch.load(file, weights_only=True) | {name: value}, file)
-    with pytest.raises(CheckpointError, match="found a file that is not a checkpoint") as caught:
-        load_recommender(file)
-    assert str(file) in str(caught.value)
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -77,7 +77,7 @@ def test_scores_and_loss_are_those_of_a_loop(H, update, all_hops, monkeypatch):
     torch.testing.assert_close(computed, torch.tensor(loss / 9, dtype=torch.float64), **close)
 
 
-def test_nothing_is_known_of_a_user_without_a_ripple_set():
+def test_a_user_without_a_ripple_set_has_the_score_0():
     made = model()
     batch = PointwiseBatch(torch.tensor([2]), torch.tensor([1]), torch.ones(1).double())
     loss = made.loss(batch)
@@ -137,7 +137,7 @@ def test_every_triple_of_a_ripple_set_is_as_likely(monkeypatch):
         ({"d": 0}, "d: found 0, expected an integer >= 1"),
         ({"memory": 0}, "memory: found 0, expected an integer >= 1"),
         ({"update": "add"}, "update: found 'add', expected one of replace, plus, "),
-        ({"kge_weight": -1.0}, "kge_weight: found -1.0, expected at least 0"),
+        ({"kge_weight": -1.0}, "kge_weight: found -1.0, expected a finite number >= 0"),
     ],
 )
 def test_settings_that_cannot_work(settings, message):

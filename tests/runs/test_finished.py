@@ -1,11 +1,14 @@
 import json
+from pathlib import Path
 
 import pytest
 import yaml
 
+from kgrec.data.dataset import IdMaps
 from kgrec.errors import DataError
 from kgrec.reports.results.systems import Summary, systems
 from kgrec.runs.finished import Run, find_runs, unfinished
+from kgrec.runs.identity import difference
 
 
 def test_runs_that_differ_by_seed_are_one_system_and_others_are_not(make_run, tmp_path):
@@ -22,7 +25,7 @@ def test_runs_that_differ_by_seed_are_one_system_and_others_are_not(make_run, tm
     assert found[0].summary("no/figure") is None
 
 
-def test_of_the_same_run_twice_the_later_counts(make_run, tmp_path):
+def test_the_later_of_two_equal_runs_counts(make_run, tmp_path):
     make_run("first", quality=1)
     later = make_run("later", quality=2)
     environment = json.loads((later / "environment.json").read_text())
@@ -31,13 +34,46 @@ def test_of_the_same_run_twice_the_later_counts(make_run, tmp_path):
     assert [run.folder.name for run in system.runs] == ["later"]
 
 
+@pytest.mark.parametrize(
+    ("callbacks", "label"),
+    [
+        ({"average": {"_target_": "my.Averaging"}}, "kgcn callbacks.average._target_=my.Averaging"),
+        ({"early_stopping": {"patience": 3}}, "kgcn callbacks.early_stopping.patience=3"),
+        ({"best": {"_target_": "my.Best"}}, "kgcn callbacks.best._target_=my.Best"),
+        ({"norms": None, "last": None}, None),
+        ({"progress": {"_target_": "my.Bar"}}, None),
+    ],
+)
+def test_a_callback_that_changes_results_makes_another_system(make_run, tmp_path, callbacks, label):
+    make_run("plain")
+    folder = make_run("changed")
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    for name, settings in callbacks.items():
+        own = config["callbacks"].get(name, {})
+        config["callbacks"][name] = None if settings is None else own | settings
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    found = systems(find_runs([tmp_path / "runs"]))
+    assert len(found) == (1 if label is None else 2)
+    assert label is None or label in [system.label for system in found]
+
+
+def test_a_setting_that_a_callback_repeats_is_in_the_label_once(make_run, tmp_path):
+    for patience in (3, 5):
+        folder = make_run(f"patience{patience}")
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        config["patience"] = config["callbacks"]["early_stopping"]["patience"] = patience
+        (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    found = systems(find_runs([tmp_path / "runs"]))
+    assert sorted(system.label for system in found) == ["kgcn patience=3", "kgcn patience=5"]
+
+
 def test_summaries_as_text():
     assert Summary.of([0.8]).text() == "0.8000"
     assert Summary.of([0.8, 0.9]).text(2) == "0.85 ± 0.07"
     assert Summary.of([3, 3]).text(0) == "3"
 
 
-def test_a_run_tells_its_command_curves_and_controls(make_run):
+def test_a_run_has_its_command_curves_and_controls(make_run):
     run = Run.read(make_run("one"))
     assert run.command == "python train.py seed=1"
     assert run.curves["val/auc"].to_list() == [0.6, 0.7]
@@ -54,7 +90,7 @@ def test_the_command_of_a_resumed_run_is_that_of_the_whole(make_run):
     assert Run.read(folder).command == "python train.py seed=1"
 
 
-def test_what_is_missing_or_damaged_is_named(make_run, tmp_path):
+def test_what_is_missing_or_damaged_is_named(make_run, tmp_path, monkeypatch):
     with pytest.raises(DataError, match="nothing: found no such folder"):
         find_runs([tmp_path / "nothing"])
     with pytest.raises(DataError, match="found no finished run"):
@@ -65,9 +101,51 @@ def test_what_is_missing_or_damaged_is_named(make_run, tmp_path):
         find_runs([folder])
     (folder / "metrics.json").unlink()
     assert unfinished([tmp_path]) == [folder]
+    monkeypatch.chdir(tmp_path)
+    # A folder in two of the places counts once.
+    assert unfinished([tmp_path, folder, tmp_path / "runs" / "..", Path("runs")]) == [folder]
 
 
-def test_what_a_settings_file_sets_goes_without_saying(make_run, tmp_path):
+READ = {
+    "metrics.json": Run.read,
+    "dataset.json": Run.read,
+    "environment.json": Run.read,
+    "config.yaml": lambda folder: difference(folder / "config.yaml", {}),
+    "evaluation/slices.json": lambda folder: Run.read(folder).slices,
+    "evaluation/kgcn/rows.parquet": lambda folder: Run.read(folder).rows(),
+    "evaluation/kgcn/users.parquet": lambda folder: Run.read(folder).users("kgcn"),
+    **{
+        f"ids/{name}.parquet": lambda folder: IdMaps.load(folder / "ids")
+        for name in ("users", "items", "entities", "relations")
+    },
+}
+
+
+@pytest.mark.parametrize("file", READ)
+@pytest.mark.parametrize("damage", ["cut", "empty", "text", "kind"])
+def test_a_damaged_file_is_an_error_that_names_it(make_run, data, file, damage):
+    folder = make_run("one")
+    data.ids.save(folder / "ids")
+    READ[file](folder)
+    path = folder / file
+    if damage == "empty" and file == "config.yaml":
+        pytest.skip("an empty configuration has no setting, which the difference says")
+    content = {
+        "cut": path.read_bytes()[: path.stat().st_size // 2] + b'"{',
+        "empty": b"",
+        "text": b"{[ \xff no file\n of this kind",
+        "kind": b"{}" if file.endswith("slices.json") else b"[1, 2]",
+    }
+    path.write_bytes(content[damage])
+    with pytest.raises(DataError) as caught:
+        READ[file](folder)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    assert "expected" in message
+    assert "\n" not in message
+
+
+def test_labels_leave_out_what_a_settings_file_sets(make_run, tmp_path):
     def made(name: str, settings: str, K: int, lr: float, *asked: str) -> None:
         folder = make_run(name, K=K)
         config = yaml.safe_load((folder / "config.yaml").read_text())

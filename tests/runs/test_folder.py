@@ -8,11 +8,11 @@ from conftest import Train
 from kgrec.evaluation.ranking import METRICS
 
 
-def test_what_a_run_leaves(train: Train):
+def test_files_and_metrics_of_a_run(train: Train):
     run = train("protocol=paper", "negatives=static")
     assert run.code == 0, run.err
     found = {str(p.relative_to(run.folder)) for p in run.folder.rglob("*") if p.is_file()}
-    # Whether the file of a lock stays is the lock's affair.
+    # filelock may keep or delete the file of a lock.
     assert found - {"at_work.lock"} == {
         "config.yaml", "dataset.json", "environment.json", "metrics.json", "train.log",
         "status.json",
@@ -21,6 +21,7 @@ def test_what_a_run_leaves(train: Train):
         "evaluation/kgcn/rows.parquet", "evaluation/kgcn/users.parquet",
         "evaluation/popularity/rows.parquet", "evaluation/popularity/users.parquet",
         "evaluation/popularity_balance/rows.parquet", "evaluation/all_positive/rows.parquet",
+        "inference/about.json", "inference/seen.parquet", "inference/triples.parquet",
         "ids/users.parquet", "ids/items.parquet", "ids/entities.parquet", "ids/relations.parquet",
     }  # fmt: skip
     assert set(run.metrics) == {

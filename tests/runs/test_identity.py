@@ -67,22 +67,44 @@ def test_every_setting_of_a_model_must_stay_when_a_run_resumes(model):
     "seed", "monitor", "batch_size", "memory_budget", "dataset.seed", "dataset.num_users",
     *of_groups("protocol", "split", "negatives", "optimizer"), "trainer.check_val_every_n_epoch",
 ])  # fmt: skip
-def test_nor_may_what_a_run_was_trained_on_or_with(key):
+def test_data_and_training_must_stay_when_a_run_resumes(key):
     cfg = composed("dataset=synthetic")
     kept = {"kgrec": module(resume_settings(cfg))}
     with pytest.raises(CheckpointError, match=rf"found {key} .*expected 'something else'"):
         check_resume(kept, module(resume_settings(changed(cfg, key))))
 
 
+def test_nor_may_the_weights_of_positives():
+    cfg = composed("dataset=music")
+    kept = {"kgrec": module(resume_settings(cfg))}
+    weighted = composed("dataset=music", "dataset.weights=repeats")
+    with pytest.raises(CheckpointError, match=r"found dataset\.weights 'ignore' in the checkpoint"):
+        check_resume(kept, module(resume_settings(weighted)))
+    one, other = ({**module({}), "dataset": {"fingerprint": f"a+{digits}"}} for digits in "12")
+    with pytest.raises(CheckpointError, match=r"found a checkpoint of another data set"):
+        check_resume({"kgrec": one}, other)
+    assert role("dataset.weights").results
+    assert role("dataset.weights").system
+
+
 @pytest.mark.parametrize("key", [
     "epochs", "patience", "threads", "cores", "sweep", "paths.run", "trainer.devices",
     "trainer.max_epochs", "eval_batch_size", "steps_per_call", "dataset.cache", "model.cache",
-    "callbacks.norms", "logger.csv.name", "ranking.ks",
+    "callbacks.norms", "callbacks.early_stopping.patience", "callbacks.last.dirpath",
+    "callbacks.best.dirpath", "logger.csv.name", "ranking.ks",
 ])  # fmt: skip
-def test_these_may_change(key):
+def test_settings_that_may_change_when_a_run_resumes(key):
     cfg = composed("dataset=synthetic", "model=libfm_transe")
     kept = {"kgrec": module(resume_settings(cfg))}
     check_resume(kept, module(resume_settings(changed(cfg, key))))
+
+
+def test_a_callback_of_the_users_own_must_stay_when_a_run_resumes():
+    cfg = composed("dataset=synthetic")
+    kept = {"kgrec": module(resume_settings(cfg))}
+    averaged = changed(cfg, "callbacks.average.decay")
+    with pytest.raises(CheckpointError, match=r"found callbacks\.average\.decay not set in"):
+        check_resume(kept, module(resume_settings(averaged)))
 
 
 def test_a_setting_that_the_checkpoint_lacks_is_named():
@@ -123,7 +145,7 @@ def test_a_job_folder_of_other_results_is_not_taken_over(tmp_path):
     assert message == f"found model.K 8 in {file}, expected 'something else'"
 
 
-def test_the_most_special_entry_counts():
+def test_the_longest_entry_of_the_table_counts():
     assert role("trainer.devices") == TABLE["trainer.devices"]
     assert role("trainer.devices.0") == TABLE["trainer.devices"]
     assert role("trainer.precision").system

@@ -21,7 +21,7 @@ def users(run, model="kgcn"):
 
 
 @pytest.mark.parametrize("protocol", ["paper", "clean"])
-def test_the_rows_and_users_kept_give_the_metrics(train: Train, protocol):
+def test_the_metrics_follow_from_the_kept_rows_and_users(train: Train, protocol):
     run = train(f"protocol={protocol}")
     assert run.code == 0, run.err
     for model, prefix in (("kgcn", ""), ("popularity", "popularity/")):
@@ -66,7 +66,7 @@ def test_the_threshold_comes_from_validation(train: Train):
     assert run.metrics["val/threshold"] != best_f1_threshold(scores, labels)
 
 
-def test_an_epoch_can_be_chosen_by_a_ranking_figure(train: Train):
+def test_an_epoch_can_be_chosen_by_a_ranking_metric(train: Train):
     run = train("monitor=val/ndcg@10", "epochs=4", "model.K=2", "optimizer.lr=0.05")
     assert run.code == 0, run.err
     curves = pl.read_csv(run.folder / "curves" / "version_0" / "metrics.csv")
@@ -107,7 +107,7 @@ def test_mistakes_are_named(train: Train, overrides, message):
     assert message in run.out + run.err
 
 
-def test_nobody_to_rank_for_is_said(train: Train):
+def test_a_ranking_without_users_is_logged(train: Train):
     run = train("split=cold_users", "protocol=clean", "ranking=released", "monitor=val/auc")
     assert run.code == 0, run.err
     assert "ranking: found no user to rank for (released)" in run.out
@@ -120,7 +120,7 @@ def test_a_model_that_has_diverged_is_an_error(train: Train):
     assert "diverged" in run.out + run.err
 
 
-def test_figures_are_numbers(train: Train):
+def test_no_metric_is_nan(train: Train):
     assert not any(math.isnan(value) for value in train("protocol=clean").metrics.values())
 
 

@@ -21,7 +21,7 @@ with at_work(Path(sys.argv[1])):
 """
 
 
-def test_it_says_how_the_work_ends(tmp_path):
+def test_the_status_says_how_the_run_ended(tmp_path):
     with at_work(tmp_path / "a"):
         assert read_status(tmp_path / "a")["state"] == "running"
         assert held(tmp_path / "a")
@@ -36,14 +36,14 @@ def test_it_says_how_the_work_ends(tmp_path):
     assert read_status(tmp_path / "c")["state"] == "interrupted"
 
 
-def test_the_seconds_of_all_sittings_add_up(tmp_path):
+def test_the_seconds_of_a_resumed_run_add_up(tmp_path):
     update(tmp_path, seconds=100.0)
     with at_work(tmp_path):
         pass
     assert 100 <= read_status(tmp_path)["seconds"] < 101
 
 
-def test_a_killed_process_leaves_its_folder_to_the_next(tmp_path):
+def test_the_folder_of_a_killed_process_is_free(tmp_path):
     process = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True
     )
@@ -76,6 +76,7 @@ def test_waiting_for_another_process(tmp_path):
             assert time.perf_counter() - begin > 0.5
 
 
-def test_half_a_status_file_is_none(tmp_path):
-    (tmp_path / "status.json").write_text('{"state": "runn')
+@pytest.mark.parametrize("text", ['{"state": "runn', "", "[1, 2]", "3"])
+def test_a_damaged_status_file_counts_as_none(tmp_path, text):
+    (tmp_path / "status.json").write_text(text)
     assert read_status(tmp_path) == {}

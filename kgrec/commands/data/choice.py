@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kgrec.config.location import conf_dir, options
-from kgrec.errors import DataError
+from kgrec.errors import ConfigError, DataError
 from kgrec.files import expand_home, user_path
 
 if TYPE_CHECKING:
@@ -40,6 +41,10 @@ def compose(place: str, overrides: Sequence[str]) -> DictConfig:
         raise DataError(
             f"{place}: found no such folder, expected one, or a data set: {', '.join(names)}"
         )
+    settings = {"dataset", *(["dataset.root"] if folder is not None else [])}
+    twice = sorted(given_keys(overrides) & settings)
+    if twice:
+        raise ConfigError(f"{twice[0]}: found it beside {place}, expected one of the two")
     chosen = ["dataset=custom" if folder is not None else f"dataset={place}"]
     with hydra.initialize_config_dir(str(conf_dir().resolve()), version_base="1.3"):
         given = map(expand_home, overrides)
@@ -70,6 +75,7 @@ def raw_tables(place: str, columns: Mapping[str, str]) -> tuple[RawTables, str]:
     """
     from omegaconf import OmegaConf
 
+    from kgrec.data.formats import USER_ATTRIBUTES
     from kgrec.data.sources.locate import locate
     from kgrec.data.sources.public_files import Source
 
@@ -90,4 +96,8 @@ def raw_tables(place: str, columns: Mapping[str, str]) -> tuple[RawTables, str]:
     configured = {
         name: column for name, column in settings["columns"].items() if column is not None
     }
-    return located.format.read(located.folder, configured | dict(columns)), located.format.name
+    raw = located.format.read(located.folder, configured | dict(columns))
+    if (located.folder / USER_ATTRIBUTES).is_file():
+        what = f"files of attributes of users, which no format holds, left out ({USER_ATTRIBUTES})"
+        raw = replace(raw, notes=[*raw.notes, (what, 1)])
+    return raw, located.format.name

@@ -32,7 +32,7 @@ def read_owners(
     ids = table.ids(column, key)
     if ids.null_count() == len(ids):
         raise DataError(f"{table.path}: found no id in column {column} ({key}), expected some")
-    name = table.path.name
+    name = table.name
     report.warn(f"{name}: rows without {column}, left out", ids.null_count())
     repeated = len(ids) - ids.null_count() - ids.drop_nulls().n_unique()
     if not repeats:
@@ -45,19 +45,35 @@ def read_attributes(
     plan: AttributeTable,
     table: UserTable,
     owners: pl.Series,
+    items: pl.Series,
     missing: tuple[str, ...],
     triples: Triples,
     owner_kind: str = ITEM,
 ) -> None:
-    """Adds the triples of every attribute of a table."""
+    """Adds the triples of every attribute of a table.
+
+    Args:
+        plan: the attributes.
+        table: the table.
+        owners: id of the item or user of each row, or null.
+        items: ids of all items; values that should be items and are not are left out and counted.
+        missing: texts that stand for a missing value.
+        triples: where the triples are added.
+        owner_kind: kind of the owners.
+
+    Raises:
+        DataError: a column is missing, cannot be read, or should have items and has none.
+    """
     report, total = triples.report, owners.drop_nulls().n_unique()
     for attribute in plan.attributes:
         key = f"attributes.{attribute.column}"
         cells = table.column(attribute.column, key)
         values = attribute_values(
-            owners, cells, attribute, missing, table.path, report
+            owners, cells, attribute, missing, table.name, report
         ).drop_nulls("owner")  # fmt: skip
-        where = f"{table.path.name}: {attribute.column}"
+        where = f"{table.name}: {attribute.column}"
+        if attribute.entities == ITEM:
+            values = _known_items(values, items, table, attribute, report)
         if values.is_empty():
             report.warn(f"{where}: column without a value, left out", 1)
             continue
@@ -75,6 +91,22 @@ def read_attributes(
                     kind=pl.lit(attribute.entities),
                 )
             )  # fmt: skip
+
+
+def _known_items(
+    values: pl.DataFrame, items: pl.Series, table: UserTable, attribute: Attribute, report: Report
+) -> pl.DataFrame:
+    """The values that are known items; counts the others."""
+    known = values.filter(pl.col("value").is_in(items.implode()))
+    if known.is_empty() and not values.is_empty():
+        raise DataError(
+            f"{table.path}: found no known item in column {attribute.column}, expected some, "
+            f"because its values are items (the first value is {values['value'][0]!r}, the first "
+            f"item {items[0]!r})"
+        )
+    report.warn(f"{table.name}: {attribute.column}: values that are unknown items, left out",
+                values.height - known.height)  # fmt: skip
+    return known
 
 
 def _warn(

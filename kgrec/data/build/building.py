@@ -30,11 +30,14 @@ def build(plan: Plan, target: Path) -> Report:
         DataError: a table is malformed, the tables do not fit together, or the target is in use.
     """
     check_target(target)
-    report, tables = Report(), Tables()
+    report, tables = Report(), Tables(plan.path)
     rows = read_interactions(plan.interactions, tables, report)
     triples = Triples(report)
-    listed = _read_items(plan, tables, triples)
+    owners = [_owners(table, plan, tables, report) for table in plan.items]
+    listed = _listed(plan, tables, owners)
     items = pl.concat([listed["item"], rows["item"]]).unique(maintain_order=True)
+    for source, ids in zip(plan.items, owners, strict=True):
+        read_attributes(source, tables.open(source.table), ids, items, plan.missing, triples)
     for table in plan.triples:
         read_triples(table, items, tables, triples)
     own = triples.table()
@@ -64,7 +67,9 @@ def build(plan: Plan, target: Path) -> Report:
     }
     of_users = Triples(report)
     if plan.users is not None:
-        files["user_attributes.csv"] = _read_users(plan.users, rows["user"], plan, tables, of_users)
+        files["user_attributes.csv"] = _read_users(
+            plan.users, rows["user"], items, plan, tables, of_users
+        )
     files["entities.csv"] = pl.concat([triples.entity_names(), of_users.entity_names()])
     files["relations.csv"] = pl.DataFrame(
         list((triples.relation_names | of_users.relation_names).items()),
@@ -75,26 +80,28 @@ def build(plan: Plan, target: Path) -> Report:
     record: dict[str, Any] = {
         "kgrec": __version__,
         "plan": plan.content,
-        "sha256": {path.name: file_sha256(path) for path in tables.opened},
+        "sha256": {t.name: file_sha256(path) for path, t in tables.opened.items()},
         **report.as_dict(),
     }
     write_folder(target, files, record)
     return report
 
 
-def _read_items(plan: Plan, tables: Tables, triples: Triples) -> pl.DataFrame:
-    """Adds the attributes of all items; returns ``item, name`` of the tables of items."""
+def _owners(items: AttributeTable, plan: Plan, tables: Tables, report: Report) -> pl.Series:
+    """The item of each row of a table of items."""
+    repeats = items.table == plan.interactions.table
+    return read_owners(tables.open(items.table), items.id, "items.id", report, repeats)
+
+
+def _listed(plan: Plan, tables: Tables, owners: list[pl.Series]) -> pl.DataFrame:
+    """``item, name`` of the items of all tables of items."""
     names = [pl.DataFrame(schema={"item": pl.String, "name": pl.String})]
-    for items in plan.items:
-        table = tables.open(items.table)
-        repeats = items.table == plan.interactions.table
-        owners = read_owners(table, items.id, "items.id", triples.report, repeats)
-        name = pl.Series("name", [None], dtype=pl.String).new_from_index(0, len(owners))
+    for items, ids in zip(plan.items, owners, strict=True):
+        name = pl.Series("name", [None], dtype=pl.String).new_from_index(0, len(ids))
         if items.name is not None:
-            name = table.column(items.name, "items.name").cast(pl.String).str.strip_chars()
-        named = pl.DataFrame([owners.alias("item"), name.alias("name")]).drop_nulls("item")
+            name = tables.open(items.table).texts(items.name, "items.name").str.strip_chars()
+        named = pl.DataFrame([ids.alias("item"), name.alias("name")]).drop_nulls("item")
         names.append(named.with_columns(pl.when(pl.col("name") != "").then("name")))
-        read_attributes(items, table, owners, plan.missing, triples)
     # The first name of an item, and null for an item without one.
     return pl.concat(names).group_by("item", maintain_order=True).agg(
         pl.col("name").drop_nulls().first()
@@ -102,13 +109,14 @@ def _read_items(plan: Plan, tables: Tables, triples: Triples) -> pl.DataFrame:
 
 
 def _read_users(
-    users: AttributeTable, known: pl.Series, plan: Plan, tables: Tables, triples: Triples
-) -> pl.DataFrame:
+    users: AttributeTable, known: pl.Series, items: pl.Series, plan: Plan, tables: Tables,
+    triples: Triples,
+) -> pl.DataFrame:  # fmt: skip
     """``user, relation, entity``: the attributes of the users."""
     table = tables.open(users.table)
     owners = read_owners(table, users.id, "users.id", triples.report)
-    read_attributes(users, table, owners, plan.missing, triples, USER)
-    name = users.table.name
+    read_attributes(users, table, owners, items, plan.missing, triples, USER)
+    name = table.name
     without = known.unique().filter(~known.unique().is_in(owners.drop_nulls().implode()))
     triples.report.warn(f"{name}: users with interactions that it lacks", len(without))
     user = pl.col("head").str.strip_prefix(f"{USER}=")

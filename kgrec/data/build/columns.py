@@ -9,8 +9,9 @@ from typing import Any
 
 import polars as pl
 
+from kgrec.data.build.plan import shown_path
 from kgrec.data.csv_files import SEPARATORS, header_fields, line_of, read_csv
-from kgrec.data.formats.named_columns import DATES, seconds, written_as_floats
+from kgrec.data.formats.named_columns import DATES, expected_time, seconds, written_as_floats
 from kgrec.data.parquet_files import check_parquet, read_parquet
 from kgrec.data.text_files import first_line, repeated_header, second_header
 from kgrec.errors import DataError, one_of
@@ -18,6 +19,7 @@ from kgrec.errors import DataError, one_of
 log = logging.getLogger(__name__)
 
 LARGE = 1 << 24  # bytes of a file that takes so long that reading it is announced
+_THOUSANDS = r"^[+-]?[1-9][0-9]{0,2}(?:,[0-9]{3})+(?:\.[0-9]*)?$"
 SUFFIXES = (".csv", ".tsv", ".txt", ".parquet")
 
 
@@ -27,9 +29,11 @@ class UserTable:
     Args:
         path: the file.
         names: names of the columns of a file without a header; None: the first line has them.
+        shown: the file in reports; None: its name.
 
     Attributes:
         path: the file.
+        name: the file in reports.
         frame: all its columns.
         used: names of the columns that were read.
         separator: character between two fields; empty for Parquet.
@@ -38,8 +42,10 @@ class UserTable:
         DataError: the file is missing, empty, malformed or not UTF-8.
     """
 
-    def __init__(self, path: Path, names: Sequence[str] | None = None) -> None:
-        self.path, self.header = path, names is None
+    def __init__(
+        self, path: Path, names: Sequence[str] | None = None, shown: str | None = None
+    ) -> None:
+        self.path, self.header, self.name = path, names is None, shown or path.name
         self.used: set[str] = set()
         if not path.is_file():
             there = sorted(p.name for p in path.parent.glob("*") if p.suffix in SUFFIXES)
@@ -102,21 +108,31 @@ class UserTable:
         """
         values = self.column(name, key)
         kind = values.dtype
-        if kind.is_float():
+        if isinstance(kind, pl.Decimal) and kind.scale:
+            values = values.cast(pl.Float64)
+        if values.dtype.is_float():
             wrong = values.is_not_null() & ~((values == values.round()) & (values.abs() < 2**53))
             if wrong.any():
                 index = int(wrong.arg_max() or 0)
                 raise DataError(f"{self.row(index)}: found {values[index]} as {name} ({key}), "
                                 "expected a whole number or a text")  # fmt: skip
             values = values.cast(pl.Int64)
-        elif kind.is_nested() or kind.is_temporal() or kind in (pl.Boolean, pl.Binary):
+        elif not has_texts(kind) or kind.is_temporal() or kind == pl.Boolean:
             raise DataError(f"{self.path}: found the type {kind} in column {name} ({key}), "
                             "expected whole numbers or texts")  # fmt: skip
-        ids = values.cast(pl.String).str.strip_chars()
-        ids = ids.set(ids == "", None)
-        if written_as_floats(ids.drop_nulls()):
-            ids = ids.str.strip_suffix(".0")
-        return ids.alias(key.rpartition(".")[2])
+        return clean_ids(values.cast(pl.String)).alias(key.rpartition(".")[2])
+
+    def texts(self, name: str, key: str) -> pl.Series:
+        """A column as strings.
+
+        Raises:
+            DataError: the column is missing, or has a type whose values are no texts.
+        """
+        values = self.column(name, key)
+        if not has_texts(values.dtype):
+            raise DataError(f"{self.path}: found the type {values.dtype} in column {name} ({key}), "
+                            "expected texts")  # fmt: skip
+        return values.cast(pl.String)
 
     def numbers(self, name: str, key: str, times: bool = False) -> pl.Series:
         """A column of finite numbers, null where a cell is blank.
@@ -131,8 +147,12 @@ class UserTable:
         """
         values = self.column(name, key)
         expected = "a date such as 2024-01-31, or seconds since 1970" if times else "a number"
-        if values.dtype.is_nested() or (values.dtype.is_temporal() and not times):
-            raise DataError(f"{self.path}: found the type {values.dtype} in column {name} ({key}), "
+        if values.dtype in (pl.Categorical, pl.Enum):
+            values = values.cast(pl.String)
+        kind = values.dtype
+        dates = isinstance(kind, pl.Date | pl.Datetime)
+        if not has_texts(kind) or (kind.is_temporal() and not (times and dates)):
+            raise DataError(f"{self.path}: found the type {kind} in column {name} ({key}), "
                             f"expected {expected}")  # fmt: skip
         numbers = seconds(values) if times else parse_numbers(values)
         blank = values.is_null()
@@ -144,6 +164,7 @@ class UserTable:
             values = numbers
         if wrong.any():
             index = int(wrong.arg_max() or 0)
+            expected = expected_time(values[index], expected) if times else expected
             raise DataError(f"{self.row(index)}: found {values[index]!r} as {name} ({key}), "
                             f"expected {expected}")  # fmt: skip
         return numbers.alias(key.rpartition(".")[2])
@@ -152,11 +173,15 @@ class UserTable:
 class Tables:
     """The tables of a plan, each read once.
 
+    Args:
+        plan: build.yaml; reports show the tables as it writes them.
+
     Attributes:
         opened: path to table.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, plan: Path) -> None:
+        self.plan = plan
         self.opened: dict[Path, UserTable] = {}
 
     def open(self, path: Path, names: Sequence[str] | None = None) -> UserTable:
@@ -164,13 +189,13 @@ class Tables:
         if path not in self.opened:
             if path.is_file() and path.stat().st_size > LARGE:
                 log.info("reading %s", path)
-            self.opened[path] = UserTable(path, names)
+            self.opened[path] = UserTable(path, names, shown_path(path, self.plan))
         return self.opened[path]
 
     def summary(self) -> dict[str, dict[str, Any]]:
         """For each table, its number of rows and the columns that were not read."""
         return {
-            table.path.name: {
+            table.name: {
                 "rows": table.frame.height,
                 "columns_not_used": [c for c in table.frame.columns if c not in table.used],
             }
@@ -178,12 +203,29 @@ class Tables:
         }
 
 
+def has_texts(kind: pl.DataType | pl.datatypes.DataTypeClass) -> bool:
+    """Whether polars turns every value of a type into a text: not lists, bytes and durations."""
+    return not kind.is_nested() and kind not in (pl.Binary, pl.Duration, pl.Object)
+
+
+def clean_ids(ids: pl.Series) -> pl.Series:
+    """Ids without outer blanks, null where blank; 42.0 is 42 where all are written like that."""
+    ids = ids.str.strip_chars()
+    ids = ids.set(ids == "", None)
+    return ids.str.strip_suffix(".0") if written_as_floats(ids.drop_nulls()) else ids
+
+
 def parse_numbers(values: pl.Series) -> pl.Series:
-    """Values as Float64, null where a value is no number; blanks and currency signs are ignored."""
-    if values.dtype in (pl.Categorical, pl.Enum):
-        values = values.cast(pl.String)
+    """Values as Float64, null where a value is no number; blanks and currency signs are ignored.
+
+    Commas are thousands separators where they are that in all numbers of the column: 1,234.50.
+    """
     if values.dtype == pl.String:
         values = values.str.replace_all(r"[\s€$£¥]", "")
+        plain = values.str.replace_all(",", "")
+        with_commas = values.str.contains(",") & plain.cast(pl.Float64, strict=False).is_not_null()
+        if values.filter(with_commas).str.contains(_THOUSANDS).all():
+            values = values.zip_with(~with_commas.fill_null(False), plain)
     numbers = values.cast(pl.Float64, strict=False)
     return numbers.set(~numbers.is_finite().fill_null(True), None)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from itertools import permutations
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from kgrec.data.build.plan import Graph, GraphLinks, Plan
 from kgrec.data.build.titles import link_by_title
 from kgrec.data.build.triples import Triples
 from kgrec.data.csv_files import SEPARATORS, header_fields
-from kgrec.data.formats.named_columns import matches
+from kgrec.data.formats.headers import headless, matches
 from kgrec.data.raw_tables import TRIPLE
 from kgrec.data.text_files import first_line
 from kgrec.errors import DataError
@@ -23,7 +24,7 @@ OUTCOMES = "title_links.csv"  # outcome of a join by title for every item
 def read_graph(plan: Graph, tables: Tables, triples: Triples) -> pl.Series:
     """Adds the triples and names of the graph; returns its entities."""
     rows = _triples(plan, tables, triples)
-    triples.add(rows, plan.triples.name)
+    triples.add(rows, tables.open(plan.triples).name)
     entities = pl.concat([rows["head"], rows["tail"]]).unique(maintain_order=True)
     if plan.names is not None:
         _add_names(_names(plan.names, entities, tables), entities, triples)
@@ -31,8 +32,11 @@ def read_graph(plan: Graph, tables: Tables, triples: Triples) -> pl.Series:
 
 
 def _triples(plan: Graph, tables: Tables, triples: Triples) -> pl.DataFrame:
-    table = tables.open(plan.triples, headless_names(plan.triples, TRIPLE))
+    no_header = headless(plan.triples, TRIPLE)
+    table = tables.open(plan.triples, TRIPLE if no_header else None)
     frame = table.frame
+    triples.report.add(f"{table.name}: no header, the first line read as the triple "
+                       f"({', '.join(map(str, frame.row(0)))})", int(no_header))  # fmt: skip
     named = {name: matches(frame.columns, name, {}) for name in TRIPLE}
     columns = [fields[0] for fields in named.values() if fields]
     if len(columns) < 3:
@@ -43,7 +47,7 @@ def _triples(plan: Graph, tables: Tables, triples: Triples) -> pl.DataFrame:
     ids = [table.ids(c, f"graph.{n}") for c, n in zip(columns, TRIPLE, strict=True)]
     rows = pl.DataFrame(ids)
     whole = rows.drop_nulls()
-    triples.report.warn(f"{table.path.name}: triples with a blank, left out",
+    triples.report.warn(f"{table.name}: triples with a blank, left out",
                         rows.height - whole.height)  # fmt: skip
     if whole.is_empty():
         raise DataError(f"{table.path}: found no triple, expected some")
@@ -52,7 +56,8 @@ def _triples(plan: Graph, tables: Tables, triples: Triples) -> pl.DataFrame:
 
 def _names(path: Path, entities: pl.Series, tables: Tables) -> pl.DataFrame:
     """``entity, name`` of a file of two columns, with a header or without."""
-    table = tables.open(path, headless_names(path, ("entity", "name")))
+    unsure = headless(path, ("entity", "name"))
+    table = tables.open(path, _columns_of_data(path, entities) if unsure else None)
     if table.frame.width < 2:
         raise DataError(f"{path}: found one column, expected entity and name")
     columns = table.frame.columns
@@ -64,21 +69,7 @@ def _names(path: Path, entities: pl.Series, tables: Tables) -> pl.DataFrame:
             f"{path}: found no entity of the graph in column {entity}, expected some (the first "
             f"one is {ids[0]!r}, the graph's first {entities[0]!r})"
         )
-    return pl.DataFrame(
-        [ids.alias("entity"), table.column(name, "graph.names").cast(pl.String).alias("name")]
-    )
-
-
-def headless_names(path: Path, names: tuple[str, ...]) -> tuple[str, ...] | None:
-    """The names for a text file whose first line is no header, else None."""
-    if path.suffix == ".parquet" or not path.is_file():
-        return None
-    _, text = first_line(path)
-    headers = [header_fields(text, separator) for separator in SEPARATORS]
-    if not any(len(fields) == len(names) for fields in headers):
-        return None
-    known = any(matches(fields, name, {}) for fields in headers for name in names)
-    return None if known else names
+    return pl.DataFrame([ids.alias("entity"), table.texts(name, "graph.names").alias("name")])
 
 
 def _add_names(names: pl.DataFrame, entities: pl.Series, triples: Triples) -> None:
@@ -109,7 +100,8 @@ def read_links(
     plan = whole_plan.graph.links
     if plan.by:
         return _joined(plan, whole_plan, entities, tables, triples)
-    table = tables.open(plan.table, _links_header(plan, items, entities))
+    columns = None if plan.item else _columns_of_data(plan.table, items, entities)
+    table = tables.open(plan.table, columns)
     if plan.item and plan.entity:
         pairs = pl.DataFrame([table.ids(plan.item, "graph.links.item"),
                               table.ids(plan.entity, "graph.links.entity")])  # fmt: skip
@@ -124,7 +116,7 @@ def read_links(
             f"(the first item is {items[0]!r}, the first entity {entities[0]!r}, the first row "
             f"{table.frame.row(0)})"
         )
-    name = table.path.name
+    name = table.name
     triples.report.add(f"{name}: items linked to the graph", links["item"].n_unique())
     triples.report.add(f"{name}: items without a link",
                        len(items) - links["item"].n_unique())  # fmt: skip
@@ -133,31 +125,34 @@ def read_links(
     return links, None
 
 
-def _links_header(
-    plan: GraphLinks, items: pl.Series, entities: pl.Series
-) -> tuple[str, ...] | None:
-    """Names for a file whose first line is already a link: it has an item or an entity."""
-    if plan.item or plan.table.suffix == ".parquet" or not plan.table.is_file():
+def _columns_of_data(path: Path, *known: pl.Series) -> tuple[str, ...] | None:
+    """Names of the columns of a text file whose first line has a known id, so is no header."""
+    if path.suffix == ".parquet" or not path.is_file():
         return None
-    _, text = first_line(plan.table)
+    _, text = first_line(path)
     for separator in SEPARATORS:
         fields = header_fields(text, separator)
-        known = pl.Series(fields, dtype=pl.String)
-        if len(fields) > 1 and (
-            known.is_in(items.implode()).any() or known.is_in(entities.implode()).any()
-        ):
+        first = pl.Series(fields, dtype=pl.String)
+        if len(fields) > 1 and any(first.is_in(ids.implode()).any() for ids in known):
             return tuple(f"column {i + 1}" for i in range(len(fields)))
     return None
 
 
 def _either_direction(table: UserTable, items: pl.Series, entities: pl.Series) -> pl.DataFrame:
     """The two columns with the most items and entities, whichever comes first."""
-    columns = {c: table.ids(c, "graph.links") for c in table.frame.columns[:6]}
+    used, columns = set(table.used), {}
+    for column in table.frame.columns[:6]:
+        with suppress(DataError):  # a column such as one of weights has no ids
+            columns[column] = table.ids(column, "graph.links")
+    if len(columns) < 2:
+        raise DataError(f"{table.path}: found the columns {', '.join(table.frame.columns)}, "
+                        "expected one of items and one of entities")  # fmt: skip
     shares = {
         (a, b): _share(columns[a], items) * _share(columns[b], entities)
         for a, b in permutations(columns, 2)
     }
     item, entity = max(shares, key=lambda pair: shares[pair])
+    table.used = used | {item, entity}
     return pl.DataFrame([columns[item].alias("item"), columns[entity].alias("entity")])
 
 
@@ -179,8 +174,8 @@ def _joined(
     left = [source.ids(owner.id, "items.id").alias("item")]
     right = [described.ids(plan.entity, "graph.links.entity").alias("entity")]
     for name, column, other in zip(names, plan.by, plan.columns, strict=True):
-        left.append(source.column(column, "graph.links.by").cast(pl.String).alias(name))
-        right.append(described.column(other, "graph.links.columns").cast(pl.String).alias(name))
+        left.append(source.texts(column, "graph.links.by").alias(name))
+        right.append(described.texts(other, "graph.links.columns").alias(name))
     items = pl.DataFrame(left).drop_nulls("item").unique("item", keep="first", maintain_order=True)
     others = pl.DataFrame(right).filter(pl.col("entity").is_in(entities.implode()))
     if others.is_empty():
@@ -190,12 +185,14 @@ def _joined(
         )
     links, outcomes = link_by_title(items, others, with_year=len(names) == 2)
     counts = dict(outcomes["outcome"].value_counts().iter_rows())
-    what = f"{described.path.name}: items joined by {' and '.join(plan.by)}"
+    what = f"{described.name}: items joined by {' and '.join(plan.by)}"
     triples.report.add(f"{what}, exact", counts.get("exact", 0))
     triples.report.warn(f"{what}, ambiguous, not linked (see {OUTCOMES})",
                         counts.get("ambiguous", 0))  # fmt: skip
     triples.report.warn(f"{what}, the title with another year alone, not linked",
                         counts.get("other year", 0))  # fmt: skip
+    triples.report.warn(f"{what}, the title there, but the item or the entity without a year, not "
+                        "linked", counts.get("no year", 0))  # fmt: skip
     triples.report.warn(f"{what}, missing", counts.get("missing", 0))
     if links.is_empty():
         raise DataError(

@@ -56,13 +56,16 @@ def write_folder(target: Path, tables: dict[str, pl.DataFrame], report: dict[str
             if not table.is_empty():  # a file without rows is one that nobody can read
                 table.write_csv(incoming / name)
         write_json(incoming / REPORT, report)
-        recognise(incoming).read(incoming)
-        before = Path(temporary) / "before"
-        if target.exists():
-            target.rename(before)
         try:
+            recognise(incoming).read(incoming)
+        except DataError as error:  # of the folder to be, not of a temporary one
+            raise DataError(str(error).replace(str(incoming), str(target))) from None
+        before = Path(temporary) / "before"
+        try:
+            if target.exists():
+                target.rename(before)
             incoming.rename(target)
-        except OSError:
-            if before.exists():
+        except BaseException:  # Ctrl-C too: the temporary folder is deleted next
+            if before.exists() and not target.exists():
                 before.rename(target)
             raise

@@ -7,6 +7,7 @@ import polars as pl
 from kgrec.data.build.columns import Tables
 from kgrec.data.build.plan import ITEM, TripleTable
 from kgrec.data.build.triples import Triples, entity
+from kgrec.data.build.values import clean_texts
 from kgrec.errors import DataError
 
 
@@ -33,8 +34,10 @@ def read_triples(plan: TripleTable, items: pl.Series, tables: Tables, triples: T
     rows = pl.DataFrame(columns)
     if plan.relation is not None:
         rows = rows.with_columns(relation=pl.lit(plan.relation))
-    whole = rows.drop_nulls()
-    report, name = triples.report, plan.table.name
+    # Values are cleaned as those of attributes are, so that they are the same entities.
+    values = [end for end, kind in ends.items() if kind != ITEM]
+    whole = rows.with_columns(clean_texts(rows[end]) for end in values).drop_nulls()
+    report, name = triples.report, table.name
     report.warn(f"{name}: rows with a blank, left out", rows.height - whole.height)
     known = whole
     for end, kind in ends.items():

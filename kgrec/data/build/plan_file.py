@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from itertools import pairwise
@@ -13,6 +14,8 @@ from omegaconf import OmegaConf
 from kgrec.data.build.plan import (
     DATES,
     ITEM,
+    USER_PREFIX,
+    WEIGHTS,
     Attribute,
     AttributeTable,
     Graph,
@@ -20,8 +23,11 @@ from kgrec.data.build.plan import (
     InteractionTable,
     Plan,
     TripleTable,
+    shown_path,
 )
 from kgrec.errors import ConfigError, DataError, one_of
+
+_KEYS = [f.name for f in fields(Plan) if f.name not in ("path", "content")]
 
 
 def read_plan(path: Path) -> Plan:
@@ -31,7 +37,7 @@ def read_plan(path: Path) -> Plan:
         ConfigError: an unknown key, a missing key, or a value of the wrong kind.
         DataError: the file is missing or no YAML.
     """
-    top = _Section(path, "", _load(path), [f.name for f in fields(Plan)][2:])
+    top = _Section(path, "", _load(path), _KEYS)
     interactions = top.section("interactions", InteractionTable)
     if interactions is None:
         raise top.error("interactions", "nothing", "a table with its columns user and item")
@@ -45,7 +51,7 @@ def read_plan(path: Path) -> Plan:
         content=dict(top.values),
         interactions=_interactions(interactions),
         items=items,
-        users=_attribute_table(users[0], "user.") if users else None,
+        users=_attribute_table(users[0], USER_PREFIX) if users else None,
         triples=tuple(_triple_table(s) for s in top.sections("triples", TripleTable)),
         graph=_graph(top.section("graph", Graph)),
         missing=top.texts("missing"),
@@ -133,9 +139,10 @@ class _Section:
             return ()
         if not isinstance(value, list) or not value or not all(map(_is_number, value)):
             raise self.error(key, repr(value), "a list of numbers, such as [10, 20, 50]")
-        if any(a >= b for a, b in pairwise(value)):
+        numbers = tuple(float(v) for v in value)
+        if any(a >= b for a, b in pairwise(numbers)):
             raise self.error(key, repr(value), "numbers that increase")
-        return tuple(float(v) for v in value)
+        return numbers
 
     def section(self, key: str, keys: Iterable[str] | type) -> _Section | None:
         """A mapping below this one, or None where the key has no value."""
@@ -154,21 +161,31 @@ class _Section:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """Whether a value is a finite number; neither .nan nor a whole number beyond all floats."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return abs(value) <= sys.float_info.max
 
 
 def _interactions(section: _Section) -> InteractionTable:
     min_count = section.values.get("min_count")
     if min_count is not None and not _is_number(min_count):
         raise section.error("min_count", repr(min_count), "a number, such as 2")
+    quantity, weight = section.text("quantity"), section.text("weight")
+    if weight is not None and weight not in WEIGHTS:
+        raise section.error("weight", repr(weight), one_of(WEIGHTS, weight))
+    if weight == "quantity" and quantity is None:
+        raise section.error("quantity", "nothing", "the column of the quantities, because of "
+                            "weight: quantity")  # fmt: skip
     return InteractionTable(
         table=section.table(),
         user=section.required("user", "the column of the user ids"),
         item=section.required("item", "the column of the item ids"),
         rating=section.text("rating"),
         timestamp=section.text("timestamp"),
-        quantity=section.text("quantity"),
+        quantity=quantity,
         min_count=min_count,
+        weight=weight,
     )
 
 
@@ -205,6 +222,8 @@ def _attribute(column: str, section: _Section, prefix: str) -> Attribute:
         raise section.error("", " and ".join(given), "at most one of them")
     plain = prefix + column.partition(":")[0]  # RecBole's columns have their type behind a colon
     relation = section.text("relation") or plain
+    if not relation.strip():
+        raise section.error("relation", "nothing", "a name, because the column has none")
     return Attribute(
         column=column,
         relation=relation,
@@ -272,7 +291,7 @@ def _check(plan: Plan, top: _Section) -> None:
     seen: dict[str, str] = {}
     for table in tables:
         for attribute in table.attributes:
-            where = f"column {attribute.column} of {table.table.name}"
+            where = f"column {attribute.column} of {shown_path(table.table, plan.path)}"
             other = seen.setdefault(attribute.relation, where)
             if other != where:
                 raise top.error("", f"the relation {attribute.relation} for {other} and for "

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from kgrec.data.build.attributes import ONE_VALUE
-from kgrec.data.build.columns import parse_numbers
+from kgrec.data.build.columns import has_texts, parse_numbers
 from kgrec.data.build.values import YEAR
 
 SEPARATORS = ("|", ";", ",", " / ")
@@ -17,6 +17,7 @@ _DATE = (
     r"^\s*(?:[12][0-9]{3}-[0-9]{2}(?:-[0-9]{2}.*)?|[0-9]{1,2}[./-][0-9]{1,2}[./-][12][0-9]{3}.*"
     r"|[0-9]{1,2}[ -][A-Za-z]{3,9}[ -][12][0-9]{3})\s*$"
 )
+_DECIMAL_COMMA = r"^[\s€$£¥]*-?[0-9]{1,3}(?:\.?[0-9]{3})*,[0-9]{2}[\s€$£¥]*$"
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,11 @@ def choose(column: str, cells: pl.Series, owners: str) -> Choice:  # noqa: PLR09
     """
     total = len(cells)
     kind = cells.dtype
-    if isinstance(kind, pl.List | pl.Array):
+    if isinstance(kind, pl.List | pl.Array) and has_texts(kind.inner):
         flat = cells.explode(empty_as_null=True).drop_nulls()
         return Choice(f"lists: {flat.n_unique():,} values, "
                       f"{_share(cells.drop_nulls(), total)} of {owners}", {})  # fmt: skip
-    if kind.is_nested() or kind == pl.Binary:
+    if not has_texts(kind):
         return Choice(f"the type {kind}: left out")
     texts = cells.cast(pl.String).str.strip_chars()
     missing = texts.filter(texts.str.to_lowercase().is_in(MISSING)).unique().sort().to_list()
@@ -61,7 +62,11 @@ def choose(column: str, cells: pl.Series, owners: str) -> Choice:  # noqa: PLR09
     if most[1] >= ONE_VALUE * total:
         part = percent(most[1] / total)
         return Choice(f"one value ({most[0][:30]}) on {part} of {owners}: left out")
-    if kind.is_temporal() or _mostly(filled.str.contains(_DATE)) or _is_year(column, filled):
+    if (
+        kind in (pl.Date, pl.Datetime)
+        or _mostly(filled.str.contains(_DATE))
+        or _is_year(column, filled)
+    ):
         years = filled.str.extract(YEAR).n_unique()
         to = "year" if years <= 30 else "decade"
         return Choice(f"date: {years:,} years, {share} of {owners}", {"date": to}, tuple(missing))
@@ -69,6 +74,8 @@ def choose(column: str, cells: pl.Series, owners: str) -> Choice:  # noqa: PLR09
     if _mostly(numbers.is_not_null()):
         choice = _number(numbers.drop_nulls(), distinct, number, f"{share} of {owners}", owners)
         return Choice(choice.comment, choice.settings, tuple(missing))
+    if _mostly(filled.str.contains(_DECIMAL_COMMA)):
+        return Choice("number with a decimal comma, expected a point (12.50): left out")
     return _text(filled, distinct, f"{share} of {owners}", owners, tuple(missing))
 
 

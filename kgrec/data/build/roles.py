@@ -10,9 +10,7 @@ from pathlib import Path
 import polars as pl
 
 from kgrec.data.build.columns import SUFFIXES, UserTable
-from kgrec.data.build.existing_graph import headless_names
-from kgrec.data.formats.named_columns import matches
-from kgrec.data.parquet_files import parquet_columns
+from kgrec.data.formats.headers import all_fields, headless, matches
 from kgrec.data.raw_tables import TRIPLE
 from kgrec.errors import DataError
 
@@ -134,12 +132,9 @@ def find_roles(files: Sequence[Path]) -> Roles:
 def _is_graph(path: Path) -> bool:
     """Whether a file is one of triples: by its header, or by its name and three fields."""
     try:
-        if path.suffix == ".parquet":
-            columns = parquet_columns(path)
-        elif headless_names(path, TRIPLE) is not None:
+        if headless(path, TRIPLE):
             return bool(_GRAPH.search(path.name))
-        else:
-            columns = UserTable(path).frame.columns
+        columns = all_fields(path)
     except DataError:
         return False
     return all(matches(columns, name, {}) for name in TRIPLE)

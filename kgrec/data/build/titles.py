@@ -26,7 +26,8 @@ def link_by_title(
     Returns:
         ``item, entity`` of the exact matches; and for every item ``item, title, year, outcome,
         entities``: "exact" for one item and one entity, "ambiguous" for several of either, else
-        "missing", or "other year" if the title occurs with other years alone.
+        "missing"; or, if the title occurs, "other year", and "no year" where the item or all
+        entities of the title have none.
     """
     left, right = _keyed(items, with_year), _keyed(entities, with_year)
     right = right.unique(["entity", "key", "year_key"]).drop_nulls("entity")
@@ -38,11 +39,14 @@ def link_by_title(
     exact = matches.filter(alone & (pl.col("item").n_unique().over("entity") == 1))
     candidates = matches.group_by("item").agg(pl.col("entity").str.join("|").alias("entities"))
     title_there = pl.col("key").is_in(right["key"].drop_nulls().unique().implode())
+    with_years = right.filter(pl.col("year_key").is_not_null())["key"].unique()
+    years_there = pl.col("year_key").is_not_null() & pl.col("key").is_in(with_years.implode())
     outcome = (
         pl.when(pl.col("item").is_in(exact["item"].implode())).then(pl.lit("exact"))
         .when(pl.col("entities").is_not_null()).then(pl.lit("ambiguous"))
-        .when(title_there & (pl.col("key") != "") & with_year).then(pl.lit("other year"))
-        .otherwise(pl.lit("missing"))
+        .when(~title_there | (pl.col("key") == "") | (not with_year)).then(pl.lit("missing"))
+        .when(years_there).then(pl.lit("other year"))
+        .otherwise(pl.lit("no year"))
     )  # fmt: skip
     outcomes = left.join(candidates, on="item", how="left", maintain_order="left")
     outcomes = outcomes.with_columns(outcome=outcome)

@@ -27,12 +27,14 @@ class Triples:
         frames: triples, ``head, relation, tail``.
         names: ``entity, name, kind`` of entities that are not items.
         relation_names: relation to its name for people.
+        sources: relation to the first table, or column of a table, that has it.
     """
 
     report: Report
     frames: list[pl.DataFrame] = field(default_factory=list)
     names: list[pl.DataFrame] = field(default_factory=list)
     relation_names: dict[str, str] = field(default_factory=dict)
+    sources: dict[str, str] = field(default_factory=dict)
 
     def add(self, triples: pl.DataFrame, source: str, labels: dict[str, str] | None = None) -> None:
         """Adds triples; one that is there twice counts once."""
@@ -43,6 +45,10 @@ class Triples:
         for relation, heads, tails, count in sizes.iter_rows():
             self.report.relations.append(RelationSize(relation, source, heads, tails, count))
             self.relation_names.setdefault(relation, (labels or {}).get(relation, relation))
+        shared = [r for r in sizes["relation"] if self.sources.setdefault(r, source) != source]
+        shown = ", ".join(f"{r} of {self.sources[r]}" for r in shared[:3])
+        self.report.warn(f"{source}: relations that are taken as those of the same name in another "
+                         f"table ({shown})", len(shared))  # fmt: skip
         self.frames.append(triples)
 
     def name(self, names: pl.DataFrame) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import polars as pl
 
-from kgrec.data.build.columns import parse_numbers
-from kgrec.data.build.plan import Attribute
+from kgrec.data.build.columns import clean_ids, has_texts, parse_numbers
+from kgrec.data.build.plan import ITEM, Attribute
 from kgrec.data.build.report import Report
 from kgrec.errors import DataError
 
@@ -18,7 +17,7 @@ YEAR = r"(?:^|[^0-9])([12][0-9]{3})(?:[^0-9]|$)"
 
 def attribute_values(
     owners: pl.Series, cells: pl.Series, attribute: Attribute, missing: tuple[str, ...],
-    path: Path, report: Report,
+    table: str, report: Report,
 ) -> pl.DataFrame:  # fmt: skip
     """The values of a column, one row for each owner and value.
 
@@ -27,7 +26,7 @@ def attribute_values(
         cells: the column.
         attribute: how the cells become values.
         missing: texts that stand for a missing value.
-        path: the table, for messages.
+        table: the table, for messages and counts.
         report: where cells without a usable value are counted.
 
     Returns:
@@ -36,7 +35,7 @@ def attribute_values(
     Raises:
         DataError: most cells cannot be read as the attribute wants.
     """
-    rows = pl.DataFrame({"owner": owners, "cell": _text_cells(cells, attribute, path)})
+    rows = pl.DataFrame({"owner": owners, "cell": _text_cells(cells, attribute, table)})
     if rows["cell"].dtype == pl.List:
         rows = rows.explode("cell", empty_as_null=True)
     if attribute.separator is not None:
@@ -44,14 +43,17 @@ def attribute_values(
             "cell", empty_as_null=True
         )
     raw = rows["cell"]
-    clean = pl.col("cell").str.normalize("NFC").str.replace_all(r"\s+", " ").str.strip_chars()
-    rows = rows.with_columns(clean).filter(
+    # A value that is an item is cleaned as ids of items are, so that it is the same item.
+    clean = clean_ids(raw) if attribute.entities == ITEM else clean_texts(raw)
+    rows = rows.with_columns(clean.alias("cell")).filter(
         pl.col("cell").is_not_null() & (pl.col("cell") != "")
         & ~pl.col("cell").is_in(list(missing))
     )  # fmt: skip
-    where = f"{path.name}: {attribute.column}"
-    changed = raw.str.strip_chars().drop_nulls().n_unique() - clean_count(raw)
-    report.add(f"{where}: spellings that differ by blanks or Unicode form alone, merged", changed)
+    where = f"{table}: {attribute.column}"
+    if attribute.entities != ITEM:
+        changed = raw.str.strip_chars().drop_nulls().n_unique() - clean.drop_nulls().n_unique()
+        what = f"{where}: spellings that differ by blanks or Unicode form alone, merged"
+        report.add(what, changed)
     if attribute.bins or attribute.edges:
         return _binned(rows, attribute, where, report)
     if attribute.date:
@@ -59,32 +61,36 @@ def attribute_values(
     return rows.select("owner", value="cell", name="cell")
 
 
-def clean_count(raw: pl.Series) -> int:
-    """Number of distinct texts after blanks and Unicode forms are made alike."""
-    clean = raw.str.normalize("NFC").str.replace_all(r"\s+", " ").str.strip_chars()
-    return clean.drop_nulls().n_unique()
+def clean_texts(texts: pl.Series) -> pl.Series:
+    """Texts with blanks and Unicode forms made alike."""
+    return texts.str.normalize("NFC").str.replace_all(r"\s+", " ").str.strip_chars()
 
 
-def _text_cells(cells: pl.Series, attribute: Attribute, path: Path) -> pl.Series:
+def _text_cells(cells: pl.Series, attribute: Attribute, table: str) -> pl.Series:
     """Cells as strings, or as lists of strings."""
     kind = cells.dtype
     if isinstance(kind, pl.List | pl.Array):
         if attribute.separator is not None:
-            raise DataError(f"{path}: found lists in column {attribute.column}, expected no "
+            raise DataError(f"{table}: found lists in column {attribute.column}, expected no "
                             "separator for it")  # fmt: skip
-        if kind.inner.is_nested() or kind.inner == pl.Binary:
-            raise DataError(f"{path}: found the type {kind} in column {attribute.column}, expected "
-                            "texts, numbers or lists of them")  # fmt: skip
+        if not has_texts(kind.inner):
+            raise _no_texts(cells, attribute, table)
         inner = pl.element()
         if kind.inner.is_float():
             inner = _plain_number(inner)
         return cells.cast(pl.List(kind.inner)).list.eval(inner.cast(pl.String))
-    if kind.is_nested() or kind == pl.Binary:
-        raise DataError(f"{path}: found the type {kind} in column {attribute.column}, expected "
-                        "texts, numbers or lists of them")  # fmt: skip
+    if not has_texts(kind):
+        raise _no_texts(cells, attribute, table)
     if kind.is_float():
         return cells.to_frame("cell").select(_plain_number(pl.col("cell")))["cell"]
     return cells.cast(pl.String)
+
+
+def _no_texts(cells: pl.Series, attribute: Attribute, table: str) -> DataError:
+    return DataError(
+        f"{table}: found the type {cells.dtype} in column {attribute.column}, expected texts, "
+        "numbers or lists of them"
+    )
 
 
 def _plain_number(number: pl.Expr) -> pl.Expr:
@@ -123,9 +129,9 @@ def _binned(
     if attribute.edges:
         edges = list(attribute.edges)
         # The ids are made of the limits: rows that are added later do not change them.
-        ids = [f"below {edges[0]:g}"]
-        ids += [f"{a:g} to {b:g}" for a, b in pairwise(edges)]
-        ids += [f"{edges[-1]:g} or more"]
+        ids = [f"below {_exact(edges[0])}"]
+        ids += [f"{_exact(a)} to {_exact(b)}" for a, b in pairwise(edges)]
+        ids += [f"{_exact(edges[-1])} or more"]
         numbers_of_bins = np.searchsorted(edges, values, side="right")
         names = ids
     else:
@@ -150,8 +156,13 @@ def _range(values: np.ndarray) -> str:
     """The least and the largest number, for people; empty where there is none."""
     if not len(values):
         return ""
-    low, high = values.min(), values.max()
-    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
+    low, high = _exact(values.min()), _exact(values.max())
+    return low if low == high else f"{low} to {high}"
+
+
+def _exact(number: float) -> str:
+    """The shortest text that stands for this number and no other."""
+    return repr(float(number)).removesuffix(".0")
 
 
 def _dated(rows: pl.DataFrame, attribute: Attribute, where: str, report: Report) -> pl.DataFrame:

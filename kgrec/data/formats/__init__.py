@@ -13,8 +13,10 @@ from kgrec.data.formats import kgat, recbole, released_final, released_raw, tabl
 from kgrec.data.raw_tables import Counts, RawTables
 from kgrec.errors import ConfigError, DataError
 
-# Files that ``kgrec data build`` adds to a folder and that are not raw data.
-BUILT = ("build.json", "title_links.csv", "user_attributes.csv")
+# Files that kgrec adds to a folder and that are not raw data: of ``kgrec data build`` and a twin.
+USER_ATTRIBUTES = "user_attributes.csv"
+OWN = ("build.json", "title_links.csv", USER_ATTRIBUTES,
+       "twin.json", "planted_users.parquet", "planted_preferences.parquet")  # fmt: skip
 
 Write = Callable[[Path, RawTables, Iterable[pl.DataFrame]], None]
 
@@ -77,7 +79,7 @@ class Format:
             if path not in read
             and path.is_file()
             and not path.name.startswith(".")
-            and path.name not in BUILT
+            and path.name not in OWN
         )
         if not others:
             return []

@@ -9,26 +9,11 @@ from pathlib import Path
 import polars as pl
 
 from kgrec.data.csv_files import SEPARATORS, header_fields, line_of, read_csv
-from kgrec.data.parquet_files import parquet_columns, read_parquet
+from kgrec.data.formats.headers import NAMES, all_fields, matches
+from kgrec.data.parquet_files import read_parquet
 from kgrec.data.raw_tables import Counts, strip_blanks
 from kgrec.data.text_files import first_line, repeated_header, second_header
 from kgrec.errors import DataError
-
-# Our name of a column, and its names in files, in lower case and without other characters.
-NAMES = {
-    "user": ("user", "userid", "uid"),
-    "item": ("item", "itemid", "iid", "movieid", "bookid", "artistid", "isbn", "asin"),
-    "rating": ("rating", "stars", "score", "weight"),
-    "timestamp": ("timestamp", "time", "ts", "date", "datetime"),
-    "label": ("label",),
-    "split": ("split", "part"),
-    "head": ("head", "headid", "h", "subject"),
-    "relation": ("relation", "relationid", "r", "predicate"),
-    "tail": ("tail", "tailid", "t", "object"),
-    "entity": ("entity", "entityid"),
-    "name": ("name", "title", "itemname", "movietitle"),
-}
-
 
 # The years 1 to 9999, in seconds since 1970.
 DATES = (-62_135_596_800, 253_402_300_799)
@@ -68,7 +53,7 @@ class Table:
         self.path, self.header = path, not headless
         if other_items:
             given = {name: column for name, column in given.items() if name != "item"} | (
-                {"item": given["item"]} if given.get("item") in _fields(path) else {}
+                {"item": given["item"]} if given.get("item") in all_fields(path) else {}
             )
         self.separator = ""
         if path.suffix == ".parquet":
@@ -80,18 +65,14 @@ class Table:
             self.frame = read_csv(path, self.separator, list(wanted) if headless else None)
         self.columns = _choose(path, self.frame.columns, wanted, given)
         self.unused = [c for c in self.frame.columns if c not in self.columns.values()]
-        ids = [name for name in _IDS if name in self.columns]
-        for name in ids:
+        for name in [name for name in _IDS if name in self.columns]:
             if re.search(":.*_seq$", self.columns[name]):
                 raise DataError(
                     f"{path}: found column {self.columns[name]}, which has several values in a "
                     f"cell, expected one {name} in each (type token)"
                 )
-        if self.separator and ids:
-            names = {c: c for c in (self.columns[name] for name in ids)}
-            if headless:
-                names = {name: name for name in ids}
-            row = repeated_header(self.frame, names)
+        if self.separator:
+            row = repeated_header(self.frame, {c: c for c in self.frame.columns})
             if row is not None:
                 raise second_header(path, line_of(path, self.separator, self.header, row))
 
@@ -186,6 +167,7 @@ class Table:
         wrong = (~numbers.is_finite()).fill_null(True)
         if wrong.any():
             value = values.filter(wrong)[0]
+            expected = expected_time(value, expected) if name == "timestamp" else expected
             raise DataError(f"{self.first(wrong)}: found {value!r}, expected {expected} ({name})")
         if values.dtype.is_temporal():
             impossible = ~numbers.is_between(*DATES)
@@ -242,24 +224,10 @@ def seconds(values: pl.Series) -> pl.Series:
     return _numbers(values)
 
 
-def _plain(column: str) -> str:
-    """``userId``, ``User-ID`` and ``user_id:token`` are all ``userid``."""
-    return re.sub("[^a-z]", "", column.split(":", maxsplit=1)[0].lower())
-
-
-def _fields(path: Path) -> list[str]:
-    """The fields of a header for every separator that it may have."""
-    if path.suffix == ".parquet":
-        return parquet_columns(path)
-    _, text = first_line(path)
-    return [field for separator in SEPARATORS for field in header_fields(text, separator)]
-
-
-def matches(fields: list[str], name: str, given: Mapping[str, str]) -> list[str]:
-    """The fields of a header that match our name of a column, or the one that the user gives."""
-    if name in given:
-        return [field for field in fields if field == given[name]]
-    return [field for field in fields if _plain(field) in NAMES[name]]
+def expected_time(value: object, expected: str) -> str:
+    """What a message says of a time that :func:`seconds` refused: numbers and dates do not mix."""
+    number = isinstance(value, str) and _numbers(pl.Series([value])).is_finite()[0]
+    return "a date as in other rows of the column, not seconds since 1970" if number else expected
 
 
 def _choose(
@@ -267,8 +235,11 @@ def _choose(
 ) -> dict[str, str]:
     """Our name to the file's, for every wanted column that the file has."""
     chosen = {}
+    taken = {given[name] for name in wanted if name in given}  # a rating may be called weight
     for name, required in wanted.items():
         candidates = matches(fields, name, given)
+        if name not in given and not required:
+            candidates = [field for field in candidates if field not in taken]
         if len(candidates) > 1:
             raise DataError(
                 f"{path}: found the columns {', '.join(candidates)}, expected one for {name}; "

@@ -100,11 +100,12 @@ def _read_atomic(
         if lines.is_empty():
             raise DataError(f"{path}: found a header and no rows, expected rows")
         renamed = [fields.get(name, f"other field: {name}") for name in header]
-        names = split_fields(first, path, renamed).row(0, named=True)
-        frame = split_fields(lines, path, renamed).select("line", *columns)
-        row = repeated_header(frame, {column: names[column] for column in ids})
+        names = split_fields(first, path, renamed).drop("line").row(0, named=True)
+        frame = split_fields(lines, path, renamed)
+        row = repeated_header(frame, names)
         if row is not None:
             raise second_header(path, frame["line"][row])
+        frame = frame.select("line", *columns)
         frame = require_ids(frame, path, ids)
         for column in columns:
             if column in _NUMBERS:

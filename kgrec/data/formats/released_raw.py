@@ -101,7 +101,7 @@ def read(folder: Path) -> RawTables:
         if table.width < 2:
             raise malformed(path, *first_line(path), "a header with movieId and title")
         item, name, *_ = table.columns
-        row = repeated_header(table, {item: item, name: name})
+        row = repeated_header(table, {c: c for c in table.columns})
         if row is not None:
             raise second_header(path, line_of(path, ",", True, row))
         names = table.select(item=item, name=name)

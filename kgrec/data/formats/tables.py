@@ -1,11 +1,12 @@
 """Plain tables with named columns: CSV, TSV or Parquet.
 
-``interactions.*`` (user, item; optionally rating, timestamp, label, split), or ``train.*`` and
+``interactions.*`` (user, item; optionally rating, timestamp, weight, label,
+split), or ``train.*`` and
 ``test.*`` (and ``val.*``) for data that come with a split; ``triples.*`` (head, relation, tail);
 optionally ``links.*`` (item, entity), ``items.*`` (item, name), ``entities.*`` (entity, name) and
 ``relations.*`` (relation, name). Without links an item is the
 entity of the same id; the items are then the items of the interactions and of ``items.*``. Columns
-have their usual names (``named_columns.NAMES``) or names that the user gives; other columns are
+have their usual names (``headers.NAMES``) or names that the user gives; other columns are
 not read, and counted.
 """
 
@@ -16,17 +17,11 @@ from pathlib import Path
 
 import polars as pl
 
-from kgrec.data.csv_files import SEPARATORS, header_fields
-from kgrec.data.formats.named_columns import (
-    NAMES,
-    Table,
-    matches,
-    written_as_floats,
-)
+from kgrec.data.formats.headers import NAMES, headless
+from kgrec.data.formats.named_columns import Table, written_as_floats
 from kgrec.data.formats.writing import blank, id_columns, padded, without_rows, write_table
 from kgrec.data.parquet_files import check_parquet
 from kgrec.data.raw_tables import PARTS, TRIPLE, Counts, RawTables, by_label, named_items
-from kgrec.data.text_files import first_line
 from kgrec.errors import DataError, unknown_key
 
 SUFFIXES = (".csv", ".tsv", ".parquet")
@@ -47,7 +42,10 @@ def _one(folder: Path, *stems: str) -> Path | None:
 
 
 # Our names of the columns of interactions, and whether each is required.
-_INTERACTIONS = {"user": True, "item": True, "rating": False, "timestamp": False, "label": False}
+_INTERACTIONS = {
+    "user": True, "item": True, "rating": False, "timestamp": False, "weight": False,
+    "label": False,
+}  # fmt: skip
 
 
 def read(folder: Path, columns: Mapping[str, str] | None = None) -> RawTables:
@@ -106,8 +104,8 @@ def read(folder: Path, columns: Mapping[str, str] | None = None) -> RawTables:
         rows, negatives = by_label(rows)
     triples = _triples(_one(folder, "triples", "kg"), given, counts, notes)
     names = _names(_one(folder, "items"), given, counts, notes)
-    entity_names = _graph_names(_one(folder, "entities"), "entity", counts)
-    relation_names = _graph_names(_one(folder, "relations"), "relation", counts)
+    entity_names = _graph_names(_one(folder, "entities"), "entity", counts, notes)
+    relation_names = _graph_names(_one(folder, "relations"), "relation", counts, notes)
     links = _one(folder, "links")
     if links is not None:
         table = Table(links, {"item": True, "entity": True}, given, other_items=True)
@@ -136,7 +134,9 @@ def _names(
     return named_items(pl.DataFrame([items, name]), path.name, counts)
 
 
-def _graph_names(path: Path | None, kind: str, counts: Counts) -> pl.DataFrame | None:
+def _graph_names(
+    path: Path | None, kind: str, counts: Counts, notes: Counts
+) -> pl.DataFrame | None:
     """``entity, name`` or ``relation, name``; None where the file has no such columns."""
     if path is None:
         return None
@@ -145,8 +145,13 @@ def _graph_names(path: Path | None, kind: str, counts: Counts) -> pl.DataFrame |
         counts.append((f"{path.name} has no columns {kind} and name, not read", 1))
         return None
     name = table.values("name", "strings (name)").cast(pl.String).str.strip_chars()
+    _count_unused(table, notes)
     names = pl.DataFrame([table.ids(kind, counts), name.alias("name")])
-    return names.filter(pl.col("name") != "").unique(kind, keep="first", maintain_order=True)
+    named = names.filter(pl.col("name") != "")
+    first = named.unique(kind, keep="first", maintain_order=True)
+    if repeats := named.unique().height - first.height:
+        counts.append((f"other names of the same {kind} in {path.name}, not used", repeats))
+    return first
 
 
 def _linked_to_themselves(
@@ -189,6 +194,17 @@ def _interactions(table: Table, counts: Counts, notes: Counts) -> pl.DataFrame:
     if "label" in table.columns:
         labels = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
         columns.append(table.chosen("label", labels, "a label, 0 or 1"))
+    if "weight" in table.columns:
+        weights = table.numbers("weight")
+        wrong = weights <= 0
+        if "label" in table.columns:  # the weight of a negative is not used
+            wrong &= columns[-1] == 1
+        if wrong.any():
+            raise DataError(
+                f"{table.first(wrong)}: found {weights.filter(wrong)[0]:g} in column "
+                f"{table.columns['weight']}, expected a number above 0 (weight)"
+            )
+        columns.append(weights)
     if "split" in table.columns:
         part = table.chosen("split", _SPLIT_VALUES, "train, val or test")
         columns.append(part.alias("part"))
@@ -206,16 +222,10 @@ def _triples(
     path: Path | None, given: Mapping[str, str], counts: Counts, notes: Counts
 ) -> pl.DataFrame:
     assert path is not None  # the format requires it
-    headless = False
-    if path.suffix != ".parquet" and not any(name in given for name in TRIPLE):
-        _, text = first_line(path)
-        headers = [header_fields(text, separator) for separator in SEPARATORS]
-        headless = any(len(fields) == 3 for fields in headers) and not any(
-            matches(fields, name, {}) for fields in headers for name in TRIPLE
-        )
-    if headless:
+    no_header = not any(name in given for name in TRIPLE) and headless(path, TRIPLE)
+    if no_header:
         counts.append((f"{path.name} has no header: read as head, relation, tail", 1))
-    table = Table(path, dict.fromkeys(TRIPLE, True), given, headless)
+    table = Table(path, dict.fromkeys(TRIPLE, True), given, no_header)
     _count_unused(table, notes)
     return pl.DataFrame([table.ids(name, counts) for name in TRIPLE])
 
@@ -249,7 +259,10 @@ def write(
             yield piece
         if raw.negatives is not None:
             # The other columns of a negative are not used, but they must not be empty.
-            others = {"rating": pl.lit(0.0), "timestamp": pl.lit(0.0), "split": pl.lit(PARTS[0])}
+            others = {
+                "rating": pl.lit(0.0), "timestamp": pl.lit(0.0), "weight": pl.lit(1.0),
+                "split": pl.lit(PARTS[0]),
+            }  # fmt: skip
             own = {name: value for name, value in others.items() if name in columns}
             yield raw.negatives.with_columns(**own, label=pl.lit(0)).select(columns)
 

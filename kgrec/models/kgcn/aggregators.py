@@ -171,7 +171,8 @@ def make_aggregator(spec: str | Mapping[str, Any], d: int, activation: Activatio
         SettingError: the aggregator does not exist, or cannot be built.
     """
     extra = dict(spec) if isinstance(spec, Mapping) else {"_target_": spec}
-    name = str(extra.pop("_target_", None))
+    target = extra.pop("_target_", None)
+    name = str(target)
     if name in AGGREGATORS:
         kind = AGGREGATORS[name]
     elif "." in name:
@@ -182,7 +183,7 @@ def make_aggregator(spec: str | Mapping[str, Any], d: int, activation: Activatio
     else:
         names = ", ".join(AGGREGATORS)
         raise SettingError(
-            f"aggregator: found {name!r}, expected one of {names}, or the dotted path of a "
+            f"aggregator: found {target!r}, expected one of {names}, or the dotted path of a "
             "subclass of kgrec.models.kgcn.aggregators.Aggregator"
         )
     try:

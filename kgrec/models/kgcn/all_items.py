@@ -119,7 +119,7 @@ class AllItems:
             if layer is self.layers[-1]:
                 out[:] = _last_scores(u, own, pooled, aggregator)
             else:
-                x = aggregator(own, pooled)
+                x = _aggregated(own, pooled, aggregator)
 
 
 class Layer:
@@ -213,8 +213,7 @@ class EdgeFirstLayer:
         """(B, n, d) representations after this layer, from e_r (B, R)."""
         pooled = self.layer.pooled(powers, self.table[None])
         if self.parts is None:
-            vectors: Tensor = self.aggregator(self.own.expand_as(pooled), pooled)
-            return vectors
+            return _aggregated(self.own, pooled, self.aggregator)
         return _activated(pooled.add_(self.own), self.aggregator)
 
 
@@ -229,9 +228,7 @@ class FirstLayer:
         d_major: whether :meth:`scores` is called, which needs entities innermost.
     """
 
-    FEWEST_USERS = (
-        16  # fewer users read the right-hand side too often; this many may hold more memory
-    )
+    FEWEST_USERS = 16  # fewer users read the right-hand side too often, so more memory is allowed
 
     def __init__(
         self, table: Tensor, layer: Layer, aggregator: Aggregator, R: int, d_major: bool
@@ -300,7 +297,7 @@ class FirstLayer:
                 continue
             z, own = z.view(B, -1, self.d), self.own[block]
             if self.parts is None:
-                yield block, self.aggregator(own.expand_as(z), z.div_(totals[:, block, None]))
+                yield block, _aggregated(own, z.div_(totals[:, block, None]), self.aggregator)
             else:
                 yield block, torch.addcdiv(own, z, totals[:, block, None])
 
@@ -309,7 +306,7 @@ def _last_scores(u: Tensor, own: Tensor, pooled: Tensor, aggregator: Aggregator)
     """(B, n) u · aggregator(own, pooled), from u (B, d) and vectors (B or 1, n, d)."""
     parts = aggregator.linear_parts()
     if parts is None:
-        return _dot(u, aggregator(own, pooled).transpose(1, 2))
+        return _dot(u, _aggregated(own, pooled, aggregator).transpose(1, 2))
     A, P, bias = parts
     if A is P:
         z = F.linear(pooled.add_(own), P.T, bias)
@@ -317,6 +314,19 @@ def _last_scores(u: Tensor, own: Tensor, pooled: Tensor, aggregator: Aggregator)
         z = F.linear(pooled, P.T, bias)
         z = z if A is None else z.add_(own @ A)
     return _dot_activated(u, z.transpose(1, 2), aggregator)
+
+
+def _aggregated(own: Tensor, pooled: Tensor, aggregator: Aggregator) -> Tensor:
+    """(B, n, d) of the aggregator, which is given (B·n, d), two dimensions as in training.
+
+    Args:
+        own: (B, n, d), or (n, d) for all users.
+        pooled: (B, n, d).
+        aggregator: the aggregator to call.
+    """
+    rows = own.expand_as(pooled).reshape(-1, own.shape[-1]), pooled.flatten(0, 1)
+    vectors: Tensor = aggregator(*rows)
+    return vectors.view(pooled.shape)
 
 
 def _activated(z: Tensor, aggregator: Aggregator) -> Tensor:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, Self, cast
+from typing import Any, ClassVar, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -30,11 +30,14 @@ from kgrec.data.dataset import RecDataset
 from kgrec.data.draws import generator
 from kgrec.data.knowledge_graph import Neighborhood
 from kgrec.errors import SettingError
-from kgrec.models.folding import WithUserTables
+from kgrec.models.folding import WithUserTables, frozen
 from kgrec.models.kgcn.aggregators import Aggregator, make_aggregator
 from kgrec.models.kgcn.all_items import WIDEST_SPREAD, AllItems, Tables
 from kgrec.models.kgcn.neighborhood import Attention, View, receptive_field, view
+from kgrec.models.kgcn.new_items import with_new_items
+from kgrec.models.kgcn.paths import Field, path_reasons
 from kgrec.models.lookup import rows_and_sums, weighted_sums
+from kgrec.models.reasons import Reasons
 from kgrec.models.recommender import MOST_LAYERS, check_at_least
 
 SCALINGS = ("paper", "released")
@@ -75,12 +78,14 @@ class KGCN(WithUserTables):
         scaling: "paper": the equations above. "released": as in the authors' code, the mean over
             d in Eq. 1 and the mean over S(v) of the weighted neighbours in Eq. 3.
         K: number of sampled neighbours in S(v), or "all".
-        sampling: "static": S(v) stays the same; "resampled": S(v) is drawn anew in every epoch
+        sampling: "static": S(v) stays the same; "resampled": S(v) is drawn again in every epoch
             (the argument ``neighbors`` of :meth:`from_dataset`).
 
     Raises:
         SettingError: a setting that cannot work.
     """
+
+    adds_items: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -128,7 +133,7 @@ class KGCN(WithUserTables):
         self.register_buffer("neighbors", neighbors)
         self.register_buffer("relations", relations)
         self._viewed: tuple[Any, View] | None = None
-        # Where neighbours are drawn anew in every epoch: the whole graph, and K.
+        # Where neighbours are drawn again in every epoch: the whole graph, and K.
         self._resampled_from: tuple[Neighborhood, int] | None = None
 
     @classmethod
@@ -151,7 +156,7 @@ class KGCN(WithUserTables):
             d: embedding size.
             aggregator: see the class.
             scaling: see the class.
-            neighbors: "static", drawn once, or "resampled", drawn anew in every epoch.
+            neighbors: "static", drawn once, or "resampled", drawn again in every epoch.
 
         Raises:
             SettingError: a setting that cannot work.
@@ -184,12 +189,30 @@ class KGCN(WithUserTables):
         return model
 
     def resample(self, generator: torch.Generator) -> None:
-        """Draws S(v) anew, where ``neighbors="resampled"``; its size does not change."""
+        """Draws S(v) again, where ``neighbors="resampled"``; its size does not change."""
         if self._resampled_from is not None:
             whole, K = self._resampled_from
             drawn = whole.sample(K, generator)
             self.neighbors.copy_(drawn.neighbors)
             self.relations.copy_(drawn.relations)
+
+    def add_items(self, edges: Neighborhood, known: Tensor, seed: int = 0) -> Self:
+        """A model with further items; see :mod:`kgrec.models.kgcn.new_items`."""
+        if self.arguments["K"] != "all":
+            edges = edges.sample(self.arguments["K"], generator(seed, "neighbors of new items"))
+        device = self.indptr.device
+        edges = Neighborhood(*(part.to(device) for part in edges))
+        whole = Neighborhood(self.indptr, self.neighbors, self.relations)
+        vectors = self.entity_embedding.weight.detach()
+        graph, vectors = with_new_items(whole, vectors, self.num_items, edges, known.to(device))
+        twin = frozen(self)
+        twin.num_items = self.num_items + len(known)
+        twin.indptr, twin.neighbors, twin.relations = graph
+        twin.entity_embedding = nn.Embedding(
+            len(vectors), vectors.shape[1], _weight=vectors, _freeze=True
+        )
+        twin.arguments = self.arguments | graph._asdict() | {"num_items": twin.num_items}
+        return twin
 
     def score(self, users: Tensor, items: Tensor, encoded: Any = None) -> Tensor:
         """(B,) logits ŷ(u, v), Eq. 7, from users (B,) and items (B,)."""
@@ -276,6 +299,23 @@ class KGCN(WithUserTables):
             sums = [*inner, pooled] if layer == 0 else inner
             vectors = [aggregator(v, s) for v, s in zip(vectors, sums, strict=False)]
         return vectors[0]
+
+    @torch.no_grad()
+    def explain(self, user: int, item: int, history: Tensor, top: int | None = None) -> Reasons:
+        """Paths of 1 … H steps from the item; see :mod:`kgrec.models.kgcn.paths`."""
+        u = self.user_embedding.weight[user]
+        scores = self.user_relation_scores(u[None])[0]
+        weighing = scores if self.attention else torch.zeros_like(scores)
+        averaged = self.scaling == "released" and self.attention
+        graph = Neighborhood(self.indptr, self.neighbors, self.relations)
+        field = Field.around(item, self.H, graph, weighing, averaged)
+        table, score = self.entity_embedding.weight, self.score_of(user, item)
+        return path_reasons(score, u, field, table, self.layers, scores, top)
+
+    @torch.no_grad()
+    def item_vectors(self) -> Tensor:
+        """(num_items, d) order-0 vectors."""
+        return self.entity_embedding.weight[: self.num_items].detach()
 
     @property
     def layers(self) -> list[Aggregator]:

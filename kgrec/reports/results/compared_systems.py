@@ -40,11 +40,14 @@ class ComparedSystems(NamedTuple):
         reference: the system with which the others are compared.
         others: all other systems.
         reason: why this system is the reference, in words.
+        repeated: number of runs that are left out, because a later run has the same settings and
+            seed.
     """
 
     reference: ComparedSystem
     others: list[ComparedSystem]
     reason: str
+    repeated: int = 0
 
 
 def compared_systems(
@@ -79,7 +82,8 @@ def compared_systems(
         )
     for other in others:
         check_comparable(reference, other)
-    return ComparedSystems(reference, others, reason)
+    repeated = len(runs) - sum(len(system.runs) for system in group)
+    return ComparedSystems(reference, others, reason, repeated)
 
 
 def _default(group: Sequence[System], places: Sequence[Path]) -> tuple[ComparedSystem, str]:

@@ -127,13 +127,16 @@ def counted(group: Sequence[System], runs: int) -> str:
     """
     shown = sum(len(system.runs) for system in group)
     words = f"{_number(shown, 'run')} of {_number(len(group), 'system')}"
-    if repeated := runs - shown:
-        were = "was" if repeated == 1 else "were"
-        words += (
-            f" ({_number(repeated, 'more run')} with the same settings and seed {were} left out: "
-            "the latest run counts)"
-        )
-    return words
+    return f"{words} ({repeated_runs(runs - shown)})" if runs > shown else words
+
+
+def repeated_runs(count: int) -> str:
+    """Says that a number of runs are left out because a later run repeats them."""
+    were = "was" if count == 1 else "were"
+    return (
+        f"{_number(count, 'more run')} with the same settings and seed {were} left out: the latest "
+        "run counts"
+    )
 
 
 def _number(count: int, noun: str) -> str:

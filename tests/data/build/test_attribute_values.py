@@ -1,10 +1,9 @@
 """Cells of a column become values: categories, several values, bins, dates."""
 
-from pathlib import Path
-
 import polars as pl
 import pytest
 
+from kgrec.data.build.columns import parse_numbers
 from kgrec.data.build.plan import Attribute
 from kgrec.data.build.report import Report
 from kgrec.data.build.values import attribute_values
@@ -16,7 +15,7 @@ def values(cells, report: Report | None = None, missing=(), **settings) -> list[
     series = cells if isinstance(cells, pl.Series) else pl.Series(cells)
     owners = pl.Series([str(i) for i in range(len(series))])
     frame = attribute_values(
-        owners, series, Attribute("c", "c", "c", "c", **settings), missing, Path("t.csv"),
+        owners, series, Attribute("c", "c", "c", "c", **settings), missing, "t.csv",
         report or Report(),
     )  # fmt: skip
     return [frame.filter(pl.col("owner") == owner)["value"].to_list() for owner in owners]
@@ -65,7 +64,7 @@ def test_quantile_bins_have_ids_that_do_not_move_with_the_values():
 def test_bins_have_names_for_people():
     frame = attribute_values(
         pl.Series(["a", "b", "c"]), pl.Series(["€ 1.50", "3", "9.25"]),
-        Attribute("c", "c", "c", "c", bins=2), (), Path("t.csv"), Report(),
+        Attribute("c", "c", "c", "c", bins=2), (), "t.csv", Report(),
     )  # fmt: skip
     assert frame["name"].to_list() == ["1.5 to 3", "1.5 to 3", "9.25"]
 
@@ -104,3 +103,43 @@ def test_types_that_are_no_values_are_refused():
         values(pl.Series([{"a": 1}]))
     with pytest.raises(DataError, match="expected no separator"):
         values(pl.Series([["a"]]), separator="|")
+
+
+@pytest.mark.parametrize(
+    ("cells", "expected"),
+    [
+        (["1,234.00", "99.50", "€ 12,345"], [1234, 99.5, 12345]),
+        (["1,234,567", "call us, please"], [1234567, None]),
+        (["1,234", "1,5"], [None, None]),  # decimal commas: the column is no list of thousands
+        (["1,234", "0,500"], [None, None]),
+        (["1234", "5"], [1234, 5]),
+    ],
+)
+def test_commas_are_thousands_separators_if_they_are_in_the_whole_column(cells, expected):
+    assert parse_numbers(pl.Series(cells)).to_list() == expected
+
+
+def test_edges_with_many_digits_stay_apart():
+    edges = (1234567.0, 1234568.0, 20000000.5)
+    cells = ["1", "1234567", "1234568", "20000001"]
+    assert values(cells, edges=edges) == [
+        ["below 1234567"], ["1234567 to 1234568"], ["1234568 to 20000000.5"],
+        ["20000000.5 or more"],
+    ]  # fmt: skip
+    frame = attribute_values(
+        pl.Series(["a", "b"]), pl.Series(["1234567", "1234568"]),
+        Attribute("c", "c", "c", "c", bins=2), (), "t.csv", Report(),
+    )  # fmt: skip
+    assert frame["name"].to_list() == ["1234567", "1234568"]
+
+
+def test_values_that_are_items_are_cleaned_as_their_ids_are():
+    attribute = Attribute("c", "c", "item", "c")
+    cells = pl.Series([" a  b", "cafe\u0301", " "])
+    owners = pl.Series(["1", "2", "3"])
+    frame = attribute_values(owners, cells, attribute, (), "t.csv", Report())
+    assert frame["value"].to_list() == ["a  b", "cafe\u0301"]
+    frame = attribute_values(
+        owners, pl.Series(["1.0", "2.0", None]), attribute, (), "t.csv", Report()
+    )
+    assert frame["value"].to_list() == ["1", "2"]

@@ -40,14 +40,6 @@ def test_the_folder_is_in_csv_format_with_names(tmp_path):
     assert not [entry for entry in data.account.changes if entry.step == "files"]
 
 
-def test_values_are_shared_between_columns_if_the_plan_says_so(tmp_path):
-    plan = PLAN.replace(
-        "{color: {}, mood: {}}", "{color: {entities: word}, mood: {entities: word}}"
-    )
-    tails = set(built(tmp_path, plan)["triples"]["tail"])
-    assert tails == {"word=red", "word=calm"}
-
-
 def test_ids_depend_on_neither_the_order_of_rows_nor_on_further_rows(tmp_path):
     plan = PLAN.replace("mood: {}", "mood: {}, price: {bins: 2}")
     header, *rows = [f"{line},{i}" for i, line in enumerate(PRODUCTS.splitlines())]
@@ -93,6 +85,46 @@ def test_quantities_are_summed_and_kept(tmp_path):
     assert built(tmp_path, plan, orders=orders).rows("interactions") == {("C2", "003", "5")}
 
 
+ORDERED = (
+    "customer,sku,when,n\nC1,001,2024-03-01,2\nC2,002,2024-01-02,\nC1,001,2024-01-01,1.5\n"
+    "C2,001,2024-02-01,1\nC2,001,2024-02-02,-1\nC2,003,2024-02-03,1\n"
+)
+
+
+def test_the_weight_of_a_pair_is_the_sum_of_its_quantities(tmp_path):
+    plan = PLAN.replace("timestamp: when", "timestamp: when, quantity: n, weight: quantity")
+    out = built(tmp_path, plan, orders=ORDERED)
+    assert out["interactions"].rows() == [
+        ("C1", "001", "1704067200", "3.5"), ("C2", "002", "1704153600", "1.0"),
+        ("C2", "003", "1706918400", "1.0"),
+    ]  # fmt: skip
+    assert out.warnings["orders.csv: rows without n, taken as 1"] == 1
+    assert [n for what, n in out.warnings.items() if "0 or less, left out" in what] == [1]
+    assert out.counts["orders.csv: repeats of a user-item pair, merged"] == 2
+    assert [n for what, n in out.counts.items() if "other than 1 (1 to 3.5)" in what] == [1]
+    data = prepare(recognise(out.folder).read(out.folder), "shop", weights="use")
+    assert data.weights.tolist() == [3.5, 1, 1]
+    with pytest.raises(DataError, match="no user-item pair with a sum of n above 0"):
+        built(tmp_path, plan, orders="customer,sku,when,n\nC1,001,2024-03-01,0\n")
+
+
+def test_the_weight_of_a_pair_is_the_number_of_its_rows(tmp_path):
+    plan = PLAN.replace("timestamp: when", "rating: n, weight: repeats")
+    out = built(tmp_path, plan, orders=ORDERED.replace("02,\n", "02,4\n"))
+    assert out["interactions"].rows() == [
+        ("C1", "001", "2", "2"), ("C2", "002", "4", "1"), ("C2", "001", "1", "2"),
+        ("C2", "003", "1", "1"),
+    ]  # fmt: skip
+    assert [n for what, n in out.warnings.items() if "several ratings" in what] == [2]
+
+
+@pytest.mark.parametrize("bad", ["inf", "two"])
+def test_a_quantity_that_is_no_number_is_named_by_line(tmp_path, bad):
+    plan = PLAN.replace("timestamp: when", "quantity: n, weight: quantity")
+    with pytest.raises(DataError, match=rf"orders.csv:4: found '{bad}' as n"):
+        built(tmp_path, plan, orders=ORDERED.replace("1.5", bad))
+
+
 def test_rows_without_ids_are_left_out_and_counted(tmp_path):
     out = built(
         tmp_path, orders=ORDERS + ",001,2024-01-01\nC1, ,2024-01-01\n",
@@ -102,25 +134,6 @@ def test_rows_without_ids_are_left_out_and_counted(tmp_path):
     assert out.warnings["orders.csv: rows without customer, left out"] == 1
     assert out.warnings["orders.csv: rows without sku, left out"] == 1
     assert out.warnings["products.csv: rows without sku, left out"] == 1
-
-
-def test_several_rows_of_an_item_are_joined(tmp_path):
-    out = built(tmp_path, products=PRODUCTS + "001,Bowl again,blue,\n")
-    assert out["items"].height == 3
-    assert {t for h, r, t in out.rows("triples") if (h, r) == ("item=001", "color")} == {
-        "color=red", "color=blue"
-    }  # fmt: skip
-    assert dict(out.rows("items"))["001"] == "Bowl"
-    assert [n for what, n in out.warnings.items() if "of an earlier row" in what] == [1]
-
-
-def test_useless_attributes_are_named(tmp_path):
-    products = "sku,title,color,mood\n" + "".join(f"00{i},T{i},same,m{i}\n" for i in range(1, 10))
-    warnings = built(tmp_path, products=products).warnings
-    assert any("mood: another value for each of the items" in what for what in warnings)
-    assert any("color: one value on 100.0 % of the items" in what for what in warnings)
-    warnings = built(tmp_path, products=PRODUCTS + "004,Pot,Red,calm\n").warnings
-    assert any("by case alone, kept apart (Red, red)" in what for what in warnings)
 
 
 def test_items_that_no_table_lists_are_counted(tmp_path):
@@ -140,36 +153,6 @@ def test_ids_that_never_meet_are_refused(tmp_path):
         built(tmp_path, orders=orders)
 
 
-def test_attributes_of_users_are_kept_beside_the_graph(tmp_path):
-    plan = PLAN + "users: {table: people.csv, id: who, attributes: {color: {}}}\n"
-    out = built(tmp_path, plan, people="who,color\nC1,red\nC7,blue\n")
-    assert out.rows("user_attributes") == {
-        ("C1", "user.color", "user.color=red"), ("C7", "user.color", "user.color=blue")
-    }  # fmt: skip
-    assert "user.color" not in set(out["triples"]["relation"])
-    assert ("user.color", "color") in out.rows("relations")
-    assert out.warnings["people.csv: users with interactions that it lacks"] == 1
-
-
-def test_links_between_items_and_between_values(tmp_path):
-    plan = PLAN + (
-        "triples:\n- {table: pairs.csv, head: a, tail: b, relation: goes_with}\n"
-        "- {table: hues.csv, head: color, head_is: color, tail: hue, tail_is: hue,"
-        " relation_column: kind}\n"
-    )
-    out = built(
-        tmp_path, plan, pairs="a,b\n001,002\n001,777\n",
-        hues="color,hue,kind\nred,warm,is\nblue,cold,is\n",
-    )  # fmt: skip
-    triples = out.rows("triples")
-    assert ("item=001", "goes_with", "item=002") in triples
-    assert ("color=red", "is", "hue=warm") in triples
-    assert not any("777" in tail for _, _, tail in triples)
-    assert out.warnings["pairs.csv: links of unknown items, left out"] == 1
-    assert ("goes_with", "goes with") in out.rows("relations")
-    assert ("hue=warm", "warm", "hue") in out.rows("entities")
-
-
 def test_a_table_may_be_both_interactions_and_items(tmp_path):
     plan = PLAN.replace("products.csv", "orders.csv").replace("  name: title\n", "").replace(
         "{color: {}, mood: {}}", "[kind]")  # fmt: skip
@@ -184,7 +167,6 @@ def test_tsv_and_parquet(tmp_path):
     pl.DataFrame({"sku": [1, 2, None], "tags": [["x", "y"], ["x"], ["z"]]}).write_parquet(
         tmp_path / "products.parquet"
     )
-    (tmp_path / "orders.tsv").write_text("customer\tsku\n7\t1\n8\t2.0\n", encoding="utf-8")
     plan = (
         "interactions: {table: orders.tsv, user: customer, item: sku}\n"
         "items: {table: products.parquet, id: sku, attributes: [tags]}\n"
@@ -208,6 +190,19 @@ def test_the_record_says_what_was_read_and_left_out(tmp_path):
     assert again == record  # no date, no path: the same tables give the same folder
 
 
+def test_files_of_one_name_in_two_folders_are_two_files(tmp_path):
+    plan = PLAN.replace("table: products.csv", "table: x/t.csv").replace("orders.csv", "y/t.csv")
+    for folder, text in (("x", PRODUCTS), ("y", ORDERS + "C1,001,2024-05-01\n")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "t.csv").write_text(text)
+    out = built(tmp_path, plan)
+    assert set(out.record["sha256"]) == {"x/t.csv", "y/t.csv"}
+    assert {name: t["rows"] for name, t in out.record["tables"].items()} == {
+        "x/t.csv": 3, "y/t.csv": 4
+    }  # fmt: skip
+    assert any(what.startswith("y/t.csv: repeats") for what in out.counts)
+
+
 def test_a_failed_build_leaves_nothing_and_an_earlier_folder_as_it_was(tmp_path):
     with pytest.raises(KgrecError):
         built(tmp_path, PLAN.replace("color: {}", "color: {bins: 3}"))
@@ -223,17 +218,25 @@ def test_a_failed_build_leaves_nothing_and_an_earlier_folder_as_it_was(tmp_path)
     assert {path.name: path.read_bytes() for path in out.folder.iterdir()} == before
 
 
-def test_an_earlier_folder_comes_back_if_the_new_one_cannot_take_its_place(tmp_path, monkeypatch):
+@pytest.mark.parametrize("error", [PermissionError, KeyboardInterrupt, MemoryError])
+@pytest.mark.parametrize("done", [False, True])
+def test_an_earlier_folder_comes_back_if_the_new_one_cannot_take_its_place(
+    tmp_path, monkeypatch, error, done
+):
+    """``done``: interrupted after the first of the two renames, else instead of the second."""
     out = built(tmp_path)
     rename = type(tmp_path).rename
 
     def refuse(path, target):
+        if done and path == out.folder:
+            rename(path, target)
+            raise error("no")
         if path.name == "out" and "incoming" in str(path.parent):
-            raise PermissionError("no")
+            raise error("no")
         return rename(path, target)
 
     monkeypatch.setattr(type(tmp_path), "rename", refuse)
-    with pytest.raises(PermissionError):
+    with pytest.raises(error):
         built(tmp_path)
     assert out["items"].height == 3
 
@@ -284,3 +287,8 @@ def test_the_plan_of_the_documentation_builds_the_shop(tmp_path):
     assert {"feeling=red", "color=red"} <= set(out["triples"]["tail"])
     assert ("brand", "made by") in out.rows("relations")
     assert 10 <= len(plan.splitlines()) <= 25
+
+
+def test_seconds_among_dates_are_refused_in_words_that_they_do_not_fit(tmp_path):
+    with pytest.raises(DataError, match=r"csv:5: found '880000000' as when .*a date as in other"):
+        built(tmp_path, orders=ORDERS + "C3,001,880000000\n")

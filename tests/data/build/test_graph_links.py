@@ -2,9 +2,12 @@
 
 import itertools
 
+import polars as pl
 import pytest
-from user_tables import built
+from user_tables import built, write
 
+from kgrec.data.build.building import build
+from kgrec.data.build.plan_file import read_plan
 from kgrec.data.formats import recognise
 from kgrec.data.prepare import prepare
 from kgrec.errors import DataError
@@ -88,3 +91,38 @@ def test_a_join_that_finds_nothing_is_refused(tmp_path):
         built(tmp_path, plan, kg=KG, f="m,title\nm.1,Ladle\n")
     with pytest.raises(DataError, match="found no column title"):
         built(tmp_path, plan, kg=KG, f="m,name\nm.1,Bowl\n")
+
+
+@pytest.mark.parametrize("first", ["e1,r0,e2", "h1,likes,t1", "h1,r1,t1"])
+def test_the_first_triple_of_a_file_without_a_header_counts(tmp_path, first):
+    head = first.split(",")[0]
+    out = built(tmp_path, GRAPH, kg=f"{first}\nx,r1,y\ny,r1,x\n", map=f"001,{head}\n002,x\n")
+    assert out.rows("triples") == {tuple(first.split(",")), ("x", "r1", "y"), ("y", "r1", "x")}
+    shown = first.replace(",", ", ")
+    assert out.counts[f"kg.csv: no header, the first line read as the triple ({shown})"] == 1
+
+
+def test_the_first_name_of_a_file_without_a_header_counts(tmp_path):
+    plan = GRAPH.replace("map.csv}", "map.csv, names: names.csv}")
+    out = built(tmp_path, plan, kg=KG, map="001,m.1\n", names="m.9,Title\nm.8,Name\n")
+    assert out.rows("entities", "entity", "name") == {("m.9", "Title"), ("m.8", "Name")}
+
+
+def test_columns_that_have_no_ids_are_no_links(tmp_path):
+    write(tmp_path, GRAPH.replace("map.csv", "map.parquet"), kg=KG)
+    links = pl.DataFrame({"confidence": [0.9, 0.8], "sku": ["001", "002"], "mid": ["m.1", "m.2"]})
+    links.write_parquet(tmp_path / "map.parquet")
+    report = build(read_plan(tmp_path / "build.yaml"), tmp_path / "out")
+    assert pl.read_csv(tmp_path / "out" / "links.csv")["entity"].to_list() == ["m.1", "m.2"]
+    assert report.tables["map.parquet"]["columns_not_used"] == ["confidence"]
+    links.select("confidence", "sku").write_parquet(tmp_path / "map.parquet")
+    with pytest.raises(DataError, match="found the columns confidence, sku, expected one of items"):
+        build(read_plan(tmp_path / "build.yaml"), tmp_path / "out")
+
+
+def test_a_relation_of_two_tables_is_named(tmp_path):
+    kg = KG.replace("genre", "color").replace("directed_by", "goes_with")
+    plan = GRAPH + ITEMS + "triples: {table: p.csv, head: a, tail: b, relation: goes_with}\n"
+    out = built(tmp_path, plan, kg=kg, map="001,m.1\n", p="a,b\n001,002\n")
+    what = "kg.csv: relations that are taken as those of the same name in another table"
+    assert out.warnings[f"{what} (goes_with of p.csv, color of products.csv: color)"] == 2

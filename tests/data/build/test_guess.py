@@ -1,5 +1,7 @@
 """``--guess``: what each column becomes, and what each table is."""
 
+from datetime import time, timedelta
+
 import polars as pl
 import pytest
 from omegaconf import OmegaConf
@@ -8,6 +10,7 @@ from kgrec.data.build.guess import guess_plan
 from kgrec.data.build.plan_file import read_plan
 from kgrec.data.build.profile import choose
 from kgrec.data.build.roles import about
+from kgrec.data.csv_files import read_csv
 from kgrec.errors import DataError
 
 N = 40
@@ -26,6 +29,13 @@ def column(name: str, cells, owners: str = "items"):
         ("tags", ["a, b", "b, c", "c", "a, c"] * 10, {"separator": ","}, "several values: 3"),
         ("tags", pl.Series([["a", "b"], ["b"]] * 20), {}, "lists: 2 values, 100 % of items"),
         ("price", [f"{i}.50" for i in range(N)], {"bins": 5}, "number from 0.5 to 39.5"),
+        ("price", ["99.50"] * 9 + [f"{i},234.00" for i in range(1, 32)], {"bins": 5},
+         "number from 99.5 to 3.123e+04"),
+        ("price", [f"{i}.234,00" for i in range(1, N + 1)], None, "number with a decimal comma"),
+        ("tags", ["1,2", "2,3", "3", "1,3"] * 10, {"separator": ","}, "several values: 3"),
+        ("wait", pl.Series([timedelta(days=i) for i in range(N)]), None, "the type Duration"),
+        ("waits", pl.Series([[timedelta(days=1)]] * N), None, "the type List(Duration"),
+        ("opens", pl.Series([time(i % 3) for i in range(N)]), {}, "category: 3 values"),
         ("stars", ["1", "2", "3", "4"] * 10, {}, "number with 4 values"),
         ("date", ["2001-02-03", "2005-02-03"] * 20, {"date": "year"}, "date: 2 years"),
         ("day", pl.Series(["1901-02-03"] * 20 + ["2001-02-03"] * 20).str.to_date(),
@@ -118,6 +128,20 @@ def test_an_existing_graph_and_its_links(tmp_path):
     assert plan["graph"] == {"triples": "kg.csv", "links": "map.csv"}
 
 
+def test_every_table_is_read_once(tmp_path, monkeypatch):
+    kg = "head,relation,tail\n" + "".join(f"m.{i},genre,m.{100 + i % 3}\n" for i in range(30))
+    write(tmp_path, ratings=RATINGS, movies=MOVIES, kg=kg)
+    read: list[str] = []
+
+    def counted(path, *rest):
+        read.append(path.name)
+        return read_csv(path, *rest)
+
+    monkeypatch.setattr("kgrec.data.build.columns.read_csv", counted)
+    guess_plan([tmp_path], tmp_path)
+    assert sorted(read) == ["movies.csv", "ratings.csv"]  # and of the graph its header alone
+
+
 def test_tables_that_are_not_read_are_named_with_the_reason(tmp_path):
     write(tmp_path, ratings=RATINGS, movies=MOVIES)
     (tmp_path / "latin.csv").write_bytes(b"name,town\nJos\xe9,x\n")
@@ -184,6 +208,17 @@ def test_repeats_are_named_with_what_min_count_would_do(tmp_path):
     text = guess_plan([tmp_path], tmp_path)
     assert "# 1 rows repeat a pair" in text
     assert "# min_count: 2  # keeps only the pairs that occur 2 times or more" in text
+    assert "# weight: repeats  # weight of a pair; used in training with dataset.weights" in text
+
+
+def test_a_column_of_quantities_is_offered_as_a_weight(tmp_path):
+    rows = RATINGS.replace("rating", "quantity")
+    write(tmp_path, ratings=rows + rows.split("\n")[1] + "\n", movies=MOVIES)
+    text = guess_plan([tmp_path], tmp_path)
+    assert "  # weight: quantity  # weight of a pair, or repeats (rows of a pair); used in" in text
+    chosen = text.replace("# weight: quantity", "weight: quantity")
+    (tmp_path / "build.yaml").write_text(chosen, encoding="utf-8")
+    assert read_plan(tmp_path / "build.yaml").interactions.weight == "quantity"
 
 
 def test_cells_with_line_ends_do_not_break_the_comments(tmp_path):

@@ -54,7 +54,19 @@ def test_columns_may_be_a_list_and_values_have_settings(tmp_path):
         (INTERACTIONS + "graph: {triples: k, links: {table: t, by: title}}\n", "entity: found no"),
         (INTERACTIONS + "graph: {triples: k, links: {table: t, entity: e, by: title}}\n",
          "found no table of items"),
+        (INTERACTIONS.replace("}", ", min_count: .nan}"), "min_count: found nan, expected a num"),
+        (INTERACTIONS.replace("}", ", min_count: .inf}"), "min_count: found inf, expected a num"),
+        (INTERACTIONS.replace("}", f", min_count: {10**400}}}"), "min_count: found 1000"),
+        (attributes("{color: {edges: [.nan]}}"), "expected a list of numbers"),
+        (attributes("{color: {edges: [1, .inf]}}"), "expected a list of numbers"),
+        (attributes(f"{{color: {{edges: [{2**53}, {2**53 + 1}]}}}}"), "numbers that increase"),
+        (attributes("{':token': {}}"), "relation: found nothing, expected a name"),
+        (INTERACTIONS + "path: x\n", "path: found an unknown key"),
+        (INTERACTIONS + "items:\n- {table: x/t.csv, id: a, attributes: [c]}\n"
+         "- {table: y/t.csv, id: a, attributes: [c]}\n", "column c of x/t.csv and for column c of"),
         (INTERACTIONS.replace("}", ", min_count: two}"), "min_count: found 'two', expected a numb"),
+        (INTERACTIONS.replace("}", ", weight: n}"), "weight: found 'n', expected one of quant"),
+        (INTERACTIONS.replace("}", ", weight: quantity}"), "interactions.quantity: found nothing"),
     ],
 )  # fmt: skip
 def test_a_wrong_plan_is_refused_with_its_key(tmp_path, text, message):

@@ -37,7 +37,7 @@ def test_the_shop_from_tables_to_training(kgrec, train, tmp_path):
     assert "dataset.root=my/shop" in out
     record = json.loads(Path("my/shop/build.json").read_text(encoding="utf-8"))
     assert record["sizes"]["items"] == 200
-    assert record["tables"]["products.csv"]["columns_not_used"] == [
+    assert record["tables"]["tables/products.csv"]["columns_not_used"] == [
         "ean",
         "in_stock",
         "description",

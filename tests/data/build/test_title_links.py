@@ -45,7 +45,9 @@ def test_the_year_decides():
              ("c", "King Kong", "1976"), ("d", "King Kong", None)]  # fmt: skip
     links, outcomes = link(items, entities)
     assert links == {"a": "new", "b": "old"}
-    assert outcomes == {"a": "exact", "b": "exact", "c": "other year", "d": "other year"}
+    assert outcomes == {"a": "exact", "b": "exact", "c": "other year", "d": "no year"}
+    links, outcomes = link([("a", "King Kong", "2005")], [("old", "King Kong", None)])
+    assert (links, outcomes) == ({}, {"a": "no year"})
     links, outcomes = link(items[:1], entities, with_year=False)
     assert (links, outcomes) == ({}, {"a": "ambiguous"})
 

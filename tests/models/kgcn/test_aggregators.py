@@ -47,7 +47,7 @@ def test_a_class_of_the_users_own_by_path_and_with_arguments():
         ("no.such.Thing", "aggregator: found the path 'no.such.Thing', expected an import"),
         (f"{HERE}.NoAggregator", "NoAggregator', expected a subclass of kgrec"),
         ({"_target_": f"{HERE}.Gated", "gait": 1}, "does not take {'gait': 1}"),
-        ({"gate": 1}, "found 'None', expected one of"),
+        ({"gate": 1}, "found None, expected one of"),
     ],
 )
 def test_an_unknown_aggregator_is_refused(spec, message):

@@ -9,7 +9,7 @@ from torch import Tensor
 from kgrec.data.protocols import paper
 from kgrec.data.splits import RandomSplit
 from kgrec.models.kgcn import KGCN, all_items
-from kgrec.models.kgcn.aggregators import Aggregator, Sum
+from kgrec.models.kgcn.aggregators import Aggregator, Neighbor, Sum
 from kgrec.models.recommender import Recommender
 
 
@@ -74,12 +74,56 @@ class OtherActivation(Sum):
         super().__init__(d, lambda x: x.softmax(dim=-1))
 
 
-@pytest.mark.parametrize("H", [1, 2])
-@pytest.mark.parametrize("own", [Twice, Bent, WithoutBias, Perceptron, OtherActivation])
+class SoftmaxOfColumns(Sum):
+    """A subclass of Sum that names the dimension of (n, d) by its number."""
+
+    def forward(self, own: Tensor, pooled: Tensor) -> Tensor:
+        return self.activation(self.linear((own + pooled).softmax(dim=1)))
+
+
+class ShareOfRow(Aggregator):
+    """An aggregator that sums over dimension 1 and concatenates along it."""
+
+    def __init__(self, d, activation):
+        super().__init__(d, activation, inputs=2 * d)
+
+    def forward(self, own: Tensor, pooled: Tensor) -> Tensor:
+        shares = pooled / pooled.square().sum(1, keepdim=True).add(1)
+        return self.activation(self.linear(torch.cat([own, shares], dim=1)))
+
+
+class Normalized(Sum):
+    """A subclass of Sum with batch normalisation, which takes two dimensions."""
+
+    def __init__(self, d, activation):
+        super().__init__(d, activation)
+        self.norm = torch.nn.BatchNorm1d(d)
+
+    def forward(self, own: Tensor, pooled: Tensor) -> Tensor:
+        return self.activation(self.norm(self.linear(own * pooled)))
+
+
+class OnlyMatrices(Neighbor):
+    """A subclass of Neighbor that refuses anything but (n, d)."""
+
+    def forward(self, own: Tensor, pooled: Tensor) -> Tensor:
+        assert own.ndim == pooled.ndim == 2
+        assert own.shape == pooled.shape
+        return super().forward(own, pooled)
+
+
+OWN = [
+    Twice, Bent, WithoutBias, Perceptron, OtherActivation, SoftmaxOfColumns, ShareOfRow, Normalized,
+    OnlyMatrices,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("H", [1, 2, 3])
+@pytest.mark.parametrize("own", OWN)
 @pytest.mark.parametrize("edge_cost", [0, 10**9])
 def test_aggregators_of_the_users_own(own, H, edge_cost, monkeypatch):
     monkeypatch.setattr(all_items, "EDGE_COST", edge_cost)
-    model = make(f"{__name__}.{own.__name__}", H, "all", "paper")
+    model = make(f"{__name__}.{own.__name__}", H, "all", "paper").eval()
     users = torch.arange(USERS)
     with torch.no_grad():
         torch.testing.assert_close(model.score_all(users), pairwise(model, users))
@@ -93,11 +137,17 @@ def halve_inputs(module, inputs):
     return tuple(x / 2 for x in inputs)
 
 
+def with_weight_norm(aggregator):
+    torch.nn.utils.parametrizations.weight_norm(aggregator.linear)
+    aggregator.linear.parametrizations.weight.original0.mul_(2)  # the norms
+
+
 CHANGES = {
     "forward hook of linear": lambda a: a.linear.register_forward_hook(double),
     "forward pre-hook of linear": lambda a: a.linear.register_forward_pre_hook(halve_inputs),
     "forward hook": lambda a: a.register_forward_hook(double),
-    "weight norm": lambda a: torch.nn.utils.parametrizations.spectral_norm(a.linear),
+    "weight norm": with_weight_norm,
+    "spectral norm": lambda a: torch.nn.utils.parametrizations.spectral_norm(a.linear),
     "forward of the instance": lambda a: setattr(a, "forward", lambda own, pooled: own * pooled),
 }
 

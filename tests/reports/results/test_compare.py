@@ -83,6 +83,12 @@ def test_runs_that_are_not_comparable_are_refused(make_run, other, message):
         compared_systems(runs(*places), places=places)
 
 
+def test_runs_with_and_without_weights_are_tested_on_the_same_rows(make_run):
+    places = [make_run("a", fingerprint="ab"), make_run("b", fingerprint="ab+cd", K=4)]
+    group = compared_systems(runs(*places), places=places)
+    assert "kgcn K=4" in [system.label for system in group.others]
+
+
 def test_unknown_metrics_and_controls_are_named(make_run):
     group = compared_systems(runs(make_run("one")))
     with pytest.raises(DataError, match="found no 'recall@7', expected one of auc"):
@@ -155,6 +161,15 @@ def test_a_run_and_a_sweep_of_further_seeds_are_one_system(
 
 
 @pytest.mark.slow
+def test_the_command_counts_runs_that_a_later_run_repeats(make_run, capsys, monkeypatch):
+    folders = [make_run("first", 1), make_run("again", 1), make_run("other", 1, K=2)]
+    words = ["kgrec", "compare", *map(str, folders), "--metric", "auc", "--samples", "20"]
+    monkeypatch.setattr("sys.argv", words)
+    main()
+    expected = "1 more run with the same settings and seed was left out: the latest run counts\n"
+    assert capsys.readouterr().err.endswith(expected)
+
+
 def test_runs_of_the_command_line_that_differ_by_seed_are_one_system(train, tmp_path):
     assert train("seed=1", folder="alone").code == 0
     assert train("-m", "seed=2,3", "sweep=more").code == 0
