@@ -51,8 +51,8 @@ def choice_verdict(ranked: Sequence[ComparedSystem], monitor: str) -> list[str]:
         lines.append(_against_popularity(best, popularity, metric))
     elif popularity is best:
         lines.append(
-            f"Popularity recommends the same items to everyone: by {name} no model has learned more "
-            "than that. Look at the other metrics, or collect more interactions."
+            f"Popularity recommends the same items to everyone: by {name} no model has learned "
+            "more than that. Look at the other metrics, or collect more interactions."
         )
     return lines + ([ONE_SEED] if seeds == 1 else [])
 
