@@ -40,6 +40,11 @@ def choice_verdict(ranked: Sequence[ComparedSystem], monitor: str) -> list[str]:
     seeds = len(best.runs)
     mean = fmean(best.values(f"test/{metric}"))
     over = f"mean of {seeds} seeds" if seeds > 1 else "one seed"
+    if len(ranked) == 1:
+        return [
+            f"No verdict: only {best.label} has finished, with {name} {mean:.4f} on the test "
+            f"({over})."
+        ]
     lines = [
         f"Use {best.label}: it is the best of {len(ranked)} models on validation, and has {name} "
         f"{mean:.4f} on the test ({over})."
@@ -51,8 +56,8 @@ def choice_verdict(ranked: Sequence[ComparedSystem], monitor: str) -> list[str]:
         lines.append(_against_popularity(best, popularity, metric))
     elif popularity is best:
         lines.append(
-            f"Popularity recommends the same items to everyone: by {name} no model has learned more "
-            "than that. Look at the other metrics, or collect more interactions."
+            f"Popularity recommends the same items to everyone: by {name} no model has learned "
+            "more than that. Look at the other metrics, or collect more interactions."
         )
     return lines + ([ONE_SEED] if seeds == 1 else [])
 
