@@ -120,7 +120,8 @@ def evaluate(task: dict[str, Any]) -> dict[str, Any]:
             lambda some: model.score_all(some, encoded), found._replace(users=users), max(ks)
         )
         per_user(ranking, ks)
-        overall(ranking, dataset.train.item_degrees(), ks)
+        degrees = dataset.train.item_degrees()
+        overall(ranking, degrees, ks, dataset.num_users, dataset.neighborhood)
         seconds = time.perf_counter() - begin
     return {"seconds": [seconds], "users": len(users), "items": dataset.num_items}
 

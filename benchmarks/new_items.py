@@ -1,15 +1,14 @@
-"""New items: recall when they are added to a trained model, against items that training has seen.
+"""New items: ranked when they are added to a trained model, against training with their triples.
 
 ``python benchmarks/new_items.py`` splits by items (split=cold_items), for each seed others. The
-items of the test have no training positive. All columns rank all items for the users with a test
+items of the test have no training positive. Only they are ranked, for the users with a test
 positive:
 
 - in the graph: training has the new items and their triples, but none of their positives;
 - added: training has neither; the items are added to the trained model by their triples;
-- popularity: by training positives, of which a new item has none;
 - chance: items in random order.
 
-The last two columns are the AUC of the new items alone: test positives against other new items.
+AUC is that of the test rows, whose negatives are new items too.
 """
 
 from __future__ import annotations
@@ -24,18 +23,19 @@ from typing import Any
 
 import torch
 from common import compose, machine, markdown, write
-from fold_in import evaluate, trained
+from fold_in import trained
 from hydra.utils import instantiate
 
 from kgrec.data.dataset import IdMaps, RecDataset
 from kgrec.data.interactions import Interactions, LabelledRows
 from kgrec.data.knowledge_graph import KnowledgeGraph, Neighborhood
+from kgrec.evaluation.candidates import full_candidates
 from kgrec.evaluation.ctr import auc
-from kgrec.models.controls import Popularity
+from kgrec.evaluation.full_ranking import per_user, rank
 from kgrec.models.recommender import Recommender
 
 METRICS = ("recall@20", "ndcg@20")
-COLUMNS = ("in the graph", "added", "popularity", "chance")
+COLUMNS = ("in the graph", "added", "chance")
 
 
 def reordered(dataset: RecDataset, order: torch.Tensor) -> RecDataset:
@@ -102,6 +102,10 @@ def edges_of_last(dataset: RecDataset, n: int) -> Neighborhood:
 class Chance(Recommender):
     """Random scores."""
 
+    def score(self, users: torch.Tensor, items: torch.Tensor, encoded: Any = None) -> torch.Tensor:
+        """(B,) uniform numbers."""
+        return torch.rand(len(users))
+
     def score_all(self, users: torch.Tensor, encoded: Any = None) -> torch.Tensor:
         """(B, num_items) uniform numbers."""
         return torch.rand(len(users), int(self.arguments["num_items"]))
@@ -111,10 +115,18 @@ class Chance(Recommender):
 
 
 @torch.no_grad()
-def auc_among(model: Recommender, dataset: RecDataset) -> float:
-    """AUC of the test rows, whose negatives are new items too."""
-    rows = dataset.test
-    return auc(model.score(rows.users, rows.items, model.encode()), rows.labels)
+def evaluate(model: Recommender, dataset: RecDataset, n: int) -> dict[str, float]:
+    """Metrics of a ranking of the last n items alone, and the AUC of the test rows."""
+    encoded, rows = model.encode(), dataset.test
+
+    def scores(users: torch.Tensor) -> torch.Tensor:
+        every = model.score_all(users, encoded)
+        every[:, :-n] = -torch.inf
+        return every
+
+    values = per_user(rank(scores, full_candidates(dataset, "test"), 20), [20])
+    result = {name: float(values[name].mean()) for name in METRICS}
+    return result | {"auc": auc(model.score(rows.users, rows.items, encoded), rows.labels)}
 
 
 def measure(overrides: list[str]) -> dict[str, Any]:
@@ -126,26 +138,19 @@ def measure(overrides: list[str]) -> dict[str, Any]:
     order = torch.argsort(is_new.long(), stable=True)
     dataset, n = reordered(dataset, order), int(is_new.sum())
     users = torch.unique(dataset.test.users[dataset.test.labels > 0.5])
-    everyone = torch.arange(dataset.num_users)
     seen = trained(cfg, dataset)
     added = trained(cfg, without_last(dataset, n)).add_items(
         edges_of_last(dataset, n), torch.full((n,), -1), cfg.seed
     )
-    popularity = Popularity.from_dataset(dataset)
-    popularity.precompute(dataset)
-    models = dict(zip(COLUMNS, (seen, added, popularity, Chance(dataset.num_items)), strict=True))
-    result: dict[str, Any] = {
-        name: evaluate(model, dataset, everyone, users, "test") for name, model in models.items()
-    }
-    for name in ("in the graph", "added"):
-        result[name]["auc"] = auc_among(models[name], dataset)
+    models = dict(zip(COLUMNS, (seen, added, Chance(dataset.num_items)), strict=True))
+    result: dict[str, Any] = {name: evaluate(m, dataset, n) for name, m in models.items()}
     return result | {"sizes": {"users": len(users), "new items": n}}
 
 
 def main() -> None:
     """Reads the arguments, measures, prints."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("models", nargs="*", default=["kgcn", "kgnn_ls"])
+    parser.add_argument("aggregators", nargs="*", default=["sum", "neighbor"])
     parser.add_argument("--data", nargs="*", default=["movie-100k", "music"])
     parser.add_argument("--seeds", nargs="*", type=int, default=[2019, 2020, 2021])
     parser.add_argument("--toy", action="store_true", help="small synthetic data, 2 epochs")
@@ -155,13 +160,13 @@ def main() -> None:
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     found: dict[str, Any] = {}
     rows = []
-    header = ["", *(f"{c}, {m}" for m in ("Recall@20", "NDCG@20") for c in COLUMNS),
-              "in the graph, AUC", "added, AUC"]  # fmt: skip
+    names = {"recall@20": "Recall@20", "ndcg@20": "NDCG@20", "auc": "AUC"}
+    header = ["", *(f"{c}, {label}" for label in names.values() for c in COLUMNS)]
     for data in ["synthetic"] if args.toy else args.data:
-        for model in args.models:
+        for aggregator in args.aggregators:
             overrides = [
                 f"dataset={data}",
-                f"model={model}",
+                f"model.aggregator={aggregator}",
                 "split=cold_items",
                 "protocol=clean",
                 "monitor=val/auc",
@@ -169,10 +174,9 @@ def main() -> None:
             overrides += [f"paths.data={os.environ.get('KGREC_DATA_DIR', Path('data').resolve())}"]
             overrides += ["epochs=2"] if args.toy else []
             results = [measure([*overrides, f"seed={seed}"]) for seed in args.seeds]
-            cells = [(column, name) for name in METRICS for column in COLUMNS]
-            cells += [("in the graph", "auc"), ("added", "auc")]
-            rows.append([f"{data}, {model}", *(_cell(results, *pair) for pair in cells)])
-            found[f"{data}, {model}"] = results
+            cells = [(column, name) for name in names for column in COLUMNS]
+            rows.append([f"{data}, kgcn {aggregator}", *(_cell(results, *pair) for pair in cells)])
+            found[f"{data}, kgcn {aggregator}"] = results
             print("  ".join(rows[-1]), flush=True)
     table = markdown(header, rows)
     print(f"\n{table}")

@@ -12,18 +12,33 @@ from kgrec.commands import (
     choose,
     compare,
     data,
+    explain,
     recommend,
     refit,
     report,
     reproduce,
     score_lists,
+    similar,
     sync,
     train,
 )
 from kgrec.errors import KgrecError, SettingError
 
 # In the order of --help.
-COMMANDS = (train, choose, recommend, refit, reproduce, report, compare, score_lists, sync, data)
+COMMANDS = (
+    train,
+    choose,
+    recommend,
+    explain,
+    similar,
+    refit,
+    reproduce,
+    report,
+    compare,
+    score_lists,
+    sync,
+    data,
+)
 
 
 def parser() -> argparse.ArgumentParser:

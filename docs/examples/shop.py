@@ -8,6 +8,9 @@ often, so that a model can learn something from the attributes.
     python docs/examples/shop.py my/tables
     kgrec data build --guess my/tables --out my/build.yaml
     kgrec data build my/build.yaml --out my/shop
+
+Repeats and quantities are drawn at random, whatever a customer likes. So weights of positives
+(``weight: quantity`` in build.yaml) cannot help here.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
 from collections.abc import Iterable, Iterator
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 FORMATS = ("table", "json", "csv")
 OUT = (".parquet", ".csv", ".json")
 MANY_USERS = 1000  # from which on progress is shown
+WHY_TOP = 3  # reasons from which the line is made
 NAMED_IN_FULL = 5  # unknown candidates that a message names
 
 
@@ -57,6 +59,9 @@ def add_parser(commands: Any) -> None:
         "--candidates", metavar="FILE",
         help="items to choose from: one id or title per line, or a table with a column item",
     )  # fmt: skip
+    parser.add_argument(
+        "--why", action="store_true", help="also say why, in one line for each item"
+    )
     parser.add_argument("--out", metavar="FILE", help=f"file to write: {', '.join(OUT)}")
     parser.set_defaults(run=run)
 
@@ -76,9 +81,15 @@ def run(arguments: argparse.Namespace) -> None:
     candidates = None
     if arguments.candidates is not None:
         candidates = _candidates(Path(arguments.candidates).expanduser(), rec)
-    blocks = rec.recommend_blocks(
-        users, arguments.k, not arguments.include_seen, candidates, history
-    )
+    options = arguments.k, not arguments.include_seen, candidates
+    parts: list[Iterator[pl.DataFrame]] = []
+    if users is not None:
+        known = rec.recommend_blocks(users, *options)
+        parts.append(_with_reasons(known, rec, None) if arguments.why else known)
+    if history is not None:
+        new = rec.recommend_blocks(None, *options, history)
+        parts.append(_with_reasons(new, rec, history) if arguments.why else new)
+    blocks = itertools.chain(*parts)
     count = len(users or []) if not arguments.all_users else len(rec.data.ids.users)
     if out is not None:
         _write(_with_progress(blocks, count), out)
@@ -134,6 +145,31 @@ def _candidates(path: Path, rec: LoadedModel) -> list[str]:
     return [each for each in ids if each not in left_out]
 
 
+def _with_reasons(
+    blocks: Iterable[pl.DataFrame], rec: LoadedModel, history: list[str] | pl.DataFrame | None
+) -> Iterator[pl.DataFrame]:
+    """The blocks with a column ``why``.
+
+    Args:
+        blocks: recommendations.
+        rec: loaded model.
+        history: items of new users; None: the blocks are of users of the run.
+    """
+    import polars as pl
+
+    for block in blocks:
+        parts = []
+        for (user,), rows in block.group_by("user", maintain_order=True):
+            own = history
+            if isinstance(history, pl.DataFrame):
+                own = history.filter(pl.col("user") == user)
+            explainer = rec.explainer(str(user), own)
+            numbers = rec.item_ids.numbers(rows["item"]).tolist()
+            why = [explainer.explain(number, WHY_TOP).why() for number in numbers]
+            parts.append(rows.with_columns(why=pl.Series(why, dtype=pl.String)))
+        yield pl.concat(parts)
+
+
 def _with_progress(blocks: Iterable[pl.DataFrame], users: int) -> Iterator[pl.DataFrame]:
     """The blocks, with a progress bar on a terminal if there are many users."""
     from rich.console import Console
@@ -176,7 +212,7 @@ def _as_json(rec: LoadedModel, blocks: Iterable[pl.DataFrame]) -> dict[str, Any]
         {
             "user": user,
             "source": rows["source"][0],
-            "recommended": rows.select("rank", "item", "name", "score").to_dicts(),
+            "recommended": rows.drop("user", "source").to_dicts(),
         }
         for block in blocks
         for (user,), rows in block.group_by("user", maintain_order=True)
@@ -203,10 +239,15 @@ def _show(rec: LoadedModel, blocks: Iterable[pl.DataFrame], k: int) -> None:
             if named:
                 table.add_column("name", overflow="ellipsis", no_wrap=True)
             table.add_column("score", justify="right")
-            for rank, item, name, score in rows.select("rank", "item", "name", "score").rows():
+            with_reasons = "why" in rows.columns
+            if with_reasons:
+                table.add_column("why", overflow="fold")
+            for row in rows.iter_rows(named=True):
+                rank, item, name, score = (row[key] for key in ("rank", "item", "name", "score"))
+                reasons = [_plain(row["why"])] if with_reasons else []
                 names = [_plain(name or "")] if named else []
                 digits = 0 if source == "popularity" else 4
-                table.add_row(str(rank), _plain(item), *names, f"{score:.{digits}f}")
+                table.add_row(str(rank), _plain(item), *names, f"{score:.{digits}f}", *reasons)
             console.print(table)
             if rows.height < k:
                 say(f"user {user}: only {rows.height} items were left to recommend")

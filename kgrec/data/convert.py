@@ -283,6 +283,7 @@ STEPS: tuple[Step, ...] = (
     _no_negatives,
     _no_names,
     _no_graph_names,
+    _without_column("weight", "weights"),
     _without_column("timestamp", "timestamps"),
     _without_column("rating", "ratings"),
     _without_column("part", "rows with a given part (train, val or test)"),

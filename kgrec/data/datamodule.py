@@ -67,7 +67,9 @@ class KGDataModule(pl.LightningDataModule):
         self.eval_batch_size = eval_batch_size
         static = dataset.static_negatives if negatives == "static" else None
         self.train_batches = Epochs(
-            training_rows(kinds, dataset.train, dataset.graph, static, ratio, seed),
+            training_rows(
+                kinds, dataset.train, dataset.graph, static, ratio, seed, dataset.train_weights
+            ),
             batch_size,
             epoch=lambda: self.trainer.current_epoch if self.trainer else 0,
             place=lambda: self._place,

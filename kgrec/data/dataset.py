@@ -13,7 +13,7 @@ from torch import Tensor
 
 from kgrec.data.account import Account
 from kgrec.data.interactions import Interactions, LabelledRows
-from kgrec.data.knowledge_graph import KnowledgeGraph
+from kgrec.data.knowledge_graph import KnowledgeGraph, Neighborhood
 from kgrec.data.parquet_files import read_parquet
 from kgrec.errors import DataError
 from kgrec.files import write_parquet
@@ -65,6 +65,7 @@ class PreparedData:
         rated: all rated pairs, positive or not.
         times: (n,) float64, time of each positive in seconds since 1970, or None.
         given_parts: (n,) int64, part of each positive in the files, or None.
+        weights: (n,) float64, weight of each positive in training, above 0; None: all are equal.
         given_negatives: (users, items) that the files give as negatives, or None.
         graph: the knowledge graph.
         ids: raw ids.
@@ -83,6 +84,7 @@ class PreparedData:
     account: Account
     times: Tensor | None = None
     given_parts: Tensor | None = None
+    weights: Tensor | None = None
     seed: int = 0
     files: dict[str, str] = field(default_factory=dict)
     published_counts: dict[str, int] = field(default_factory=dict)
@@ -116,6 +118,7 @@ class RecDataset:
         ids: raw ids.
         account: counts of the steps of preparation and split.
         files: SHA-256 of each raw file, by name.
+        train_weights: (n,) float64, weight of each training positive; None: all are equal.
     """
 
     name: str
@@ -129,6 +132,7 @@ class RecDataset:
     ids: IdMaps
     account: Account
     files: dict[str, str]
+    train_weights: Tensor | None = None
 
     @property
     def num_users(self) -> int:
@@ -151,8 +155,17 @@ class RecDataset:
         return self.graph.num_relations
 
     @cached_property
+    def neighborhood(self) -> Neighborhood:
+        """S(v) of every entity."""
+        return self.graph.neighborhood()
+
+    @cached_property
     def fingerprint(self) -> str:
-        """16 hex digits that change with the graph or any part of the split."""
+        """16 hex digits that change with the graph or any part of the split.
+
+        With weights, ``+`` and 16 digits that change with the weights follow: runs with the same
+        digits before the ``+`` are tested on the same rows.
+        """
         digest = hashlib.sha256(f"{self.num_users} {self.num_items} {self.num_entities}".encode())
         tensors = [self.graph.heads, self.graph.relations, self.graph.tails]
         tensors += [self.train.users, self.train.items]
@@ -160,4 +173,8 @@ class RecDataset:
             tensors += [rows.users, rows.items, rows.labels.long()]
         for tensor in tensors:
             digest.update(tensor.to(torch.int64).contiguous().numpy().tobytes())
-        return digest.hexdigest()[:16]
+        fingerprint = digest.hexdigest()[:16]
+        if self.train_weights is None:
+            return fingerprint
+        weights = self.train_weights.contiguous().numpy().tobytes()
+        return f"{fingerprint}+{hashlib.sha256(weights).hexdigest()[:16]}"

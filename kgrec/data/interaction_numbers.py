@@ -12,6 +12,7 @@ from torch import Tensor
 from kgrec.data.account import Account
 from kgrec.data.interactions import Interactions
 from kgrec.data.raw_tables import RawTables
+from kgrec.data.weights import count_weights, sum_weights
 from kgrec.errors import DataError
 
 
@@ -32,6 +33,7 @@ class NumberedRows:
     positives: Interactions
     times: Tensor | None
     parts: Tensor | None
+    weights: Tensor | None
     rated: Interactions
     negatives: tuple[Tensor, Tensor] | None
     users: pl.DataFrame
@@ -103,13 +105,17 @@ def number_interactions(
             "interactions", "label-0 rows of dropped users or items, dropped", num_dropped,
             changes=True,
         )  # fmt: skip
-    times = parts = None
-    if "timestamp" in positive.columns or "part" in positive.columns:
-        once = _each_pair_once(positive.join(by_user, on="user"), account)
+    times = parts = weights = None
+    if {"timestamp", "part", "weight"}.intersection(positive.columns):
+        numbered = positive.join(by_user, on="user")
+        once = _each_pair_once(numbered, account)
         positives = Interactions(to_tensor(once["user_id"]), to_tensor(once["item_id"]), *size)
         if "timestamp" in once.columns:
             times = torch.from_numpy(once["timestamp"].to_numpy(writable=True))
         parts = to_tensor(once["part"]) if "part" in once.columns else None
+        if "weight" in numbered.columns:
+            weights = sum_weights(numbered)
+            count_weights(weights, account)
     else:
         positives = (
             rated if positive is linked else Interactions.from_pairs(*pairs(positive), *size)
@@ -120,7 +126,7 @@ def number_interactions(
         changes=True,
     )  # fmt: skip
     account.add("interactions", "positives", len(positives))
-    return NumberedRows(positives, times, parts, rated, negatives, users)
+    return NumberedRows(positives, times, parts, weights, rated, negatives, users)
 
 
 def _positive(

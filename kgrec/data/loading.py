@@ -32,6 +32,7 @@ def load(
     pool_splits: bool = False,
     inverses: str = "keep",
     cache: str | None = None,
+    weights: str = "ignore",
 ) -> PreparedData:
     """Finds, reads and prepares a data set.
 
@@ -48,6 +49,7 @@ def load(
         pool_splits: whether to ignore the split given in the files.
         inverses: "keep" or "merge" pairs of inverse relations.
         cache: folder of prepared data; None: prepare the data each time.
+        weights: "ignore", "use" or "repeats": weights of the positives in training.
 
     Raises:
         ConfigError: an unknown value.
@@ -62,19 +64,18 @@ def load(
         user_path(data_dir),
     )
     named = {key: value for key, value in (columns or {}).items() if value is not None}
-    settings = {
+    settings: dict[str, Any] = {
         "min_rating": min_rating,
         "unlinked": unlinked,
         "pool_splits": pool_splits,
         "inverses": inverses,
+        "weights": weights,
     }
 
     def make() -> PreparedData:
         log.info("preparing %s from %s", name, located.folder)
         raw = located.format.read(located.folder, named)
-        return prepare(
-            raw, name, min_rating, unlinked, pool_splits, inverses, place=str(located.folder)
-        )
+        return prepare(raw, name, place=str(located.folder), **settings)
 
     inputs = {
         # The prepared data depend on the code of these functions, and on all that it imports.

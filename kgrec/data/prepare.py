@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import polars as pl
 
 from kgrec.data.account import Account
@@ -10,6 +12,7 @@ from kgrec.data.interaction_numbers import first, number_interactions, to_tensor
 from kgrec.data.inverses import inverse_pairs, merge_inverses
 from kgrec.data.knowledge_graph import KnowledgeGraph
 from kgrec.data.raw_tables import RawTables
+from kgrec.data.weights import WEIGHTS, weigh
 from kgrec.errors import ConfigError, DataError
 
 
@@ -21,6 +24,7 @@ def prepare(
     pool_splits: bool = False,
     inverses: str = "keep",
     place: str = "",
+    weights: str = "ignore",
 ) -> PreparedData:
     """Gives every id a number, and counts every row that is dropped or merged.
 
@@ -37,14 +41,17 @@ def prepare(
         pool_splits: whether to ignore the split given in the files.
         inverses: "keep" or "merge" pairs of inverse relations, see :mod:`kgrec.data.inverses`.
         place: source of the tables, for messages; empty: the name.
+        weights: "ignore", "use" (of the files) or "repeats" (number of interactions of a pair),
+            see :mod:`kgrec.data.weights`.
 
     Raises:
-        ConfigError: an unknown value of ``unlinked`` or ``inverses``.
+        ConfigError: an unknown value of ``unlinked``, ``inverses`` or ``weights``.
         DataError: the tables do not fit together.
     """
     for key, value, choices in (
         ("unlinked", unlinked, ("drop", "keep")),
         ("inverses", inverses, ("keep", "merge")),
+        ("weights", weights, WEIGHTS),
     ):
         if value not in choices:
             raise ConfigError(f"dataset.{key}: found {value!r}, expected {' or '.join(choices)}")
@@ -55,6 +62,7 @@ def prepare(
             account.add("files", line, count, changes)
     with account.shown_on_failure():
         items, links = _number_items(raw, unlinked, account, place)
+        raw = replace(raw, interactions=weigh(raw.interactions, weights, account, place))
         rows = number_interactions(raw, items, min_rating, pool_splits, account, place)
         merge = inverses == "merge"
         graph, entities, relations = _number_graph(raw.triples, items, links, merge, account, place)
@@ -75,6 +83,7 @@ def prepare(
         positives=rows.positives,
         times=rows.times,
         given_parts=rows.parts,
+        weights=rows.weights,
         rated=rows.rated,
         given_negatives=rows.negatives,
         graph=graph,

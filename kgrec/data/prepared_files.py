@@ -35,6 +35,8 @@ def _tensors(data: PreparedData) -> dict[str, Tensor]:
         tensors["times"] = data.times
     if data.given_parts is not None:
         tensors["given_parts"] = data.given_parts
+    if data.weights is not None:
+        tensors["weights"] = data.weights
     if data.given_negatives is not None:
         tensors["negatives.users"], tensors["negatives.items"] = data.given_negatives
     return {name: tensor.contiguous() for name, tensor in tensors.items()}
@@ -67,6 +69,7 @@ def load(folder: Path, manifest: Mapping[str, Any]) -> PreparedData:
         positives=positives,
         times=tensors.get("times"),
         given_parts=tensors.get("given_parts"),
+        weights=tensors.get("weights"),
         rated=interactions("rated") if "rated.users" in tensors else positives,
         given_negatives=negatives,
         graph=KnowledgeGraph(

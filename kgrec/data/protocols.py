@@ -237,6 +237,9 @@ def _finish(
     without = int((train.user_degrees()[testers] == 0).sum())
     account.add("split", "users with a test positive", len(testers))
     account.add("split", "users with a test positive, but without a training positive", without)
+    weights = data.weights
+    if weights is not None:
+        weights = weights[torch.searchsorted(data.positives.keys, train.keys)]
     return RecDataset(
         name=data.name,
         protocol=protocol,
@@ -249,4 +252,5 @@ def _finish(
         ids=data.ids,
         account=account,
         files=data.files,
+        train_weights=weights,
     )

@@ -23,9 +23,9 @@ class RawTables:
     Every id is a string, as in the files, without blanks around it.
 
     Attributes:
-        interactions: ``user, item`` and, where the files have them, ``rating`` and
-            ``timestamp`` (both Float64; seconds since 1970) and ``part`` (Int8, an index into
-            ``PARTS``) for files that come with a split.
+        interactions: ``user, item`` and, where the files have them, ``rating``, ``timestamp``
+            (seconds since 1970) and ``weight`` (above 0; all Float64), and ``part`` (Int8, an
+            index into ``PARTS``) for files that come with a split.
         links: ``item, entity``: the entities of the graph to which each item is linked.
         triples: ``head, relation, tail``.
         negatives: ``user, item`` pairs that the files give as negatives (label 0), or None.

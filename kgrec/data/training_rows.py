@@ -18,6 +18,7 @@ from kgrec.data.draws import generator, widest_float
 from kgrec.data.interactions import Interactions, LabelledRows
 from kgrec.data.knowledge_graph import KnowledgeGraph
 from kgrec.data.negatives import NegativeSampler
+from kgrec.data.weights import WeightedDraw
 
 
 class PointwiseRows:
@@ -29,6 +30,8 @@ class PointwiseRows:
             every epoch from the items that are not a training positive of the user.
         ratio: negatives for each positive, if drawn in every epoch.
         seed: seed of the run.
+        weights: (len(positives),) float64, weights by which the positives of an epoch are drawn;
+            None: every positive once.
     """
 
     batch: ClassVar[Any] = PointwiseBatch
@@ -39,21 +42,24 @@ class PointwiseRows:
         static_negatives: tuple[Tensor, Tensor] | None = None,
         ratio: int = 1,
         seed: int = 0,
+        weights: Tensor | None = None,
     ) -> None:
         self.static_negatives = static_negatives
         self.ratio = ratio
         self.seed = seed
         self._place(positives)
-        drawable = int((self._sampler.num_drawable[self._users] > 0).sum())
-        self.undrawable = 0 if static_negatives else len(self._users) - drawable
+        drawable = self._sampler.num_drawable[positives.users] > 0
+        num_negatives = int(drawable.sum()) * ratio
+        self.undrawable = 0 if static_negatives else len(positives) * ratio - num_negatives
         self.num_rows = len(positives) + (
-            len(static_negatives[0]) if static_negatives else drawable
+            len(static_negatives[0]) if static_negatives else num_negatives
         )
+        # Apart, so that the number of positives with a negative is the same in every epoch.
+        self._weighted = WeightedDraw(weights, drawable, seed) if weights is not None else None
 
     def _place(self, positives: Interactions) -> None:
         self.positives = positives
         self._sampler = NegativeSampler(positives)
-        self._users = positives.users.repeat(self.ratio)  # one user per negative
 
     def to(self, device: torch.device) -> None:
         """Moves the rows to a device."""
@@ -65,12 +71,16 @@ class PointwiseRows:
 
     def rows(self, epoch: int) -> LabelledRows:
         """All rows of one epoch, shuffled."""
-        device = self.positives.users.device
+        users, items = self.positives.users, self.positives.items
+        device = users.device
+        if self._weighted is not None:
+            drawn = self._weighted(epoch, device)
+            users, items = users[drawn], items[drawn]
         negatives = self.static_negatives
         if negatives is None:
             draw = generator(self.seed, "negatives", epoch, device)
-            negatives = self._sampler.draw(self._users, draw)
-        rows = LabelledRows.from_parts((self.positives.users, self.positives.items), negatives)
+            negatives = self._sampler.draw(users.repeat(self.ratio), draw)
+        rows = LabelledRows.from_parts((users, items), negatives)
         order = generator(self.seed, "order", epoch, device)
         return rows.take(torch.randperm(len(rows), generator=order, device=device))
 
@@ -89,6 +99,7 @@ class PairwiseRows:
             them from the items that are not a training positive of the user.
         ratio: pairs for each positive.
         seed: seed of the run.
+        weights: see :class:`PointwiseRows`.
     """
 
     batch: ClassVar[Any] = PairwiseBatch
@@ -99,6 +110,7 @@ class PairwiseRows:
         static_negatives: tuple[Tensor, Tensor] | None = None,
         ratio: int = 1,
         seed: int = 0,
+        weights: Tensor | None = None,
     ) -> None:
         self.ratio = ratio
         self.seed = seed
@@ -109,17 +121,20 @@ class PairwiseRows:
             sizes = positives.num_users, positives.num_items
             pool = Interactions.from_pairs(*static_negatives, *sizes)
         self._place(positives, pool)
-        self.num_rows = len(self._users)
+        self.num_rows = len(self._users) * ratio
         self.undrawable = len(positives) * ratio - self.num_rows
+        self._weighted = None
+        if weights is not None:
+            self._weighted = WeightedDraw(weights[self._drawable], None, seed)
 
     def _place(self, positives: Interactions, pool: Interactions) -> None:
         self.positives, self._pool = positives, pool
         self._sampler = NegativeSampler(positives)
         self._counts = pool.user_degrees() if self._static else self._sampler.num_drawable
         self._starts = self._counts.cumsum(0) - self._counts
-        drawable = self._counts[positives.users] > 0
-        self._users = positives.users[drawable].repeat(self.ratio)
-        self._items = positives.items[drawable].repeat(self.ratio)
+        self._drawable = self._counts[positives.users] > 0
+        self._users = positives.users[self._drawable]
+        self._items = positives.items[self._drawable]
 
     def to(self, device: torch.device) -> None:
         """Moves the rows to a device."""
@@ -129,18 +144,23 @@ class PairwiseRows:
     def draw(self, epoch: int) -> tuple[Tensor, ...]:
         """Draws users, positives and negatives."""
         device = self._users.device
+        users, items = self._users, self._items
+        if self._weighted is not None:
+            drawn = self._weighted(epoch, device)
+            users, items = users[drawn], items[drawn]
+        users, items = users.repeat(self.ratio), items.repeat(self.ratio)
         draw = generator(self.seed, "negatives", epoch, device)
         if self._static:
             uniform = torch.rand(
                 self.num_rows, generator=draw, dtype=widest_float(device), device=device
             )
-            rank = (uniform * self._counts[self._users]).long()
-            negatives = self._pool.items[self._starts[self._users] + rank]
+            rank = (uniform * self._counts[users]).long()
+            negatives = self._pool.items[self._starts[users] + rank]
         else:
-            _, negatives = self._sampler.draw(self._users, draw)
+            _, negatives = self._sampler.draw(users, draw)
         shuffle = generator(self.seed, "order", epoch, device)
         order = torch.randperm(self.num_rows, generator=shuffle, device=device)
-        return self._users[order], self._items[order], negatives[order]
+        return users[order], items[order], negatives[order]
 
 
 class TripleRows:
@@ -192,6 +212,7 @@ def training_rows(
     static_negatives: tuple[Tensor, Tensor] | None,
     ratio: int,
     seed: int,
+    weights: Tensor | None = None,
 ) -> list[TrainingRows]:
     """A source of rows for each kind of batch.
 
@@ -204,6 +225,7 @@ def training_rows(
         static_negatives: see :class:`PointwiseRows`.
         ratio: negatives for each positive.
         seed: seed of the run.
+        weights: see :class:`PointwiseRows`.
 
     Raises:
         TypeError: the kind is unknown, or the first kind is triples.
@@ -213,9 +235,9 @@ def training_rows(
         if kind is TripleBatch and sources:
             sources.append(TripleRows(graph, sources[0].num_rows, seed))
         elif kind is PointwiseBatch:
-            sources.append(PointwiseRows(positives, static_negatives, ratio, seed))
+            sources.append(PointwiseRows(positives, static_negatives, ratio, seed, weights))
         elif kind is PairwiseBatch:
-            sources.append(PairwiseRows(positives, static_negatives, ratio, seed))
+            sources.append(PairwiseRows(positives, static_negatives, ratio, seed, weights))
         else:
             raise TypeError(f"found batches of {kind}, expected a kind of interaction first")
     return sources

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from kgrec.data.knowledge_graph import Neighborhood
 from kgrec.evaluation import catalogue
 from kgrec.evaluation.candidates import Candidates
 from kgrec.evaluation.ranking import METRICS
@@ -82,25 +83,39 @@ def per_user(ranking: Ranking, ks: Sequence[int]) -> dict[str, Tensor]:
     }
 
 
-def overall(ranking: Ranking, popularity: Tensor, ks: Sequence[int]) -> dict[str, float]:
+def overall(
+    ranking: Ranking,
+    popularity: Tensor,
+    ks: Sequence[int],
+    num_users: int | None = None,
+    graph: Neighborhood | None = None,
+) -> dict[str, float]:
     """Metrics over all users together at every cut-off.
 
-    ``coverage@k``, ``popularity@k`` and ``gini@k`` describe the recommended items, see
-    :mod:`kgrec.evaluation.catalogue`. ``tied_users@k`` is the share of users whose items k and
-    k + 1 have the same score, so that :func:`kgrec.evaluation.ties.tie_order` decides which of
-    them is recommended.
+    ``coverage@k``, ``popularity@k``, ``gini@k``, ``novelty@k`` and ``diversity@k`` (k >= 2)
+    describe the recommended items, see :mod:`kgrec.evaluation.catalogue`. ``tied_users@k`` is the
+    share of users whose items k and k + 1 have the same score, so that
+    :func:`kgrec.evaluation.ties.tie_order` decides which of them is recommended.
 
     Args:
         ranking: the best items.
         popularity: (num_items,) number of training positives of each item.
         ks: cut-offs.
+        num_users: number of users of the data set; None: no novelty.
+        graph: S(v) of every entity; None: no diversity.
     """
     metrics = {}
-    for k in _reachable(ranking, ks):
+    ks = _reachable(ranking, ks)
+    if graph is not None:
+        diversities = catalogue.diversity(ranking.items[:, : max(ks, default=0)], graph, ks)
+        metrics |= {f"diversity@{k}": value for k, value in diversities.items()}
+    for k in ks:
         best = ranking.items[:, :k]
         metrics[f"coverage@{k}"] = catalogue.coverage(best, ranking.num_items)
         metrics[f"popularity@{k}"] = catalogue.mean_popularity(best, popularity)
         metrics[f"gini@{k}"] = catalogue.gini(best, ranking.num_items)
+        if num_users is not None:
+            metrics[f"novelty@{k}"] = catalogue.novelty(best, popularity, num_users)
         metrics[f"tied_users@{k}"] = float(ranking.tied[:, k - 1].float().mean())
     return metrics
 

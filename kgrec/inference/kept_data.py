@@ -13,7 +13,7 @@ from torch import Tensor
 
 from kgrec.data.dataset import IdMaps, PreparedData, RecDataset
 from kgrec.data.interactions import Interactions
-from kgrec.data.knowledge_graph import KnowledgeGraph
+from kgrec.data.knowledge_graph import KnowledgeGraph, Neighborhood
 from kgrec.errors import DataError
 from kgrec.runs.folder import RunFolder
 
@@ -50,6 +50,11 @@ class KeptData:
         heads, relations, tails = self.triples.unbind(dim=1)
         sizes = self.ids.entities.height, self.ids.relations.height
         return KnowledgeGraph(heads, relations, tails, *sizes)
+
+    @cached_property
+    def neighborhood(self) -> Neighborhood:
+        """S(v) of every entity."""
+        return self.graph.neighborhood()
 
     @cached_property
     def popularity(self) -> Tensor:

@@ -5,7 +5,7 @@ Every method takes raw ids and returns a polars frame; ``.to_pandas()`` converts
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,11 @@ from kgrec.data.interactions import Interactions
 from kgrec.errors import DataError
 from kgrec.evaluation.ties import tie_order
 from kgrec.evaluation.topk import top_k
+from kgrec.inference.explanation import Explainer, Explanation
 from kgrec.inference.kept_data import KeptData
 from kgrec.inference.raw_ids import Ids, RawIds, as_list
+from kgrec.inference.similar import similar_items
+from kgrec.models.controls import Popularity
 from kgrec.models.recommender import Recommender
 
 History = Ids | Mapping[str, Ids] | pl.DataFrame
@@ -42,14 +45,23 @@ class LoadedModel:
         data: ids, interactions and graph of the run.
         folder: run folder.
         reason: why this run was taken, if there were several; else empty.
+        notes: what a reader should know, such as triples that were left out.
         user_ids: raw ids of users.
         item_ids: raw ids and titles of items.
     """
 
-    def __init__(self, model: Recommender, data: KeptData, folder: Path, reason: str = "") -> None:
+    def __init__(
+        self,
+        model: Recommender,
+        data: KeptData,
+        folder: Path,
+        reason: str = "",
+        notes: Sequence[str] = (),
+    ) -> None:
         self.model, self.data, self.folder, self.reason = model.eval(), data, folder, reason
         ids = data.ids
         self.user_ids = RawIds("user", ids.users["user"])
+        self.notes = list(notes)
         self._num_scored = 0
         self.item_ids = RawIds("item", ids.items["item"], ids.items["name"])
 
@@ -84,7 +96,7 @@ class LoadedModel:
         ``positives`` is the number of training positives, ``triples`` the number of neighbours in
         the knowledge graph.
         """
-        degrees = self.data.graph.neighborhood().degrees[: len(self.item_ids)]
+        degrees = self.data.neighborhood.degrees[: len(self.item_ids)]
         return self.data.ids.items.select("item", "name").with_columns(
             positives=self.data.popularity.numpy(), triples=degrees.numpy()
         )
@@ -202,6 +214,89 @@ class LoadedModel:
         return frame.with_columns(score=scores.numpy()).select(
             pl.Series("user", users, dtype=pl.String), "item", "name", "score"
         )
+
+    # ------------------------------------------------------------ reasons
+
+    def explain(
+        self,
+        user: str | int | None,
+        item: str | int,
+        history: Ids | Mapping[str, Ids] | pl.DataFrame | None = None,
+        top: int = 5,
+    ) -> Explanation:
+        """Why an item is recommended to a user, as far as the model can say.
+
+        Args:
+            user: raw id; with ``history`` the name of a new user, or None.
+            item: id or title.
+            history: items that a new user likes; None: a user of the run.
+            top: number of reasons.
+
+        Raises:
+            DataError: an id is unknown, or the model cannot infer the parameters of a new user.
+        """
+        if isinstance(top, bool) or not isinstance(top, int) or top < 1:
+            raise DataError(f"top: found {top!r}, expected an integer >= 1")
+        number = self._one(self.item_ids, item)
+        return self.explainer(user, history).explain(number, top)
+
+    def similar_items(
+        self, item: str | int, k: int = 10, candidates: Ids | None = None
+    ) -> pl.DataFrame:
+        """The items that the model holds for the most similar, without the item itself.
+
+        Args:
+            item: id or title.
+            k: number of items.
+            candidates: items to choose from, as ids or titles; None: the whole catalogue.
+
+        Returns:
+            ``rank``, ``item``, ``name`` (or null), ``similarity`` (cosine of vectors; for EASE and
+            ItemKNN their weights) and ``shared``, the number of entities that are neighbours of
+            both items in the knowledge graph.
+
+        Raises:
+            DataError: an id is unknown, k is no possible number, or the model compares no items.
+        """
+        self._check_k(k)
+        allowed = None if candidates is None else self._candidates(candidates).cpu()
+        number = self._one(self.item_ids, item)
+        return similar_items(self.model, self.data, self.name, number, k, allowed, self._tie_order)
+
+    def explainer(self, user: str | int | None, history: History | None = None) -> Explainer:
+        """Explains items to one user; arguments and errors as in :meth:`explain`."""
+        model, source, number = self.model, MODEL, 0
+        if history is not None:
+            if not isinstance(history, Mapping | pl.DataFrame):
+                history = {NEW_USER if user is None else str(user): history}
+            names, pairs = self._read_history(history)
+            if user is None and len(names) > 1:
+                raise DataError(f"user: found none for {len(names)} histories, expected a name")
+            name = names[0] if user is None else str(user)
+            place = self._one(RawIds("new user", pl.Series(names)), name)
+            pairs = _renumbered(pairs, torch.tensor([place]))
+            if self.model.fold_in_method is None:
+                raise DataError(
+                    f"history: found a new user, expected a user of the run, because {self.name} "
+                    "cannot infer the parameters of a new user"
+                )
+            known = False
+        elif user is None:
+            raise DataError("user: found none, expected an id, or a history of a new user")
+        else:
+            number = self._one(self.user_ids, user)
+            name, numbers = self.user_ids.ids[number], torch.tensor([number])
+            pairs = _renumbered(self.data.positives, numbers)
+            known = len(self.data.train.of_users(numbers)[1]) > 0
+        if not known:  # the user has no trained parameters
+            number = 0
+            if self.model.fold_in_method is not None and len(pairs):
+                model = self._folded(pairs)
+                source = f"fold-in ({self.model.fold_in_method})"
+            else:
+                model, source = Popularity(len(self.item_ids)), POPULARITY
+                model.counts.copy_(self.data.popularity)
+        return Explainer(model, self.data, self.name, name, number, pairs.items, source)
 
     # ------------------------------------------------------------ how
 
@@ -348,6 +443,13 @@ class LoadedModel:
             }
         )
         return frame.filter(pl.Series(flat >= 0))
+
+    @staticmethod
+    def _one(ids: RawIds, wanted: str | int) -> int:
+        """The number of one id or name."""
+        if not isinstance(wanted, str | int):
+            raise DataError(f"{ids.kind}: found {wanted!r}, expected one id")
+        return int(ids.numbers(wanted)[0])
 
     def _check_k(self, k: int) -> None:
         if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= len(self.item_ids):

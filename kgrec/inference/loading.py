@@ -6,11 +6,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+import polars as pl
 import torch
 
 from kgrec.errors import ConfigError, DataError
 from kgrec.inference.kept_data import read
 from kgrec.inference.loaded_model import LoadedModel
+from kgrec.inference.new_items import add_items, read_triples
 from kgrec.runs.checkpoints import load_recommender
 from kgrec.runs.folder import (
     LISTS,
@@ -68,7 +70,10 @@ def find_run(place: str | Path) -> FoundRun:
 
 
 def load(
-    run: str | Path, trust: Iterable[str] = (), device: str | torch.device = "cpu"
+    run: str | Path,
+    trust: Iterable[str] = (),
+    device: str | torch.device = "cpu",
+    extra_triples: str | Path | pl.DataFrame | None = None,
 ) -> LoadedModel:
     """Loads the model of a finished run; the training data are not needed.
 
@@ -77,9 +82,13 @@ def load(
             validation), or "latest".
         trust: packages of your own whose models and aggregators the checkpoint may name.
         device: device that computes.
+        extra_triples: triples of items that were added after the training: a frame or a table
+            with columns ``head``, ``relation``, ``tail`` and, for titles, ``name``. A head that is
+            no item of the run becomes one.
 
     Raises:
-        DataError: there is no finished run, or a file of the run is missing or damaged.
+        DataError: there is no finished run, a file of the run is missing or damaged, or the extra
+            triples are of no new item.
         CheckpointError: the checkpoint cannot be read.
         ConfigError: the device does not exist.
     """
@@ -89,7 +98,13 @@ def load(
         model = load_recommender(found.checkpoint, trust).to(device)
     except (RuntimeError, AssertionError) as error:  # torch's errors for a device
         raise ConfigError(f"device: found {device}: {error}") from error
-    return LoadedModel(model, data, found.folder.path, found.reason)
+    rec = LoadedModel(model, data, found.folder.path, found.reason)
+    if extra_triples is None:
+        return rec
+    added = add_items(rec.model, data, read_triples(extra_triples))
+    notes = [f"extra triples: {added.items} new items"]
+    notes += [f"extra triples: {count} left out, because of {why}" for why, count in added.left_out]
+    return LoadedModel(added.model, added.data, found.folder.path, found.reason, notes)
 
 
 def _finished(folder: RunFolder) -> RunFolder:

@@ -94,6 +94,10 @@ class CKE(WithUserTables):
         scores: Tensor = self.user_embedding(users) @ e.T
         return scores
 
+    def item_vectors(self) -> Tensor:
+        """(num_items, d) e of every item."""
+        return self.encode().detach()
+
     def loss(self, *batches: Any) -> Tensor:
         """Mean over pairs plus λ times the mean over triples; priors are the weight decay."""
         pairs, triples = batches

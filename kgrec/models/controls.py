@@ -15,6 +15,7 @@ from kgrec.data.dataset import RecDataset
 from kgrec.data.interactions import Interactions
 from kgrec.evaluation.ctr import auc
 from kgrec.models.folding import check_history, frozen
+from kgrec.models.reasons import POPULARITY, Reasons, Term, ordered
 from kgrec.models.recommender import Recommender
 
 
@@ -83,6 +84,12 @@ class Popularity(SameForAll):
     def score_all(self, users: Tensor, encoded: Any = None) -> Tensor:
         """(B, num_items) counts, from users (B,)."""
         return self.counts.repeat(len(users), 1)
+
+    def explain(self, user: int, item: int, history: Tensor, top: int | None = None) -> Reasons:
+        """The number of training positives, which is all that the score depends on."""
+        score = self.score_of(user, item)
+        terms, left_out = ordered([Term(float(self.counts[item]), score)], top)
+        return Reasons(score, POPULARITY, terms, left_out, score)
 
 
 class PopularityBalance(Recommender):

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from kgrec.data.dataset import RecDataset
 from kgrec.models.item_based import ItemBased, grid_of
+from kgrec.models.reasons import Reasons, weighted_history
 
 
 class EASE(ItemBased):
@@ -84,6 +85,15 @@ class EASE(ItemBased):
         rows, items = self.history.of_users(users)
         counts = torch.bincount(rows, minlength=len(users))
         return F.embedding_bag(items, self.weights, counts.cumsum(0) - counts, mode="sum")
+
+    def similar_to(self, item: int) -> Tensor:
+        """(num_items,) B_ij of item i: what liking it adds to every score."""
+        return self.weights[item]
+
+    def explain(self, user: int, item: int, history: Tensor, top: int | None = None) -> Reasons:
+        """The terms B_ij of the user's training positives i, which add up to the score."""
+        own = self.history.of_users(torch.tensor([user], device=self.items.device))[1]
+        return weighted_history(self.score_of(user, item), own, self.weights[own, item], top)
 
 
 def _grid(l2: float | Sequence[float]) -> list[float]:

@@ -21,6 +21,7 @@ from torch import Tensor
 from kgrec.data.dataset import RecDataset
 from kgrec.evaluation.ties import tie_order
 from kgrec.models.item_based import BLOCK, ItemBased, grid_of
+from kgrec.models.reasons import Reasons, weighted_history
 
 
 class Similar(NamedTuple):
@@ -147,6 +148,16 @@ class ItemKNN(ItemBased):
         cells = rows.repeat_interleave(sizes) * self.num_items + similar.items[entries]
         scores = similar.similarities.new_zeros(len(users) * self.num_items)
         return scores.index_add_(0, cells, similar.similarities[entries]).view(len(users), -1)
+
+    def similar_to(self, item: int) -> Tensor:
+        """(num_items,) s(item, j); 0 beyond the k nearest items of ``item``."""
+        row = self.similarities.new_zeros(self.num_items)
+        return row.index_copy_(0, self.neighbors[item].long(), self.similarities[item])
+
+    def explain(self, user: int, item: int, history: Tensor, top: int | None = None) -> Reasons:
+        """The terms s(i, item) of the user's training positives i, which add up to the score."""
+        own = self.history.of_users(torch.tensor([user], device=self.items.device))[1]
+        return weighted_history(self.score_of(user, item), own, self.similar_to(item)[own], top)
 
 
 def _grids(

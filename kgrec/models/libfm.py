@@ -18,6 +18,7 @@ Shapes: B rows, d embedding size, I items, F attributes, n attributes of all ite
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar, NamedTuple, Self
 
 import torch
@@ -28,6 +29,7 @@ from kgrec.data.batches import PointwiseBatch
 from kgrec.data.dataset import RecDataset
 from kgrec.models.folding import WithUserTables
 from kgrec.models.lookup import Bags, weighted_sums
+from kgrec.models.reasons import EXACT, Reasons, Term, ordered
 from kgrec.models.recommender import check_at_least, check_bool
 
 
@@ -148,6 +150,39 @@ class LibFM(WithUserTables):
         return F.binary_cross_entropy_with_logits(
             self.score(batch.users, batch.items), batch.labels
         )
+
+    def item_vectors(self) -> Tensor:
+        """(I, d) q of every item."""
+        return self._item_side(None).vectors.detach()
+
+    @torch.no_grad()
+    def explain(self, user: int, item: int, history: Tensor, top: int | None = None) -> Reasons:
+        """The user's terms of the attributes; without attributes, the most similar history.
+
+        The score is the sum of ``parts`` and of x_a (w_a + v_u · v_a) over the attributes a. The
+        part "item" has the terms of no user: its weight, and its attributes with each other.
+        """
+        u = self.user_embedding.weight[user]
+        own = float(u @ self.item_embedding.weight[item])
+        everyone = float(self._user_side(torch.tensor([user], device=u.device)))
+        score, parts = self.score_of(user, item), {"user": everyone, "user and item": own}
+        if self.offsets is None or self.attributes is None:
+            parts["item"] = score - everyone - own
+            reasons = super().explain(user, item, history, top)
+            return replace(reasons, parts=parts)
+        a = self.attributes[self.offsets[item] : self.offsets[item + 1]]
+        shares = self.attribute_embedding.weight[a] @ u
+        if self.attribute_weights is not None:
+            shares = shares + self.attribute_weights.weight[a, 0]
+        shares = shares / max(1, len(a))
+        terms = [
+            Term(1 / len(a), share, neighbor=position)
+            for position, share in enumerate(shares.tolist())
+        ]
+        kept, left_out = ordered(terms, top)
+        together = float(shares.sum())
+        parts["item"] = score - everyone - own - together
+        return Reasons(score, EXACT, kept, left_out, together, parts)
 
     def bytes_per_row(self, items: Tensor) -> Tensor:
         """(B,) bytes at the peak: about 6 vectors, and numbers of the row."""

@@ -135,6 +135,10 @@ class LightGCN(Recommender):
         e = self.encode() if encoded is None else encoded
         return e[users] @ e[self.num_users :].T
 
+    def item_vectors(self) -> Tensor:
+        """(num_items, d) e of every item."""
+        return self.encode().detach()[self.num_users :]
+
     def loss(self, *batches: Any) -> Tensor:
         """Mean of -ln σ(ŷ(u, i) - ŷ(u, j)), Eq. 15; its λ‖E⁽⁰⁾‖² is the optimiser's."""
         (batch,) = batches

@@ -105,6 +105,10 @@ class NCF(WithUserTables):
 
         return factorised + in_blocks(perceived, users, parts.inputs.numel())
 
+    def item_vectors(self) -> Tensor:
+        """(num_items, ·) q of both parts side by side."""
+        return torch.cat([self.item_factors.weight, self.item_inputs.weight], dim=1).detach()
+
     def loss(self, *batches: PointwiseBatch) -> Tensor:
         """Mean cross-entropy over positives and negatives, Eq. 7."""
         (batch,) = batches

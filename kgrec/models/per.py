@@ -34,6 +34,7 @@ from kgrec.data.dataset import RecDataset
 from kgrec.data.draws import generator
 from kgrec.errors import SettingError
 from kgrec.models.folding import WithUserTables
+from kgrec.models.reasons import EXACT, Reasons, Term, ordered
 from kgrec.models.recommender import check_at_least
 
 Path = str | Sequence[str]  # relations that form one kind of attribute
@@ -147,6 +148,21 @@ class PER(WithUserTables):
         """(B, num_items) logits, from users (B,)."""
         weights = self.weights.repeat_interleave(self.d)
         return (self.user_features[users] * weights) @ self.item_features.T + self.bias
+
+    def item_vectors(self) -> Tensor:
+        """(I, Q · d) h of every path, times |θ| of the path."""
+        return self.item_features * self.weights.detach().abs().repeat_interleave(self.d)
+
+    @torch.no_grad()
+    def explain(self, user: int, item: int, history: Tensor, top: int | None = None) -> Reasons:
+        """The terms θ_q w_u · h_v of the meta-paths, which add up to the score without c."""
+        products = (self.user_features[user] * self.item_features[item]).view(-1, self.d)
+        shares = products.sum(dim=1) * self.weights
+        numbers = zip(self.weights.tolist(), shares.tolist(), self.paths, strict=True)
+        terms = [Term(theta, share, relations=tuple(path)) for theta, share, path in numbers]
+        kept, left_out = ordered(terms, top)
+        bias, together = float(self.bias), float(shares.sum())
+        return Reasons(together + bias, EXACT, kept, left_out, together, {"bias": bias})
 
     def loss(self, *batches: PointwiseBatch) -> Tensor:
         """Mean cross-entropy over positives and negatives."""

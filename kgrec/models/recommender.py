@@ -18,6 +18,7 @@ from kgrec.data.dataset import RecDataset
 from kgrec.data.interactions import Interactions
 from kgrec.data.knowledge_graph import Neighborhood
 from kgrec.errors import SettingError
+from kgrec.models.reasons import NONE, Reasons, cosines, similar_history
 
 BLOCK = 2**23  # numbers that :func:`in_blocks` keeps in memory at once
 MOST_LAYERS = 64  # layers of any model: far more than is useful, few enough to build
@@ -123,6 +124,45 @@ class Recommender(nn.Module):
     def encode(self) -> Any:
         """Values that depend only on parameters, computed once per evaluation."""
         return None
+
+    def item_vectors(self) -> Tensor | None:
+        """(num_items, d) vectors whose cosine says how similar two items are; None: no vectors."""
+        return None
+
+    def similar_to(self, item: int) -> Tensor:
+        """(num_items,) similarity of one item to every item, by default the cosine of vectors.
+
+        Raises:
+            SettingError: the model has no similarity of items.
+        """
+        vectors = self.item_vectors()
+        if vectors is None:
+            raise SettingError(f"found {type(self).__name__}, expected a model that compares items")
+        return cosines(vectors, item)
+
+    def explain(self, user: int, item: int, history: Tensor, top: int | None = None) -> Reasons:
+        """What the score of a user and an item rests on; see :mod:`kgrec.models.reasons`.
+
+        By default the most similar items of the history, which are no cause.
+
+        Args:
+            user: number of the user.
+            item: number of the item.
+            history: (n,) items of the user's history without ``item``.
+            top: number of terms to return; None: all that are computed.
+        """
+        score = self.score_of(user, item)
+        vectors = self.item_vectors()
+        if vectors is None:
+            return Reasons(score, NONE)
+        return similar_history(score, cosines(vectors, item), history, top)
+
+    def score_of(self, user: int, item: int) -> float:
+        """The score of one pair."""
+        device = next((t.device for t in [*self.parameters(), *self.buffers()]), None)
+        with torch.no_grad():
+            pair = torch.tensor([[user], [item]], device=device)
+            return float(self.score(pair[0], pair[1]))
 
     def precompute(self, dataset: RecDataset) -> None:
         """Computes what is not trained; called once before training, never on load."""

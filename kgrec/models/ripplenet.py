@@ -36,6 +36,7 @@ from kgrec.data.interactions import Interactions
 from kgrec.errors import SettingError
 from kgrec.models.folding import check_history, frozen, own_generator
 from kgrec.models.lookup import Bags, weighted_sums
+from kgrec.models.reasons import LEAVE_ONE_OUT, Reasons, Step, Term, ordered
 from kgrec.models.recommender import (
     MOST_LAYERS,
     Recommender,
@@ -244,9 +245,70 @@ class RippleNet(Recommender):
             else:
                 o = p @ self.entity_embedding(tails)  # (B, I, d)
             total = total + o if self.all_hops else o
-            moved = v + o if self.update.startswith("plus") else o
-            v = moved if self.transform is None else self.transform(moved)
+            v = self._moved(v, o)
         return torch.where(has_ripple_set[:, None], (total * v).sum(dim=-1), 0.0)
+
+    @torch.no_grad()
+    def item_vectors(self) -> Tensor:
+        """(num_items, d) v of every item before the first hop."""
+        return self.entity_embedding.weight[: self.num_items].detach()
+
+    @torch.no_grad()
+    def explain(self, user: int, item: int, history: Tensor, top: int | None = None) -> Reasons:
+        """Terms p_i t_i of the user's distinct triples, each removed from all hops at once.
+
+        The weights p of other triples stay. The path of a triple starts at an item of the history;
+        beyond the first hop it takes the triple of the largest weight that leads to its head.
+        """
+        pair = torch.tensor([[user], [item]], device=self.ripples.device)
+        score = float(self.score(pair[0], pair[1]))
+        if not bool(self._has_ripple_set(pair[0])):
+            return Reasons(score, LEAVE_ONE_OUT)
+        triples, places = torch.unique(self.ripples[user].long(), return_inverse=True)
+        products = self._products(triples)
+        tails = self.entity_embedding(products.tails)  # (n, d)
+        weights, sums, start = [], [], self.entity_embedding.weight[item]
+        v = start
+        for place in places:
+            p = torch.softmax(products.keys[place] @ v, dim=0)  # (M,)
+            weights.append(p.new_zeros(len(triples)).index_add(0, place, p))
+            sums.append(weights[-1] @ tails)
+            v = self._moved(v, sums[-1])
+        o = torch.stack(sums)[:, None]  # (H, 1, d)
+        shares = self._total(start, o) - self._total(
+            start, o - torch.stack(weights)[..., None] * tails
+        )
+        together = float(self._total(start, o) - self._total(start, torch.zeros_like(o)))
+        steps = torch.stack([products.heads, self.relations[triples], products.tails]).T.tolist()
+        reached: dict[int, tuple[int, tuple[Step, ...]]] = {}  # item and path to each entity
+        paths: dict[int, tuple[int, tuple[Step, ...]]] = {}  # item and path of each triple
+        for weight in weights:
+            further = dict(reached)
+            for n in torch.argsort(weight, descending=True).tolist():
+                if float(weight[n]) > 0 and n not in paths:
+                    head, relation, tail = steps[n]
+                    source, before = reached.get(head, (head, ()))
+                    paths[n] = source, (*before, Step(relation, tail))
+                    further.setdefault(tail, paths[n])
+            reached = further
+        terms = [
+            Term(float(sum(w[n] for w in weights)), float(shares[n]), path, source)
+            for n, (source, path) in paths.items()
+        ]
+        kept, left_out = ordered(terms, top)
+        return Reasons(score, LEAVE_ONE_OUT, kept, left_out, together)
+
+    def _moved(self, v: Tensor, o: Tensor) -> Tensor:
+        """The item after a hop, (…, d), from its vector and o of the hop."""
+        moved = v + o if self.update.startswith("plus") else o
+        return moved if self.transform is None else self.transform(moved)
+
+    def _total(self, v: Tensor, sums: Tensor) -> Tensor:
+        """(n,) scores of an item v (d,) from the sums o of all hops (H, n, d)."""
+        for o in sums:
+            v = self._moved(v, o)
+        total = sums.sum(dim=0) if self.all_hops else sums[-1]
+        return (total * v).sum(dim=-1)
 
     def _has_ripple_set(self, users: Tensor) -> Tensor:
         """(B,) bool: whether a triple starts from an item of the user's history."""

@@ -58,6 +58,10 @@ class SVD(WithUserTables):
         scores: Tensor = self.user_embedding(users) @ self.item_embedding.weight.T
         return scores
 
+    def item_vectors(self) -> Tensor:
+        """(num_items, d) q of every item."""
+        return self.item_embedding.weight.detach()
+
     def loss(self, *batches: PointwiseBatch) -> Tensor:
         """Mean cross-entropy over positives and negatives; λ‖·‖² is the optimiser's."""
         (batch,) = batches

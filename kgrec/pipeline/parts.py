@@ -189,6 +189,8 @@ def make_datamodule(cfg: DictConfig, dataset: RecDataset, recommender: Recommend
     missing = datamodule.train_batches.sources[0].undrawable
     if recommender.trainable and missing:
         log.info("%d training negatives cannot be drawn: their users have every item", missing)
+    if dataset.train_weights is not None and not recommender.trainable:
+        log.warning("dataset.weights: the model is not trained and counts every positive once")
     return datamodule
 
 

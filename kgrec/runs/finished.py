@@ -82,8 +82,11 @@ class Run:
 
     @property
     def split_key(self) -> tuple[str, int]:
-        """Fingerprint of the rows, and seed; users of runs with the same key can be paired."""
-        return str(self.dataset["fingerprint"]), self.seed
+        """Fingerprint of the rows, without that of weights, and seed.
+
+        Users of runs with the same key can be paired.
+        """
+        return str(self.dataset["fingerprint"]).partition("+")[0], self.seed
 
     @property
     def command(self) -> str:

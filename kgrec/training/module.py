@@ -287,7 +287,10 @@ class RecommenderModule(pl.LightningModule):
             relevant=gather_rows(ranking.relevant, self.device),
         )
         values = {k: float(v.mean()) for k, v in per_user(ranking, self._ks).items()}
-        values |= overall(ranking, data.dataset.train.item_degrees(), self._ks)
+        dataset = data.dataset
+        values |= overall(
+            ranking, dataset.train.item_degrees(), self._ks, dataset.num_users, dataset.neighborhood
+        )
         self._log(f"{stage}/", values)
         return ranking
 

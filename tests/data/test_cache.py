@@ -71,6 +71,7 @@ def test_negatives_and_parts_are_cached_too(tmp_path):
             "given_negatives": (torch.arange(5), torch.arange(5) + 1),
             "given_parts": torch.arange(n) % 3,
             "times": torch.rand(n, dtype=torch.float64),
+            "weights": torch.rand(n, dtype=torch.float64),
             "name": "x",
         }
     )
@@ -92,7 +93,13 @@ def test_data_are_made_once_and_mapped(root, tmp_path, monkeypatch, caplog):
 
 @pytest.mark.parametrize(
     "change",
-    [{"unlinked": "keep"}, {"min_rating": 4}, {"pool_splits": True}, {"inverses": "merge"}],
+    [
+        {"unlinked": "keep"},
+        {"min_rating": 4},
+        {"pool_splits": True},
+        {"inverses": "merge"},
+        {"weights": "repeats"},
+    ],
     ids=lambda change: next(iter(change)),
 )
 def test_other_settings_are_another_entry(change, root, tmp_path):

@@ -59,6 +59,11 @@ CASES: dict[str, tuple[RawTables, set[str]]] = {
         with_columns(tables(), timestamp=[1.0, 2.5, 881250949.0]),
         {"released_raw", "recbole", "csv", "parquet"},
     ),
+    "weights": (with_columns(plain(), weight=[1.0, 2.5, 7.0]), {"csv", "parquet"}),
+    "weights and negatives": (
+        with_columns(replace(plain(), negatives=NEGATIVES), weight=[1.0, 2.0, 7.0]),
+        {"csv", "parquet"},
+    ),
     "names": (tables(item_names=NAMES), {"released_raw", "recbole", "csv", "parquet"}),
     "negatives": (replace(plain(), negatives=NEGATIVES), {"recbole", "csv", "parquet"}),
     "negatives and ratings": (tables(negatives=NEGATIVES), {"recbole", "csv", "parquet"}),
@@ -114,7 +119,7 @@ def test_through_every_two_formats_and_back(case, tmp_path):
 
 
 EVERYTHING = replace(
-    with_columns(tables(), timestamp=[1.0, 2.0, 3.0]),
+    with_columns(tables(), timestamp=[1.0, 2.0, 3.0], weight=[1.0, 2.0, 0.5]),
     negatives=pl.DataFrame({"user": ["2", "2"], "item": ["b", "loose"]}),
     item_names=NAMES,
 )
@@ -131,8 +136,9 @@ EVERYTHING = replace(
         (EVERYTHING, "released_final",
          ["3 names of entities, replaced by numbers",
           "0 interactions and 1 negatives of items without an entity, left out",
-          "2 names of items, left out", "3 timestamps, left out", "3 ratings, left out"]),
-        (EVERYTHING, "released_raw", ["2 negatives, left out"]),
+          "2 names of items, left out", "3 weights, left out", "3 timestamps, left out",
+          "3 ratings, left out"]),
+        (EVERYTHING, "released_raw", ["2 negatives, left out", "3 weights, left out"]),
         (split(0, 0, 1), "recbole", ["3 rows with a given part (train, val or test), left out"]),
     ],
     ids=["ratings of one", "validation trains", "no parts", "most of it", "no negatives",

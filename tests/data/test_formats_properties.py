@@ -85,6 +85,9 @@ def tables(draw) -> RawTables:
         values.append(reals)
     rows = draw(st.lists(st.tuples(*values), min_size=1, max_size=12))
     interactions = frame(rows, columns)
+    if kinds == "all":
+        weights = draw(st.lists(st.floats(1e-9, 1e9), min_size=len(rows), max_size=len(rows)))
+        interactions = interactions.with_columns(weight=pl.Series(weights, dtype=pl.Float64))
     if kinds in ("split", "all"):
         parts = draw(st.lists(st.integers(0, 2), min_size=len(rows), max_size=len(rows)))
         interactions = interactions.with_columns(part=pl.Series(parts, dtype=pl.Int8))

@@ -1,9 +1,12 @@
 """Users to evaluate, items to exclude, and the metrics of top-K evaluation."""
 
+import math
+
 import pytest
 import torch
 from conftest import small
 
+from kgrec.data.knowledge_graph import KnowledgeGraph
 from kgrec.data.protocols import clean, paper
 from kgrec.data.splits import RandomSplit
 from kgrec.evaluation.candidates import full_candidates, released_candidates
@@ -101,3 +104,52 @@ def test_coverage_popularity_and_gini(dataset):
     degrees = dataset.train.item_degrees()[best].double()
     assert figures["popularity@1"] == pytest.approx(float(degrees.mean()))
     assert figures["gini@10"] < figures["gini@1"]
+
+
+def test_diversity_and_novelty_by_hand():
+    from kgrec.evaluation.catalogue import diversity, novelty
+
+    #  item 0: {(0, 4), (1, 5)}, item 1: {(0, 4)}, item 2: {(1, 4)}, item 3: nothing
+    graph = KnowledgeGraph(
+        torch.tensor([0, 0, 1, 2]), torch.tensor([0, 1, 0, 1]), torch.tensor([4, 5, 4, 4]), 6, 2
+    ).neighborhood()
+    items = torch.tensor([[0, 1, 2], [2, 3, -1], [3, -1, -1]])
+    values = diversity(items, graph, [1, 2, 3])
+    assert values.keys() == {2, 3}
+    assert values[2] == pytest.approx((0.5 + 1) / 2)  # the third user has no pair
+    assert values[3] == pytest.approx(((0.5 + 1 + 1) / 3 + 1) / 2)
+    assert math.isnan(diversity(items[2:], graph, [2])[2])
+    popularity = torch.tensor([8, 4, 1, 0])
+    bits = [0, 1, 3, 3, 3, 3]  # of 8 users; item 3 counts as 1
+    assert novelty(items, popularity, 8) == pytest.approx(sum(bits) / len(bits))
+
+
+def test_diversity_of_blocks_and_of_drawn_users(dataset, monkeypatch):
+    from kgrec.evaluation import catalogue
+
+    generator = torch.Generator().manual_seed(0)
+    items = torch.stack([torch.randperm(40, generator=generator)[:10] for _ in range(50)])
+    graph = dataset.neighborhood
+    whole = catalogue.diversity(items, graph, [2, 10])
+    monkeypatch.setattr(catalogue, "BLOCK", 30)
+    blocks = catalogue.diversity(items, graph, [2, 10])
+    assert blocks == pytest.approx(whole)
+    monkeypatch.setattr(catalogue, "MOST_USERS", 40)
+    drawn = catalogue.diversity(items, graph, [2, 10])
+    assert drawn == catalogue.diversity(items, graph, [2, 10])
+    assert drawn != whole
+    assert drawn[10] == pytest.approx(whole[10], abs=0.1)
+
+
+def test_the_ranking_has_diversity_and_novelty(dataset):
+    found = rank(
+        lambda u: torch.arange(dataset.num_items, 0, -1.0).repeat(len(u), 1),
+        full_candidates(dataset, "test"), 10,
+    )  # fmt: skip
+    degrees = dataset.train.item_degrees()
+    metrics = overall(found, degrees, [1, 10], dataset.num_users, dataset.neighborhood)
+    assert 0 < metrics["diversity@10"] < 1
+    assert "diversity@1" not in metrics
+    assert metrics["novelty@1"] > 0
+    plain = overall(found, degrees, [1, 10])
+    assert plain.items() <= metrics.items()

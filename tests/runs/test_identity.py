@@ -74,6 +74,19 @@ def test_data_and_training_must_stay_when_a_run_resumes(key):
         check_resume(kept, module(resume_settings(changed(cfg, key))))
 
 
+def test_nor_may_the_weights_of_positives():
+    cfg = composed("dataset=music")
+    kept = {"kgrec": module(resume_settings(cfg))}
+    weighted = composed("dataset=music", "dataset.weights=repeats")
+    with pytest.raises(CheckpointError, match=r"found dataset\.weights 'ignore' in the checkpoint"):
+        check_resume(kept, module(resume_settings(weighted)))
+    one, other = ({**module({}), "dataset": {"fingerprint": f"a+{digits}"}} for digits in "12")
+    with pytest.raises(CheckpointError, match=r"found a checkpoint of another data set"):
+        check_resume({"kgrec": one}, other)
+    assert role("dataset.weights").results
+    assert role("dataset.weights").system
+
+
 @pytest.mark.parametrize("key", [
     "epochs", "patience", "threads", "cores", "sweep", "paths.run", "trainer.devices",
     "trainer.max_epochs", "eval_batch_size", "steps_per_call", "dataset.cache", "model.cache",

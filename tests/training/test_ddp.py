@@ -38,6 +38,7 @@ QUICK = [
     ("model=kgcn", "optimizer=lazy_adam"),
     ("model=kgcn", "model.aggregator=avg"),  # reads no relation
     ("model=kgcn", "optimizer=lazy_adam", "accumulate"),
+    ("model=kgcn", "weights"),
     ("model=cke", "optimizer=lazy_adam", "pieces"),
     ("model=svd", "optimizer=lazy_adam"),  # tables alone, which DDP would not wrap
     ("model=lightgcn", "optimizer=lazy_adam"),  # reads its tables whole
@@ -71,6 +72,8 @@ def odd_dataset() -> RecDataset:
 
 def case(overrides: tuple[str, ...]) -> Case:
     dataset = odd_dataset()
+    if "weights" in overrides:
+        dataset = replace(dataset, train_weights=1 + torch.arange(343) % 5.0)
     words = [word for word in overrides if "=" in word]
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         cfg = compose("train", [*SMALL, "protocol=clean", *words, "paths.run=x"])

@@ -93,6 +93,11 @@ def _interactions(roles: Roles, base: Path) -> list[str]:
         amount = "whose quantities add up to 2" if "quantity" in special else "that occur 2 times"
         lines.append(f"  # {repeats:,} rows repeat a pair, which is one positive all the same")
         lines.append(f"  # min_count: 2  # keeps only the pairs {amount} or more")
+    if repeats or "quantity" in special:
+        weight = "quantity" if "quantity" in special else "repeats"
+        other = ", or repeats (rows of a pair)" if weight == "quantity" and repeats else ""
+        lines.append(f"  # weight: {weight}  # weight of a pair{other}; used in training with "
+                     "dataset.weights=use")  # fmt: skip
     return lines
 
 

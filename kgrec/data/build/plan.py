@@ -9,6 +9,7 @@ from typing import Any
 ITEM = "item"  # kind of the entities that items are: item 00123 is the entity item=00123
 USER_PREFIX = "user."  # of relations and kinds of the attributes of users
 DATES = ("year", "decade")
+WEIGHTS = ("quantity", "repeats")
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,8 @@ class InteractionTable:
         timestamp: column of dates or seconds since 1970, or None.
         quantity: column of the quantities, or None: every row counts 1.
         min_count: lowest sum of the quantities of a user-item pair that is kept.
+        weight: "quantity" or "repeats": weight of a pair, the sum of its quantities or the number
+            of its rows; None: pairs have no weight.
     """
 
     table: Path
@@ -74,6 +77,7 @@ class InteractionTable:
     timestamp: str | None = None
     quantity: str | None = None
     min_count: float | None = None
+    weight: str | None = None
 
 
 @dataclass(frozen=True)

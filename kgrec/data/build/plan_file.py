@@ -15,6 +15,7 @@ from kgrec.data.build.plan import (
     DATES,
     ITEM,
     USER_PREFIX,
+    WEIGHTS,
     Attribute,
     AttributeTable,
     Graph,
@@ -170,14 +171,21 @@ def _interactions(section: _Section) -> InteractionTable:
     min_count = section.values.get("min_count")
     if min_count is not None and not _is_number(min_count):
         raise section.error("min_count", repr(min_count), "a number, such as 2")
+    quantity, weight = section.text("quantity"), section.text("weight")
+    if weight is not None and weight not in WEIGHTS:
+        raise section.error("weight", repr(weight), one_of(WEIGHTS, weight))
+    if weight == "quantity" and quantity is None:
+        raise section.error("quantity", "nothing", "the column of the quantities, because of "
+                            "weight: quantity")  # fmt: skip
     return InteractionTable(
         table=section.table(),
         user=section.required("user", "the column of the user ids"),
         item=section.required("item", "the column of the item ids"),
         rating=section.text("rating"),
         timestamp=section.text("timestamp"),
-        quantity=section.text("quantity"),
+        quantity=quantity,
         min_count=min_count,
+        weight=weight,
     )
 
 

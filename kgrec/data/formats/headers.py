@@ -14,8 +14,9 @@ from kgrec.data.text_files import first_line
 NAMES = {
     "user": ("user", "userid", "uid"),
     "item": ("item", "itemid", "iid", "movieid", "bookid", "artistid", "isbn", "asin"),
-    "rating": ("rating", "stars", "score", "weight"),
+    "rating": ("rating", "stars", "score"),
     "timestamp": ("timestamp", "time", "ts", "date", "datetime"),
+    "weight": ("weight",),
     "label": ("label",),
     "split": ("split", "part"),
     "head": ("head", "headid", "h", "subject"),

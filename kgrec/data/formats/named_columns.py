@@ -235,8 +235,11 @@ def _choose(
 ) -> dict[str, str]:
     """Our name to the file's, for every wanted column that the file has."""
     chosen = {}
+    taken = {given[name] for name in wanted if name in given}  # a rating may be called weight
     for name, required in wanted.items():
         candidates = matches(fields, name, given)
+        if name not in given and not required:
+            candidates = [field for field in candidates if field not in taken]
         if len(candidates) > 1:
             raise DataError(
                 f"{path}: found the columns {', '.join(candidates)}, expected one for {name}; "

@@ -1,6 +1,7 @@
 """Plain tables with named columns: CSV, TSV or Parquet.
 
-``interactions.*`` (user, item; optionally rating, timestamp, label, split), or ``train.*`` and
+``interactions.*`` (user, item; optionally rating, timestamp, weight, label,
+split), or ``train.*`` and
 ``test.*`` (and ``val.*``) for data that come with a split; ``triples.*`` (head, relation, tail);
 optionally ``links.*`` (item, entity), ``items.*`` (item, name), ``entities.*`` (entity, name) and
 ``relations.*`` (relation, name). Without links an item is the
@@ -41,7 +42,10 @@ def _one(folder: Path, *stems: str) -> Path | None:
 
 
 # Our names of the columns of interactions, and whether each is required.
-_INTERACTIONS = {"user": True, "item": True, "rating": False, "timestamp": False, "label": False}
+_INTERACTIONS = {
+    "user": True, "item": True, "rating": False, "timestamp": False, "weight": False,
+    "label": False,
+}  # fmt: skip
 
 
 def read(folder: Path, columns: Mapping[str, str] | None = None) -> RawTables:
@@ -190,6 +194,17 @@ def _interactions(table: Table, counts: Counts, notes: Counts) -> pl.DataFrame:
     if "label" in table.columns:
         labels = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
         columns.append(table.chosen("label", labels, "a label, 0 or 1"))
+    if "weight" in table.columns:
+        weights = table.numbers("weight")
+        wrong = weights <= 0
+        if "label" in table.columns:  # the weight of a negative is not used
+            wrong &= columns[-1] == 1
+        if wrong.any():
+            raise DataError(
+                f"{table.first(wrong)}: found {weights.filter(wrong)[0]:g} in column "
+                f"{table.columns['weight']}, expected a number above 0 (weight)"
+            )
+        columns.append(weights)
     if "split" in table.columns:
         part = table.chosen("split", _SPLIT_VALUES, "train, val or test")
         columns.append(part.alias("part"))
@@ -244,7 +259,10 @@ def write(
             yield piece
         if raw.negatives is not None:
             # The other columns of a negative are not used, but they must not be empty.
-            others = {"rating": pl.lit(0.0), "timestamp": pl.lit(0.0), "split": pl.lit(PARTS[0])}
+            others = {
+                "rating": pl.lit(0.0), "timestamp": pl.lit(0.0), "weight": pl.lit(1.0),
+                "split": pl.lit(PARTS[0]),
+            }  # fmt: skip
             own = {name: value for name, value in others.items() if name in columns}
             yield raw.negatives.with_columns(**own, label=pl.lit(0)).select(columns)
 

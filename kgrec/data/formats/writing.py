@@ -58,6 +58,7 @@ def unwritable(
         "negatives": negatives or raw.negatives is None,
         "ratings": ratings or "rating" not in columns,
         "timestamps": timestamps or "timestamp" not in columns,
+        "weights": "weight" not in columns,
         "item names": names or raw.item_names is None,
         "entity names": raw.entity_names is None,
         "relation names": raw.relation_names is None,

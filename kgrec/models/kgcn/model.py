@@ -35,7 +35,9 @@ from kgrec.models.kgcn.aggregators import Aggregator, make_aggregator
 from kgrec.models.kgcn.all_items import WIDEST_SPREAD, AllItems, Tables
 from kgrec.models.kgcn.neighborhood import Attention, View, receptive_field, view
 from kgrec.models.kgcn.new_items import with_new_items
+from kgrec.models.kgcn.paths import Field, path_reasons
 from kgrec.models.lookup import rows_and_sums, weighted_sums
+from kgrec.models.reasons import Reasons
 from kgrec.models.recommender import MOST_LAYERS, check_at_least
 
 SCALINGS = ("paper", "released")
@@ -297,6 +299,23 @@ class KGCN(WithUserTables):
             sums = [*inner, pooled] if layer == 0 else inner
             vectors = [aggregator(v, s) for v, s in zip(vectors, sums, strict=False)]
         return vectors[0]
+
+    @torch.no_grad()
+    def explain(self, user: int, item: int, history: Tensor, top: int | None = None) -> Reasons:
+        """Paths of 1 … H steps from the item; see :mod:`kgrec.models.kgcn.paths`."""
+        u = self.user_embedding.weight[user]
+        scores = self.user_relation_scores(u[None])[0]
+        weighing = scores if self.attention else torch.zeros_like(scores)
+        averaged = self.scaling == "released" and self.attention
+        graph = Neighborhood(self.indptr, self.neighbors, self.relations)
+        field = Field.around(item, self.H, graph, weighing, averaged)
+        table, score = self.entity_embedding.weight, self.score_of(user, item)
+        return path_reasons(score, u, field, table, self.layers, scores, top)
+
+    @torch.no_grad()
+    def item_vectors(self) -> Tensor:
+        """(num_items, d) order-0 vectors."""
+        return self.entity_embedding.weight[: self.num_items].detach()
 
     @property
     def layers(self) -> list[Aggregator]:

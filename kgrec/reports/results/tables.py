@@ -67,7 +67,7 @@ def control(systems: Sequence[System], name: str, metric: str) -> Summary | None
         for run in system.runs:
             value = run.figure(metric, name)
             if value is not None:
-                values[str(run.dataset["fingerprint"])] = value
+                values[run.split_key[0]] = value
     return Summary.of(list(values.values())) if values else None
 
 

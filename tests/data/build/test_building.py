@@ -85,6 +85,46 @@ def test_quantities_are_summed_and_kept(tmp_path):
     assert built(tmp_path, plan, orders=orders).rows("interactions") == {("C2", "003", "5")}
 
 
+ORDERED = (
+    "customer,sku,when,n\nC1,001,2024-03-01,2\nC2,002,2024-01-02,\nC1,001,2024-01-01,1.5\n"
+    "C2,001,2024-02-01,1\nC2,001,2024-02-02,-1\nC2,003,2024-02-03,1\n"
+)
+
+
+def test_the_weight_of_a_pair_is_the_sum_of_its_quantities(tmp_path):
+    plan = PLAN.replace("timestamp: when", "timestamp: when, quantity: n, weight: quantity")
+    out = built(tmp_path, plan, orders=ORDERED)
+    assert out["interactions"].rows() == [
+        ("C1", "001", "1704067200", "3.5"), ("C2", "002", "1704153600", "1.0"),
+        ("C2", "003", "1706918400", "1.0"),
+    ]  # fmt: skip
+    assert out.warnings["orders.csv: rows without n, taken as 1"] == 1
+    assert [n for what, n in out.warnings.items() if "0 or less, left out" in what] == [1]
+    assert out.counts["orders.csv: repeats of a user-item pair, merged"] == 2
+    assert [n for what, n in out.counts.items() if "other than 1 (1 to 3.5)" in what] == [1]
+    data = prepare(recognise(out.folder).read(out.folder), "shop", weights="use")
+    assert data.weights.tolist() == [3.5, 1, 1]
+    with pytest.raises(DataError, match="no user-item pair with a sum of n above 0"):
+        built(tmp_path, plan, orders="customer,sku,when,n\nC1,001,2024-03-01,0\n")
+
+
+def test_the_weight_of_a_pair_is_the_number_of_its_rows(tmp_path):
+    plan = PLAN.replace("timestamp: when", "rating: n, weight: repeats")
+    out = built(tmp_path, plan, orders=ORDERED.replace("02,\n", "02,4\n"))
+    assert out["interactions"].rows() == [
+        ("C1", "001", "2", "2"), ("C2", "002", "4", "1"), ("C2", "001", "1", "2"),
+        ("C2", "003", "1", "1"),
+    ]  # fmt: skip
+    assert [n for what, n in out.warnings.items() if "several ratings" in what] == [2]
+
+
+@pytest.mark.parametrize("bad", ["inf", "two"])
+def test_a_quantity_that_is_no_number_is_named_by_line(tmp_path, bad):
+    plan = PLAN.replace("timestamp: when", "quantity: n, weight: quantity")
+    with pytest.raises(DataError, match=rf"orders.csv:4: found '{bad}' as n"):
+        built(tmp_path, plan, orders=ORDERED.replace("1.5", bad))
+
+
 def test_rows_without_ids_are_left_out_and_counted(tmp_path):
     out = built(
         tmp_path, orders=ORDERS + ",001,2024-01-01\nC1, ,2024-01-01\n",

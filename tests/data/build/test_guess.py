@@ -208,6 +208,17 @@ def test_repeats_are_named_with_what_min_count_would_do(tmp_path):
     text = guess_plan([tmp_path], tmp_path)
     assert "# 1 rows repeat a pair" in text
     assert "# min_count: 2  # keeps only the pairs that occur 2 times or more" in text
+    assert "# weight: repeats  # weight of a pair; used in training with dataset.weights" in text
+
+
+def test_a_column_of_quantities_is_offered_as_a_weight(tmp_path):
+    rows = RATINGS.replace("rating", "quantity")
+    write(tmp_path, ratings=rows + rows.split("\n")[1] + "\n", movies=MOVIES)
+    text = guess_plan([tmp_path], tmp_path)
+    assert "  # weight: quantity  # weight of a pair, or repeats (rows of a pair); used in" in text
+    chosen = text.replace("# weight: quantity", "weight: quantity")
+    (tmp_path / "build.yaml").write_text(chosen, encoding="utf-8")
+    assert read_plan(tmp_path / "build.yaml").interactions.weight == "quantity"
 
 
 def test_cells_with_line_ends_do_not_break_the_comments(tmp_path):

@@ -65,6 +65,8 @@ def test_columns_may_be_a_list_and_values_have_settings(tmp_path):
         (INTERACTIONS + "items:\n- {table: x/t.csv, id: a, attributes: [c]}\n"
          "- {table: y/t.csv, id: a, attributes: [c]}\n", "column c of x/t.csv and for column c of"),
         (INTERACTIONS.replace("}", ", min_count: two}"), "min_count: found 'two', expected a numb"),
+        (INTERACTIONS.replace("}", ", weight: n}"), "weight: found 'n', expected one of quant"),
+        (INTERACTIONS.replace("}", ", weight: quantity}"), "interactions.quantity: found nothing"),
     ],
 )  # fmt: skip
 def test_a_wrong_plan_is_refused_with_its_key(tmp_path, text, message):

@@ -83,6 +83,12 @@ def test_runs_that_are_not_comparable_are_refused(make_run, other, message):
         compared_systems(runs(*places), places=places)
 
 
+def test_runs_with_and_without_weights_are_tested_on_the_same_rows(make_run):
+    places = [make_run("a", fingerprint="ab"), make_run("b", fingerprint="ab+cd", K=4)]
+    group = compared_systems(runs(*places), places=places)
+    assert "kgcn K=4" in [system.label for system in group.others]
+
+
 def test_unknown_metrics_and_controls_are_named(make_run):
     group = compared_systems(runs(make_run("one")))
     with pytest.raises(DataError, match="found no 'recall@7', expected one of auc"):

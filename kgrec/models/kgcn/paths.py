@@ -1,0 +1,245 @@
+"""Paths from an item that carry KGCN's score of one user, with exact shares.
+
+For one user, x^l(e) is the vector of entity e after l layers, with x^0 from the table:
+
+    x^l(e) = agg_l(x^{l-1}(e), Σ_n w(e, n) x^{l-1}(n)),    ŷ = u · x^H(v)
+
+Unrolled from v, this is a tree: a path of h <= H steps v → e_1 → … → e_h leads to one of its nodes.
+Without the path, the weight of its last edge is zero at this place of the tree, in all layers, so
+everything beyond it is gone too. Only the vectors of v, e_1, …, e_{h-1} on the path change. So a
+share takes H·h small products, and the shares of all paths are computed together.
+
+Paths are counted exactly, but shares are computed for the :data:`MOST_PATHS` of each length with
+the largest product of weights along the path.
+
+Shapes: R relations, d embedding size, n entities near the item, p paths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from kgrec.data.knowledge_graph import Neighborhood
+from kgrec.models.kgcn.aggregators import Aggregator
+from kgrec.models.reasons import LEAVE_ONE_OUT, Reasons, Step, Term, ordered
+
+MOST_PATHS = 1024  # paths of each length whose shares are computed
+MOST_EXTENSIONS = 2**20  # longer paths from which these are chosen
+
+
+class Field(NamedTuple):
+    """Entities near an item, and the edges between them with one user's weights.
+
+    Attributes:
+        entities: (n,) entities, the item first, then the nearer first.
+        sizes: sizes[h] entities are within h hops, 0 … H.
+        indptr: (sizes[H - 1] + 1,) start of each entity's edges.
+        relations: (m,) relation of each edge; an edge is a distinct (relation, neighbour).
+        neighbors: (m,) index of the neighbour in ``entities``.
+        weights: (m,) π̃(u, r), times how often S(v) has the edge, as Eq. 3 uses it.
+    """
+
+    entities: Tensor
+    sizes: list[int]
+    indptr: Tensor
+    relations: Tensor
+    neighbors: Tensor
+    weights: Tensor
+
+    @classmethod
+    def around(
+        cls, item: int, H: int, graph: Neighborhood, scores: Tensor, averaged: bool
+    ) -> Field:
+        """The field of one item.
+
+        Args:
+            item: number of the item.
+            H: number of hops.
+            graph: S(v) of every entity.
+            scores: (R,) π(u, r); zeros where all neighbours weigh the same.
+            averaged: whether the weights are divided by the size of S(v) ("released").
+        """
+        entities = torch.tensor([item], device=graph.indptr.device)
+        sizes = [1]
+        for _ in range(H):
+            start = sizes[-2] if len(sizes) > 1 else 0
+            reached = torch.unique(graph.neighbors[_edges(graph.indptr, entities[start:])[0]])
+            entities = torch.cat([entities, reached[~torch.isin(reached, entities)]])
+            sizes.append(len(entities))
+        edge, owner = _edges(graph.indptr, entities[: sizes[-2]])
+        place = torch.full((len(graph.indptr) - 1,), -1, device=edge.device)
+        place[entities] = torch.arange(len(entities), device=edge.device)
+        R, n = len(scores), len(entities)
+        keys = (owner * R + graph.relations[edge]) * n + place[graph.neighbors[edge]]
+        keys, times = torch.unique(keys, return_counts=True)
+        owner, relations = keys // (R * n), keys // n % R
+        logits = scores[relations]
+        peaks = logits.new_full((sizes[-2],), -torch.inf).scatter_reduce(0, owner, logits, "amax")
+        powers = (logits - peaks[owner]).exp() * times
+        totals = powers.new_zeros(sizes[-2]).index_add(0, owner, powers)
+        if averaged:
+            totals = totals * graph.degrees[entities[: sizes[-2]]]
+        ends = torch.bincount(owner, minlength=sizes[-2]).cumsum(0)
+        indptr = torch.cat([ends.new_zeros(1), ends])
+        return cls(entities, sizes, indptr, relations, keys % n, powers / totals[owner])
+
+
+class Paths(NamedTuple):
+    """Paths of one length h.
+
+    Attributes:
+        edges: (p, h) edge of each step.
+        nodes: (p, h + 1) index of each entity on the path, the item first.
+        weights: (p,) product of the weights of the edges.
+    """
+
+    edges: Tensor
+    nodes: Tensor
+    weights: Tensor
+
+
+def path_reasons(
+    score: float,
+    u: Tensor,
+    field: Field,
+    table: Tensor,
+    aggregators: Sequence[Aggregator],
+    relation_scores: Tensor,
+    top: int | None = None,
+) -> Reasons:
+    """Shares of the paths of 1 … H steps in the score.
+
+    Args:
+        score: score of the pair.
+        u: (d,) user vector.
+        field: entities and edges around the item.
+        table: (E, d) order-0 vectors.
+        aggregators: aggregators of layers 1 … H.
+        relation_scores: (R,) π(u, r).
+        top: number of terms to return; None: all whose shares are computed.
+    """
+    H = len(aggregators)
+    vectors, pooled = _layers(field, table[field.entities], aggregators)
+    own = float(u @ vectors[H][0])
+    paths = Paths(u.new_zeros(1, 0, dtype=torch.int64), u.new_zeros(1, 1, dtype=torch.int64),
+                  u.new_ones(1))  # fmt: skip
+    terms, computed = [], 0
+    for _ in range(H):
+        paths = _extended(paths, field)
+        if not len(paths.weights):
+            break
+        without = _without(paths, field, vectors, pooled, aggregators) @ u
+        shares = own - without
+        relations = field.relations[paths.edges].tolist()
+        entities = field.entities[paths.nodes[:, 1:]].tolist()
+        numbers = zip(relations, entities, paths.weights.tolist(), shares.tolist(), strict=True)
+        terms += [
+            Term(weight, share, tuple(map(Step, path_relations, path_entities)))
+            for path_relations, path_entities, weight, share in numbers
+        ]
+        computed += len(paths.weights)
+    kept, left_out = ordered(terms, top)
+    alone = u @ _without_all(vectors, aggregators)
+    return Reasons(
+        score, LEAVE_ONE_OUT, kept,
+        left_out + _number_of_paths(field, H) - computed, own - float(alone),
+        relation_scores=relation_scores,
+    )  # fmt: skip
+
+
+def _layers(
+    field: Field, vectors: Tensor, aggregators: Sequence[Aggregator]
+) -> tuple[list[Tensor], list[Tensor]]:
+    """x^l (n_l, d) for l = 0 … H, and Eq. 3 (n_l, d) of layers 1 … H; n_l = sizes[H - l]."""
+    x, sums = [vectors], []
+    for layer, aggregator in enumerate(aggregators, 1):
+        n = field.sizes[len(aggregators) - layer]
+        stop = int(field.indptr[n])
+        owner = torch.repeat_interleave(field.indptr[: n + 1].diff())
+        reads = x[-1][field.neighbors[:stop]] * field.weights[:stop, None]
+        sums.append(x[-1].new_zeros(n, x[-1].shape[1]).index_add(0, owner, reads))
+        x.append(aggregator(x[-1][:n], sums[-1]))
+    return x, sums
+
+
+def _extended(paths: Paths, field: Field) -> Paths:
+    """Paths that are one step longer: those with the largest weights."""
+    last = paths.nodes[:, -1]
+    lengths = field.indptr.diff()[last]
+    fit = lengths.cumsum(0) <= MOST_EXTENSIONS  # paths are sorted, the largest weight first
+    fit[:1] = True
+    paths, last = Paths(*(column[fit] for column in paths)), last[fit]
+    edge, owner = _edges(field.indptr, last)
+    weights = paths.weights[owner] * field.weights[edge]
+    weights, best = weights.sort(descending=True, stable=True)
+    best, weights = best[:MOST_PATHS], weights[:MOST_PATHS]
+    edge, owner = edge[best], owner[best]
+    return Paths(
+        torch.cat([paths.edges[owner], edge[:, None]], dim=1),
+        torch.cat([paths.nodes[owner], field.neighbors[edge][:, None]], dim=1),
+        weights,
+    )
+
+
+def _without(
+    paths: Paths,
+    field: Field,
+    x: Sequence[Tensor],
+    pooled: Sequence[Tensor],
+    aggregators: Sequence[Aggregator],
+) -> Tensor:
+    """(p, d) x^H of the item without each path.
+
+    Args:
+        paths: paths of h steps.
+        field: entities and edges.
+        x: vectors of all layers.
+        pooled: Eq. 3 of all layers.
+        aggregators: aggregators of all layers.
+    """
+    H, h = len(aggregators), paths.edges.shape[1]
+    weights = field.weights[paths.edges]  # (p, h)
+    # changed[j]: vectors (p, d) of the path's node j at the last layer, without the path.
+    changed = [x[0][paths.nodes[:, j]] for j in range(h)]
+    for layer, aggregator in enumerate(aggregators, 1):
+        before = changed[:]
+        for j in range(min(h, H - layer + 1)):
+            node, child = paths.nodes[:, j], paths.nodes[:, j + 1]
+            gone = -x[layer - 1][child] if j == h - 1 else before[j + 1] - x[layer - 1][child]
+            sums = pooled[layer - 1][node] + weights[:, j : j + 1] * gone
+            changed[j] = aggregator(before[j], sums)
+    return changed[0]
+
+
+def _without_all(x: Sequence[Tensor], aggregators: Sequence[Aggregator]) -> Tensor:
+    """(d,) x^H of the item without any neighbour."""
+    vector = x[0][:1]
+    for aggregator in aggregators:
+        vector = aggregator(vector, torch.zeros_like(vector))
+    return vector[0]
+
+
+def _number_of_paths(field: Field, H: int) -> int:
+    """Number of paths of 1 … H steps from the item."""
+    starts = torch.ones(len(field.entities), dtype=torch.float64, device=field.indptr.device)
+    total, counts = 0.0, starts
+    for h in range(H):
+        n = field.sizes[H - 1 - h]
+        stop = int(field.indptr[n])
+        owner = torch.repeat_interleave(field.indptr[: n + 1].diff())
+        longer = starts.new_zeros(n).index_add(0, owner, counts[field.neighbors[:stop]])
+        counts = longer
+        total += float(longer[0])
+    return int(total)
+
+
+def _edges(indptr: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Positions of the edges of rows (k,), and for each its index in ``rows``."""
+    lengths = indptr.diff()[rows]
+    owner = torch.repeat_interleave(lengths)
+    rank = torch.arange(len(owner), device=rows.device) - (lengths.cumsum(0) - lengths)[owner]
+    return indptr[rows][owner] + rank, owner
