@@ -11,13 +11,11 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kgrec.errors import DataError
+from kgrec.inference.naming import Namer
 from kgrec.models.reasons import Step, Term
-
-if TYPE_CHECKING:
-    from kgrec.inference.explanation import Explanation
 
 KINDS = (".svg", ".png")
 MOST_NEIGHBORS = 12  # neighbours of the item that are drawn
@@ -54,12 +52,17 @@ class Node:
     row: float = 0.0
 
 
-def draw(explanation: Explanation, terms: Sequence[Term], path: Path) -> None:
+def draw(
+    namer: Namer, item: int, terms: Sequence[Term], left_out: int, title: str, path: Path
+) -> None:
     """Writes the picture.
 
     Args:
-        explanation: explained pair.
+        namer: names terms.
+        item: number of the item.
         terms: paths from the item.
+        left_out: number of further paths.
+        title: title of the picture.
         path: file, .svg or .png.
 
     Raises:
@@ -69,7 +72,8 @@ def draw(explanation: Explanation, terms: Sequence[Term], path: Path) -> None:
         raise DataError(
             f"picture: found {path}, expected a file {' or '.join(KINDS)} in a folder that exists"
         )
-    root, left_out = tree(explanation, terms)
+    root = tree(namer, item, terms)
+    left_out += len(terms) - len(_weights(root))
     rows = _place(root, 0)
     from matplotlib import rc_context
     from matplotlib.figure import Figure
@@ -82,8 +86,7 @@ def draw(explanation: Explanation, terms: Sequence[Term], path: Path) -> None:
         axes = figure.add_axes((0, 0, 1, 1))
         axes.set(xlim=(0, width), ylim=(height, 0))
         axes.axis("off")
-        head = _cut(f"user {explanation.user}: {explanation.item.text}", int(11 * width))
-        axes.text(0.15, 0.3, head, fontsize=11, color=INK, va="center")
+        axes.text(0.15, 0.3, _cut(title, int(11 * width)), fontsize=11, color=INK, va="center")
         note = "width: the user's weight; orange: liked, or shared with a liked item"
         if left_out:
             note += f"; {left_out:,} weaker not drawn"
@@ -94,18 +97,16 @@ def draw(explanation: Explanation, terms: Sequence[Term], path: Path) -> None:
         figure.savefig(path, facecolor="white", **options)
 
 
-def tree(explanation: Explanation, terms: Sequence[Term]) -> tuple[Node, int]:
-    """The item with its paths of the largest weights, and the number of paths left out."""
-    explainer = explanation.explainer
+def tree(namer: Namer, item: int, terms: Sequence[Term]) -> Node:
+    """The item with its paths of the largest weights."""
     by_path = {term.steps: term for term in terms}
     children: dict[tuple[Step, ...], list[Term]] = {}
-    item = explanation.number
     for term in sorted(terms, key=lambda t: -t.weight):
         if term.steps[-1].entity != item:  # paths back to the item say little
             children.setdefault(term.steps[:-1], []).append(term)
 
     def node(term: Term) -> Node:
-        named = explainer.named(term, item)
+        named = namer.named(term, item)
         step = named.steps[-1]
         above = by_path.get(term.steps[:-1])
         weight = term.weight / above.weight if above and above.weight > 0 else term.weight
@@ -116,9 +117,8 @@ def tree(explanation: Explanation, terms: Sequence[Term]) -> tuple[Node, int]:
         detail = _cut(step.reads, LABEL_WIDTH)
         return Node(label, f"{detail} · {weight:.2f}", weight, liked, [node(t) for t in further])
 
-    title = "\n".join(textwrap.wrap(_cut(explanation.item.text, 3 * TITLE_WIDTH), TITLE_WIDTH)[:4])
-    root = Node(title, children=[node(t) for t in children.get((), [])[:MOST_NEIGHBORS]])
-    return root, len(terms) - len(_weights(root)) + explanation.reasons.left_out
+    title = "\n".join(textwrap.wrap(_cut(namer.item(item).text, 3 * TITLE_WIDTH), TITLE_WIDTH)[:4])
+    return Node(title, children=[node(t) for t in children.get((), [])[:MOST_NEIGHBORS]])
 
 
 def _weights(root: Node) -> list[float]:

@@ -1,0 +1,222 @@
+"""Terms of a score with raw ids and names, and the history that shares their entities."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import polars as pl
+import torch
+from torch import Tensor
+
+from kgrec.inference import wording
+from kgrec.inference.kept_data import KeptData
+from kgrec.models.reasons import Step, Term
+
+
+class Named(NamedTuple):
+    """A raw id and its name, or None."""
+
+    id: str
+    name: str | None
+
+    @property
+    def text(self) -> str:
+        """The title, else the raw id."""
+        return wording.readable_title(self.name) if self.name else self.id
+
+
+class NamedStep(NamedTuple):
+    """A step of a path.
+
+    Attributes:
+        relation: raw id.
+        reads: relation in words.
+        entity: entity that the step leads to.
+        item: raw id of the entity as an item, or None.
+    """
+
+    relation: str
+    reads: str
+    entity: Named
+    item: str | None
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """One reason, with names.
+
+    Attributes:
+        weight: weight in the model: attention along the path, similarity, or count.
+        share: the score minus the score without the reason; None: it is no cause.
+        steps: path in the graph, from ``item``, or from the recommended item if that is None.
+        item: item of the user's history, or None.
+        relations: relations of a meta-path in words; else empty.
+        history: items that the user liked and that have the same entity by the same relation.
+    """
+
+    weight: float
+    share: float | None
+    steps: tuple[NamedStep, ...]
+    item: Named | None
+    relations: tuple[str, ...]
+    history: tuple[Named, ...]
+
+    @property
+    def label(self) -> str:
+        """The reason in a few words."""
+        path = " → ".join(f"{step.reads} {step.entity.text}" for step in self.steps)
+        start = self.item.text if self.item else ""
+        return " → ".join(filter(None, [start, path, " or ".join(self.relations)])) or "popularity"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "reason": self.label,
+            "item": self.item and self.item._asdict(),
+            "steps": [
+                {
+                    "relation": step.relation, "relation_name": step.reads,
+                    "entity": step.entity.id, "name": step.entity.name, "item": step.item,
+                }
+                for step in self.steps
+            ],
+            "relations": list(self.relations),
+            "weight": self.weight,
+            "share": self.share,
+            "history": [named._asdict() for named in self.history],
+        }  # fmt: skip
+
+
+class Namer:
+    """Names terms for one user.
+
+    Args:
+        data: ids, interactions and graph.
+        history: (n,) items that the user liked.
+    """
+
+    def __init__(self, data: KeptData, history: Tensor) -> None:
+        self.data, self.history = data, history
+
+    def item(self, number: int) -> Named:
+        """Raw id and name of an item."""
+        row = self.data.ids.items.row(number, named=True)
+        return Named(str(row["item"]), row["name"])
+
+    def entity(self, number: int) -> Named:
+        """Raw id and name of an entity."""
+        row = self.data.ids.entities.row(number, named=True)
+        return Named(str(row["entity"]), row["name"])
+
+    def relation(self, number: int, backwards: bool = False) -> tuple[str, str]:
+        """Raw id of a relation, and the relation in words."""
+        row = self.data.ids.relations.row(number, named=True)
+        raw = str(row["relation"])
+        return raw, wording.readable_relation(row["name"] or raw, backwards)
+
+    def named(self, term: Term, item: int) -> Contribution:
+        """A term with names and with the items of the history that share its entities."""
+        if term.neighbor is not None:
+            graph = self.data.neighborhood
+            edge = int(graph.indptr[item]) + term.neighbor
+            steps: tuple[Step, ...] = (
+                Step(int(graph.relations[edge]), int(graph.neighbors[edge])),
+            )
+        else:
+            steps = term.steps
+        start = item if term.item is None else term.item
+        named, node = [], start
+        for step in steps:
+            named.append(self._step(node, step))
+            node = step.entity
+        if term.relations:
+            history = self._like(item, term.relations)
+        elif term.item is None or (len(steps) == 1 and self._has_edge(item, steps[0])):
+            history = self._sharing(item, steps)
+        else:  # the path starts at the history and leads elsewhere
+            history = []
+        return Contribution(
+            weight=term.weight,
+            share=term.share,
+            steps=tuple(named),
+            item=None if term.item is None else self.item(term.item),
+            relations=tuple(self.relation(r)[1] for r in term.relations),
+            history=tuple(self.item(i) for i in history),
+        )
+
+    def _step(self, node: int, step: Step) -> NamedStep:
+        raw, reads = self.relation(step.relation, self._backwards(node, step))
+        is_item = step.entity < self.data.ids.items.height
+        item = self.item(step.entity) if is_item else None
+        entity = self.entity(step.entity)
+        if item is not None and entity.name is None:
+            entity = entity._replace(name=item.name)
+        return NamedStep(raw, reads, entity, None if item is None else item.id)
+
+    def _backwards(self, node: int, step: Step) -> bool:
+        """Whether the graph has the step's triple only from the entity to the node."""
+        triples = self.data.triples
+        there = torch.tensor([node, step.relation, step.entity])
+        back = there.flip(0)
+        same = triples[triples[:, 1] == step.relation]
+        return not bool((same == there).all(1).any()) and bool((same == back).all(1).any())
+
+    def _neighbors(self, entity: int) -> tuple[Tensor, Tensor]:
+        """Relations and neighbours of an entity."""
+        graph = self.data.neighborhood
+        place = slice(int(graph.indptr[entity]), int(graph.indptr[entity + 1]))
+        return graph.relations[place], graph.neighbors[place]
+
+    def _has_edge(self, item: int, step: Step) -> bool:
+        relations, neighbors = self._neighbors(item)
+        return bool(((relations == step.relation) & (neighbors == step.entity)).any())
+
+    def _sharing(self, item: int, steps: Sequence[Step]) -> list[int]:
+        """The end of the path, if it is in the history; else items that share its first entity."""
+        if not steps:
+            return []
+        first, last = steps[0], steps[-1]
+        if last.entity != item and bool((self.history == last.entity).any()):
+            return [last.entity]
+        relations, neighbors = self._neighbors(first.entity)
+        found = neighbors[relations == first.relation]
+        return self._ranked(item, found[torch.isin(found, self.history)])
+
+    def _like(self, item: int, relations: Sequence[int]) -> list[int]:
+        """Items of the history that have an entity in common with the item by some relations."""
+        kinds, neighbors = self._neighbors(item)
+        shared = []
+        for entity in neighbors[torch.isin(kinds, torch.tensor(relations))].tolist():
+            back, others = self._neighbors(entity)
+            shared.append(others[torch.isin(back, torch.tensor(relations))])
+        found = torch.cat(shared) if shared else torch.empty(0, dtype=torch.int64)
+        return self._ranked(item, found[torch.isin(found, self.history)])
+
+    def _ranked(self, item: int, items: Tensor) -> list[int]:
+        """Distinct items without ``item``, those that share most with it first."""
+        items = torch.unique(items[items != item])
+        return sorted(items.tolist(), key=lambda i: (-self._in_common(item, i), i))
+
+    def _in_common(self, item: int, other: int) -> int:
+        """Number of (relation, entity) that two items share."""
+        size = len(self.data.neighborhood.degrees)
+        mine, theirs = (r * size + n for r, n in map(self._neighbors, (item, other)))
+        return int(torch.isin(mine, theirs).sum())
+
+    def relations(self, scores: Tensor | None) -> pl.DataFrame | None:
+        """``relation``, ``name`` and ``score`` of every relation, from scores (R,)."""
+        if scores is None:
+            return None
+        ids = self.data.ids.relations
+        # A relation that leads from items is read forwards, one that leads to items backwards.
+        heads, kinds, tails = self.data.triples.unbind(dim=1)
+        num_items = self.data.ids.items.height
+        towards = torch.zeros(ids.height).index_add_(
+            0, kinds, ((tails < num_items).float() - (heads < num_items).float())
+        )
+        names = [self.relation(r, bool(towards[r] > 0))[1] for r in range(ids.height)]
+        return ids.select("relation").with_columns(
+            name=pl.Series(names, dtype=pl.String), score=scores.cpu().double().numpy()
+        ).sort("score", descending=True, maintain_order=True)  # fmt: skip
