@@ -104,7 +104,7 @@ def overall(
         num_users: number of users of the data set; None: no novelty.
         graph: S(v) of every entity; None: no diversity.
     """
-    metrics = {}
+    metrics: dict[str, float] = {}
     ks = _reachable(ranking, ks)
     if graph is not None:
         diversities = catalogue.diversity(ranking.items[:, : max(ks, default=0)], graph, ks)

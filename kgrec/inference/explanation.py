@@ -127,7 +127,7 @@ class Explanation:
             (rank, each.label, each.weight, each.share, [named.id for named in each.history])
             for rank, each in enumerate(self.contributions, 1)
         ]
-        schema = {
+        schema: dict[str, Any] = {
             "rank": pl.Int64, "reason": pl.String, "weight": pl.Float64, "share": pl.Float64,
             "history": pl.List(pl.String),
         }  # fmt: skip

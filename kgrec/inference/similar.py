@@ -55,4 +55,7 @@ def similar_items(
 def _entities(data: KeptData, item: int) -> Tensor:
     """Distinct neighbours of an item."""
     graph = data.neighborhood
-    return torch.unique(graph.neighbors[int(graph.indptr[item]) : int(graph.indptr[item + 1])])
+    distinct: Tensor = torch.unique(
+        graph.neighbors[int(graph.indptr[item]) : int(graph.indptr[item + 1])]
+    )
+    return distinct
