@@ -9,12 +9,15 @@ import sys
 
 from kgrec import __version__
 from kgrec.commands import (
+    choose,
     compare,
     data,
     explain,
     recommend,
+    refit,
     report,
     reproduce,
+    score_lists,
     similar,
     sync,
     train,
@@ -22,7 +25,20 @@ from kgrec.commands import (
 from kgrec.errors import KgrecError, SettingError
 
 # In the order of --help.
-COMMANDS = (train, recommend, explain, similar, reproduce, report, compare, sync, data)
+COMMANDS = (
+    train,
+    choose,
+    recommend,
+    explain,
+    similar,
+    refit,
+    reproduce,
+    report,
+    compare,
+    score_lists,
+    sync,
+    data,
+)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -47,12 +47,11 @@ def run(arguments: argparse.Namespace) -> None:
     from kgrec.reports.results.comparison_table import comparison_table, usual_metrics
     from kgrec.reports.results.systems import repeated_runs
     from kgrec.reports.results.verdict import comparison_verdict
-    from kgrec.runs.finished import find_runs, in_given_order, unfinished
+    from kgrec.runs.finished import find_runs, in_given_order, left_out
 
     places = [Path(place) for place in arguments.places]
     runs = in_given_order(places, find_runs(places))
-    if skipped := unfinished(places):
-        message = f"{len(skipped)} unfinished runs are left out, such as {skipped[0]}"
+    for message in left_out(places):
         print(message, file=sys.stderr)  # noqa: T201
     group = compared_systems(runs, arguments.baseline, places)
     if group.repeated:

@@ -47,11 +47,10 @@ def run(arguments: argparse.Namespace) -> None:
         _watch(arguments, places)
         return
     from kgrec.reports.results.report import write_into, write_report
-    from kgrec.runs.finished import find_runs, unfinished
+    from kgrec.runs.finished import find_runs, left_out
 
     runs = find_runs(places)
-    if skipped := unfinished(places):
-        message = f"{len(skipped)} unfinished runs are left out, such as {skipped[0]}"
+    for message in left_out(places):
         print(message, file=sys.stderr)  # noqa: T201
     if arguments.into is not None:
         write_into(runs, Path(arguments.into))

@@ -31,6 +31,11 @@ def add_run(parser: argparse.ArgumentParser, formats: Sequence[str]) -> None:
         "--trust", nargs="+", default=[], metavar="PACKAGE",
         help="packages of your own whose models the checkpoint may name",
     )  # fmt: skip
+    parser.add_argument(
+        "--extra-triples", metavar="FILE",
+        help="triples of items that were added after the training: head, relation, tail, and "
+        "perhaps name",
+    )  # fmt: skip
     parser.add_argument("--device", default="cpu", help="cpu, cuda, … (default: %(default)s)")
     parser.add_argument(
         "--format", choices=formats, default=formats[0],
@@ -42,9 +47,11 @@ def load_run(arguments: argparse.Namespace) -> LoadedModel:
     """Loads the run that the command line names, and says which it is if there were several."""
     from kgrec.inference.loading import load
 
-    rec = load(arguments.place, arguments.trust, arguments.device)
+    rec = load(arguments.place, arguments.trust, arguments.device, arguments.extra_triples)
     if rec.reason:
         say(f"using {rec.folder}, {rec.reason}")
+    for note in rec.notes:
+        say(note)
     return rec
 
 

@@ -155,6 +155,13 @@ def _no_names(raw: RawTables) -> tuple[RawTables, str]:
     return replace(raw, item_names=None), f"{raw.item_names.height:,} names of items, left out"
 
 
+def _no_texts(raw: RawTables) -> tuple[RawTables, str]:
+    if raw.item_names is None or not raw.has_texts:
+        return raw, ""
+    texts = raw.item_names["text"].count()
+    return replace(raw, item_names=raw.item_names.drop("text")), f"{texts:,} texts, left out"
+
+
 def _no_graph_names(raw: RawTables) -> tuple[RawTables, str]:
     tables = [t for t in (raw.entity_names, raw.relation_names) if t is not None]
     if not tables:
@@ -281,6 +288,7 @@ STEPS: tuple[Step, ...] = (
     _one_to_one_numbered,
     _linked_only,
     _no_negatives,
+    _no_texts,
     _no_names,
     _no_graph_names,
     _without_column("weight", "weights"),

@@ -25,7 +25,8 @@ class IdMaps:
 
     Attributes:
         users: column ``user``.
-        items: columns ``item``, ``entity`` and ``name`` (null where the files have none).
+        items: columns ``item``, ``entity`` and ``name`` (null where the files have none), and
+            ``text`` where the files have texts on the items.
         entities: columns ``entity`` and ``name`` (as above); the entities of the items come first.
         relations: columns ``relation`` and ``name``.
     """

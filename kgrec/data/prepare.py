@@ -78,6 +78,10 @@ def prepare(
         account.add("items", "further names of an item, dropped", further, changes=True)
     listed = items.join(names, on="item", how="left", maintain_order="left")
     listed = listed.select("item", "entity", "name")
+    if raw.item_names is not None and raw.has_texts:
+        texts = raw.item_names.select("item", "text").drop_nulls("text")
+        texts = texts.unique("item", keep="first", maintain_order=True)
+        listed = listed.join(texts, on="item", how="left", maintain_order="left")
     return PreparedData(
         name=name,
         positives=rows.positives,

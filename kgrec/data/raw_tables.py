@@ -30,7 +30,8 @@ class RawTables:
         triples: ``head, relation, tail``.
         negatives: ``user, item`` pairs that the files give as negatives (label 0), or None.
         item_names: ``item, name`` of every item that the files list, null for an item without
-            a name; None where the files list none.
+            a name; None where the files list none. Where the files have texts on the items, a
+            column ``text``.
         entity_names: ``entity, name`` of entities that are not items, or None.
         relation_names: ``relation, name``, or None.
         counts: lines for the account on what the reader skipped, changed or guessed.
@@ -48,6 +49,11 @@ class RawTables:
     notes: Counts = field(default_factory=list)
 
     @property
+    def has_texts(self) -> bool:
+        """Whether there are texts on the items."""
+        return self.item_names is not None and "text" in self.item_names.columns
+
+    @property
     def given_parts(self) -> list[str]:
         """Names of the parts that the files are split into; empty without a given split."""
         if "part" not in self.interactions.columns:
@@ -63,13 +69,18 @@ def by_label(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame | None]:
 
 
 def named_items(names: pl.DataFrame, file: str, counts: Counts) -> pl.DataFrame:
-    """Rows of ``item, name`` with null for a blank name; rows without an item are only counted."""
+    """Rows of ``item, name`` and maybe ``text`` with null for blank ones.
+
+    Rows without an item are only counted.
+    """
     blank = (pl.col("item").str.strip_chars() == "").fill_null(True)
     rows = names.filter(~blank)
     if rows.height < names.height:
         counts.append((f"rows of {file} without an item, skipped", names.height - rows.height))
-    name = pl.col("name")
-    return rows.with_columns(name=pl.when(name.str.strip_chars() != "").then(name))
+    words = [column for column in names.columns if column != "item"]
+    return rows.with_columns(
+        pl.when(pl.col(word).str.strip_chars() != "").then(word).alias(word) for word in words
+    )
 
 
 def strip_blanks(

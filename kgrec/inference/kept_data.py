@@ -28,6 +28,8 @@ class KeptData:
         ids: raw ids and names.
         seen: every rated pair of user and item, positive or not.
         train: training positives.
+        val: validation positives.
+        test: test positives.
         positives: positives of all parts.
         triples: (M, 3) int64, head, relation and tail.
         about: model, seed and further facts on the run.
@@ -36,6 +38,8 @@ class KeptData:
     ids: IdMaps
     seen: Interactions
     train: Interactions
+    val: Interactions
+    test: Interactions
     positives: Interactions
     triples: Tensor
     about: Mapping[str, Any]
@@ -119,6 +123,8 @@ def read(folder: RunFolder) -> KeptData:
         ids=ids,
         seen=pairs(torch.ones_like(part, dtype=torch.bool)),
         train=pairs(part == TRAIN),
+        val=pairs(part == VAL),
+        test=pairs(part == TEST),
         positives=pairs(part != NOT_POSITIVE),
         triples=triples,
         about=about,

@@ -5,7 +5,7 @@ Every method takes raw ids and returns a polars frame; ``.to_pandas()`` converts
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -45,14 +45,23 @@ class LoadedModel:
         data: ids, interactions and graph of the run.
         folder: run folder.
         reason: why this run was taken, if there were several; else empty.
+        notes: what a reader should know, such as triples that were left out.
         user_ids: raw ids of users.
         item_ids: raw ids and titles of items.
     """
 
-    def __init__(self, model: Recommender, data: KeptData, folder: Path, reason: str = "") -> None:
+    def __init__(
+        self,
+        model: Recommender,
+        data: KeptData,
+        folder: Path,
+        reason: str = "",
+        notes: Sequence[str] = (),
+    ) -> None:
         self.model, self.data, self.folder, self.reason = model.eval(), data, folder, reason
         ids = data.ids
         self.user_ids = RawIds("user", ids.users["user"])
+        self.notes = list(notes)
         self._num_scored = 0
         self.item_ids = RawIds("item", ids.items["item"], ids.items["name"])
 

@@ -6,13 +6,22 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+import polars as pl
 import torch
 
 from kgrec.errors import ConfigError, DataError
 from kgrec.inference.kept_data import read
 from kgrec.inference.loaded_model import LoadedModel
+from kgrec.inference.new_items import add_items, read_triples
 from kgrec.runs.checkpoints import load_recommender
-from kgrec.runs.folder import RunFolder, finished_folders, unfinished_folders
+from kgrec.runs.folder import (
+    LISTS,
+    REFIT,
+    VALIDATED,
+    RunFolder,
+    finished_folders,
+    unfinished_folders,
+)  # fmt: skip
 
 LATEST = "latest"
 LOGS = Path("logs")
@@ -56,12 +65,15 @@ def find_run(place: str | Path) -> FoundRun:
         return FoundRun(_finished(folder), path, "")
     folder = RunFolder(path)
     if not folder.finished and path.is_dir() and (runs := list(finished_folders(path))):
-        return _best(path, runs)
+        return _of_several(path, runs)
     return FoundRun(_finished(folder), folder.checkpoint("best"), "")
 
 
 def load(
-    run: str | Path, trust: Iterable[str] = (), device: str | torch.device = "cpu"
+    run: str | Path,
+    trust: Iterable[str] = (),
+    device: str | torch.device = "cpu",
+    extra_triples: str | Path | pl.DataFrame | None = None,
 ) -> LoadedModel:
     """Loads the model of a finished run; the training data are not needed.
 
@@ -70,9 +82,13 @@ def load(
             validation), or "latest".
         trust: packages of your own whose models and aggregators the checkpoint may name.
         device: device that computes.
+        extra_triples: triples of items that were added after the training: a frame or a table
+            with columns ``head``, ``relation``, ``tail`` and, for titles, ``name``. A head that is
+            no item of the run becomes one.
 
     Raises:
-        DataError: there is no finished run, or a file of the run is missing or damaged.
+        DataError: there is no finished run, a file of the run is missing or damaged, or the extra
+            triples are of no new item.
         CheckpointError: the checkpoint cannot be read.
         ConfigError: the device does not exist.
     """
@@ -82,7 +98,13 @@ def load(
         model = load_recommender(found.checkpoint, trust).to(device)
     except (RuntimeError, AssertionError) as error:  # torch's errors for a device
         raise ConfigError(f"device: found {device}: {error}") from error
-    return LoadedModel(model, data, found.folder.path, found.reason)
+    rec = LoadedModel(model, data, found.folder.path, found.reason)
+    if extra_triples is None:
+        return rec
+    added = add_items(rec.model, data, read_triples(extra_triples))
+    notes = [f"extra triples: {added.items} new items"]
+    notes += [f"extra triples: {count} left out, because of {why}" for why, count in added.left_out]
+    return LoadedModel(added.model, added.data, found.folder.path, found.reason, notes)
 
 
 def _finished(folder: RunFolder) -> RunFolder:
@@ -92,6 +114,8 @@ def _finished(folder: RunFolder) -> RunFolder:
         DataError: it is not; the message says what is there.
     """
     if folder.finished:
+        if folder.kind == LISTS:
+            raise DataError(f"{folder.path}: found scored lists, which have no model")
         return folder
     if not folder.path.exists():
         raise DataError(f"{folder.path}: found no such folder, expected a run folder, or latest")
@@ -103,12 +127,30 @@ def _finished(folder: RunFolder) -> RunFolder:
 
 
 def _latest() -> FoundRun:
-    runs = list(finished_folders(LOGS))
+    runs = [run for run in finished_folders(LOGS) if run.kind != LISTS]
     if not runs:
         raise DataError(f"latest: found no finished run in {LOGS.absolute()}, expected one")
     newest = max(runs, key=lambda run: run.metrics_file.stat().st_mtime)
     reason = f"the latest of {len(runs)} runs" if len(runs) > 1 else "the only run"
-    return FoundRun(newest, newest.checkpoint("best"), f"{reason} in {LOGS}")
+    refit = f", a refit of {newest.about().get('refit_of')}" if newest.kind == REFIT else ""
+    return FoundRun(newest, newest.checkpoint("best"), f"{reason} in {LOGS}{refit}")
+
+
+def _of_several(place: Path, runs: list[RunFolder]) -> FoundRun:
+    """The run of a folder that is best on validation; refits and scored lists are no candidates.
+
+    Raises:
+        DataError: the runs cannot be compared, or there are only refits and scored lists.
+    """
+    validated = [run for run in runs if run.kind == VALIDATED]
+    if validated:
+        return _best(place, validated)
+    refits = [run for run in runs if run.kind == REFIT]
+    if len(refits) == 1:
+        reason = f"a refit of {refits[0].about().get('refit_of')}"
+        return FoundRun(refits[0], refits[0].checkpoint("best"), reason)
+    found = f"{len(refits)} refits" if refits else "scored lists, which have no model"
+    raise DataError(f"{place}: found {found}, expected the folder of one run")
 
 
 def _best(place: Path, runs: list[RunFolder]) -> FoundRun:

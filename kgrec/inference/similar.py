@@ -55,7 +55,6 @@ def similar_items(
 def _entities(data: KeptData, item: int) -> Tensor:
     """Distinct neighbours of an item."""
     graph = data.neighborhood
-    distinct: Tensor = torch.unique(
-        graph.neighbors[int(graph.indptr[item]) : int(graph.indptr[item + 1])]
-    )
+    entries = slice(int(graph.indptr[item]), int(graph.indptr[item + 1]))
+    distinct: Tensor = torch.unique(graph.neighbors[entries])
     return distinct

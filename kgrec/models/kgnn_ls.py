@@ -57,6 +57,8 @@ class KGNNLS(KGCN):
         K: see :class:`KGCN`.
         sampling: see :class:`KGCN`.
         ls_weight: γ, weight of label smoothness.
+        text: see :class:`KGCN`.
+        text_entities: see :class:`KGCN`.
 
     Raises:
         SettingError: a setting that cannot work.
@@ -77,9 +79,12 @@ class KGNNLS(KGCN):
         K: int | str = "all",
         sampling: str = "static",
         ls_weight: float = 0.5,
+        text: str | None = None,
+        text_entities: Tensor | None = None,
     ) -> None:
         sizes, graph = (num_users, num_items, num_relations), (indptr, neighbors, relations)
-        super().__init__(*sizes, *graph, d, H, aggregator, scaling, K, sampling)
+        texts = text, text_entities
+        super().__init__(*sizes, *graph, d, H, aggregator, scaling, K, sampling, *texts)
         check_number("ls_weight", ls_weight, 0)
         if not self.attention:
             raise SettingError(
@@ -103,6 +108,8 @@ class KGNNLS(KGCN):
         aggregator: str | Mapping[str, Any] = "sum",
         scaling: str = "paper",
         neighbors: str = "static",
+        text: str | None = None,
+        cache: str | None = None,
         ls_weight: float = 0.5,
     ) -> Self:
         """Binds settings to a data set.
@@ -115,13 +122,15 @@ class KGNNLS(KGCN):
             aggregator: see the class.
             scaling: see the class.
             neighbors: see :meth:`KGCN.from_dataset`.
+            text: see :meth:`KGCN.from_dataset`.
+            cache: see :meth:`KGCN.from_dataset`.
             ls_weight: γ.
 
         Raises:
             SettingError: a setting that cannot work.
         """
         settings = {"H": H, "d": d, "aggregator": aggregator, "scaling": scaling}
-        model = cls._of_dataset(dataset, K, neighbors, **settings, ls_weight=ls_weight)
+        model = cls._of_dataset(dataset, K, neighbors, text, cache, **settings, ls_weight=ls_weight)
         users, items = dataset.static_negatives
         keys = torch.cat([dataset.train.keys, users * dataset.num_items + items])
         values = torch.zeros(len(keys))

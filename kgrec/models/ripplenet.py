@@ -182,7 +182,7 @@ class RippleNet(Recommender):
             alone = Interactions(torch.zeros_like(items), items, 1, self.num_items)
             return ripple_sets(alone, triples, H, M, own_generator(seed, "ripples", items))
 
-        histories = history.items.split(history.user_degrees().tolist())
+        histories = torch.split(history.items, history.user_degrees().tolist())
         model.ripples = torch.cat([draw(items) for items in histories]).to(self.ripples.device)
         model.arguments = {**self.arguments, "num_users": history.num_users}
         return model

@@ -1,4 +1,4 @@
-"""A run in this process, without Hydra's command line: for ``kgrec.fit`` and notebooks."""
+"""A run in this process, without Hydra's command line: for ``kgrec.fit`` and ``kgrec refit``."""
 
 from __future__ import annotations
 
@@ -48,16 +48,16 @@ def run_in_process(overrides: Sequence[str], folder: Path, quiet: bool = False) 
     Raises:
         KgrecError: a mistake in data or settings.
     """
-    with _composed([*overrides, f"hydra.run.dir={_quoted(folder)}"], folder) as cfg:
+    with composed([*overrides, f"hydra.run.dir={quoted(folder)}"], folder) as cfg:
         check(cfg)
-        lines = _logging(RunFolder(folder).log_file, quiet)
+        lines = logged(RunFolder(folder).log_file, quiet)
         with at_work(folder), lines, warnings.catch_warnings():
             ignore_known_warnings()
             return run(cfg)
 
 
 @contextmanager
-def _composed(overrides: list[str], folder: Path) -> Iterator[DictConfig]:
+def composed(overrides: list[str], folder: Path) -> Iterator[DictConfig]:
     """The configuration, with Hydra's own part where the pipeline looks for it."""
     instance, before = HydraConfig.instance(), HydraConfig.instance().cfg
     was = GlobalHydra.instance().hydra
@@ -85,7 +85,7 @@ def _composed(overrides: list[str], folder: Path) -> Iterator[DictConfig]:
 
 
 @contextmanager
-def _logging(file: Path, quiet: bool) -> Iterator[None]:
+def logged(file: Path, quiet: bool = False) -> Iterator[None]:
     """Messages of kgrec go to a file and, unless ``quiet``, to the standard output."""
     logger = logging.getLogger("kgrec")
     level, handlers = logger.level, [logging.FileHandler(file, encoding="utf-8")]
@@ -109,7 +109,7 @@ def _logging(file: Path, quiet: bool) -> Iterator[None]:
                 handler.close()
 
 
-def _quoted(folder: Path) -> str:
+def quoted(folder: Path) -> str:
     """A path as a value that Hydra reads as text."""
     text = str(folder).replace("\\", "\\\\").replace("'", "\\'")
     return f"'{text}'"

@@ -65,8 +65,13 @@ class Parts:
     evaluator: Evaluator
 
 
-def build(cfg: DictConfig, dataset: RecDataset) -> Parts:
+def build(cfg: DictConfig, dataset: RecDataset, validates: bool = True) -> Parts:
     """Builds everything that a run needs.
+
+    Args:
+        cfg: the configuration.
+        dataset: the data.
+        validates: whether the data set has rows for validation; a refit has none.
 
     Raises:
         ConfigError: a setting that cannot work, too little memory, or nothing to resume.
@@ -93,7 +98,7 @@ def build(cfg: DictConfig, dataset: RecDataset) -> Parts:
     )
     datamodule = make_datamodule(cfg, dataset, recommender)
     control_line = ControlLine(cfg.monitor)
-    trainer = make_trainer(cfg, [control_line])
+    trainer = make_trainer(cfg, [control_line], validates)
     if recommender.trainable:
         fit_to_machine(cfg, recommender, dataset, trainer.strategy.root_device)
     if cfg.ckpt_path is not None:
@@ -206,18 +211,23 @@ def one_device(cfg: DictConfig) -> dict[str, Any]:
     return {"accelerator": cfg.trainer.accelerator, "devices": of_list}
 
 
-def make_trainer(cfg: DictConfig, first_callbacks: Sequence[pl.Callback] = ()) -> pl.Trainer:
+def make_trainer(
+    cfg: DictConfig, first_callbacks: Sequence[pl.Callback] = (), validates: bool = True
+) -> pl.Trainer:
     """A Lightning Trainer with the configured callbacks and without loggers.
 
     Args:
         cfg: the configuration.
         first_callbacks: callbacks that come before the configured ones.
+        validates: whether epochs are validated and checkpoints kept by callbacks.
     """
     configured = [instantiate(node) for node in cfg.callbacks.values() if node is not None]
     callbacks = [*first_callbacks, *(callback for callback in configured if callback is not None)]
     settings = passed_on(trainer_settings(cfg))
     if isinstance(name := settings.get("profiler"), str):
         settings["profiler"] = profiler(name, cfg.paths.run)
+    if not validates:
+        settings |= {"limit_val_batches": 0, "enable_checkpointing": False}
     trainer: pl.Trainer = instantiate(
         settings,
         _convert_="all",

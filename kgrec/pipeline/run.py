@@ -10,6 +10,7 @@ import logging
 import math
 import statistics
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -103,15 +104,27 @@ def tracked(cfg: DictConfig) -> dict[str, Any]:
 
 
 def save_inputs(
-    folder: RunFolder, cfg: DictConfig, data: PreparedData, dataset: RecDataset
+    folder: RunFolder,
+    cfg: DictConfig,
+    data: PreparedData,
+    dataset: RecDataset,
+    marks: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Writes configuration, environment, data facts, raw ids and the data that inference needs.
 
+    Args:
+        folder: run folder.
+        cfg: the configuration.
+        data: the data before the split.
+        dataset: the split data.
+        marks: further facts for environment.json and about.json, such as the kind of the run.
+
     Returns:
-        The facts.
+        The facts on the data.
     """
     hydra = HydraConfig.get()
     chosen = {"overrides": list(hydra.overrides.task), "choices": dict(hydra.runtime.choices)}
+    chosen |= marks or {}
     facts = dataset_facts(data, dataset)
     folder.write_inputs(OmegaConf.to_yaml(cfg, resolve=True), environment() | chosen, facts)
     dataset.ids.save(folder.ids)
@@ -122,7 +135,7 @@ def save_inputs(
         "seed": cfg.seed,
         "weight_decay": cfg.optimizer.get("weight_decay", 0.0),
     }
-    keep(folder, data, dataset, about)
+    keep(folder, data, dataset, about | dict(marks or {}))
     return facts
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 
 from kgrec.errors import DataError
-from kgrec.runs.folder import RunFolder, finished_folders, unfinished_folders
+from kgrec.runs.folder import REFIT, RunFolder, finished_folders, unfinished_folders
 from kgrec.runs.identity import system_settings
 
 
@@ -127,8 +127,8 @@ class Run:
 
     def controls(self) -> list[str]:
         """Names of the controls that were evaluated with the model."""
-        end = "/test/auc"
-        return [k.removesuffix(end) for k in self.metrics if k.endswith(end) and k != "test/auc"]
+        names = (key.partition("/test/")[0] for key in self.metrics if "/test/" in key)
+        return list(dict.fromkeys(names))
 
     @cached_property
     def slices(self) -> list[dict[str, Any]]:
@@ -144,6 +144,8 @@ class Run:
 def find_runs(places: Iterable[Path]) -> list[Run]:
     """Every finished run in or under some folders, each once, by path.
 
+    Refits are left out, because they have no test metrics (:func:`refits` names them).
+
     Raises:
         DataError: a place is not a folder, or has no finished run in it.
     """
@@ -154,8 +156,31 @@ def find_runs(places: Iterable[Path]) -> list[Run]:
         finished = [folder.path.resolve() for folder in finished_folders(place)]
         if not finished:
             raise DataError(f"{place}: found no finished run in the folder or below, expected one")
-        folders |= dict.fromkeys(finished)
+        evaluated = [path for path in finished if RunFolder(path).kind != REFIT]
+        if not evaluated:
+            raise DataError(
+                f"{place}: found only refits, which have no test metrics, expected the runs that "
+                "they were made from"
+            )
+        folders |= dict.fromkeys(evaluated)
     return [Run.read(folder) for folder in folders]
+
+
+def refits(places: Iterable[Path]) -> list[Path]:
+    """Folders of finished refits in or under some folders."""
+    folders = (folder for place in places for folder in finished_folders(place))
+    return sorted({folder.path for folder in folders if folder.kind == REFIT})
+
+
+def left_out(places: Sequence[Path]) -> list[str]:
+    """Sentences on the runs in or under some folders that :func:`find_runs` leaves out."""
+    sentences = []
+    if skipped := unfinished(places):
+        sentences.append(f"{len(skipped)} unfinished runs are left out, such as {skipped[0]}")
+    if final := refits(places):
+        words = "1 refit is" if len(final) == 1 else f"{len(final)} refits are"
+        sentences.append(f"{words} left out (no test metrics), such as {final[0]}")
+    return sentences
 
 
 def unfinished(places: Iterable[Path]) -> list[Path]:

@@ -1,7 +1,9 @@
 """The files of a run folder: their names, and how to write and read them.
 
 config.yaml          resolved configuration
-environment.json     versions, command, hardware, choices of the configuration groups
+environment.json     versions, command, hardware, choices of the configuration groups; "kind":
+                     "refit" (trained on all data, without evaluation) or "lists" (scored lists of
+                     another tool); an ordinary run has none
 dataset.json         sizes and fingerprint of the data set, account of every row
 metrics.json         all metrics of model and controls; written last, so its presence means
                      that the run is finished
@@ -41,6 +43,7 @@ CONFIG, ENVIRONMENT, DATASET = "config.yaml", "environment.json", "dataset.json"
 METRICS, STATUS, LOCK, LOG = "metrics.json", "status.json", "at_work.lock", "train.log"
 CURVES = "curves/version_*/metrics.csv"
 INFERENCE_VERSION = 1  # of the files in inference/
+VALIDATED, REFIT, LISTS = "run", "refit", "lists"  # kinds of runs, "kind" in environment.json
 
 
 @dataclass(frozen=True)
@@ -158,6 +161,22 @@ class RunFolder:
         """
         return _json(self.path / ENVIRONMENT, dict)
 
+    @property
+    def kind(self) -> str:
+        """VALIDATED, REFIT or LISTS; VALIDATED also where the file cannot be read."""
+        try:
+            return str(self.environment().get("kind", VALIDATED))
+        except DataError:
+            return VALIDATED
+
+    def marked(self, marks: Mapping[str, Any]) -> bool:
+        """Whether environment.json has these facts."""
+        try:
+            facts = self.environment()
+        except DataError:
+            return False
+        return all(facts.get(key) == value for key, value in marks.items())
+
     def config(self) -> dict[str, Any]:
         """The resolved configuration.
 
@@ -266,6 +285,10 @@ class RunFolder:
         write_text(self.config_file, config)
         write_json(self.path / ENVIRONMENT, dict(environment))
         write_json(self.path / DATASET, dict(dataset))
+
+    def mark(self, marks: Mapping[str, Any]) -> None:
+        """Writes the kind of a run before it begins; :meth:`write_inputs` replaces the file."""
+        write_json(self.path / ENVIRONMENT, dict(marks))
 
     def write_inference(
         self, about: Mapping[str, Any], seen: pl.DataFrame, triples: pl.DataFrame

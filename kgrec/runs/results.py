@@ -8,7 +8,8 @@ from typing import Any
 import polars as pl
 import torch
 
-from kgrec.data.dataset import RecDataset
+from kgrec.data.dataset import IdMaps, RecDataset
+from kgrec.data.interactions import Interactions
 from kgrec.evaluation.full_ranking import Ranking, per_user
 from kgrec.evaluation.results import Evaluation
 from kgrec.evaluation.samples import samples
@@ -37,12 +38,14 @@ def rows_frame(dataset: RecDataset, scores: torch.Tensor) -> pl.DataFrame:
     )
 
 
-def users_frame(dataset: RecDataset, ranking: Ranking, ks: Sequence[int]) -> pl.DataFrame:
+def users_frame(
+    ids: IdMaps, train: Interactions, ranking: Ranking, ks: Sequence[int]
+) -> pl.DataFrame:
     """One row per test user: ``user``, ``train_positives``, ``test_positives``, ranking metrics."""
     return pl.DataFrame(
         {
-            "user": dataset.ids.users["user"].gather(ranking.users.numpy()),
-            "train_positives": dataset.train.user_degrees()[ranking.users].numpy(),
+            "user": ids.users["user"].gather(ranking.users.numpy()),
+            "train_positives": train.user_degrees()[ranking.users].numpy(),
             "test_positives": ranking.relevant.numpy(),
             **{name: values.numpy() for name, values in per_user(ranking, ks).items()},
         }
@@ -65,7 +68,7 @@ def write_results(
         scores, ranking = evaluation.test
         folder.write_rows(name, rows_frame(dataset, scores))
         if ranking is not None:
-            folder.write_users(name, users_frame(dataset, ranking, ks))
+            folder.write_users(name, users_frame(dataset.ids, dataset.train, ranking, ks))
         records = slices(dataset, scores, ranking, k)
         all_slices += [{"model": name, **record} for record in records]
     folder.write_slices(all_slices)

@@ -50,6 +50,7 @@ def numbered() -> RawTables:
 
 NEGATIVES = pl.DataFrame({"user": ["u 1"], "item": ["b"]})
 NAMES = pl.DataFrame({"item": ["007", "b"], "name": ["Heat, The", 'A "b"']})
+TEXTS = pl.Series(['Long, with a "quote"', None])
 
 # Tables, and the formats that hold them whole.
 CASES: dict[str, tuple[RawTables, set[str]]] = {
@@ -65,6 +66,7 @@ CASES: dict[str, tuple[RawTables, set[str]]] = {
         {"csv", "parquet"},
     ),
     "names": (tables(item_names=NAMES), {"released_raw", "recbole", "csv", "parquet"}),
+    "texts": (tables(item_names=NAMES.with_columns(text=TEXTS)), {"csv", "parquet"}),
     "negatives": (replace(plain(), negatives=NEGATIVES), {"recbole", "csv", "parquet"}),
     "negatives and ratings": (tables(negatives=NEGATIVES), {"recbole", "csv", "parquet"}),
     "train and test": (split(0, 2, 0), {"recbole", "kgat", "csv", "parquet"}),
@@ -139,10 +141,11 @@ EVERYTHING = replace(
           "2 names of items, left out", "3 weights, left out", "3 timestamps, left out",
           "3 ratings, left out"]),
         (EVERYTHING, "released_raw", ["2 negatives, left out", "3 weights, left out"]),
+         (tables(item_names=NAMES.with_columns(text=TEXTS)), "recbole", ["1 texts, left out"]),
         (split(0, 0, 1), "recbole", ["3 rows with a given part (train, val or test), left out"]),
     ],
     ids=["ratings of one", "validation trains", "no parts", "most of it", "no negatives",
-         "no test part"],
+         "no texts", "no test part"],
 )  # fmt: skip
 def test_as_little_as_possible_is_left_out_and_it_is_counted(raw, name, notes, tmp_path):
     with pytest.raises(DataError, match="or --lossy to leave out what can be left out"):

@@ -94,17 +94,27 @@ def _owners(items: AttributeTable, plan: Plan, tables: Tables, report: Report) -
 
 
 def _listed(plan: Plan, tables: Tables, owners: list[pl.Series]) -> pl.DataFrame:
-    """``item, name`` of the items of all tables of items."""
-    names = [pl.DataFrame(schema={"item": pl.String, "name": pl.String})]
+    """``item, name`` of the items of all tables of items.
+
+    Where the plan names a column of texts, there is a column ``text`` too.
+    """
+    words = ["name", *(["text"] if any(items.text is not None for items in plan.items) else [])]
+    names = [pl.DataFrame(schema=dict.fromkeys(["item", *words], pl.String))]
     for items, ids in zip(plan.items, owners, strict=True):
-        name = pl.Series("name", [None], dtype=pl.String).new_from_index(0, len(ids))
-        if items.name is not None:
-            name = tables.open(items.table).texts(items.name, "items.name").str.strip_chars()
-        named = pl.DataFrame([ids.alias("item"), name.alias("name")]).drop_nulls("item")
-        names.append(named.with_columns(pl.when(pl.col("name") != "").then("name")))
-    # The first name of an item, and null for an item without one.
+        columns = [ids.alias("item")]
+        for word in words:
+            cells = pl.Series([None], dtype=pl.String).new_from_index(0, len(ids))
+            if (column := getattr(items, word)) is not None:
+                cells = tables.open(items.table).texts(column, f"items.{word}").str.strip_chars()
+            columns.append(cells.alias(word))
+        names.append(
+            pl.DataFrame(columns)
+            .drop_nulls("item")
+            .with_columns(pl.when(pl.col(word) != "").then(word).alias(word) for word in words)
+        )
+    # The first name and text of an item, and null for an item without one.
     return pl.concat(names).group_by("item", maintain_order=True).agg(
-        pl.col("name").drop_nulls().first()
+        pl.col(words).drop_nulls().first()
     )  # fmt: skip
 
 

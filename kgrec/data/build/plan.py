@@ -45,6 +45,7 @@ class AttributeTable:
         table: the file.
         id: column of the ids.
         name: column of the items' names, or None.
+        text: column of a text on each item, kept for ``model.text``, or None.
         attributes: the columns that become relations.
     """
 
@@ -52,6 +53,7 @@ class AttributeTable:
     id: str
     name: str | None
     attributes: tuple[Attribute, ...]
+    text: str | None = None
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ def read_plan(path: Path) -> Plan:
         raise top.error("interactions", "nothing", "a table with its columns user and item")
     attributes = [f.name for f in fields(AttributeTable)]
     items = tuple(_attribute_table(s, "") for s in top.sections("items", attributes))
-    users = top.sections("users", [name for name in attributes if name != "name"])
+    users = top.sections("users", [name for name in attributes if name not in ("name", "text")])
     if len(users) > 1:
         raise top.error("users", "several tables", "one table")
     plan = Plan(
@@ -206,6 +206,7 @@ def _attribute_table(section: _Section, prefix: str) -> AttributeTable:
         id=section.required("id", "the column of the ids"),
         name=section.text("name"),
         attributes=tuple(attributes),
+        text=section.text("text"),
     )
 
 

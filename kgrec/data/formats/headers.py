@@ -24,6 +24,7 @@ NAMES = {
     "tail": ("tail", "tailid", "t", "object"),
     "entity": ("entity", "entityid"),
     "name": ("name", "title", "itemname", "movietitle"),
+    "text": ("text",),
 }
 
 

@@ -130,6 +130,8 @@ def cannot_hold(raw: RawTables) -> list[str]:
     losses = unwritable(replace(raw, item_names=None), given_splits=False, negatives=False)
     if raw.item_names is not None:
         losses += blank(raw.item_names, ("item", "name")) + padded(raw.item_names, ["item"])
+    if raw.has_texts:
+        losses.append("item texts")
     if "timestamp" in raw.interactions.columns:
         losses += unfit(raw.interactions, ("user", "item"), ",")
     if "rating" not in raw.interactions.columns:

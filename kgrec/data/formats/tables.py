@@ -122,16 +122,21 @@ def read(folder: Path, columns: Mapping[str, str] | None = None) -> RawTables:
 def _names(
     path: Path | None, given: Mapping[str, str], counts: Counts, notes: Counts
 ) -> pl.DataFrame | None:
-    """``item, name`` of the items file; it may have no column of names."""
+    """``item, name`` of the items file, and ``text`` where it has one; names may be missing."""
     if path is None:
         return None
-    table = Table(path, {"item": True, "name": False}, given, other_items=True)
+    wanted = {"item": True, "name": False, "text": False}
+    table = Table(path, wanted, given, other_items=True)
     items = table.ids("item", counts)
     name = pl.Series("name", [None], dtype=pl.String).new_from_index(0, len(items))
     if "name" in table.columns:
         name = table.values("name", "strings (name)").cast(pl.String).alias("name")
+    columns = [items, name]
+    if "text" in table.columns:
+        text = table.values("text", "strings (text)").cast(pl.String).str.strip_chars()
+        columns.append(text.alias("text"))
     _count_unused(table, notes)
-    return named_items(pl.DataFrame([items, name]), path.name, counts)
+    return named_items(pl.DataFrame(columns), path.name, counts)
 
 
 def _graph_names(

@@ -60,6 +60,7 @@ def unwritable(
         "timestamps": timestamps or "timestamp" not in columns,
         "weights": "weight" not in columns,
         "item names": names or raw.item_names is None,
+        "item texts": not raw.has_texts,
         "entity names": raw.entity_names is None,
         "relation names": raw.relation_names is None,
     }

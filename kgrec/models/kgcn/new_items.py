@@ -15,6 +15,11 @@ from torch import Tensor
 from kgrec.data.knowledge_graph import Neighborhood
 
 
+def renumbered(entities: Tensor, num_items: int, num_new: int) -> Tensor:
+    """Entities of the training in the numbering with new items, which follow the old items."""
+    return torch.where(entities >= num_items, entities + num_new, entities)
+
+
 def with_new_items(
     whole: Neighborhood, vectors: Tensor, num_items: int, edges: Neighborhood, known: Tensor
 ) -> tuple[Neighborhood, Tensor]:
@@ -33,15 +38,14 @@ def with_new_items(
     """
     n, entries = len(known), int(whole.indptr[num_items])  # entries of the old items come first
 
-    def renumbered(entities: Tensor) -> Tensor:
-        return torch.where(entities >= num_items, entities + n, entities)
-
     def inserted(old: Tensor, new: Tensor) -> Tensor:
         return torch.cat([old[:entries], new, old[entries:]])
 
     first, last = whole.indptr[: num_items + 1], whole.indptr[num_items + 1 :]
     indptr = torch.cat([first, entries + edges.indptr[1:], last + len(edges.neighbors)])
-    neighbors = inserted(renumbered(whole.neighbors), renumbered(edges.neighbors))
+    neighbors = inserted(
+        renumbered(whole.neighbors, num_items, n), renumbered(edges.neighbors, num_items, n)
+    )
     graph = Neighborhood(indptr, neighbors, inserted(whole.relations, edges.relations))
     own = vectors.new_zeros(n, vectors.shape[1])
     own[known >= 0] = vectors[known[known >= 0]]

@@ -40,6 +40,21 @@ def test_the_folder_is_in_csv_format_with_names(tmp_path):
     assert not [entry for entry in data.account.changes if entry.step == "files"]
 
 
+def test_a_column_of_texts_is_kept_and_becomes_no_relation(tmp_path):
+    products = PRODUCTS.replace("mood\n", "mood,about\n").replace(
+        "calm\n", 'calm,"Blue, of tin"\n', 1
+    )
+    products = products.replace("red,red\n", "red,red, \n").replace("calm\n", "calm,\n")
+    plan = PLAN.replace("  name: title\n", "  name: title\n  text: about\n")
+    out = built(tmp_path, plan, products=products)
+    assert out.rows("items") == {
+        ("001", "Bowl", None), ("002", "Cup", "Blue, of tin"), ("003", "Jug", None)
+    }  # fmt: skip
+    assert out.rows("triples") == built(tmp_path, out="without").rows("triples")
+    data = prepare(recognise(out.folder).read(out.folder), "shop")
+    assert data.ids.items["text"].to_list() == [None, "Blue, of tin", None]
+
+
 def test_ids_depend_on_neither_the_order_of_rows_nor_on_further_rows(tmp_path):
     plan = PLAN.replace("mood: {}", "mood: {}, price: {bins: 2}")
     header, *rows = [f"{line},{i}" for i, line in enumerate(PRODUCTS.splitlines())]
