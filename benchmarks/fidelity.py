@@ -1,9 +1,9 @@
 """Whether KGCN's reasons hold: the drop of scores without the named neighbour.
 
 ``python benchmarks/fidelity.py RUN ...`` takes finished runs of KGCN. For the best items of some
-users it deletes one edge of the item from the graph, computes attention anew, and scores again: the
-edge of the largest share (named), that of the largest attention weight (heaviest), or another edge
-drawn at random.
+users it deletes one neighbour of the item from the graph, computes attention anew, and scores
+again: the neighbour of the largest share (named), that of the largest attention weight (heaviest),
+or another one drawn at random.
 """
 
 from __future__ import annotations
