@@ -211,7 +211,8 @@ def _counts(
 def _metrics(ranking: Ranking, data: KeptData, ks: Sequence[int]) -> dict[str, float]:
     """Means over users, and metrics over all users together."""
     values = {name: float(each.mean()) for name, each in per_user(ranking, ks).items()}
-    return values | overall(ranking, data.popularity, ks)
+    num_users = data.train.num_users
+    return values | overall(ranking, data.popularity, ks, num_users, data.neighborhood)
 
 
 def _write(folder: RunFolder, like: RunFolder, config: Any, name: str, file: Path) -> None:
