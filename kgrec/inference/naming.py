@@ -135,6 +135,8 @@ class Namer:
             history = self._like(item, term.relations)
         elif term.item is None or (len(steps) == 1 and self._has_edge(item, steps[0])):
             history = self._sharing(item, steps)
+            if term.item in history:  # the model reads the entity from this item
+                history = [term.item, *(i for i in history if i != term.item)]
         else:  # the path starts at the history and leads elsewhere
             history = []
         return Contribution(
