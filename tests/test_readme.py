@@ -8,6 +8,8 @@ import pytest
 from conftest import ROOT, Train
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.utils import get_class
+from omegaconf import OmegaConf
 
 from kgrec import cli
 from kgrec.config.checks import check
@@ -69,6 +71,23 @@ def test_every_command_composes(command):
 def test_every_kgrec_command_is_one(command):
     _, rest = cli.parser().parse_known_args(shlex.split(command)[1:])
     assert rest == []
+
+
+METHODS = {"exact": "exact", "propagation": "by propagation", "steps": "by a few steps"}
+
+
+def test_the_table_of_what_models_can_do():
+    table = README.split("| `model=` | new users")[1].split("\n\n")[0]
+    rows = [line.split(" | ") for line in table.splitlines()[2:]]
+    named = {name: row[1:3] for row in rows for name in re.findall(r"`(\w+)`", row[0])}
+    for name, (users, items) in named.items():
+        target = OmegaConf.load(ROOT / "conf" / "model" / f"{name}.yaml").model._target_
+        kind = get_class(target.removesuffix(".from_dataset"))
+        assert users == METHODS[kind.fold_in_method], name
+        assert items == ("yes" if kind.adds_items else "no"), name
+    models = {path.stem for path in (ROOT / "conf" / "model").glob("*.yaml")}
+    controls = {"all_positive", "popularity_balance", "unseen_item"}
+    assert named.keys() == models - controls
 
 
 def test_the_model_of_ones_own_runs(
