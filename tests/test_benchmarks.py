@@ -20,6 +20,7 @@ BENCHMARKS = {
     "scale": ["--scales", "0.03"],
     "start": ["--toy", "--rounds", "1"],
     "choices": ["--toy", "--rounds", "1"],
+    "new_items": ["sum", "--toy", "--seeds", "1", "2"],
     "fold_in": ["svd", "ease", "--toy", "--seeds", "1", "2"],
     "models": ["svd", "ripplenet", "ease", "--toy", "--rounds", "1"],
 }

@@ -16,8 +16,8 @@ def add_parser(commands: Any) -> None:
         description="Trains with the settings, the seed and the best epoch of a finished run on "
         "its training, validation and test positives. The result has no test metrics; kgrec "
         "recommend and kgrec.load read it, kgrec report and kgrec compare leave it out.",
-        epilog="examples: kgrec refit latest; kgrec refit logs/sweeps/A --out final "
-        "trainer.accelerator=gpu",
+        epilog="examples: kgrec refit latest; kgrec refit logs/sweeps/A trainer.accelerator=gpu "
+        "--out final",
     )
     parser.add_argument("place", metavar="RUN", help=RUN)
     parser.add_argument(

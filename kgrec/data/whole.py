@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import torch
 
-from kgrec.data.dataset import RecDataset
+from kgrec.data.dataset import PreparedData, RecDataset
 from kgrec.data.draws import generator
 from kgrec.data.interactions import Interactions, LabelledRows
 from kgrec.data.negatives import NegativeSampler
 
 
-def whole(dataset: RecDataset, seed: int) -> RecDataset:
+def whole(dataset: RecDataset, data: PreparedData) -> RecDataset:
     """The data set with every positive in the training part; validation and test are empty.
 
     Static negatives under ``protocol=paper`` are those of all parts, drawn before the split or
@@ -21,7 +21,7 @@ def whole(dataset: RecDataset, seed: int) -> RecDataset:
 
     Args:
         dataset: split data.
-        seed: ``dataset.seed``.
+        data: the data before the split.
     """
     parts = [dataset.val, dataset.test]
     train = dataset.train
@@ -37,13 +37,16 @@ def whole(dataset: RecDataset, seed: int) -> RecDataset:
             torch.cat([items, *(rows.items for rows in negatives)]),
         )
     else:
-        draw = generator(seed, "static negatives")
+        draw = generator(data.seed, "static negatives")
         static = NegativeSampler(train).draw(train.users, draw)
+    weights = data.weights
+    if weights is not None:
+        weights = weights[torch.searchsorted(data.positives.keys, train.keys)]
     none = torch.empty(0, dtype=torch.int64)
     empty = LabelledRows(none, none, torch.empty(0))
     account = dataset.account.copy()
     account.add("refit", "positives of all parts, for training", len(train))
     return replace(
         dataset, train=train, static_negatives=static, val=empty, test=empty, matched={},
-        account=account,
+        account=account, train_weights=weights,
     )  # fmt: skip

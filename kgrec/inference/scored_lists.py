@@ -7,6 +7,7 @@ its folder keeps. The result is a run folder without a model, for ``kgrec compar
 
 from __future__ import annotations
 
+import math
 import re
 import tempfile
 from collections.abc import Sequence
@@ -209,10 +210,14 @@ def _counts(
 
 
 def _metrics(ranking: Ranking, data: KeptData, ks: Sequence[int]) -> dict[str, float]:
-    """Means over users, and metrics over all users together."""
+    """Means over users, and metrics over all users together; without what is undefined.
+
+    Lists of one item have no diversity, for example.
+    """
     values = {name: float(each.mean()) for name, each in per_user(ranking, ks).items()}
-    num_users = data.train.num_users
-    return values | overall(ranking, data.popularity, ks, num_users, data.neighborhood)
+    size = data.train.num_users
+    values |= overall(ranking, data.popularity, ks, size, data.neighborhood)
+    return {name: value for name, value in values.items() if not math.isnan(value)}
 
 
 def _write(folder: RunFolder, like: RunFolder, config: Any, name: str, file: Path) -> None:

@@ -182,7 +182,7 @@ def _run(cfg: DictConfig, source: RunFolder, folder: RunFolder, marks: Mapping[s
     torch.set_num_threads(cfg.threads if isinstance(cfg.threads, int) else cfg.cores or CORES)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     data, split = _same_data(cfg, source)
-    dataset = whole(split, data.seed)
+    dataset = whole(split, data)
     parts = build(cfg, dataset, validates=False)
     before, after = len(split.train), len(dataset.train)
     log.info("refit of %s on all %d positives (the run trained on %d)", source.path, after, before)

@@ -144,6 +144,9 @@ class Choice:
             folder = RunFolder(self.path / "own" / model)
             if folder.finished:
                 continue
+            if self.clock.left <= 0:
+                self.complete = False
+                return
             self._say(f"{model} with its own settings")
             begin = self.clock.spent
             if self._train(model, folder, [f"seed={self.seeds[0]}"]):
@@ -194,7 +197,8 @@ class Choice:
                 for model in self.everyone
                 if (trial := self.best(model)) and not self._of_seed(model, seed, trial).finished
             }
-            if todo and self._seed_seconds() > self.clock.left:
+            needed = sum(self.start + trial.seconds for trial in todo.values())
+            if todo and needed > self.clock.left:
                 self.complete = False
                 self._say(f"seed {seed} does not fit any more")
                 return
@@ -293,6 +297,9 @@ class Choice:
             share = TRAINING_SHARE * self.clock.budget / max(1, len(self.models))
             self.limit = int(facts.get("limit") or max(LEAST_TRAINING, share))
             yield
+        except KeyboardInterrupt:
+            say(f"interrupted; the same command resumes in {self.path}")
+            raise
         finally:
             self._write()
             lock.release()

@@ -57,6 +57,10 @@ def train(words: Sequence[str], log_file: Path, clock: Clock) -> bool:
             return process.wait(clock.left) == 0
         except subprocess.TimeoutExpired:
             return False
+        except KeyboardInterrupt:  # the terminal has interrupted both processes
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(GRACE)
+            raise
         finally:
             _end(process)
 

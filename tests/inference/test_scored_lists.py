@@ -133,6 +133,7 @@ def test_everything_that_is_left_out_is_counted(one_run, tmp_path):
     assert metrics["test/recall@20"] == pytest.approx(1 / relevant / n)
     assert metrics["test/precision@20"] == pytest.approx(1 / 20 / n)
     assert metrics["lists/users_without_list"] == n - 1
+    assert "test/diversity@20" not in metrics  # one item has no pair
     users = RunFolder(tmp_path / "out").users("few")
     assert users.height == n
     assert (users["hit@20"] > 0).sum() == 1

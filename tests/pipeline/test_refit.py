@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -25,7 +26,7 @@ from kgrec.runs.folder import REFIT, RunFolder
 def test_all_positives_are_for_training(protocol, split):
     data = small()
     dataset = protocol(data, split)
-    everything = whole(dataset, data.seed)
+    everything = whole(dataset, data)
     assert torch.equal(everything.train.keys, data.positives.keys)
     assert len(everything.val) == len(everything.test) == len(everything.matched) == 0
     users, items = everything.static_negatives
@@ -35,6 +36,16 @@ def test_all_positives_are_for_training(protocol, split):
         assert len(users) == len(dataset.static_negatives[0]) + sum(held_out)
     else:
         assert len(users) == len(data.positives)
+
+
+def test_weights_follow_their_positives():
+    data = small()
+    data = replace(data, weights=torch.arange(1.0, len(data.positives) + 1, dtype=torch.float64))
+    dataset = clean(data, RandomSplit())
+    assert dataset.train_weights is not None
+    assert len(dataset.train_weights) == len(dataset.train) < len(data.positives)
+    everything = whole(dataset, data)
+    assert torch.equal(everything.train_weights, data.weights)
 
 
 @pytest.mark.parametrize("model", ["svd", "kgcn", "ease", "itemknn", "libfm_transe", "lightgcn"])

@@ -40,6 +40,11 @@ def choice_verdict(ranked: Sequence[ComparedSystem], monitor: str) -> list[str]:
     seeds = len(best.runs)
     mean = fmean(best.values(f"test/{metric}"))
     over = f"mean of {seeds} seeds" if seeds > 1 else "one seed"
+    if len(ranked) == 1:
+        return [
+            f"No verdict: only {best.label} has finished, with {name} {mean:.4f} on the test "
+            f"({over})."
+        ]
     lines = [
         f"Use {best.label}: it is the best of {len(ranked)} models on validation, and has {name} "
         f"{mean:.4f} on the test ({over})."
