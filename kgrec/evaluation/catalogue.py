@@ -92,7 +92,7 @@ def diversity(items: Tensor, graph: Neighborhood, ks: Sequence[int]) -> dict[int
         ks: cut-offs; a cut-off below 2 has no pairs.
 
     Returns:
-        By cut-off, in [0, 1]; nan where no user has two items. None of the cut-offs below 2.
+        By cut-off, in [0, 1]. Cut-offs below 2 are missing, and all where no user has two items.
     """
     if len(items) > MOST_USERS:
         drawn = torch.randperm(len(items), generator=generator(0, "diversity"))[:MOST_USERS]
@@ -116,7 +116,8 @@ def diversity(items: Tensor, graph: Neighborhood, ks: Sequence[int]) -> dict[int
             pairs = pairs * (pairs - 1) / 2
             sums = between[:, : k * (k - 1) // 2].sum(dim=1)
             values.append(1 - (sums / pairs)[pairs > 0])
-    return {k: float(torch.cat(values).mean()) for k, values in zip(ks, means, strict=True)}
+    joined = {k: torch.cat(values) for k, values in zip(ks, means, strict=True) if values}
+    return {k: float(values.mean()) for k, values in joined.items() if len(values)}
 
 
 def _jaccard(items: Tensor, graph: Neighborhood) -> Tensor:

@@ -1,7 +1,5 @@
 """Users to evaluate, items to exclude, and the metrics of top-K evaluation."""
 
-import math
-
 import pytest
 import torch
 from conftest import small
@@ -118,7 +116,8 @@ def test_diversity_and_novelty_by_hand():
     assert values.keys() == {2, 3}
     assert values[2] == pytest.approx((0.5 + 1) / 2)  # the third user has no pair
     assert values[3] == pytest.approx(((0.5 + 1 + 1) / 3 + 1) / 2)
-    assert math.isnan(diversity(items[2:], graph, [2])[2])
+    assert diversity(items[2:], graph, [2]) == {}
+    assert diversity(items[:0], graph, [2]) == {}
     popularity = torch.tensor([8, 4, 1, 0])
     bits = [0, 1, 3, 3, 3, 3]  # of 8 users; item 3 counts as 1
     assert novelty(items, popularity, 8) == pytest.approx(sum(bits) / len(bits))
