@@ -47,7 +47,7 @@ def main() -> None:
         drawn = torch.randperm(len(trained), generator=generator(0, "users"))[: arguments.users]
         users = trained[drawn]
         with torch.no_grad():
-            encoded = rec.encoded
+            encoded = rec.ranker.encoded
             _, items = top_k(
                 lambda part: rec.model.score_all(part, encoded),  # noqa: B023
                 users, arguments.k, len(rec.item_ids), rec.data.train,

@@ -40,12 +40,12 @@ def shell(tmp_path: Path):
 
     def run(line: str) -> str:
         done = subprocess.run(
-            line, shell=True, capture_output=True, text=True, cwd=place, env=environment,
-            check=False,
+            line, shell=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            cwd=place, env=environment, check=False,
         )  # fmt: skip
-        assert done.returncode == 0, f"{line}\n{done.stderr}"
-        assert "Traceback" not in done.stderr
-        return done.stdout + done.stderr
+        assert done.returncode == 0, f"{line}\n{done.stdout}"
+        assert "Traceback" not in done.stdout
+        return done.stdout
 
     return run
 

@@ -5,36 +5,26 @@ Every method takes raw ids and returns a polars frame; ``.to_pandas()`` converts
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Iterator, Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import torch
 from torch import Tensor
 
-from kgrec.data.interactions import Interactions
+from kgrec.data.frames import is_frame
 from kgrec.errors import DataError
-from kgrec.evaluation.ties import tie_order
-from kgrec.evaluation.topk import top_k
 from kgrec.inference.explanation import Explainer, Explanation
+from kgrec.inference.histories import NEW_USER, History, read_history, renumbered
 from kgrec.inference.kept_data import KeptData
+from kgrec.inference.ranker import MODEL, POPULARITY, Ranker, no_recommendations
 from kgrec.inference.raw_ids import Ids, RawIds, as_list
 from kgrec.inference.similar import similar_items
 from kgrec.models.controls import Popularity
 from kgrec.models.recommender import Recommender
 
-History = Ids | Mapping[str, Ids] | pl.DataFrame
-"""Items that new users like: of one user; of several users, by name; or ``user, item``."""
-
-ScoreAll = Callable[[Tensor], Tensor]
-"""A function from users (B,) to (B, num_items) scores."""
-
-NEW_USER = "new"  # name of a new user without a name
-FEW_USERS = 4  # users before values are computed that speed up further users
 BLOCK = 4096  # users whose recommendations are made at once
-MODEL, POPULARITY = "model", "popularity"  # values of the column ``source``
 
 
 class LoadedModel:
@@ -48,6 +38,7 @@ class LoadedModel:
         notes: what a reader should know, such as triples that were left out.
         user_ids: raw ids of users.
         item_ids: raw ids and titles of items.
+        ranker: ranks items, with the numbers of the model.
     """
 
     def __init__(
@@ -59,10 +50,9 @@ class LoadedModel:
         notes: Sequence[str] = (),
     ) -> None:
         self.model, self.data, self.folder, self.reason = model.eval(), data, folder, reason
-        ids = data.ids
+        ids, self.ranker = data.ids, Ranker(self.model, data)
         self.user_ids = RawIds("user", ids.users["user"])
         self.notes = list(notes)
-        self._num_scored = 0
         self.item_ids = RawIds("item", ids.items["item"], ids.items["name"])
 
     def __repr__(self) -> str:
@@ -143,7 +133,7 @@ class LoadedModel:
             DataError: an id is unknown, a history is empty, or k exceeds the catalogue.
         """
         blocks = list(self.recommend_blocks(users, k, exclude_seen, candidates, history))
-        return pl.concat(blocks) if blocks else _no_recommendations()
+        return pl.concat(blocks) if blocks else no_recommendations()
 
     def recommend_blocks(
         self,
@@ -162,13 +152,13 @@ class LoadedModel:
                 torch.arange(len(self.user_ids)) if users is None else self.user_ids.numbers(users)
             )
             for part in torch.split(numbers, block):
-                yield from self._for_known(part, k, exclude_seen, allowed)
+                yield from self.ranker.known_users(part, k, exclude_seen, allowed)
         if history is not None:
-            names, pairs = self._read_history(history)
+            names, pairs = read_history(history, self.item_ids)
             for start in range(0, len(names), block):
                 part = torch.arange(start, min(start + block, len(names)))
-                yield from self._for_new(
-                    names[start : start + block], _renumbered(pairs, part), k, exclude_seen, allowed
+                yield from self.ranker.new_users(
+                    names[start : start + block], renumbered(pairs, part), k, exclude_seen, allowed
                 )
 
     def score(self, users: Ids, items: Ids, history: History | None = None) -> pl.DataFrame:
@@ -201,12 +191,14 @@ class LoadedModel:
         if history is None:
             model, user_numbers = self.model, self.user_ids.numbers(users)
         else:
-            names, pairs = self._read_history(history)
-            model = self._folded(pairs)
+            names, pairs = read_history(history, self.item_ids)
+            model = self.ranker.folded(pairs)
             user_numbers = RawIds("new user", pl.Series(names)).numbers(users)
         with torch.no_grad():
             scores = (
-                model.score(user_numbers.to(self.device), item_numbers.to(self.device)).cpu()
+                model.score(
+                    user_numbers.to(self.ranker.device), item_numbers.to(self.ranker.device)
+                ).cpu()
                 if users
                 else torch.empty(0)
             )
@@ -221,7 +213,7 @@ class LoadedModel:
         self,
         user: str | int | None,
         item: str | int,
-        history: Ids | Mapping[str, Ids] | pl.DataFrame | None = None,
+        history: History | None = None,
         top: int = 5,
     ) -> Explanation:
         """Why an item is recommended to a user, as far as the model can say.
@@ -261,20 +253,22 @@ class LoadedModel:
         self._check_k(k)
         allowed = None if candidates is None else self._candidates(candidates).cpu()
         number = self._one(self.item_ids, item)
-        return similar_items(self.model, self.data, self.name, number, k, allowed, self._tie_order)
+        return similar_items(
+            self.model, self.data, self.name, number, k, allowed, self.ranker.tie_order
+        )
 
     def explainer(self, user: str | int | None, history: History | None = None) -> Explainer:
         """Explains items to one user; arguments and errors as in :meth:`explain`."""
         model, source, number = self.model, MODEL, 0
         if history is not None:
-            if not isinstance(history, Mapping | pl.DataFrame):
+            if not isinstance(history, Mapping) and not is_frame(history):
                 history = {NEW_USER if user is None else str(user): history}
-            names, pairs = self._read_history(history)
+            names, pairs = read_history(history, self.item_ids)
             if user is None and len(names) > 1:
                 raise DataError(f"user: found none for {len(names)} histories, expected a name")
             name = names[0] if user is None else str(user)
             place = self._one(RawIds("new user", pl.Series(names)), name)
-            pairs = _renumbered(pairs, torch.tensor([place]))
+            pairs = renumbered(pairs, torch.tensor([place]))
             if self.model.fold_in_method is None:
                 raise DataError(
                     f"history: found a new user, expected a user of the run, because {self.name} "
@@ -286,13 +280,13 @@ class LoadedModel:
         else:
             number = self._one(self.user_ids, user)
             name, numbers = self.user_ids.ids[number], torch.tensor([number])
-            pairs = _renumbered(self.data.positives, numbers)
+            pairs = renumbered(self.data.positives, numbers)
             known = len(self.data.train.of_users(numbers)[1]) > 0
         if not known:  # the user has no trained parameters
             number = 0
             if self.model.fold_in_method is not None and len(pairs):
-                model = self._folded(pairs)
-                source = f"fold-in ({self.model.fold_in_method})"
+                model = self.ranker.folded(pairs)
+                source = self.ranker.fold_in_source
             else:
                 model, source = Popularity(len(self.item_ids)), POPULARITY
                 model.counts.copy_(self.data.popularity)
@@ -300,156 +294,12 @@ class LoadedModel:
 
     # ------------------------------------------------------------ how
 
-    @property
-    def device(self) -> torch.device:
-        """Device that computes."""
-        tensors = [*self.model.parameters(), *self.model.buffers()]
-        return tensors[0].device if tensors else torch.device("cpu")
-
-    @cached_property
-    def encoded(self) -> Any:
-        """Values of the model that depend only on its parameters."""
-        with torch.no_grad():
-            return self.model.encode()
-
-    @cached_property
-    def _tie_order(self) -> Tensor:
-        """Items in the order of equal scores, as in the evaluation of the run."""
-        return tie_order(self.item_ids.ids.to_list(), int(self.data.about["seed"]))
-
-    def _for_known(
-        self, users: Tensor, k: int, exclude_seen: bool, allowed: Tensor | None
-    ) -> Iterator[pl.DataFrame]:
-        """Recommendations to users of the run, in the order of ``users``.
-
-        A user without a training positive has parameters that were never trained.
-        """
-        trained = self.data.train.user_degrees()[users] > 0
-        exclude = self.data.seen if exclude_seen else None
-        names = self.user_ids.ids
-        frames = []
-        if bool(trained.any()):
-            rows = torch.nonzero(trained).squeeze(1)
-            device = users[rows].to(self.device)
-
-            best = self._best(self._score_all, device, k, exclude, allowed)
-            frames.append(self._frame(names.gather(users[rows].numpy()), *best, MODEL, rows))
-        if not bool(trained.all()):
-            rows = torch.nonzero(~trained).squeeze(1)
-            frames += self._for_untrained(rows, users[rows], k, exclude, allowed)
-        if frames:
-            yield pl.concat(frames).sort("row", maintain_order=True).drop("row")
-
-    def _for_untrained(
-        self, rows: Tensor, users: Tensor, k: int, exclude: Interactions | None,
-        allowed: Tensor | None,
-    ) -> list[pl.DataFrame]:  # fmt: skip
-        """As :meth:`_for_known`, for users of the run without a training positive.
-
-        Their held-out positives are a history to fold in; without one, popularity answers.
-        """
-        frames = []
-        has_history = self.data.positives.user_degrees()[users] > 0
-        if self.model.fold_in_method is None:
-            has_history = torch.zeros_like(has_history)
-        for chosen, by_model in ((has_history, True), (~has_history, False)):
-            if not bool(chosen.any()):
-                continue
-            part = users[chosen]
-            scorer: ScoreAll = self._popularity
-            source = POPULARITY
-            if by_model:
-                scorer = self._folded(_renumbered(self.data.positives, part)).score_all
-                source = f"fold-in ({self.model.fold_in_method})"
-            own = None if exclude is None else _renumbered(exclude, part)
-            numbers = torch.arange(len(part))
-            best = self._best(scorer, numbers.to(self.device), k, own, allowed)
-            names = self.user_ids.ids.gather(part.numpy())
-            frames.append(self._frame(names, *best, source, rows[chosen]))
-        return frames
-
-    def _for_new(
-        self, names: list[str], pairs: Interactions, k: int, exclude_seen: bool,
-        allowed: Tensor | None,
-    ) -> Iterator[pl.DataFrame]:  # fmt: skip
-        """Recommendations to new users."""
-        scorer: ScoreAll = self._popularity
-        source = POPULARITY
-        if self.model.fold_in_method is not None:
-            scorer = self._folded(pairs).score_all
-            source = f"fold-in ({self.model.fold_in_method})"
-        users = torch.arange(len(names), device=self.device)
-        best = self._best(scorer, users, k, pairs if exclude_seen else None, allowed)
-        yield self._frame(pl.Series(names, dtype=pl.String), *best, source).drop("row")
-
-    def _folded(self, pairs: Interactions) -> Recommender:
-        """A model whose users are new users.
-
-        Raises:
-            SettingError: the model cannot fold in users.
-        """
-        return self.model.fold_in(pairs.to(self.device), int(self.data.about["seed"]))
-
-    def _score_all(self, users: Tensor) -> Tensor:
-        """(B, num_items) scores; what is worth computing once for many users is kept."""
-        self._num_scored += len(users)
-        few = self._num_scored <= FEW_USERS
-        return self.model.score_all(users, None if few else self.encoded)
-
-    def _popularity(self, users: Tensor) -> Tensor:
-        """(B, num_items) training positives of each item, the same for all users."""
-        counts = self.data.popularity.to(self.device, torch.float32)
-        return counts.expand(len(users), -1).clone()
-
-    def _best(
-        self,
-        score_all: ScoreAll,
-        users: Tensor,
-        k: int,
-        exclude: Interactions | None,
-        allowed: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:
-        """(n, k) scores and items of the best items, on the CPU."""
-        excluded = None if exclude is None else exclude.to(self.device)
-
-        def scores(part: Tensor) -> Tensor:
-            found = score_all(part)
-            return found if allowed is None else found.masked_fill_(~allowed, -torch.inf)
-
-        with torch.no_grad():
-            values, items = top_k(
-                scores, users, k, len(self.item_ids), excluded, order=self._tie_order
-            )
-        return values.cpu(), items.cpu()
-
-    def _frame(
-        self, names: pl.Series, scores: Tensor, items: Tensor, source: str,
-        rows: Tensor | None = None,
-    ) -> pl.DataFrame:  # fmt: skip
-        """Recommendations as a frame; ``row`` is the place of the user in the request."""
-        n, k = items.shape
-        rows = torch.arange(n) if rows is None else rows
-        flat = items.flatten().numpy()
-        ids = self.data.ids.items
-        frame = pl.DataFrame(
-            {
-                "user": names.gather((torch.arange(n)).repeat_interleave(k).numpy()),
-                "rank": torch.arange(1, k + 1, dtype=torch.int32).repeat(n).numpy(),
-                "item": ids["item"].gather(flat.clip(min=0)),
-                "name": ids["name"].gather(flat.clip(min=0)),
-                "score": scores.flatten().numpy(),
-                "source": pl.repeat(source, n * k, dtype=pl.String, eager=True),
-                "row": rows.repeat_interleave(k).numpy(),
-            }
-        )
-        return frame.filter(pl.Series(flat >= 0))
-
     @staticmethod
     def _one(ids: RawIds, wanted: str | int) -> int:
         """The number of one id or name."""
-        if not isinstance(wanted, str | int):
+        if not isinstance(wanted, str | Integral):
             raise DataError(f"{ids.kind}: found {wanted!r}, expected one id")
-        return int(ids.numbers(wanted)[0])
+        return int(ids.numbers(str(wanted))[0])
 
     def _check_k(self, k: int) -> None:
         if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= len(self.item_ids):
@@ -465,50 +315,4 @@ class LoadedModel:
             raise DataError("candidates: found no item, expected at least one")
         allowed = torch.zeros(len(self.item_ids), dtype=torch.bool)
         allowed[numbers] = True
-        return allowed.to(self.device)
-
-    def _read_history(self, history: History) -> tuple[list[str], Interactions]:
-        """Names of new users, and their items.
-
-        Raises:
-            DataError: an item is unknown, or a user has no item.
-        """
-        if isinstance(history, pl.DataFrame):
-            if missing := [c for c in ("user", "item") if c not in history.columns]:
-                raise DataError(
-                    f"history: found no column {missing[0]}, expected columns user and item"
-                )
-            grouped = history.group_by("user", maintain_order=True).agg("item")
-            lists: Mapping[str, Ids] = {
-                str(user): [i for i in items if i is not None] for user, items in grouped.rows()
-            }
-        elif isinstance(history, Mapping):
-            lists = history
-        else:
-            lists = {NEW_USER: history}
-        users, items = [], []
-        for number, (name, own) in enumerate(lists.items()):
-            numbers = self.item_ids.numbers(own)
-            if not len(numbers):
-                raise DataError(f"history of {name}: found no item, expected at least one")
-            users.append(torch.full_like(numbers, number))
-            items.append(numbers)
-        if not users:
-            raise DataError("history: found no user, expected at least one")
-        pairs = torch.cat(users), torch.cat(items)
-        return list(lists), Interactions.from_pairs(*pairs, len(lists), len(self.item_ids))
-
-
-def _renumbered(pairs: Interactions, users: Tensor) -> Interactions:
-    """The pairs of some users, who get the numbers 0 … n - 1 in the given order."""
-    rows, items = pairs.of_users(users)
-    return Interactions.from_pairs(rows, items, len(users), pairs.num_items)
-
-
-def _no_recommendations() -> pl.DataFrame:
-    return pl.DataFrame(
-        schema={
-            "user": pl.String, "rank": pl.Int32, "item": pl.String, "name": pl.String,
-            "score": pl.Float32, "source": pl.String,
-        }
-    )  # fmt: skip
+        return allowed.to(self.ranker.device)

@@ -102,7 +102,8 @@ def load(
     if extra_triples is None:
         return rec
     added = add_items(rec.model, data, read_triples(extra_triples))
-    notes = [f"extra triples: {added.items} new items"]
+    plural = "" if added.items == 1 else "s"
+    notes = [f"extra triples: {added.items} new item{plural}"]
     notes += [f"extra triples: {count} left out, because of {why}" for why, count in added.left_out]
     return LoadedModel(added.model, added.data, found.folder.path, found.reason, notes)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+from numbers import Integral
 from typing import Any
 
 import polars as pl
@@ -19,9 +20,15 @@ EXAMPLES = 3
 
 
 def as_list(ids: Ids) -> list[str]:
-    """Raw ids as strings; a single id is a list of one."""
-    if isinstance(ids, str | int):
+    """Raw ids as strings; a single id is a list of one.
+
+    Raises:
+        DataError: a value that is no id.
+    """
+    if isinstance(ids, str | int | Integral):
         return [str(ids)]
+    if not isinstance(ids, Iterable):
+        raise DataError(f"found {ids!r} as an id, expected a text, a whole number, or a list")
     return [str(each) for each in ids]
 
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from kgrec.data.build.building import build
 from kgrec.data.build.guess import guess_plan
 from kgrec.data.build.plan_file import read_plan
+from kgrec.data.frames import as_frame
 from kgrec.errors import DataError
 from kgrec.files import write_parquet, write_text
 from kgrec.inference.loaded_model import LoadedModel
@@ -63,7 +62,7 @@ def fit(
     if RunFolder(place).finished or (place.is_dir() and any(place.iterdir())):
         raise DataError(f"{place}: found a folder with files, expected a new folder")
     given = {"interactions": interactions, "items": items, "users": users, "links": links}
-    frames = {name: _frame(name, frame) for name, frame in given.items() if frame is not None}
+    frames = {name: as_frame(name, frame) for name, frame in given.items() if frame is not None}
     tables = place / "tables"
     tables.mkdir(parents=True)
     try:
@@ -79,37 +78,3 @@ def fit(
             shutil.rmtree(place)
         raise
     return load(place)
-
-
-def _frame(name: str, frame: Any) -> pl.DataFrame:
-    """A frame of polars or pandas, or a mapping of columns, as a frame of polars.
-
-    Raises:
-        DataError: it is none of these, or empty.
-    """
-    if isinstance(frame, pl.LazyFrame):
-        frame = frame.collect()
-    table = frame if isinstance(frame, pl.DataFrame) else _converted(name, frame)
-    if table.is_empty():
-        raise DataError(f"{name}: found no rows, expected rows")
-    return table
-
-
-def _converted(name: str, frame: Any) -> pl.DataFrame:
-    """A frame of pandas, or a mapping of columns, as a frame of polars."""
-    is_pandas = hasattr(frame, "columns") and hasattr(frame, "iloc")
-    if not is_pandas and not isinstance(frame, Mapping):
-        raise DataError(
-            f"{name}: found a {type(frame).__name__}, expected a frame of polars or pandas"
-        )
-    columns = frame.columns if is_pandas else frame.keys()
-    cells = {str(column): [_plain(value) for value in frame[column]] for column in columns}
-    return pl.DataFrame(cells, strict=False)
-
-
-def _plain(value: Any) -> Any:
-    """A cell as a plain value; None for the NaN and NaT of pandas."""
-    if hasattr(value, "tolist"):  # an array or a number of numpy
-        value = value.tolist()
-    is_nan = not isinstance(value, list | tuple | str) and value != value  # noqa: PLR0124
-    return None if is_nan else value

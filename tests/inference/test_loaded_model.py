@@ -53,7 +53,7 @@ def test_all_users_are_ranked_as_in_the_evaluation(rec):
     assert frame["user"].n_unique() == len(rec.users)
     _, items = top_k(
         rec.model.score_all, torch.arange(len(rec.users)), 5, len(rec.items), rec.data.seen,
-        order=rec._tie_order,
+        order=rec.ranker.tie_order,
     )  # fmt: skip
     trained = rec.users.with_row_index().filter(pl.col("positives") > 0)["index"].to_list()
     names = rec.items["item"]
@@ -103,6 +103,8 @@ def test_impossible_k(k, rec):
         ({"anna": []}, "history of anna: found no item"),
         (["item1", "nope"], "found item 'nope'"),
         (pl.DataFrame({"user": ["a"], "product": ["item1"]}), "found no column item"),
+        (pl.DataFrame({"user": ["a", "b"], "item": ["item1", None]}), "found 1 blank cells"),
+        (5.5, "found 5.5 as an id"),
     ],
 )
 def test_impossible_histories(history, message, rec):

@@ -34,7 +34,7 @@ def test_a_new_item_scores_as_an_item_with_a_vector_of_zeros(trained: Trained, h
     added = kgrec.load(run, extra_triples=copies(rec, item))
     assert len(added.items) == len(rec.items) + 1
     assert added.items["name"][-1] == "A copy"
-    assert added.notes == ["extra triples: 1 new items"]
+    assert added.notes == ["extra triples: 1 new item"]
     # Old items score as before.
     users, items = rec.users["user"].head(5), rec.items["item"]
     for user in users:
@@ -94,7 +94,7 @@ def test_what_says_nothing_of_a_new_item_is_left_out_and_counted(trained: Traine
     )
     notes = kgrec.load(run, extra_triples=file).notes
     assert notes == [
-        "extra triples: 1 new items",
+        "extra triples: 1 new item",
         "extra triples: 1 left out, because of blank cells",
         "extra triples: 1 left out, because of heads that are items already",
         "extra triples: 1 left out, because of unknown relations",

@@ -1,5 +1,6 @@
 """Raw ids and titles as numbers."""
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -45,3 +46,7 @@ def test_one_id_is_a_list_of_one():
     assert as_list("abc") == ["abc"]
     assert as_list(5) == ["5"]
     assert as_list(("a", 1)) == ["a", "1"]
+    assert as_list(np.int64(5)) == ["5"]
+    assert as_list(np.array([5, 7])) == ["5", "7"]
+    with pytest.raises(DataError, match=r"found 1\.5 as an id, expected a text"):
+        as_list(1.5)

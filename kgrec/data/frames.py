@@ -1,0 +1,50 @@
+"""Frames of polars or pandas, and mappings of columns, as frames of polars."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import polars as pl
+
+from kgrec.errors import DataError
+
+
+def is_frame(value: Any) -> bool:
+    """Whether a value is a frame of polars or pandas."""
+    return isinstance(value, pl.DataFrame | pl.LazyFrame) or (
+        hasattr(value, "columns") and hasattr(value, "iloc")
+    )
+
+
+def as_frame(name: str, frame: Any) -> pl.DataFrame:
+    """A frame of polars or pandas, or a mapping of columns, as a frame of polars.
+
+    Raises:
+        DataError: it is none of these, or empty.
+    """
+    if isinstance(frame, pl.LazyFrame):
+        frame = frame.collect()
+    table = frame if isinstance(frame, pl.DataFrame) else _converted(name, frame)
+    if table.is_empty():
+        raise DataError(f"{name}: found no rows, expected rows")
+    return table
+
+
+def _converted(name: str, frame: Any) -> pl.DataFrame:
+    """A frame of pandas, or a mapping of columns, as a frame of polars."""
+    if not is_frame(frame) and not isinstance(frame, Mapping):
+        raise DataError(
+            f"{name}: found a {type(frame).__name__}, expected a frame of polars or pandas"
+        )
+    columns = frame.columns if is_frame(frame) else frame.keys()
+    cells = {str(column): [_plain(value) for value in frame[column]] for column in columns}
+    return pl.DataFrame(cells, strict=False)
+
+
+def _plain(value: Any) -> Any:
+    """A cell as a plain value; None for the NaN and NaT of pandas."""
+    if hasattr(value, "tolist"):  # an array or a number of numpy
+        value = value.tolist()
+    is_nan = not isinstance(value, list | tuple | str) and value != value  # noqa: PLR0124
+    return None if is_nan else value

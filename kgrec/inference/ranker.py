@@ -1,0 +1,198 @@
+"""Ranks items for users of a run and for new users.
+
+Shapes: n users, k items each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from typing import Any
+
+import polars as pl
+import torch
+from torch import Tensor
+
+from kgrec.data.interactions import Interactions
+from kgrec.evaluation.ties import tie_order
+from kgrec.evaluation.topk import top_k
+from kgrec.inference.histories import renumbered
+from kgrec.inference.kept_data import KeptData
+from kgrec.models.recommender import Recommender
+
+ScoreAll = Callable[[Tensor], Tensor]
+"""A function from users (B,) to (B, num_items) scores."""
+
+FEW_USERS = 4  # users before values are computed that speed up further users
+MODEL, POPULARITY = "model", "popularity"  # values of the column ``source``
+SCHEMA = {
+    "user": pl.String, "rank": pl.Int32, "item": pl.String, "name": pl.String,
+    "score": pl.Float32, "source": pl.String,
+}  # fmt: skip
+
+
+class Ranker:
+    """The best items of users; who has no trained parameters is folded in, or gets popularity.
+
+    Args:
+        model: trained model.
+        data: data of its run.
+    """
+
+    def __init__(self, model: Recommender, data: KeptData) -> None:
+        self.model, self.data = model, data
+        self._num_scored = 0
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Device that computes."""
+        tensors = [*self.model.parameters(), *self.model.buffers()]
+        return tensors[0].device if tensors else torch.device("cpu")
+
+    @cached_property
+    def encoded(self) -> Any:
+        """Values of the model that depend only on its parameters."""
+        with torch.no_grad():
+            return self.model.encode()
+
+    @cached_property
+    def tie_order(self) -> Tensor:
+        """Items in the order of equal scores, as in the evaluation of the run."""
+        return tie_order(self.data.ids.items["item"].to_list(), int(self.data.about["seed"]))
+
+    @property
+    def fold_in_source(self) -> str:
+        """The value of ``source`` for users who are folded in."""
+        return f"fold-in ({self.model.fold_in_method})"
+
+    def folded(self, pairs: Interactions) -> Recommender:
+        """A model whose users are new users.
+
+        Raises:
+            SettingError: the model cannot fold in users.
+        """
+        return self.model.fold_in(pairs.to(self.device), int(self.data.about["seed"]))
+
+    def known_users(
+        self, users: Tensor, k: int, exclude_seen: bool, allowed: Tensor | None
+    ) -> Iterator[pl.DataFrame]:
+        """Recommendations to users of the run, in the order of ``users``.
+
+        A user without a training positive has parameters that were never trained.
+        """
+        trained = self.data.train.user_degrees()[users] > 0
+        exclude = self.data.seen if exclude_seen else None
+        names = self.data.ids.users["user"]
+        frames = []
+        if bool(trained.any()):
+            rows = torch.nonzero(trained).squeeze(1)
+            device = users[rows].to(self.device)
+
+            best = self._best(self._score_all, device, k, exclude, allowed)
+            frames.append(self._frame(names.gather(users[rows].numpy()), *best, MODEL, rows))
+        if not bool(trained.all()):
+            rows = torch.nonzero(~trained).squeeze(1)
+            frames += self._untrained_users(rows, users[rows], k, exclude, allowed)
+        if frames:
+            yield pl.concat(frames).sort("row", maintain_order=True).drop("row")
+
+    def _untrained_users(
+        self, rows: Tensor, users: Tensor, k: int, exclude: Interactions | None,
+        allowed: Tensor | None,
+    ) -> list[pl.DataFrame]:  # fmt: skip
+        """As :meth:`known_users`, for users of the run without a training positive.
+
+        Their held-out positives are a history to fold in; without one, popularity answers.
+        """
+        frames = []
+        has_history = self.data.positives.user_degrees()[users] > 0
+        if self.model.fold_in_method is None:
+            has_history = torch.zeros_like(has_history)
+        for chosen, by_model in ((has_history, True), (~has_history, False)):
+            if not bool(chosen.any()):
+                continue
+            part = users[chosen]
+            scorer: ScoreAll = self._popularity
+            source = POPULARITY
+            if by_model:
+                scorer = self.folded(renumbered(self.data.positives, part)).score_all
+                source = self.fold_in_source
+            own = None if exclude is None else renumbered(exclude, part)
+            numbers = torch.arange(len(part))
+            best = self._best(scorer, numbers.to(self.device), k, own, allowed)
+            names = self.data.ids.users["user"].gather(part.numpy())
+            frames.append(self._frame(names, *best, source, rows[chosen]))
+        return frames
+
+    def new_users(
+        self, names: list[str], pairs: Interactions, k: int, exclude_seen: bool,
+        allowed: Tensor | None,
+    ) -> Iterator[pl.DataFrame]:  # fmt: skip
+        """Recommendations to new users."""
+        scorer: ScoreAll = self._popularity
+        source = POPULARITY
+        if self.model.fold_in_method is not None:
+            scorer = self.folded(pairs).score_all
+            source = self.fold_in_source
+        users = torch.arange(len(names), device=self.device)
+        best = self._best(scorer, users, k, pairs if exclude_seen else None, allowed)
+        yield self._frame(pl.Series(names, dtype=pl.String), *best, source).drop("row")
+
+    def _score_all(self, users: Tensor) -> Tensor:
+        """(B, num_items) scores; what is worth computing once for many users is kept."""
+        self._num_scored += len(users)
+        few = self._num_scored <= FEW_USERS
+        return self.model.score_all(users, None if few else self.encoded)
+
+    def _popularity(self, users: Tensor) -> Tensor:
+        """(B, num_items) training positives of each item, the same for all users."""
+        counts = self.data.popularity.to(self.device, torch.float32)
+        return counts.expand(len(users), -1).clone()
+
+    def _best(
+        self,
+        score_all: ScoreAll,
+        users: Tensor,
+        k: int,
+        exclude: Interactions | None,
+        allowed: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """(n, k) scores and items of the best items, on the CPU."""
+        excluded = None if exclude is None else exclude.to(self.device)
+
+        def scores(part: Tensor) -> Tensor:
+            found = score_all(part)
+            return found if allowed is None else found.masked_fill_(~allowed, -torch.inf)
+
+        with torch.no_grad():
+            values, items = top_k(
+                scores, users, k, self.data.ids.items.height, excluded, order=self.tie_order
+            )
+        return values.cpu(), items.cpu()
+
+    def _frame(
+        self, names: pl.Series, scores: Tensor, items: Tensor, source: str,
+        rows: Tensor | None = None,
+    ) -> pl.DataFrame:  # fmt: skip
+        """Recommendations as a frame; ``row`` is the place of the user in the request."""
+        n, k = items.shape
+        rows = torch.arange(n) if rows is None else rows
+        flat = items.flatten().numpy()
+        ids = self.data.ids.items
+        frame = pl.DataFrame(
+            {
+                "user": names.gather((torch.arange(n)).repeat_interleave(k).numpy()),
+                "rank": torch.arange(1, k + 1, dtype=torch.int32).repeat(n).numpy(),
+                "item": ids["item"].gather(flat.clip(min=0)),
+                "name": ids["name"].gather(flat.clip(min=0)),
+                "score": scores.flatten().numpy(),
+                "source": pl.repeat(source, n * k, dtype=pl.String, eager=True),
+                "row": rows.repeat_interleave(k).numpy(),
+            }
+        )
+        return frame.filter(pl.Series(flat >= 0))
+
+
+def no_recommendations() -> pl.DataFrame:
+    """A frame of recommendations without rows."""
+    return pl.DataFrame(schema=SCHEMA)
