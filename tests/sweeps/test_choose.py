@@ -315,7 +315,8 @@ def test_earlier_commands_count():
 
 @pytest.mark.slow
 def test_a_real_choice(tmp_path, kgrec: Kgrec):
-    words = ["dataset=synthetic", "dataset.num_users=60", "dataset.num_items=40", "epochs=2"]
+    words = ["dataset=synthetic", "dataset.num_users=60", "dataset.num_items=40",
+             "dataset.positives_per_user=10", "epochs=2"]  # fmt: skip
     output = kgrec("choose", *words, "--models", "svd", "--minutes", "8", "--trials", "2",
                    "--seeds", "2")  # fmt: skip
     assert output.code == 0, output.err
