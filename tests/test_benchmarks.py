@@ -42,7 +42,7 @@ def test_it_runs_and_leaves_figures(name: str, tmp_path: Path) -> None:
 def test_every_benchmark_of_speed_is_run_here():
     found = {path.stem for path in (ROOT / "benchmarks").glob("*.py")}
     others = {"common", "port", "kgrec_tasks", "recbole_tasks", "data"}
-    of_quality = {"new_items", "text", "fidelity"}
+    of_quality = {"text", "fidelity"}
     assert found - others - of_quality == set(BENCHMARKS)
 
 

@@ -44,8 +44,11 @@ def test_files_and_metrics_of_a_run(train: Train):
         *(
             f"{prefix}test/{name}@{k}"
             for prefix in ("", "popularity/")
-            for name in (*METRICS, "coverage", "popularity", "gini", "tied_users")
+            for name in (
+                *METRICS, "coverage", "popularity", "gini", "tied_users", "novelty", "diversity"
+            )
             for k in (1, 2, 5, 10, 20)  # there are 40 items
+            if (name, k) != ("diversity", 1)  # one item has no pairs
         ),
     }  # fmt: skip
     config = yaml.safe_load((run.folder / "config.yaml").read_text())
