@@ -13,6 +13,7 @@ from kgrec.errors import ConfigError
 if TYPE_CHECKING:
     from kgrec.sweeps.choose import Choice
 
+SAMPLES = 1000  # bootstrap samples
 FIXED = ("model", "hydra", "sweep", "ckpt_path", "trainer.max_time")  # keys that the command sets
 
 
@@ -32,7 +33,7 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument(
         "--minutes", type=float, default=60.0,
-        help="budget of time; kept to within a minute (default: %(default)g)",
+        help="budget of time for all runs; the verdict comes on top (default: %(default)g)",
     )  # fmt: skip
     parser.add_argument(
         "--models", nargs="+", default=[], metavar="NAME",
@@ -129,7 +130,7 @@ def _conclude(choice: Choice) -> None:
             control = ComparedSystem(BASELINE, list(runs[BASELINE]))
             group = ComparedSystems(control, others, "the control")
             metrics = list(dict.fromkeys([monitor.removeprefix("val/"), *usual_metrics(group)]))
-            table = comparison_table(group, compare(group, metrics, 2000), console.width)
+            table = comparison_table(group, compare(group, metrics, SAMPLES), console.width)
             console.print(table)
         lines = ["", *choice_verdict(ranked, monitor)]
     else:

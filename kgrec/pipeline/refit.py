@@ -33,6 +33,7 @@ from kgrec.pipeline.parts import Parts, build, make_loggers
 from kgrec.pipeline.run import precompute, prepare, save_inputs, tracked
 from kgrec.runs.folder import REFIT, VALIDATED, RunFolder
 from kgrec.runs.status import at_work, held
+from kgrec.sweeps.state import folder_name
 from kgrec.tracking.logger import opened
 from kgrec.tracking.results import log_dataset, log_results
 from kgrec.training.accelerators import check_accelerator
@@ -102,9 +103,10 @@ def refit(place: str | Path, out: str | Path | None = None, overrides: Sequence[
 
 
 def _name(run: Path) -> str:
-    """A folder name that says the model or sweep, and the run."""
+    """A folder name that tells the refits of all runs in ``logs`` apart."""
     run = run.absolute()
-    return f"{run.parent.name}-{run.name}"
+    inside = run.relative_to(LOGS.absolute()) if run.is_relative_to(LOGS.absolute()) else None
+    return folder_name(["-".join(inside.parts if inside else run.parts[-2:])])
 
 
 def _claim(folder: RunFolder, marks: Mapping[str, Any]) -> None:

@@ -40,6 +40,7 @@ START = 8.0  # seconds that a process takes in addition to its run, before this 
 TRAINING_SHARE = 0.5  # of the budget, for the first training of every model
 SEED_SHARE = 0.4  # most of the budget that is kept for further seeds
 LEAST_TRAINING = 5  # seconds
+MARGIN = 1.25  # a further seed may take this much longer than the first
 
 
 @dataclass
@@ -187,8 +188,10 @@ class Choice:
             for model in tuned
             if done[model] < most
         )
-        kept = min(self._seed_seconds() * (len(self.seeds) - 1), SEED_SHARE * self.clock.budget)
-        return needed + kept <= self.clock.left
+        of_seed = MARGIN * self._seed_seconds()
+        # Time that is too short for a whole seed is better spent on the search.
+        affordable = int(SEED_SHARE * self.clock.budget / of_seed) if of_seed else 0
+        return needed + of_seed * min(affordable, len(self.seeds) - 1) <= self.clock.left
 
     def _further_seeds(self) -> None:
         for seed in self.seeds[1:]:
@@ -198,7 +201,7 @@ class Choice:
                 if (trial := self.best(model)) and not self._of_seed(model, seed, trial).finished
             }
             needed = sum(self.start + trial.seconds for trial in todo.values())
-            if todo and needed > self.clock.left:
+            if todo and MARGIN * needed > self.clock.left:
                 self.complete = False
                 self._say(f"seed {seed} does not fit any more")
                 return
@@ -207,6 +210,8 @@ class Choice:
                 folder = self._of_seed(model, seed, trial)
                 if not self._train(model, folder, [*trial.settings, f"seed={seed}"]):
                     self.complete = False
+                if self.clock.left <= 0:
+                    return
 
     # ------------------------------------------------------------ runs
 

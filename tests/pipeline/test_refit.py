@@ -187,3 +187,12 @@ def test_the_command(trained: Trained, tmp_path, kgrec):
     settings = json.loads((tmp_path / "final" / "environment.json").read_text())
     assert settings["kind"] == REFIT
     failed(kgrec("refit", "nowhere"), "nowhere: found no such folder")
+
+
+def test_refits_of_runs_with_the_same_name_lie_apart(trained: Trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    source, folders = trained("model=svd"), []
+    for place in ("choose/shop/own/svd", "choose/music/own/svd"):
+        shutil.copytree(source, tmp_path / "logs" / place)
+        folders.append(refit(f"logs/{place}").name)
+    assert folders == ["choose-shop-own-svd", "choose-music-own-svd"]
