@@ -136,7 +136,7 @@ def evaluate(dataset: RecDataset, part: str, scores: Scores) -> dict[str, float]
     values = {"AUC": auc(pairs, labelled.labels)}
     chosen = full_candidates(dataset, part)
     for suffix, mask in (("", own.clamp(max=1e6)), (", whole catalogue", torch.zeros_like(own))):
-        among = per_user(rank(lambda u, m=mask: scores(u).clone() + m.double(), chosen, K), [K])
+        among = per_user(rank(lambda u, m=mask: scores(u).clone() + m.double(), chosen, K), [K])  # type: ignore[misc]
         values[f"Recall@20{suffix}"] = among[f"recall@{K}"].mean().item()
         values[f"NDCG@20{suffix}"] = among[f"ndcg@{K}"].mean().item()
     return values
@@ -152,11 +152,12 @@ def train(
     optimizer = torch.optim.Adam(
         model.parameters(), lr=cfg.optimizer.lr, weight_decay=cfg.optimizer.weight_decay
     )
-    rows, best, since = epochs_of(dataset, warm, seed), {}, 0
+    rows, since = epochs_of(dataset, warm, seed), 0
+    best: dict[str, Any] = {}
     for epoch in range(cfg.epochs):
         for columns in zip(*(torch.split(c, cfg.batch_size) for c in rows(epoch)), strict=True):
             optimizer.zero_grad()
-            model.loss(PointwiseBatch(*columns)).backward()
+            model.loss(PointwiseBatch(*columns)).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         encoded = model.encode()
         scores = lambda users, e=encoded: model.score_all(users, e)  # noqa: E731
@@ -206,8 +207,8 @@ def main() -> None:
         noise = torch.rand(dataset.num_users, dataset.num_items, generator=chance)
         degrees = dataset.train.item_degrees().float()
         controls: dict[str, Scores] = {
-            "random": lambda users, n=noise: n[users],
-            "popularity": lambda users, d=degrees: d.repeat(len(users), 1),
+            "random": lambda users, n=noise: n[users],  # type: ignore[misc]
+            "popularity": lambda users, d=degrees: d.repeat(len(users), 1),  # type: ignore[misc]
             "cosine": cosine(dataset, text),
         }
         for name, scores in controls.items():

@@ -87,9 +87,9 @@ def main() -> None:
 
 def _message(error: Exception) -> str | None:
     """The message of the user's mistake behind an exception; None for a fault of kgrec."""
-    if isinstance(error, OSError) or (
-        isinstance(error, KgrecError) and not isinstance(error, SettingError)
-    ):
+    if isinstance(error, KgrecError) and not isinstance(error, SettingError):
+        return str(error)
+    if isinstance(error, OSError) and not type(error).__module__.startswith("hydra"):
         return str(error)
     from kgrec.config.messages import any_user_error
 

@@ -89,8 +89,10 @@ def run(arguments: argparse.Namespace) -> None:
     if history is not None:
         new = rec.recommend_blocks(None, *options, history)
         parts.append(_with_reasons(new, rec, history) if arguments.why else new)
-    blocks = itertools.chain(*parts)
-    count = len(users or []) if not arguments.all_users else len(rec.data.ids.users)
+    count = len(set(users)) if users is not None else 0
+    if history is not None:
+        count += 1 if isinstance(history, list) else history["user"].n_unique()
+    blocks = _counted(itertools.chain(*parts), count, arguments.k)
     if out is not None:
         _write(_with_progress(blocks, count), out)
         say(f"wrote {out}")
@@ -101,7 +103,21 @@ def run(arguments: argparse.Namespace) -> None:
         text = json.dumps(_as_json(rec, blocks), indent=2, ensure_ascii=False, allow_nan=False)
         sys.stdout.write(text + "\n")
     else:
-        _show(rec, blocks, arguments.k)
+        _show(rec, blocks)
+
+
+def _counted(blocks: Iterable[pl.DataFrame], users: int, k: int) -> Iterator[pl.DataFrame]:
+    """The blocks; says at the end how many users have fewer than k items, or none."""
+    answered, fewer = 0, 0
+    for block in blocks:
+        sizes = block.group_by("user").len()["len"]
+        answered += len(sizes)
+        fewer += int((sizes < k).sum())
+        yield block
+    if fewer:
+        say(f"{fewer} of {users} users have fewer than {k} items left to recommend")
+    if answered < users:
+        say(f"{users - answered} of {users} users have no item left to recommend")
 
 
 def _checked_out(path: Path) -> Path:
@@ -220,7 +236,7 @@ def _as_json(rec: LoadedModel, blocks: Iterable[pl.DataFrame]) -> dict[str, Any]
     return {"run": str(rec.folder), "model": rec.name, "users": users}
 
 
-def _show(rec: LoadedModel, blocks: Iterable[pl.DataFrame], k: int) -> None:
+def _show(rec: LoadedModel, blocks: Iterable[pl.DataFrame]) -> None:
     """Prints one table per user."""
     from rich.console import Console
     from rich.table import Table
@@ -249,8 +265,6 @@ def _show(rec: LoadedModel, blocks: Iterable[pl.DataFrame], k: int) -> None:
                 digits = 0 if source == "popularity" else 4
                 table.add_row(str(rank), _plain(item), *names, f"{score:.{digits}f}", *reasons)
             console.print(table)
-            if rows.height < k:
-                say(f"user {user}: only {rows.height} items were left to recommend")
 
 
 def _plain(text: str) -> str:

@@ -35,4 +35,4 @@ def run(arguments: argparse.Namespace) -> None:
     from kgrec.pipeline.refit import refit
 
     path = refit(arguments.place, arguments.out, arguments.words)
-    print(f"kgrec recommend {path} --user ID recommends with it")  # noqa: T201
+    print(f"recommend with it: kgrec recommend {path} --user ID")  # noqa: T201

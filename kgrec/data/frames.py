@@ -37,14 +37,31 @@ def _converted(name: str, frame: Any) -> pl.DataFrame:
         raise DataError(
             f"{name}: found a {type(frame).__name__}, expected a frame of polars or pandas"
         )
-    columns = frame.columns if is_frame(frame) else frame.keys()
-    cells = {str(column): [_plain(value) for value in frame[column]] for column in columns}
-    return pl.DataFrame(cells, strict=False)
+    columns = [*frame.columns] if is_frame(frame) else [*frame.keys()]
+    names = [str(column) for column in columns]
+    if repeated := next((n for i, n in enumerate(names) if n in names[:i]), None):
+        raise DataError(f"{name}: found the column {repeated} twice, expected each column once")
+    try:
+        cells = {str(column): [_plain(value) for value in frame[column]] for column in columns}
+        table = pl.DataFrame(cells, strict=False)
+    except (TypeError, ValueError, pl.exceptions.PolarsError) as error:
+        raise DataError(f"{name}: found columns that are no table ({error})") from error
+    odd = [column for column, kind in table.schema.items() if kind == pl.Object]
+    if odd:
+        raise DataError(
+            f"{name}: found values of a type that no table has in column {odd[0]} (the first is "
+            f"{cells[odd[0]][0]!r}), expected numbers, texts, dates or lists"
+        )
+    return table
 
 
 def _plain(value: Any) -> Any:
-    """A cell as a plain value; None for the NaN and NaT of pandas."""
+    """A cell as a plain value; None for the NaN, NaT and NA of pandas."""
     if hasattr(value, "tolist"):  # an array or a number of numpy
         value = value.tolist()
-    is_nan = not isinstance(value, list | tuple | str) and value != value  # noqa: PLR0124
-    return None if is_nan else value
+    if isinstance(value, list | tuple | str):
+        return value
+    try:
+        return None if value != value else value  # noqa: PLR0124
+    except TypeError:  # NA of pandas is neither equal nor unequal to itself
+        return None

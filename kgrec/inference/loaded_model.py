@@ -165,6 +165,8 @@ class LoadedModel:
         """Scores of pairs; a higher score is better.
 
         Scores are comparable for one user. For most models they are log-odds, not probabilities.
+        A user of the run without a training positive is folded in by the positives of the other
+        parts, as in :meth:`recommend`.
 
         Args:
             users: raw ids of users, one per pair; a single user is paired with every item.
@@ -175,7 +177,8 @@ class LoadedModel:
             ``user``, ``item``, ``name``, ``score``, one row per pair.
 
         Raises:
-            DataError: an id is unknown, or the lists have different lengths.
+            DataError: an id is unknown, the lists have different lengths, or the model cannot infer
+                the parameters of new users.
         """
         users, items = as_list(users), as_list(items)
         if len(users) == 1:
@@ -189,19 +192,11 @@ class LoadedModel:
             )
         item_numbers = self.item_ids.numbers(items)
         if history is None:
-            model, user_numbers = self.model, self.user_ids.numbers(users)
+            scores = self.ranker.score(self.user_ids.numbers(users), item_numbers)
         else:
             names, pairs = read_history(history, self.item_ids)
-            model = self.ranker.folded(pairs)
             user_numbers = RawIds("new user", pl.Series(names)).numbers(users)
-        with torch.no_grad():
-            scores = (
-                model.score(
-                    user_numbers.to(self.ranker.device), item_numbers.to(self.ranker.device)
-                ).cpu()
-                if users
-                else torch.empty(0)
-            )
+            scores = self.ranker.score_new(pairs, user_numbers, item_numbers)
         frame = self.data.ids.items.select("item", "name")[item_numbers.numpy()]
         return frame.with_columns(score=scores.numpy()).select(
             pl.Series("user", users, dtype=pl.String), "item", "name", "score"

@@ -22,6 +22,7 @@ from kgrec.runs.folder import (
     finished_folders,
     unfinished_folders,
 )  # fmt: skip
+from kgrec.runs.identity import data_digest
 
 LATEST = "latest"
 LOGS = Path("logs")
@@ -161,11 +162,12 @@ def _best(place: Path, runs: list[RunFolder]) -> FoundRun:
         DataError: the runs are of several data sets, or chose their epoch by different metrics.
     """
     abouts = [run.about() for run in runs]
-    for key in ("dataset", "monitor"):
-        values = sorted({str(about.get(key)) for about in abouts})
-        if len(values) > 1:
+    differing = {key: [str(about.get(key)) for about in abouts] for key in ("dataset", "monitor")}
+    differing["the files of their data"] = [data_digest(run.dataset()) for run in runs]
+    for key, values in differing.items():
+        if len(distinct := sorted(set(values))) > 1:
             raise DataError(
-                f"{place}: found runs that differ in {key} ({', '.join(values)}), expected the "
+                f"{place}: found runs that differ in {key} ({', '.join(distinct)}), expected the "
                 "folder of one run or of comparable runs"
             )
     monitor = str(abouts[0]["monitor"])

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from kgrec.data.interactions import Interactions
+from kgrec.errors import DataError
 from kgrec.evaluation.ties import tie_order
 from kgrec.evaluation.topk import top_k
 from kgrec.inference.histories import renumbered
@@ -72,6 +73,43 @@ class Ranker:
             SettingError: the model cannot fold in users.
         """
         return self.model.fold_in(pairs.to(self.device), int(self.data.about["seed"]))
+
+    @torch.no_grad()
+    def score(self, users: Tensor, items: Tensor) -> Tensor:
+        """(n,) scores of pairs of known users (n,) and items (n,), on the CPU.
+
+        Parameters of a user without a training positive were never trained; such a user is folded
+        in, where the model can and the user has a positive in another part.
+        """
+        scores = self._pairs(self.model, users, items)
+        distinct = torch.unique(users)
+        untrained = distinct[self.data.train.user_degrees()[distinct] == 0]
+        untrained = untrained[self.data.positives.user_degrees()[untrained] > 0]
+        if len(untrained) and self.model.fold_in_method is not None:
+            model = self.folded(renumbered(self.data.positives, untrained))
+            rows = torch.nonzero(torch.isin(users, untrained)).squeeze(1)
+            numbers = torch.searchsorted(untrained, users[rows])
+            scores[rows] = self._pairs(model, numbers, items[rows])
+        return scores
+
+    @torch.no_grad()
+    def score_new(self, pairs: Interactions, users: Tensor, items: Tensor) -> Tensor:
+        """(n,) scores of pairs of new users (n,), numbered as in ``pairs``, and items (n,).
+
+        Raises:
+            DataError: the model cannot infer the parameters of new users.
+        """
+        if self.model.fold_in_method is None:
+            raise DataError(
+                f"history: found new users, expected users of the run, because "
+                f"{self.data.about['model']} cannot infer the parameters of new users"
+            )
+        return self._pairs(self.folded(pairs), users, items)
+
+    def _pairs(self, model: Recommender, users: Tensor, items: Tensor) -> Tensor:
+        if not len(users):
+            return torch.empty(0)
+        return model.score(users.to(self.device), items.to(self.device)).cpu()
 
     def known_users(
         self, users: Tensor, k: int, exclude_seen: bool, allowed: Tensor | None

@@ -99,4 +99,8 @@ def _noun(relation: str, entity: str) -> str:
 def _is_verb(relation: str) -> bool:
     """Whether a relation reads badly before a name, as "set in" does."""
     words = relation.split()
-    return words[-1] in _VERBS or words[0] in ("is", "has", "was", "relation")
+    return (
+        words[-1] in _VERBS
+        or words[-1].endswith("ed")
+        or words[0] in ("is", "has", "was", "relation")
+    )

@@ -10,13 +10,14 @@ from typing import Any
 
 from kgrec.data.build.building import build
 from kgrec.data.build.guess import guess_plan
+from kgrec.data.build.plan import Plan
 from kgrec.data.build.plan_file import read_plan
 from kgrec.data.frames import as_frame
-from kgrec.errors import DataError
+from kgrec.errors import ConfigError, DataError
 from kgrec.files import write_parquet, write_text
 from kgrec.inference.loaded_model import LoadedModel
 from kgrec.inference.loading import load
-from kgrec.pipeline.in_process import run_in_process
+from kgrec.pipeline.in_process import quoted, run_in_process
 from kgrec.runs.folder import RunFolder
 
 FITS = Path("logs") / "fit"
@@ -63,18 +64,37 @@ def fit(
         raise DataError(f"{place}: found a folder with files, expected a new folder")
     given = {"interactions": interactions, "items": items, "users": users, "links": links}
     frames = {name: as_frame(name, frame) for name, frame in given.items() if frame is not None}
-    tables = place / "tables"
+    tables, existed = place / "tables", place.is_dir()
     tables.mkdir(parents=True)
     try:
         for name, frame in frames.items():
             write_parquet(tables / f"{name}.parquet", frame)
         write_text(place / "build.yaml", guess_plan([tables], place))
-        build(read_plan(place / "build.yaml"), place / "data")
-        settings = [f"model={model}", "dataset=custom", f"dataset.root='{place / 'data'}'",
+        build(_plan(place / "build.yaml"), place / "data")
+        settings = [f"model={model}", "dataset=custom", f"dataset.root={quoted(place / 'data')}",
                     "logger=csv", *overrides]  # fmt: skip
         run_in_process(settings, place.absolute(), quiet)
     except BaseException:
         if not RunFolder(place).log_file.exists():  # nothing has been trained
             shutil.rmtree(place)
+            if existed:
+                place.mkdir()
         raise
     return load(place)
+
+
+def _plan(path: Path) -> Plan:
+    """The plan that was guessed.
+
+    Raises:
+        DataError: the frames have no attribute and no link, so that the graph would be empty.
+    """
+    try:
+        return read_plan(path)
+    except ConfigError as error:
+        if "no attribute, link or graph" in str(error):
+            raise DataError(
+                "items: found no attribute of the items and no link between them, expected "
+                "items=… with columns besides id and title, or links=…: the graph is made of them"
+            ) from error
+        raise

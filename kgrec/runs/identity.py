@@ -11,6 +11,8 @@ One table answers three questions about a setting:
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -150,6 +152,16 @@ def system_settings(config: Mapping[str, Any]) -> dict[str, Any]:
         for key, value in flat(config).items()
         if role(key).system and not repeats(key, value)
     }
+
+
+def data_digest(dataset: Mapping[str, Any]) -> str:
+    """Hash of the raw files of a run's data; data of the same name may have different files.
+
+    Args:
+        dataset: facts on the data set, as the run folder keeps them.
+    """
+    files = json.dumps(dataset.get("files") or {}, sort_keys=True)
+    return hashlib.sha256(files.encode()).hexdigest()[:12]
 
 
 def difference(file: Path, settings: Mapping[str, Any]) -> str | None:

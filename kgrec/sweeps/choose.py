@@ -276,7 +276,27 @@ class Choice:
         self._write()
 
     def _write(self) -> None:
-        write_json(self.path / FILE, {"spent": self.clock.spent, "limit": self.limit})
+        facts = {"spent": self.clock.spent, "limit": self.limit, **self._data()}
+        write_json(self.path / FILE, facts)
+
+    def _data(self) -> dict[str, Any]:
+        """What must not change when the same command resumes: settings, and files of own data."""
+        roots = [word.partition("=")[2].strip("'\"") for word in self.overrides
+                 if word.startswith("dataset.root=")]  # fmt: skip
+        folders = [Path(root).expanduser() for root in roots if root != "null"]
+        files = sorted(file for folder in folders for file in folder.glob("*") if file.is_file())
+        stats = [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+        return {"overrides": list(self.overrides), "files": stats}
+
+    def _check_same(self, facts: dict[str, Any]) -> None:
+        """Raises ConfigError where earlier commands in the folder had other settings or data."""
+        for key, value in self._data().items():
+            if key in facts and facts[key] != value:
+                what = "other settings" if key == "overrides" else "other files in dataset.root"
+                raise ConfigError(
+                    f"{self.path}: found the results of {what}, expected those of the same "
+                    "command on the same data; choose another --out, or remove the folder"
+                )
 
     @contextmanager
     def _recorded(self) -> Iterator[None]:
@@ -293,11 +313,16 @@ class Choice:
             raise ConfigError(
                 f"{self.path}: found another process at work, expected none"
             ) from error
+        facts: dict[str, Any] = {}
         try:
-            facts: dict[str, Any] = {}
             if (self.path / FILE).is_file():
                 facts = json.loads((self.path / FILE).read_text(encoding="utf-8"))
+                self._check_same(facts)
                 say(f"resuming in {self.path}")
+        except ConfigError:
+            lock.release()
+            raise
+        try:
             self.clock = Clock(self.clock.budget, float(facts.get("spent", 0.0)))
             share = TRAINING_SHARE * self.clock.budget / max(1, len(self.models))
             self.limit = int(facts.get("limit") or max(LEAST_TRAINING, share))

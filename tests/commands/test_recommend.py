@@ -9,6 +9,8 @@ import pytest
 from conftest import ROOT, Trained
 from kgrec_command import failed
 
+from kgrec.inference.loading import load
+
 
 @pytest.fixture
 def run(trained: Trained) -> str:
@@ -117,3 +119,16 @@ def test_one_user_needs_no_trainer(run):
     heavy = {"pytorch_lightning", "torchmetrics", "hydra", "wandb", "matplotlib", "scipy"}
     assert heavy & loaded == set()
     assert "torch._dynamo" not in done.stderr.split()
+
+
+def test_users_with_few_items_or_none_are_counted(run, kgrec, tmp_path):
+    rec = load(run)
+    seen = rec.history("user3")["item"].to_list()
+    (tmp_path / "seen.txt").write_text("\n".join(seen[:2]))
+    output = kgrec("recommend", run, "--user", "user3", "--candidates", str(tmp_path / "seen.txt"))
+    assert output.code == 0
+    assert "1 of 1 users have no item left to recommend" in output.err
+    other = next(i for i in rec.items["item"] if i not in seen)
+    (tmp_path / "one.txt").write_text(other)
+    output = kgrec("recommend", run, "--user", "user3", "--candidates", str(tmp_path / "one.txt"))
+    assert "1 of 1 users have fewer than 10 items left to recommend" in output.err

@@ -126,3 +126,21 @@ def test_new_users_by_their_history(rec):
     assert alone["item"].to_list() == frame["item"].to_list()[3:]
     # Known and new users in one call: the known ones come first.
     assert rec.recommend("user3", k=1, history=["item9"])["user"].to_list() == ["user3", "new"]
+
+
+def test_a_score_of_a_user_without_a_training_positive_is_that_of_recommend(trained: Trained):
+    rec = kgrec.load(trained("model=svd", "split=cold_users", "protocol=clean"))
+    cold = rec.users.filter(pl.col("positives") == 0)["user"]
+    frame = rec.recommend(cold, k=2)
+    assert set(frame["source"]) == {"fold-in (steps)"}
+    warm = rec.users.filter(pl.col("positives") > 0)["user"][0]
+    users, items = [*frame["user"], warm], [*frame["item"], frame["item"][0]]
+    scores = rec.score(users, items)["score"].to_list()
+    assert scores[:-1] == pytest.approx(frame["score"].to_list(), abs=1e-4)
+    assert scores[-1] == pytest.approx(rec.score(warm, items[-1])["score"][0], abs=1e-6)
+
+
+def test_new_users_of_a_model_that_cannot_fold_in(trained: Trained):
+    rec = kgrec.load(trained("model=popularity_balance"))
+    with pytest.raises(DataError, match="popularity_balance cannot infer the parameters"):
+        rec.score("anna", "item1", history={"anna": ["item2"]})

@@ -8,6 +8,7 @@ import pytest
 from hydra.core.hydra_config import HydraConfig
 
 import kgrec
+from kgrec.data.frames import as_frame
 from kgrec.errors import ConfigError, DataError
 
 SHORT = ["epochs=1", "trainer.accelerator=cpu"]
@@ -78,9 +79,10 @@ def test_mistakes(frames, tmp_path):
         kgrec.fit(5)
     with pytest.raises(DataError, match="items: found no rows"):
         kgrec.fit(interactions, items=products.head(0))
-    with pytest.raises(ConfigError, match="found no attribute, link or graph"):
+    (tmp_path / "a").mkdir()
+    with pytest.raises(DataError, match="items: found no attribute of the items"):
         kgrec.fit(interactions, folder=tmp_path / "a")
-    assert not (tmp_path / "a").exists()
+    assert list((tmp_path / "a").iterdir()) == []
     with pytest.raises(ConfigError, match=r"model: found 'kgcm', expected.*did you mean kgcn"):
         kgrec.fit(interactions, items=products, model="kgcm", folder=tmp_path / "b")
     assert not (tmp_path / "b").exists()
@@ -88,3 +90,54 @@ def test_mistakes(frames, tmp_path):
     (tmp_path / "c" / "x").touch()
     with pytest.raises(DataError, match="found a folder with files, expected a new folder"):
         kgrec.fit(interactions, items=products, folder=tmp_path / "c")
+
+
+class Table(dict):
+    """A frame as pandas has it, for cells that polars cannot hold."""
+
+    iloc = None
+
+    @property
+    def columns(self):
+        return list(self)
+
+
+class NotAvailable:
+    """As the NA of pandas: comparing it gives no truth."""
+
+    def __ne__(self, other):
+        return self
+
+    def __eq__(self, other):
+        return self
+
+    def __bool__(self):
+        raise TypeError("boolean value of NA is ambiguous")
+
+    __hash__ = None
+
+
+def test_cells_of_pandas():
+    frame = as_frame("x", Table(a=[1, NotAvailable()], b=["u", float("nan")], c=[[1, 2], []]))
+    assert frame.to_dict(as_series=False) == {"a": [1, None], "b": ["u", None], "c": [[1, 2], []]}
+
+
+@pytest.mark.parametrize(
+    ("frame", "message"),
+    [
+        ({"user": 1, "item": "a"}, "x: found columns that are no table"),
+        ({"user": [1, 2], "item": ["a"]}, "x: found columns that are no table"),
+        ({"user": [{1}, {2}]}, "x: found values of a type that no table has in column user"),
+    ],
+)
+def test_frames_that_are_no_table(frame, message):
+    with pytest.raises(DataError, match=message):
+        as_frame("x", frame)
+
+
+def test_a_folder_with_an_apostrophe(frames, tmp_path):
+    interactions, products = frames
+    place = tmp_path / "it's, here"
+    rec = kgrec.fit(interactions, items=products, model="popularity", overrides=SHORT,
+                    folder=place, quiet=True)  # fmt: skip
+    assert rec.folder == place

@@ -162,6 +162,26 @@ def test_the_same_command_resumes(fakes, tmp_path):
     assert len(fakes.commands) == done
 
 
+def test_results_of_other_data_are_not_reported(fakes, tmp_path):
+    shop = tmp_path / "it's a shop"
+    shop.mkdir()
+    (shop / "interactions.csv").write_text("user,item\n")
+
+    def of(root: Path) -> Choice:
+        return Choice(tmp_path / "choice", [f"dataset.root={root}"], ["kgcn"], 1, [1], "val/auc",
+                      FakeClock(100))  # fmt: skip
+
+    of(shop).run()
+    recorded = (tmp_path / "choice" / "choose.json").read_text()
+    with pytest.raises(ConfigError, match="found the results of other settings"):
+        of(tmp_path / "another").run()
+    of(shop).run()
+    (shop / "interactions.csv").write_text("user,item\nu,i\n")
+    with pytest.raises(ConfigError, match=r"found the results of other files in dataset\.root"):
+        of(shop).run()
+    assert (tmp_path / "choice" / "choose.json").read_text() == recorded
+
+
 def test_a_model_that_fails_is_named_and_the_others_go_ahead(fakes, tmp_path):
     fakes.broken = {"libfm"}
     some = choice(tmp_path / "choice", 10_000)

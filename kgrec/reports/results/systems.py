@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kgrec.runs.finished import Run
+from kgrec.runs.identity import data_digest
 
 
 @dataclass
@@ -104,7 +105,9 @@ def systems(runs: Iterable[Run]) -> list[System]:
     for run in runs:
         # A setting that is null is left out, because runs made before it existed do not have it.
         settings = {name: value for name, value in run.settings.items() if value is not None}
-        key = json.dumps([run.data, run.protocol, settings], sort_keys=True, default=str)
+        # Own data may have any name, so their files tell them apart.
+        own = data_digest(run.dataset) if run.choices.get("dataset") == "custom" else ""
+        key = json.dumps([run.data, own, run.protocol, settings], sort_keys=True, default=str)
         group = grouped.setdefault(key, {})
         experiments.setdefault(key, set()).add(str(run.choices.get("experiment")))
         earlier = group.get(run.split_key)
