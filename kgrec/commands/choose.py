@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,8 +68,8 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _check(arguments: argparse.Namespace, words: list[str]) -> None:
     """Refuses numbers and settings that cannot work."""
-    if not arguments.minutes > 0:
-        raise ConfigError(f"--minutes: found {arguments.minutes:g}, expected more than 0")
+    if not 0 < arguments.minutes < math.inf:
+        raise ConfigError(f"--minutes: found {arguments.minutes:g}, expected a number above 0")
     for name in ("trials", "seeds"):
         if (value := getattr(arguments, name)) < 1:
             raise ConfigError(f"--{name}: found {value}, expected at least 1")

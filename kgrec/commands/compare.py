@@ -8,6 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from kgrec.errors import ConfigError
+
+FEWEST_SAMPLES = 20  # with fewer, p-values and intervals mean nothing
+
 
 def add_parser(commands: Any) -> None:
     """Adds this command to ``kgrec``."""
@@ -57,6 +61,10 @@ def run(arguments: argparse.Namespace) -> None:
     if group.repeated:
         print(repeated_runs(group.repeated), file=sys.stderr)  # noqa: T201
     metrics = arguments.metric or usual_metrics(group)
+    if arguments.samples < FEWEST_SAMPLES:
+        raise ConfigError(
+            f"--samples: found {arguments.samples}, expected at least {FEWEST_SAMPLES}"
+        )
     comparisons = compare(group, metrics, arguments.samples)
     if arguments.json is not None:
         content = [comparison.as_dict() for comparison in comparisons]

@@ -62,7 +62,9 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--why", action="store_true", help="also say why, in one line for each item"
     )
-    parser.add_argument("--out", metavar="FILE", help=f"file to write: {', '.join(OUT)}")
+    parser.add_argument(
+        "--out", metavar="FILE", help=f"file to write: {', '.join(OUT)} (JSON: one line per item)"
+    )
     parser.set_defaults(run=run)
 
 
@@ -151,9 +153,9 @@ def _candidates(path: Path, rec: LoadedModel) -> list[str]:
     ids = read_items(path)
     _, unknown = rec.item_ids.find(ids)
     if unknown:
-        listed = ", ".join(unknown[:NAMED_IN_FULL]) + (
-            ", …" if len(unknown) > NAMED_IN_FULL else ""
-        )
+        distinct = list(dict.fromkeys(unknown))
+        listed = ", ".join(distinct[:NAMED_IN_FULL])
+        listed += ", …" if len(distinct) > NAMED_IN_FULL else ""
         if len(unknown) == len(ids):
             raise DataError(f"{path}: {rec.item_ids.unknown(unknown)}")
         say(f"{path}: {len(unknown)} of {len(ids)} candidates are unknown and left out: {listed}")

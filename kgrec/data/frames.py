@@ -28,6 +28,11 @@ def as_frame(name: str, frame: Any) -> pl.DataFrame:
     table = frame if isinstance(frame, pl.DataFrame) else _converted(name, frame)
     if table.is_empty():
         raise DataError(f"{name}: found no rows, expected rows")
+    if odd := [column for column, kind in table.schema.items() if kind == pl.Object]:
+        raise DataError(
+            f"{name}: found values of a type that no table has in column {odd[0]} (the first is "
+            f"{table[odd[0]][0]!r}), expected numbers, texts, dates or lists"
+        )
     return table
 
 
@@ -43,16 +48,9 @@ def _converted(name: str, frame: Any) -> pl.DataFrame:
         raise DataError(f"{name}: found the column {repeated} twice, expected each column once")
     try:
         cells = {str(column): [_plain(value) for value in frame[column]] for column in columns}
-        table = pl.DataFrame(cells, strict=False)
+        return pl.DataFrame(cells, strict=False)
     except (TypeError, ValueError, pl.exceptions.PolarsError) as error:
         raise DataError(f"{name}: found columns that are no table ({error})") from error
-    odd = [column for column, kind in table.schema.items() if kind == pl.Object]
-    if odd:
-        raise DataError(
-            f"{name}: found values of a type that no table has in column {odd[0]} (the first is "
-            f"{cells[odd[0]][0]!r}), expected numbers, texts, dates or lists"
-        )
-    return table
 
 
 def _plain(value: Any) -> Any:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import polars as pl
 import torch
 
 from kgrec.errors import ConfigError, DataError
@@ -53,6 +52,8 @@ def find_run(place: str | Path) -> FoundRun:
     Raises:
         DataError: there is no finished run, or the runs cannot be compared.
     """
+    if not isinstance(place, str | Path):
+        raise DataError(f"run: found {place!r}, expected a run folder, a sweep folder, or latest")
     path = Path(place).expanduser()
     if str(place) == LATEST and not path.exists():
         return _latest()
@@ -74,7 +75,7 @@ def load(
     run: str | Path,
     trust: Iterable[str] = (),
     device: str | torch.device = "cpu",
-    extra_triples: str | Path | pl.DataFrame | None = None,
+    extra_triples: Any = None,
 ) -> LoadedModel:
     """Loads the model of a finished run; the training data are not needed.
 
@@ -99,6 +100,13 @@ def load(
         model = load_recommender(found.checkpoint, trust).to(device)
     except (RuntimeError, AssertionError) as error:  # torch's errors for a device
         raise ConfigError(f"device: found {device}: {error}") from error
+    for kind, ids in (("users", data.ids.users), ("items", data.ids.items)):
+        size = model.arguments.get(f"num_{kind}", ids.height)
+        if size != ids.height:
+            raise DataError(
+                f"{found.checkpoint}: found a model of {size} {kind}, expected the {ids.height} of "
+                f"{found.folder.ids}"
+            )
     rec = LoadedModel(model, data, found.folder.path, found.reason)
     if extra_triples is None:
         return rec

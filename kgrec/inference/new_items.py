@@ -10,6 +10,7 @@ import polars as pl
 import torch
 
 from kgrec.data.dataset import IdMaps
+from kgrec.data.frames import as_frame, is_frame
 from kgrec.data.interactions import Interactions
 from kgrec.data.knowledge_graph import Neighborhood
 from kgrec.errors import DataError
@@ -36,13 +37,18 @@ class Added(NamedTuple):
     left_out: list[tuple[str, int]]
 
 
-def read_triples(source: str | Path | pl.DataFrame) -> pl.DataFrame:
+def read_triples(source: Any) -> pl.DataFrame:
     """Triples of a file or a frame: ``head``, ``relation``, ``tail`` and perhaps ``name``.
+
+    Args:
+        source: path of a table, or a frame of polars or pandas.
 
     Raises:
         DataError: the file is missing or malformed, or a column is missing.
     """
-    if not isinstance(source, pl.DataFrame):
+    if is_frame(source):
+        source = as_frame("extra triples", source)
+    else:
         from kgrec.data.build.columns import UserTable
 
         table = UserTable(Path(source).expanduser())
@@ -55,7 +61,8 @@ def read_triples(source: str | Path | pl.DataFrame) -> pl.DataFrame:
         )
     if "name" not in source.columns:
         source = source.with_columns(name=pl.lit(None, dtype=pl.String))
-    return source.select(*COLUMNS, "name").cast(pl.String)
+    triples: pl.DataFrame = source.select(*COLUMNS, "name").cast(pl.String)
+    return triples
 
 
 def add_items(model: Recommender, data: KeptData, triples: pl.DataFrame) -> Added:

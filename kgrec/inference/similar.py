@@ -32,13 +32,18 @@ def similar_items(
         order: (num_items,) items in the order in which equally similar items are taken.
 
     Raises:
-        DataError: the model compares no items.
+        DataError: the model compares no items, or has no vector of this one.
     """
     try:
         with torch.no_grad():
             similarities = model.similar_to(item).float().cpu()
     except SettingError as error:
         raise DataError(f"found the model {name}, expected a model that compares items") from error
+    if not bool(similarities.any()):
+        raise DataError(
+            f"item {data.ids.items['item'][item]}: found an item without a vector (it was added "
+            "after the training, or no user had it), expected an item that the model has learned"
+        )
     possible = torch.ones(len(similarities), dtype=torch.bool) if allowed is None else allowed
     possible = possible.clone()
     possible[item] = False

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 MOST_LISTED = 3  # items that a clause names
 
 _ARTICLE = re.compile(r"^(.+), (The|A|An|La|Le|Les|Il|El|Der|Die|Das)( \(.*\))?$")
+_PARTICIPLE = re.compile(r"[^e]ed$")  # released, but not breed or speed
 _VERBS = ("to", "in", "of", "at", "on", "for", "from", "with")
 
 
@@ -99,8 +100,6 @@ def _noun(relation: str, entity: str) -> str:
 def _is_verb(relation: str) -> bool:
     """Whether a relation reads badly before a name, as "set in" does."""
     words = relation.split()
-    return (
-        words[-1] in _VERBS
-        or words[-1].endswith("ed")
-        or words[0] in ("is", "has", "was", "relation")
-    )
+    if words[-1] in _VERBS or _PARTICIPLE.search(words[-1]):
+        return True
+    return words[0] in ("is", "has", "was", "relation")

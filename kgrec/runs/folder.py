@@ -252,6 +252,8 @@ class RunFolder:
                 f"{INFERENCE_VERSION}; train the run again, or use the version of kgrec that wrote "
                 f"it ({about.get('kgrec')})"
             )
+        if missing := [key for key in ("model", "dataset", "monitor", "seed") if key not in about]:
+            raise DataError(f"{self.about_file}: found no {missing[0]}, expected one")
         return about
 
     def seen(self) -> pl.DataFrame:

@@ -107,6 +107,16 @@ def test_damaged_or_foreign_files_are_named(damage, trained: Trained, tmp_path):
         kgrec.load(tmp_path / "run")
 
 
+def test_a_checkpoint_of_other_data(train: Train):
+    runs = [train("model=svd", f"dataset.num_users={n}", folder=f"r{n}") for n in (50, 60)]
+    best = "checkpoints/best.ckpt"
+    shutil.copy(runs[0].folder / best, runs[1].folder / best)
+    with pytest.raises(DataError, match="found a model of 50 users, expected the 60 of"):
+        kgrec.load(runs[1].folder)
+    with pytest.raises(DataError, match="run: found None, expected a run folder"):
+        kgrec.load(None)
+
+
 def test_an_unknown_device(trained: Trained):
     with pytest.raises(ConfigError, match="device: found nonsense"):
         kgrec.load(trained("model=svd"), device="nonsense")

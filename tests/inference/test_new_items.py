@@ -105,5 +105,8 @@ def test_what_says_nothing_of_a_new_item_is_left_out_and_counted(trained: Traine
         kgrec.load(run, extra_triples=file)
     with pytest.raises(DataError, match="extra triples: found no column tail"):
         kgrec.load(run, extra_triples=pl.DataFrame({"head": ["a"], "relation": ["b"]}))
+    new = kgrec.load(run, extra_triples=copies(rec, item).lazy())
+    with pytest.raises(DataError, match="item copy: found an item without a vector"):
+        new.similar_items("copy")
     with pytest.raises(DataError, match="found svd, expected a model that scores items without"):
         kgrec.load(trained("model=svd"), extra_triples=copies(rec, item))
