@@ -18,7 +18,7 @@ PAGE = ROOT / "docs" / "tutorial.md"
 STEP = re.compile(r"```bash\n(.*?)```\n\n```text\n(.*?)```", flags=re.DOTALL)
 LONGEST = 28  # lines of an output that the page shows in full
 # Lines that depend on the last digits of a model, such as the order of recommendations.
-OF_A_MODEL = re.compile(r"^│|epoch +\d|why|because|score", flags=re.IGNORECASE)
+OF_A_MODEL = re.compile(r"^│|^fetching|^preparing|epoch +\d|why|because|score", flags=re.IGNORECASE)
 
 
 @pytest.fixture
