@@ -52,14 +52,14 @@ def main() -> None:
                 lambda part: rec.model.score_all(part, encoded),  # noqa: B023
                 users, arguments.k, len(rec.item_ids), rec.data.train,
             )  # fmt: skip
-        found = fidelity(rec.model, users, items)
+        measured = fidelity(rec.model, users, items)
         name = f"{rec.data.about['dataset']}, {rec.model.arguments['aggregator']}, H={rec.model.H}"
-        numbers = found.share, found.named, found.heaviest, found.random
+        numbers = measured.share, measured.named, measured.heaviest, measured.random
         rows.append([
-            name, f"{found.pairs:,}", *(f"{number:.3f}" for number in numbers),
-            f"{100 * found.better:.0f} %", f"{found.together:.3f}",
+            name, f"{measured.pairs:,}", *(f"{number:.3f}" for number in numbers),
+            f"{100 * measured.better:.0f} %", f"{measured.together:.3f}",
         ])  # fmt: skip
-        results.append({"run": name, **found._asdict()})
+        results.append({"run": name, **measured._asdict()})
     table = markdown(HEADER, rows)
     print(table)
     write(arguments.out, "fidelity", {"machine": machine(), "runs": results}, table)

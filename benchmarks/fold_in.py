@@ -165,7 +165,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
-    found: dict[str, Any] = {}
+    by_row: dict[str, Any] = {}
     rows = []
     header = ["", "method", *(f"{c}, {m}" for m in ("Recall@20", "NDCG@20")
               for c in ("known", "folded in", "popularity")), "CPU s for 1,000 users"]  # fmt: skip
@@ -179,11 +179,13 @@ def main() -> None:
             cells = [cell(results, column, m) for m in METRICS for column in columns]
             seconds = statistics.median(r["seconds for 1,000 users"] for r in results)
             rows.append([f"{data}, {model}", results[0]["method"], *cells, f"{seconds:.2g}"])
-            found[f"{data}, {model}"] = results
+            by_row[f"{data}, {model}"] = results
             print("  ".join(rows[-1]), flush=True)
     table = markdown(header, rows)
     print(f"\n{table}")
-    write(args.out, "fold_in", {"machine": machine(), "seeds": args.seeds, "results": found}, table)
+    write(
+        args.out, "fold_in", {"machine": machine(), "seeds": args.seeds, "results": by_row}, table
+    )
 
 
 if __name__ == "__main__":

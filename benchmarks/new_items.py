@@ -158,7 +158,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
-    found: dict[str, Any] = {}
+    by_row: dict[str, Any] = {}
     rows = []
     names = {"recall@20": "Recall@20", "ndcg@20": "NDCG@20", "auc": "AUC"}
     header = ["", *(f"{c}, {label}" for label in names.values() for c in COLUMNS)]
@@ -176,12 +176,12 @@ def main() -> None:
             results = [measure([*overrides, f"seed={seed}"]) for seed in args.seeds]
             cells = [(column, name) for name in names for column in COLUMNS]
             rows.append([f"{data}, kgcn {aggregator}", *(_cell(results, *pair) for pair in cells)])
-            found[f"{data}, kgcn {aggregator}"] = results
+            by_row[f"{data}, kgcn {aggregator}"] = results
             print("  ".join(rows[-1]), flush=True)
     table = markdown(header, rows)
     print(f"\n{table}")
     write(
-        args.out, "new_items", {"machine": machine(), "seeds": args.seeds, "results": found}, table
+        args.out, "new_items", {"machine": machine(), "seeds": args.seeds, "results": by_row}, table
     )
 
 

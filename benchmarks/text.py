@@ -212,13 +212,13 @@ def main() -> None:
             "cosine": cosine(dataset, text),
         }
         for name, scores in controls.items():
-            found = {part: evaluate(dataset, part, scores) for part in parts}
-            lines.setdefault(("", name), []).append(found)
+            measured = {part: evaluate(dataset, part, scores) for part in parts}
+            lines.setdefault(("", name), []).append(measured)
         for kind in args.negatives:
             for variant in args.variants:
-                found = train(dataset, variant, text, kind == "training", seed, cfg)
-                lines.setdefault((kind, variant), []).append(found)
-                shown = {m: round(found["test"][m], 4) for m in METRICS}
+                measured = train(dataset, variant, text, kind == "training", seed, cfg)
+                lines.setdefault((kind, variant), []).append(measured)
+                shown = {m: round(measured["test"][m], 4) for m in METRICS}
                 print(seed, kind, variant, shown, flush=True)
     print(f"| negatives | model | val AUC | val NDCG@20 | {' | '.join(METRICS)} |")
     print("|---|---|" + "--:|" * (len(METRICS) + 2))

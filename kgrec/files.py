@@ -31,6 +31,11 @@ def expand_home(word: str) -> str:
     return re.sub(r"(?<=[=,])~(?=[/,]|$)", str(Path.home()), word)
 
 
+def quoted(text: str) -> str:
+    """Text, such as a path, as a quoted value of Hydra's grammar."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes a text file in UTF-8."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.incoming")

@@ -131,8 +131,8 @@ def _checked_out(path: Path) -> Path:
     if path.suffix not in OUT:
         raise ConfigError(f"--out: found {path}, expected a name that ends in {', '.join(OUT)}")
     if path.is_dir() or not path.parent.is_dir():
-        found = "a folder" if path.is_dir() else f"no folder {path.parent}"
-        raise ConfigError(f"--out: found {found}, expected a file in a folder that exists")
+        place = "a folder" if path.is_dir() else f"no folder {path.parent}"
+        raise ConfigError(f"--out: found {place}, expected a file in a folder that exists")
     return path
 
 

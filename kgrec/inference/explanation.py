@@ -52,7 +52,7 @@ class Explanation:
         item: recommended item.
         model: name of the model.
         source: "model"; "fold-in (…)" for a user whose parameters were inferred; "popularity"
-            for a user about whom the model knows nothing.
+            if the model knows nothing of the user.
         reasons: score, method and terms as numbers.
         contributions: the best reasons, the largest share first.
         left_out: number of further reasons.

@@ -127,7 +127,7 @@ class LoadedModel:
             The source is "model"; "fold-in (exact)", "fold-in (propagation)" or "fold-in
             (steps)" for a user whose parameters were inferred from their history; or
             "popularity" for a user without a history, or if the model cannot infer parameters.
-            A user for whom fewer than k items are left has fewer rows.
+            A user has fewer than k rows if fewer items are left.
 
         Raises:
             DataError: an id is unknown, a history is empty, or k exceeds the catalogue.

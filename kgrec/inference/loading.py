@@ -94,27 +94,27 @@ def load(
         CheckpointError: the checkpoint cannot be read.
         ConfigError: the device does not exist.
     """
-    found = find_run(run)
-    data = read(found.folder)
+    chosen = find_run(run)
+    data = read(chosen.folder)
     try:
-        model = load_recommender(found.checkpoint, trust).to(device)
+        model = load_recommender(chosen.checkpoint, trust).to(device)
     except (RuntimeError, AssertionError) as error:  # torch's errors for a device
         raise ConfigError(f"device: found {device}: {error}") from error
     for kind, ids in (("users", data.ids.users), ("items", data.ids.items)):
         size = model.arguments.get(f"num_{kind}", ids.height)
         if size != ids.height:
             raise DataError(
-                f"{found.checkpoint}: found a model of {size} {kind}, expected the {ids.height} of "
-                f"{found.folder.ids}"
+                f"{chosen.checkpoint}: found a model of {size} {kind}, expected the {ids.height} "
+                f"of {chosen.folder.ids}"
             )
-    rec = LoadedModel(model, data, found.folder.path, found.reason)
+    rec = LoadedModel(model, data, chosen.folder.path, chosen.reason)
     if extra_triples is None:
         return rec
     added = add_items(rec.model, data, read_triples(extra_triples))
     plural = "" if added.items == 1 else "s"
     notes = [f"extra triples: {added.items} new item{plural}"]
     notes += [f"extra triples: {count} left out, because of {why}" for why, count in added.left_out]
-    return LoadedModel(added.model, added.data, found.folder.path, found.reason, notes)
+    return LoadedModel(added.model, added.data, chosen.folder.path, chosen.reason, notes)
 
 
 def _finished(folder: RunFolder) -> RunFolder:

@@ -199,8 +199,8 @@ class Ranker:
         excluded = None if exclude is None else exclude.to(self.device)
 
         def scores(part: Tensor) -> Tensor:
-            found = score_all(part)
-            return found if allowed is None else found.masked_fill_(~allowed, -torch.inf)
+            every = score_all(part)  # (b, num_items)
+            return every if allowed is None else every.masked_fill_(~allowed, -torch.inf)
 
         with torch.no_grad():
             values, items = top_k(

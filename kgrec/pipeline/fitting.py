@@ -14,10 +14,10 @@ from kgrec.data.build.plan import Plan
 from kgrec.data.build.plan_file import read_plan
 from kgrec.data.frames import as_frame
 from kgrec.errors import ConfigError, DataError
-from kgrec.files import write_parquet, write_text
+from kgrec.files import quoted, write_parquet, write_text
 from kgrec.inference.loaded_model import LoadedModel
 from kgrec.inference.loading import load
-from kgrec.pipeline.in_process import quoted, run_in_process
+from kgrec.pipeline.in_process import run_in_process
 from kgrec.runs.folder import RunFolder
 
 FITS = Path("logs") / "fit"
@@ -71,9 +71,9 @@ def fit(
             write_parquet(tables / f"{name}.parquet", frame)
         write_text(place / "build.yaml", guess_plan([tables], place))
         build(_plan(place / "build.yaml"), place / "data")
-        settings = [f"model={model}", "dataset=custom", f"dataset.root={quoted(place / 'data')}",
-                    "logger=csv", *overrides]  # fmt: skip
-        run_in_process(settings, place.absolute(), quiet)
+        root = quoted(str(place / "data"))
+        settings = [f"model={model}", "dataset=custom", f"dataset.root={root}", "logger=csv"]
+        run_in_process([*settings, *overrides], place.absolute(), quiet)
     except BaseException:
         if not RunFolder(place).log_file.exists():  # nothing has been trained
             shutil.rmtree(place)

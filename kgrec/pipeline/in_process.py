@@ -20,6 +20,7 @@ from kgrec.config.checks import check
 from kgrec.config.location import conf_dir
 from kgrec.config.messages import explain
 from kgrec.errors import ConfigError
+from kgrec.files import quoted
 from kgrec.pipeline.run import run
 from kgrec.runs.folder import RunFolder
 from kgrec.runs.status import at_work
@@ -48,7 +49,7 @@ def run_in_process(overrides: Sequence[str], folder: Path, quiet: bool = False) 
     Raises:
         KgrecError: a mistake in data or settings.
     """
-    with composed([*overrides, f"hydra.run.dir={quoted(folder)}"], folder) as cfg:
+    with composed([*overrides, f"hydra.run.dir={quoted(str(folder))}"], folder) as cfg:
         check(cfg)
         lines = logged(RunFolder(folder).log_file, quiet)
         with at_work(folder), lines, warnings.catch_warnings():
@@ -107,9 +108,3 @@ def logged(file: Path, quiet: bool = False) -> Iterator[None]:
             logger.removeHandler(handler)
             if isinstance(handler, logging.FileHandler):
                 handler.close()
-
-
-def quoted(folder: Path) -> str:
-    """A path as a value that Hydra reads as text."""
-    text = str(folder).replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{text}'"

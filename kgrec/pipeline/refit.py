@@ -27,8 +27,9 @@ from kgrec.config.messages import any_user_error
 from kgrec.data.dataset import PreparedData, RecDataset
 from kgrec.data.whole import whole
 from kgrec.errors import ConfigError, DataError
+from kgrec.files import quoted
 from kgrec.inference.loading import LOGS, find_run
-from kgrec.pipeline.in_process import composed, ignore_known_warnings, logged, quoted
+from kgrec.pipeline.in_process import composed, ignore_known_warnings, logged
 from kgrec.pipeline.parts import Parts, build, make_loggers
 from kgrec.pipeline.run import precompute, prepare, save_inputs, tracked
 from kgrec.runs.folder import REFIT, VALIDATED, RunFolder
@@ -91,7 +92,9 @@ def refit(place: str | Path, out: str | Path | None = None, overrides: Sequence[
     marks = {"kind": REFIT, "refit_of": str(source.path.absolute())}
     _claim(folder, marks)
     try:
-        with composed([*overrides, f"hydra.run.dir={quoted(folder.path)}"], folder.path) as fresh:
+        with composed(
+            [*overrides, f"hydra.run.dir={quoted(str(folder.path))}"], folder.path
+        ) as fresh:
             cfg = _settings(source, fresh, overrides, folder.path)
             with at_work(folder.path), logged(folder.log_file), warnings.catch_warnings():
                 ignore_known_warnings()

@@ -25,13 +25,12 @@ from filelock import FileLock, Timeout
 from kgrec.config.location import options
 from kgrec.errors import ConfigError, DataError
 from kgrec.evaluation.results import BASELINE
-from kgrec.files import write_json
+from kgrec.files import quoted, write_json
 from kgrec.runs.folder import LOCK, RunFolder
 from kgrec.runs.status import read_status
 from kgrec.sweeps.folder import SweepFolder
 from kgrec.sweeps.progress import say
 from kgrec.sweeps.state import FINISHED, State, best
-from kgrec.sweeps.sweeper import quoted
 from kgrec.sweeps.timed import Clock, train
 
 FILE = "choose.json"
@@ -98,13 +97,13 @@ class Choice:
     def best(self, model: str) -> Trial | None:
         """The best run of a model on validation, of the search's seed."""
         own = RunFolder(self.path / "own" / model)
-        found = []
+        trials = []
         if own.finished:
-            found.append(self._trial(own, []))
+            trials.append(self._trial(own, []))
         if (top := best(self._states(model))) is not None:
             words = [f"{key}={value}" for key, value in top.job.varied.items()]
-            found.append(self._trial(RunFolder(top.folder), words))
-        return max(found, key=lambda trial: trial.value, default=None)
+            trials.append(self._trial(RunFolder(top.folder), words))
+        return max(trials, key=lambda trial: trial.value, default=None)
 
     def count(self, model: str) -> int:
         """Trials of a model that have ended; one for EASE, ItemKNN and popularity."""

@@ -17,9 +17,9 @@ from omegaconf import OmegaConf
 
 from kgrec.config.location import conf_dir
 from kgrec.errors import ConfigError
+from kgrec.files import quoted
 from kgrec.sweeps.grid import jobs_of
 from kgrec.sweeps.state import FINISHED, Job, State, folder_name
-from kgrec.sweeps.sweeper import quoted
 
 
 def sweep_of(experiment: str) -> dict[str, str]:

@@ -27,6 +27,7 @@ from kgrec.config.checks import check, check_start
 from kgrec.config.messages import any_user_error
 from kgrec.config.targets import check_targets
 from kgrec.errors import ConfigError
+from kgrec.files import quoted
 from kgrec.runs.folder import LOCK, RunFolder
 from kgrec.runs.identity import difference, result_settings
 from kgrec.runs.status import update
@@ -286,8 +287,3 @@ def sweep_word(folder: Path) -> str:
     """The override by which a command names the sweep in this folder."""
     named = folder.parent.name == "sweeps"
     return f"sweep={folder.name}" if named else f"hydra.sweep.dir={folder}"
-
-
-def quoted(text: str) -> str:
-    """Text as a quoted value of Hydra's grammar."""
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

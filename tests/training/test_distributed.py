@@ -1,102 +1,13 @@
 """Shares of rows, and starts that are refused, of several processes."""
 
-import os
-from dataclasses import replace
-from pathlib import Path
-from typing import Any, NamedTuple
-
 import pytest
-import pytorch_lightning as pl
 import torch
-from conftest import ROOT, SMALL, Train, small
-from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
-from lightning_fabric.plugins.environments.lightning import (
-    LightningEnvironment,
-)
+from conftest import Train
 
 from kgrec.data.batches import Epochs, own_rows
-from kgrec.data.datamodule import KGDataModule
-from kgrec.data.dataset import RecDataset
-from kgrec.data.protocols import clean
-from kgrec.data.splits import RandomSplit
 from kgrec.data.training_rows import PointwiseRows
 from kgrec.errors import ConfigError
 from kgrec.training import distributed
-from kgrec.training.module import RecommenderModule
-from kgrec.training.updates import UpdateRule
-
-
-class Case(NamedTuple):
-    """A short training: 3 epochs, whose last step has one row."""
-
-    model: Any
-    optimizer: Any
-    dataset: RecDataset
-    batch_size: int
-    memory_budget: float
-    update_rule: UpdateRule
-
-
-def odd_dataset() -> RecDataset:
-    """Odd numbers of validation rows and of users to evaluate: two processes have unequal shares.
-
-    With 343 pairs, or 686 rows with their negatives, several batch sizes leave one row for the last
-    step.
-    """
-    dataset = clean(small(), RandomSplit())
-    train = dataset.train.take(torch.arange(343))
-    odd = replace(dataset, train=train, val=dataset.val.take(slice(0, 229)))
-    assert len(odd.val) == 229
-    assert len(odd.val.users[odd.val.labels == 1].unique()) % 2
-    return odd
-
-
-def case(overrides: tuple[str, ...]) -> Case:
-    dataset = odd_dataset()
-    words = [word for word in overrides if "=" in word]
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        cfg = compose("train", [*SMALL, "protocol=clean", *words, "paths.run=x"])
-    kinds = instantiate(cfg.model, dataset).batches
-    rows = KGDataModule(dataset, 1, 1, kinds=kinds).train_batches.num_rows
-    batch_size = next(n for n in range(50, rows) if rows % n == 1)
-    budget = 20_000.0 if "pieces" in overrides else float("inf")
-    rule = UpdateRule(3, gradient_clip_val=0.1) if "accumulate" in overrides else UpdateRule()
-    return Case(cfg.model, cfg.optimizer, dataset, batch_size, budget, rule)
-
-
-def fit(case: Case, strategy: Any, devices: int, folder: Path | None = None) -> dict[str, Any]:
-    """Weights and logged metrics after training."""
-    pl.seed_everything(0, verbose=False)
-    recommender = instantiate(case.model, case.dataset)
-    recommender.precompute(case.dataset)
-    module = RecommenderModule(
-        recommender, instantiate(case.optimizer), 0, {}, memory_budget=case.memory_budget,
-        ks=[5, 10], rank_validation=True, update_rule=case.update_rule,
-    )  # fmt: skip
-    data = KGDataModule(case.dataset, case.batch_size, 64, kinds=recommender.batches)
-    trainer = pl.Trainer(
-        strategy=strategy, devices=devices, accelerator="cpu", max_epochs=3, logger=False,
-        plugins=LightningEnvironment(), enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, num_sanity_val_steps=0,
-    )  # fmt: skip
-    trainer.fit(module, data)
-    metrics = {name: value.clone() for name, value in trainer.callback_metrics.items()}
-    return {"weights": module.state_dict(), "metrics": metrics, "threshold": module.threshold}
-
-
-def process(rank: int, port: int, cases: list[tuple[str, ...]], folder: str) -> None:
-    """One of two processes, with the environment of Lightning's launcher."""
-    torch.set_num_threads(1)
-    os.environ |= {
-        "LOCAL_RANK": str(rank), "NODE_RANK": "0", "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1",
-        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
-    }  # fmt: skip
-    for number, overrides in enumerate(cases):
-        os.environ["WORLD_SIZE"] = "2"  # a trainer removes it
-        result = fit(case(overrides), distributed.DDP(find_unused_parameters=True), 2)
-        torch.save(result, f"{folder}/{number}-{rank}.pt")
-    distributed.close()
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 7, 64])
