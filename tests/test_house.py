@@ -93,3 +93,8 @@ def test_the_architecture_names_every_module():
 
 def test_slow_files_of_the_fast_subset_are_files_that_there_are():
     assert [path for path in NOT_FAST if not (ROOT / "tests" / path).is_file()] == []
+
+
+def test_the_documentation_lists_every_package():
+    pages = re.findall(r"reference/(\w+)\.md", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+    assert sorted(pages) == sorted(path.parent.name for path in KGREC.glob("*/__init__.py"))
