@@ -67,11 +67,18 @@ def installed(*modules: str) -> bool:
 def systems(run: Path, user: str, workers: int) -> dict[str, tuple[Start, Callable[[str], str]]]:
     """The servers that can be started here by name: how to start one, and its requests."""
     found: dict[str, tuple[Start, Callable[[str], str]]] = {}
+
+    def kgrec_of(number: int) -> Start:
+        return lambda folder: kgrec_server(run, folder, number)
+
+    def plain_of(app: str, server: str, first: str) -> Start:
+        return lambda folder: plain_server(
+            run, folder, app, server, first, CORNAC_FOLDER=str(folder)
+        )
+
     for number in sorted({1, workers}):
-        plural = "" if number == 1 else "s"
-        found[f"kgrec serve, {number} worker{plural}"] = (
-            lambda folder, number=number: kgrec_server(run, folder, number), kgrec_request
-        )  # fmt: skip
+        name = f"kgrec serve, {number} worker{'' if number == 1 else 's'}"
+        found[name] = kgrec_of(number), kgrec_request
     loops = [("Flask's server", "flask", "score"), ("waitress", "waitress", "score"),
              ("gunicorn", "gunicorn", "score"),
              ("gunicorn, numbers, 1 thread", "gunicorn", "numbers"),
@@ -83,13 +90,7 @@ def systems(run: Path, user: str, workers: int) -> dict[str, tuple[Start, Callab
             continue
         request = cornac_request if app == "cornac" else plain_request
         title = f"Cornac's BPR, {name}" if app == "cornac" else f"plain loop, {name}"
-
-        def start(folder: Path, app: str = app, server: str = server, first: Any = request) -> Server:
-            return plain_server(
-                run, folder, app, server, first(user), CORNAC_FOLDER=str(folder)
-            )  # fmt: skip
-
-        found[title] = (start, request)
+        found[title] = plain_of(app, server, request(user)), request
     return found
 
 
@@ -199,16 +200,16 @@ def soak(
         requests = every_route(users, items)
         load = Clients(server.port, clients, seconds, settle, requests).summary()
         again = Clients(server.port, 8, 1, 0, requests).summary()
-    slope = memory.slope(2 * settle)
-    table = markdown(
-        ["minutes", "clients", "workers", "answers", "requests/s", "p50, ms", "p99, ms", "max, ms",
-         "errors", "MB at first", "MB at last", "MB an hour"],
-        [[f"{args.minutes:g}", str(clients), str(args.workers), f"{sum(load['statuses'].values()):,}",
-          f"{load['per_second']:.0f}", f"{load['p50']:.1f}", f"{load['p99']:.1f}",
-          f"{load['max']:.1f}", str(load["errors"]),
-          f"{next(m for t, m in memory.rows if t >= 2 * settle):.0f}", f"{memory.rows[-1][1]:.0f}",
-          f"{slope:.1f}"]],
-    )  # fmt: skip
+    slope, first = memory.slope(2 * settle), next(m for t, m in memory.rows if t >= 2 * settle)
+    columns = {
+        "minutes": f"{args.minutes:g}", "clients": str(clients), "workers": str(args.workers),
+        "answers": f"{sum(load['statuses'].values()):,}",
+        "requests/s": f"{load['per_second']:.0f}", "p50, ms": f"{load['p50']:.1f}",
+        "p99, ms": f"{load['p99']:.1f}", "max, ms": f"{load['max']:.1f}",
+        "errors": str(load["errors"]), "MB at first": f"{first:.0f}",
+        "MB at last": f"{memory.rows[-1][1]:.0f}", "MB an hour": f"{slope:.1f}",
+    }  # fmt: skip
+    table = markdown(list(columns), [list(columns.values())])
     print(f"\n{table}")
     found = {"machine": machine(), "load": load, "memory": memory.rows, "slope": slope}
     write(args.out, "serve_soak", found, table)

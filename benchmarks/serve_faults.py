@@ -89,7 +89,7 @@ class Attack:
         """Ids that the run does not have, in bodies."""
         long = "x" * 10_000
         return self.statuses([
-            recommend({"users": [name]}) for name in ("nobody", "", long, "'; drop table", "☃", "-1")
+            recommend({"users": [name]}) for name in ("nobody", "", long, "'; drop", "☃", "-1")
         ] + [
             recommend({"histories": {"anna": ["no such item"]}}),
             recommend({"histories": {"anna": []}}),
@@ -110,7 +110,7 @@ class Attack:
         return self.statuses([http_request("GET", path, token=TOKEN) for path in paths])
 
     def impossible_numbers(self) -> Answers:
-        """k and other numbers out of range."""
+        """The number k and others numbers out of range."""
         one = self.users[:1]
         return self.statuses(
             [recommend({"users": one, "k": k}) for k in (0, -1, 10**9, 10**30, 2.5, True)]
@@ -215,7 +215,7 @@ class Attack:
                 raise SystemExit(f"found workers {now}, expected another for {victim}")
             time.sleep(0.2)
         if counts["lost"] + counts["refused"] > clients:
-            raise SystemExit(f"found {counts}, expected at most the {clients} requests in its hands")
+            raise SystemExit(f"found {counts}, expected at most {clients} requests in its hands")
         return counts
 
     def reloads(self) -> Answers:

@@ -1,14 +1,16 @@
 """Load generator of serve.py: HTTP/1.1 clients that each send a request as soon as they can.
 
-A process of its own. It reads a task as JSON from its standard input and prints what it measured as
-JSON. Requests are made beforehand; of an answer only the status and the length are read. The clients
-are a closed loop: each waits for its answer, then sends the next request, so that the number of
-clients is the number of requests at work.
+A process of its own. It reads a task as JSON from its standard input and prints what it measured
+as JSON. Requests are made beforehand; of an answer only the status and the length are read. The
+clients are a closed loop: each waits for its answer, then sends the next request, so that the
+number of clients is the number of requests at work.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import importlib
 import json
 import random
 import sys
@@ -16,11 +18,6 @@ import time
 from array import array
 from collections import Counter
 from typing import Any, cast
-
-try:
-    from uvloop import run
-except ImportError:
-    from asyncio import run
 
 RETRY = 0.05  # seconds before a client connects again
 PATIENCE = 30.0  # seconds after the end in which answers may still come
@@ -38,8 +35,8 @@ class Load:
         self.host, self.port = task["host"], task["port"]
         self.clients, self.seconds, self.warm_up = task["clients"], task["seconds"], task["warm_up"]
         draw = random.Random(task["seed"])
-        requests = [text.encode() for text in task["requests"]]
-        self._requests = draw.choices(requests, k=max(10_000, len(requests)))
+        requests = [str(text).encode() for text in task["requests"]]
+        self._requests: list[bytes] = draw.choices(requests, k=max(10_000, len(requests)))
         self._next = 0
         self.latencies, self.ends = array("d"), array("d")
         self.statuses: Counter[str] = Counter()
@@ -162,10 +159,18 @@ class Client(asyncio.Protocol):
         self.closed.set()
 
 
+def main() -> None:
+    """Runs the task of the standard input."""
+    new_event_loop: Any = asyncio.new_event_loop
+    with contextlib.suppress(ImportError):
+        new_event_loop = importlib.import_module("uvloop").new_event_loop
+
+    async def measured() -> dict[str, Any]:
+        return await Load(json.load(sys.stdin)).run()  # made within the loop
+
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        print(json.dumps(runner.run(measured())))
+
+
 if __name__ == "__main__":
-
-    async def main() -> None:
-        """Runs the task."""
-        print(json.dumps(await Load(json.load(sys.stdin)).run()))
-
-    run(main())
+    main()

@@ -4,7 +4,7 @@
 waitress or gunicorn), ``port`` and ``app``:
 
 - ``score``: Flask and one ``rec.score`` of all items for each request, as the manual shows it;
-- ``numbers``: the same with the numbers of the model and one thread of torch, which is the most that
+- ``numbers``: the same with the numbers of the model and one thread of torch, about the most that
   the loop can do without sharing work between requests;
 - ``cornac``: the app of ``cornac.serving``, with a BPR of the same size on the same positives.
 """
@@ -36,13 +36,14 @@ def score_app(run: str) -> Any:
     ).partition_by("user", as_dict=True)  # fmt: skip
     app = Flask("plain")
 
-    @app.post("/recommend")
     def recommend() -> Any:
-        user, k = str(request.json["user"]), int(request.json["k"])
+        body: Any = request.get_json()
+        user, k = str(body["user"]), int(body["k"])
         scores = rec.score(user, every).join(seen[(user,)], on="item", how="anti")
         best = scores.top_k(k, by="score").sort("score", descending=True)
         return {"user": user, "items": best.select("item", "name", "score").to_dicts()}
 
+    app.post("/recommend")(recommend)
     return app
 
 
@@ -62,9 +63,9 @@ def numbers_app(run: str) -> Any:
     encoded = rec.model.encode()
     app = Flask("numbers")
 
-    @app.post("/recommend")
     def recommend() -> Any:
-        user, k = str(request.json["user"]), int(request.json["k"])
+        body: Any = request.get_json()
+        user, k = str(body["user"]), int(body["k"])
         number = torch.tensor([numbers[user]])
         with torch.inference_mode():
             scores = rec.model.score(number.expand(len(items)), items, encoded)
@@ -76,6 +77,7 @@ def numbers_app(run: str) -> Any:
             "items": [{"item": ids[i], "name": names[i], "score": value} for value, i in rows],
         }
 
+    app.post("/recommend")(recommend)
     return app
 
 

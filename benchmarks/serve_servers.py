@@ -89,10 +89,10 @@ class Server:
 
     def megabytes(self) -> float:
         """Resident memory of the process and all that it started."""
-        total = 0
+        total = 0.0
         for process in self.family():
             with contextlib.suppress(psutil.NoSuchProcess):
-                total += process.memory_info().rss
+                total += float(process.memory_info().rss)
         return total / 1e6
 
 
@@ -227,9 +227,7 @@ def run_folder(run: str | None, toy: bool) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as folder:
         data = ["dataset=synthetic", "epochs=2"] if toy else ["dataset=movie-100k"]
         command = [sys.executable, "train.py", *data, "logger=csv", f"hydra.run.dir={folder}/run"]
-        done = subprocess.run(
-            command, cwd=HERE.parent, capture_output=True, text=True, check=False
-        )
+        done = subprocess.run(command, cwd=HERE.parent, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise SystemExit(f"{command}: {done.stderr[-2000:]}")
         yield Path(folder) / "run"
