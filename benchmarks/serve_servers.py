@@ -89,10 +89,10 @@ class Server:
 
     def megabytes(self) -> float:
         """Resident memory of the process and all that it started."""
-        total = 0.0
+        total: float = 0.0
         for process in self.family():
             with contextlib.suppress(psutil.NoSuchProcess):
-                total += float(process.memory_info().rss)
+                total += process.memory_info().rss
         return total / 1e6
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, Trained
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -25,9 +25,9 @@ def measured(out: Path, name: str, run: Path, *arguments: str) -> dict[str, Any]
     return found
 
 
-def test_a_load_of_all_routes_has_no_error(shared_run: Any, tmp_path: Path) -> None:
+def test_a_load_of_all_routes_has_no_error(trained: Trained, tmp_path: Path) -> None:
     found = measured(
-        tmp_path, "serve_soak", shared_run(), "--minutes", "0.2", "--clients", "16",
+        tmp_path, "serve_soak", trained(), "--minutes", "0.2", "--clients", "16",
         "--workers", "2",
     )  # fmt: skip
     assert found["load"]["errors"] == 0
@@ -35,8 +35,8 @@ def test_a_load_of_all_routes_has_no_error(shared_run: Any, tmp_path: Path) -> N
     assert found["load"]["statuses"]["200"] > 200
 
 
-def test_the_service_survives_every_fault(shared_run: Any, tmp_path: Path) -> None:
-    found = measured(tmp_path, "serve_faults", shared_run(), "--faults", "--toy")
+def test_the_service_survives_every_fault(trained: Trained, tmp_path: Path) -> None:
+    found = measured(tmp_path, "serve_faults", trained(), "--faults", "--toy")
     assert len(found["answers"]) == 13
     assert found["answers"]["a worker killed under load"]["200"] > 0
     assert set(found["answers"]["reload under load"]) == {"200"}
