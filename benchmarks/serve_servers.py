@@ -89,11 +89,11 @@ class Server:
 
     def megabytes(self) -> float:
         """Resident memory of the process and all that it started."""
-        total: float = 0.0
+        total = 0
         for process in self.family():
             with contextlib.suppress(psutil.NoSuchProcess):
                 total += process.memory_info().rss
-        return total / 1e6
+        return float(total) / 1e6
 
 
 class Memory:
