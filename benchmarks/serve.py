@@ -136,10 +136,12 @@ def speed(run: Path, users: list[str], args: argparse.Namespace, folder: Path) -
                     checked[name] = answers(server, request, users[:: max(1, len(users) // 50)])
                 with Memory(server) as watched:
                     for clients in args.clients or CLIENTS:
+                        used = server.cpu_seconds()
                         load = Clients(
                             server.port, clients, args.seconds, args.seconds / 4,
                             [request(user) for user in users], turn,
                         ).summary()  # fmt: skip
+                        load["server_cpu"] = server.cpu_seconds() - used
                         measured.setdefault(name, {}).setdefault(clients, []).append(load)
                         print(f"  {name}, {clients}: {load}", flush=True)
                 memory.setdefault(name, []).append(max(megabytes for _, megabytes in watched.rows))
@@ -147,8 +149,8 @@ def speed(run: Path, users: list[str], args: argparse.Namespace, folder: Path) -
     for name in others:
         if wrong := differing(checked[first], checked[name]):
             raise SystemExit(f"{name} and {first}: found other items for users {wrong[:5]}")
-    header, rows = ["", "clients", "requests/s", "p50, ms", "p99, ms", "errors", "client's CPU",
-                    "peak MB"], []  # fmt: skip
+    header, rows = ["", "clients", "requests/s", "p50, ms", "p99, ms", "errors",
+                    "server's CPU, ms a request", "client's CPU", "peak MB"], []  # fmt: skip
     for name, by_clients in measured.items():
         for clients, loads in by_clients.items():
             errors = sum(load["errors"] for load in loads)
@@ -156,8 +158,9 @@ def speed(run: Path, users: list[str], args: argparse.Namespace, folder: Path) -
             rows.append([
                 name, str(clients), spread([load["per_second"] for load in loads], 0),
                 spread([load["p50"] for load in loads], 1),
-                spread([load["p99"] for load in loads], 1), str(errors), f"{100 * busy:.0f} %",
-                spread(memory[name], 0),
+                spread([load["p99"] for load in loads], 1), str(errors),
+                spread([1e3 * load["server_cpu"] / load["requests"] for load in loads]),
+                f"{100 * busy:.0f} %", spread(memory[name], 0),
             ])  # fmt: skip
     table = markdown(header, rows)
     if others:

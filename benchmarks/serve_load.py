@@ -40,6 +40,7 @@ class Load:
         self._next = 0
         self.latencies, self.ends = array("d"), array("d")
         self.statuses: Counter[str] = Counter()
+        self.requests = 0  # answered requests, those of the warm-up included
         self.ended = asyncio.Event()  # no further requests
         self.waiting = 0  # requests without an answer
 
@@ -50,6 +51,7 @@ class Load:
 
     def count(self, status: str, begin: float, end: float) -> None:
         """Counts an answer, if its request was sent after the warm-up."""
+        self.requests += 1
         if begin >= self.begin:
             self.statuses[status] += 1
             if status == "200":
@@ -79,6 +81,7 @@ class Load:
         within = sum(end <= self.seconds for end in self.ends)
         summary = {
             "per_second": within / self.seconds,
+            "requests": self.requests,
             "statuses": dict(self.statuses),
             "errors": sum(count for status, count in self.statuses.items() if status != "200"),
         }

@@ -93,7 +93,16 @@ class Server:
         for process in self.family():
             with contextlib.suppress(psutil.NoSuchProcess):
                 total += process.memory_info().rss
-        return float(total) / 1e6
+        return total / 1e6
+
+    def cpu_seconds(self) -> float:
+        """Seconds of all cores that the process and all that it started have used."""
+        total = 0
+        for process in self.family():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                times = process.cpu_times()
+                total += float(times.user + times.system)
+        return total
 
 
 class Memory:
@@ -123,7 +132,7 @@ class Memory:
         rows = [row for row in self.rows if row[0] >= after]
         mean_t, mean_m = (sum(column) / len(rows) for column in zip(*rows, strict=True))
         above = sum((t - mean_t) * (m - mean_m) for t, m in rows)
-        return 3600 * above / sum((t - mean_t) ** 2 for t, _ in rows)
+        return 3600 * above / sum((t - mean_t) * (t - mean_t) for t, _ in rows)
 
 
 class Clients:
