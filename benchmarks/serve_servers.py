@@ -97,7 +97,7 @@ class Server:
 
     def cpu_seconds(self) -> float:
         """Seconds of all cores that the process and all that it started have used."""
-        total = 0
+        total = 0.0
         for process in self.family():
             with contextlib.suppress(psutil.NoSuchProcess):
                 times = process.cpu_times()
@@ -132,7 +132,8 @@ class Memory:
         rows = [row for row in self.rows if row[0] >= after]
         mean_t, mean_m = (sum(column) / len(rows) for column in zip(*rows, strict=True))
         above = sum((t - mean_t) * (m - mean_m) for t, m in rows)
-        return 3600 * above / sum((t - mean_t) * (t - mean_t) for t, _ in rows)
+        slope: float = 3600 * above / sum((t - mean_t) * (t - mean_t) for t, _ in rows)
+        return slope
 
 
 class Clients:
