@@ -116,6 +116,12 @@ class Namer:
         raw = str(row["relation"])
         return raw, wording.readable_relation(row["name"] or raw, backwards)
 
+    def attributes(self, item: int, most: int) -> list[NamedStep]:
+        """The first ``most`` neighbours of an item."""
+        relations, neighbors = (column[:most].tolist() for column in self._neighbors(item))
+        steps = map(Step, relations, neighbors)
+        return [self._step(item, step) for step in steps]
+
     def named(self, term: Term, item: int) -> Contribution:
         """A term with names and with the items of the history that share its entities."""
         if term.neighbor is not None:
