@@ -110,11 +110,6 @@ async def recommend(body: s.RecommendRequest, request: Request) -> Response:
             f"body.why: found {size * body.k} items to explain, expected at most {MOST_REASONS}: "
             "fewer users or a smaller k"
         )
-    if body.relation_weights:
-        raise RequestError(
-            f"body.relation_weights: found weights for the model {run.rec.name}, expected a model "
-            "that weighs relations"
-        )
     users = run.users.numbers(body.users, "body.users")
     return await state.answer(
         answers.Recommend(
@@ -127,7 +122,7 @@ async def recommend(body: s.RecommendRequest, request: Request) -> Response:
             None
             if body.candidates is None
             else run.items.numbers(body.candidates, "body.candidates"),
-            None,
+            body.relation_weights,
             body.why,
         )
     )
@@ -159,10 +154,10 @@ async def score(body: s.ScoreRequest, request: Request) -> Response:
     state = serving(request)
     run = state.runs.get(body.run)
     users, items = body.users, body.items
-    users, items = (
-        users * len(items) if len(users) == 1 else users,
-        items * len(users) if len(items) == 1 else items,
-    )
+    if len(users) == 1:
+        users = users * len(items)
+    elif len(items) == 1:
+        items = items * len(users)
     if len(users) != len(items):
         raise RequestError(
             f"body: found {len(users)} users and {len(items)} items, expected lists of one length, "
@@ -213,12 +208,9 @@ async def explain(body: s.ExplainRequest, request: Request) -> Response:
         raise RequestError("body.user: found null, expected an id, or a history of a new user")
     else:
         user = run.users.ids[run.users.numbers([user], "body.user")[0]]
-    if body.relation_weights:
-        raise RequestError(
-            f"body.relation_weights: found weights for the model {run.rec.name}, expected a model "
-            "that weighs relations"
-        )
-    return await state.call(answers.explanation, run, user, item, history, body.top)
+    return await state.call(
+        answers.explanation, run, user, item, history, body.top, body.relation_weights
+    )
 
 
 @router.get("/users", response_model=s.UsersAnswer, responses=UNKNOWN)
