@@ -5,6 +5,7 @@ Shapes: n users, k items each.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -74,6 +75,18 @@ class Ranker:
     def tie_order(self) -> Tensor:
         """Items in the order of equal scores, as in the evaluation of the run."""
         return tie_order(self.data.ids.items["item"].to_list(), int(self.data.about["seed"]))
+
+    def reweighed(self, weights: Tensor) -> Ranker:
+        """A ranker by the model with multipliers (R,) of relations; it shares what is encoded.
+
+        Raises:
+            SettingError: the model has no attention to relations.
+        """
+        self._num_scored += 1  # several such rankers are worth encoding the items once
+        twin = copy.copy(self)
+        twin.model = self.model.reweighed(weights)
+        twin.encoded = self.encoded
+        return twin
 
     @property
     def fold_in_source(self) -> str:
