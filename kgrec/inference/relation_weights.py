@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Mapping
 from typing import SupportsFloat
@@ -72,9 +73,10 @@ def _positive(weight: object) -> float | None:
 
 def _unknown(wanted: str, relations: pl.DataFrame) -> str:
     """A message on an unknown relation."""
-    pairs = relations.head(EXAMPLES).rows()
+    pairs, words = relations.head(EXAMPLES).rows(), [*relations["name"], *relations["relation"]]
+    close = difflib.get_close_matches(wanted.lower(), words, n=1)
     examples = ", ".join(raw if raw == name else f"{raw} ({name})" for raw, name in pairs)
     return (
         f"found relation {wanted!r}, expected one of the {relations.height} relations of the run, "
-        f"such as {examples}"
+        f"such as {examples}{f'; did you mean {close[0]}?' if close else ''}"
     )

@@ -1,7 +1,7 @@
 """Requests and answers, from which FastAPI makes the OpenAPI description.
 
-Requests are strict: a number is no text, and an unknown key is an error. Answers are written as JSON
-text where they are made (:mod:`kgrec.serving.answers`); the classes here describe them.
+Requests are strict: a number is no text, and an unknown key is an error. Answers are written as
+JSON where they are computed (:mod:`kgrec.serving.answers`); the classes here describe them.
 """
 
 from __future__ import annotations
