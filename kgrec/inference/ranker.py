@@ -5,6 +5,7 @@ Shapes: n users, k items each.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -74,6 +75,18 @@ class Ranker:
     def tie_order(self) -> Tensor:
         """Items in the order of equal scores, as in the evaluation of the run."""
         return tie_order(self.data.ids.items["item"].to_list(), int(self.data.about["seed"]))
+
+    def reweighed(self, weights: Tensor) -> Ranker:
+        """A ranker by the model with multipliers (R,) of relations; it shares what is encoded.
+
+        Raises:
+            SettingError: the model has no attention to relations.
+        """
+        self._num_scored += 1  # several such rankers are worth encoding the items once
+        twin = copy.copy(self)
+        twin.model = self.model.reweighed(weights)
+        twin.encoded = self.encoded
+        return twin
 
     @property
     def fold_in_source(self) -> str:
@@ -210,9 +223,12 @@ class Ranker:
         return Ranked(*best, [source] * pairs.num_users)
 
     def warm(self) -> None:
-        """Computes once what all later rankings share."""
+        """Computes what later rankings share, so that the first of them takes no longer."""
         self._num_scored = max(self._num_scored, FEW_USERS)
-        self.best_of_known(torch.arange(min(1, self.data.ids.users.height)), 1, None)
+        first = torch.zeros(1, dtype=torch.int64)
+        self.best_of_known(first, 1, None)
+        sizes = 1, self.data.ids.items.height
+        self.best_of_new(Interactions.from_pairs(first, first, *sizes), 1, None)
 
     @cached_property
     def _trained(self) -> Tensor:

@@ -1,12 +1,13 @@
 """One thread that computes, and takes together what waits for it.
 
-The event loop only reads requests and writes answers. When the thread becomes free it takes whatever
-waits: nobody waits for a batch to fill.
+The event loop only reads requests and writes answers. When the thread becomes free, it takes
+whatever waits: no request waits for a batch to fill.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 import threading
 from collections import deque
@@ -96,7 +97,7 @@ class Batcher:
         """
         if self._stopped:
             raise RequestError("server: found it stopping, expected it to run; try again", 503)
-        future = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._queue.put(Waiting(job, future))
         return await future
 
@@ -166,7 +167,5 @@ class Batcher:
                 else:
                     waiting.future.set_result(answer)
 
-        try:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
             batch[0].future.get_loop().call_soon_threadsafe(deliver)
-        except RuntimeError:  # the loop is closed: nobody waits any more
-            pass
