@@ -93,3 +93,47 @@ def test_the_container_copies_what_the_repository_has() -> None:
     assert re.search(r"(?m)^USER 10001$", container)
     (torch,) = re.findall(r'"(torch[^"]+)"', container)
     assert f'"{torch}"' in wheel
+
+
+def test_the_manual_s_requests_and_answers_are_those_of_the_routes() -> None:
+    from kgrec.serving import schemas
+
+    requests = {
+        "/recommend": (schemas.RecommendRequest, schemas.RecommendAnswer),
+        "/score": (schemas.ScoreRequest, schemas.ScoreAnswer),
+    }
+    page = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    sent = re.findall(
+        r"curl [^\n]*8000(/\w+) [^']*'Content-Type: [^']*'[^']*-d '(.*?)'", page + readme
+    )
+    assert len(sent) > 3
+    for route, body in sent:
+        requests[route][0].model_validate_json(body)
+    answer, error = re.findall(r"```json\n(.*?)```", page, flags=re.DOTALL)
+    schemas.RecommendAnswer.model_validate_json(answer)
+    schemas.Error.model_validate_json(error)
+
+
+def test_the_manual_names_every_route_and_limit() -> None:
+    from kgrec.serving.app import create_app
+    from kgrec.serving.settings import ServeSettings
+
+    page = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
+    app = create_app(ServeSettings(runs=("run",)))
+    for path, operations in app.openapi()["paths"].items():
+        for method in operations:
+            assert f"{method.upper()} {path}" in page.replace("`, `GET", "` `GET"), path
+    (serve,) = (parser for name, parser in subparsers() if name == "serve")
+    offered = {option for action in serve._actions for option in action.option_strings}
+    named = set(re.findall(r"`(--[\w-]+)[` ]", page)) | set(re.findall(r" (--max-[\w-]+)", page))
+    assert named <= offered | {"--init"}
+
+
+def subparsers():
+    """Names and parsers of the commands."""
+    return next(
+        action.choices.items()
+        for action in cli.parser()._actions
+        if isinstance(action.choices, dict)
+    )
