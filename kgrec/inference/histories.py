@@ -70,4 +70,4 @@ def _by_user(frame: pl.DataFrame) -> dict[str, Ids]:
 def renumbered(pairs: Interactions, users: Tensor) -> Interactions:
     """The pairs of some users (n,), who get the numbers 0 … n - 1 in the given order."""
     rows, items = pairs.of_users(users)
-    return Interactions.from_pairs(rows, items, len(users), pairs.num_items)
+    return Interactions(rows, items, len(users), pairs.num_items)  # sorted and distinct

@@ -116,6 +116,12 @@ class Namer:
         raw = str(row["relation"])
         return raw, wording.readable_relation(row["name"] or raw, backwards)
 
+    def attributes(self, item: int, most: int) -> list[NamedStep]:
+        """The first ``most`` neighbours of an item."""
+        relations, neighbors = (column[:most].tolist() for column in self._neighbors(item))
+        steps = map(Step, relations, neighbors)
+        return [self._step(item, step) for step in steps]
+
     def named(self, term: Term, item: int) -> Contribution:
         """A term with names and with the items of the history that share its entities."""
         if term.neighbor is not None:
@@ -211,14 +217,20 @@ class Namer:
         """``relation``, ``name`` and ``score`` of every relation, from scores (R,)."""
         if scores is None:
             return None
-        ids = self.data.ids.relations
-        # A relation that leads from items is read forwards, one that leads to items backwards.
-        heads, kinds, tails = self.data.triples.unbind(dim=1)
-        num_items = self.data.ids.items.height
-        towards = torch.zeros(ids.height).index_add_(
-            0, kinds, ((tails < num_items).float() - (heads < num_items).float())
-        )
-        names = [self.relation(r, bool(towards[r] > 0))[1] for r in range(ids.height)]
-        return ids.select("relation").with_columns(
-            name=pl.Series(names, dtype=pl.String), score=scores.cpu().double().numpy()
-        ).sort("score", descending=True, maintain_order=True)  # fmt: skip
+        frame = named_relations(self.data).with_columns(score=scores.cpu().double().numpy())
+        return frame.sort("score", descending=True, maintain_order=True)
+
+
+def named_relations(data: KeptData) -> pl.DataFrame:
+    """``relation`` (raw id) and ``name`` (in words) of every relation, by number.
+
+    A relation that leads from items is read forwards, one that leads to items backwards.
+    """
+    ids, num_items = data.ids.relations, data.ids.items.height
+    heads, kinds, tails = data.triples.unbind(dim=1)
+    towards = torch.zeros(ids.height).index_add_(
+        0, kinds, ((tails < num_items).float() - (heads < num_items).float())
+    )
+    namer = Namer(data, torch.empty(0, dtype=torch.int64))
+    names = [namer.relation(r, bool(towards[r] > 0))[1] for r in range(ids.height)]
+    return ids.select("relation").with_columns(name=pl.Series(names, dtype=pl.String))

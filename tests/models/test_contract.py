@@ -173,6 +173,16 @@ def test_another_setting_is_another_recipe(model, name, key, value, dataset, tmp
     assert instantiate(cfg.model, dataset).recipe() != model.recipe()
 
 
+def test_relations_are_reweighed_or_the_model_says_that_it_cannot(name, model, dataset):
+    assert model.weighs_relations == (name in ("kgcn", "kgnn_ls"))
+    ones, users = torch.ones(dataset.num_relations), torch.tensor([0, 7])
+    if not model.weighs_relations:
+        with pytest.raises(SettingError, match="expected a model with attention to relations"):
+            model.reweighed(ones)
+        return
+    assert torch.equal(model.reweighed(ones).score_all(users), model.score_all(users))
+
+
 def test_the_memory_estimate_has_one_number_per_row(model, dataset):
     estimate = model.bytes_per_row(dataset.train.items)
     assert estimate.shape == dataset.train.items.shape
