@@ -6,7 +6,6 @@ The token comes from an environment variable, so that it is in no file, log or l
 from __future__ import annotations
 
 import hmac
-import os
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -29,11 +28,6 @@ class TokenAccess:
     def __init__(self, app: ASGIApp, token: str | None) -> None:
         self.app = app
         self._expected = f"Bearer {token}".encode() if token else None
-
-    @classmethod
-    def from_environment(cls, app: ASGIApp) -> TokenAccess:
-        """With the token of ``KGREC_SERVE_TOKEN``."""
-        return cls(app, os.environ.get(VARIABLE))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""

@@ -108,6 +108,9 @@ class Monitoring:
         self.monitor.active.inc()
         try:
             await self.app(scope, receive, noting)
+        except Exception:
+            status = 500
+            raise
         finally:
             self.monitor.active.dec()
             seconds, pattern = time.perf_counter() - start, _pattern(scope)
@@ -129,5 +132,5 @@ def _pattern(scope: Scope) -> str | None:
 def _sent(scope: Scope) -> str:
     """The path and the query as they were sent, without characters that could forge a line."""
     query = scope["query_string"].decode("latin-1")
-    sent = scope["path"] + (f"?{query}" if query else "")
+    sent: str = scope["path"] + (f"?{query}" if query else "")
     return sent.encode("unicode_escape").decode("ascii")[:500]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 from kgrec.errors import ConfigError
 
@@ -76,8 +76,9 @@ class ServeSettings:
     @classmethod
     def from_json(cls, text: str) -> Self:
         """The settings from :meth:`to_json`."""
-        values = json.loads(text)
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        values: dict[str, Any] = json.loads(text)
+        values |= {name: tuple(values[name]) for name in ("runs", "trust")}
+        return cls(**values)
 
 
 def option(name: str) -> str:
