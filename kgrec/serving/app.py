@@ -18,6 +18,7 @@ from kgrec.serving.monitoring import Monitor, Monitoring
 from kgrec.serving.routes import Serving, router
 from kgrec.serving.runs import ServedRuns
 from kgrec.serving.settings import ServeSettings
+from kgrec.serving.site import add_page
 
 
 def create_app(settings: ServeSettings) -> FastAPI:
@@ -54,6 +55,7 @@ def create_app(settings: ServeSettings) -> FastAPI:
     )
     app.state.serving = serving
     app.include_router(router)
+    add_page(app)
     add_error_handlers(app)
     # The last one is the first that a request passes.
     app.add_middleware(TimeLimit, timeout_s=settings.timeout_s)
