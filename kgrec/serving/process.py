@@ -58,9 +58,7 @@ def serve(settings: ServeSettings) -> None:
         supervisor = Workers(config, [listening])
         supervisor.run()
     if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
-        raise ConfigError(
-            "workers: found one that cannot start (see above), expected a run to serve"
-        )
+        raise ConfigError("--workers: found one that cannot start, see above")
 
 
 def worker_application() -> ASGIApp:
