@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from starlette.routing import Route
 
 from kgrec import __version__
 from kgrec.serving.access import VARIABLE, TokenAccess
@@ -63,6 +64,10 @@ def create_app(settings: ServeSettings) -> FastAPI:
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, timeout_s=settings.timeout_s)
     app.add_middleware(TokenAccess, token=os.environ.get(VARIABLE))
     app.add_middleware(
-        Monitoring, monitor=monitor, log_requests=settings.log_requests, log_ids=settings.log_ids
+        Monitoring,
+        monitor=monitor,
+        paths=[route.path for route in app.routes if isinstance(route, Route)],
+        log_requests=settings.log_requests,
+        log_ids=settings.log_ids,
     )
     return app

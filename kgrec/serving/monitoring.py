@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections.abc import Collection
 from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram
@@ -19,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 USERS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 GONE = 499  # status in metrics and log of a request whose client closed the connection
 log = logging.getLogger("kgrec.serve")
 
@@ -82,14 +84,20 @@ class Monitoring:
     Args:
         app: application.
         monitor: metrics.
+        paths: declared paths without parameters, for requests that are refused before routing.
         log_requests: whether to log a line for each request.
         log_ids: whether the line has the path as it was sent, ids and query included.
     """
 
     def __init__(
-        self, app: ASGIApp, monitor: Monitor, log_requests: bool = True, log_ids: bool = False
+        self,
+        app: ASGIApp,
+        monitor: Monitor,
+        paths: Collection[str] = (),
+        log_requests: bool = True,
+        log_ids: bool = False,
     ) -> None:
-        self.app, self.monitor = app, monitor
+        self.app, self.monitor, self.paths = app, monitor, frozenset(paths)
         self.log_requests, self.log_ids = log_requests, log_ids
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -113,20 +121,22 @@ class Monitoring:
             raise
         finally:
             self.monitor.active.dec()
-            seconds, pattern = time.perf_counter() - start, _pattern(scope)
-            method = scope["method"] if pattern else "other"  # a client must not invent labels
+            seconds, pattern = time.perf_counter() - start, self._pattern(scope)
+            # A client must not invent labels.
+            method = scope["method"] if scope["method"] in METHODS else "other"
             self.monitor.requests.labels(method, pattern or "other", status).inc()
             self.monitor.seconds.labels(pattern or "other").observe(seconds)
             if self.log_requests:
                 shown = _sent(scope) if self.log_ids else pattern or "(no such path)"
                 log.info("%s %s %d %.1f ms", method, shown, status, 1000 * seconds)
 
-
-def _pattern(scope: Scope) -> str | None:
-    """The path as it is declared, such as ``/users/{id}``; None: no route was found."""
-    route: Any = scope.get("route")
-    path: str | None = getattr(route, "path", None)
-    return path.replace(":path", "") if path else None
+    def _pattern(self, scope: Scope) -> str | None:
+        """The path as it is declared, such as ``/users/{id}``; None: it is not declared."""
+        route: Any = scope.get("route")
+        path: str | None = getattr(route, "path", None)
+        if path:
+            return path.replace(":path", "")
+        return scope["path"] if scope["path"] in self.paths else None
 
 
 def _sent(scope: Scope) -> str:
