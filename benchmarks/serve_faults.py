@@ -315,7 +315,7 @@ def faults(
 ) -> str:
     """Every attack in turn; returns the table."""
     workers = max(2, args.workers)
-    limits = ("--timeout", str(TIME_LIMIT), "--max-concurrent", str(AT_ONCE))
+    limits = ("--timeout-s", str(TIME_LIMIT), "--max-concurrent", str(AT_ONCE))
     rows, counted = [], {}
     with kgrec_server(run, folder, workers, *limits) as server:
         attack = Attack(server, users, items, args.toy)

@@ -53,6 +53,8 @@ def create_app(settings: ServeSettings) -> FastAPI:
         docs_url=None,  # its page would fetch scripts from the network
         redoc_url=None,
         redirect_slashes=False,
+        # Newer FastAPI would ask for providers of OpenTelemetry at every request.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.serving = serving
     app.include_router(router)

@@ -15,6 +15,7 @@ from fastapi.responses import PlainTextResponse
 from kgrec.serving import answers
 from kgrec.serving import schemas as s
 from kgrec.serving.batching import Alone, Batcher, Job
+from kgrec.serving.body_route import BodyRoute
 from kgrec.serving.errors import RequestError, error_answer
 from kgrec.serving.lookup import Lookup
 from kgrec.serving.monitoring import Monitor
@@ -35,7 +36,7 @@ Search = Annotated[str, Query(description="part of an id or title; empty: all")]
 Limit = Annotated[int, Query(ge=1, le=100, description="most rows")]
 
 log = logging.getLogger("kgrec.serve")
-router = APIRouter(responses=ERRORS)
+router = APIRouter(responses=ERRORS, route_class=BodyRoute)
 
 
 @dataclass
