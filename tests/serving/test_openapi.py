@@ -1,0 +1,66 @@
+"""The OpenAPI description, and random requests by it: schemathesis finds nothing."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import schemathesis
+from http_server import Server
+from hypothesis import HealthCheck, settings
+from schemathesis.specs.openapi.checks import positive_data_acceptance
+
+from kgrec.serving.app import create_app
+from kgrec.serving.settings import ServeSettings
+
+# No schema can say which ids a run knows, so a valid body may be refused.
+EXCLUDED = [positive_data_acceptance]
+EXAMPLES = 15  # for each operation
+
+DESCRIPTION = create_app(ServeSettings(runs=("any",))).openapi()
+
+
+def _random(examples: int):
+    return settings(
+        max_examples=examples, deadline=None, database=None, derandomize=examples == EXAMPLES,
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+
+
+schema = schemathesis.openapi.from_dict(json.loads(json.dumps(DESCRIPTION)))
+
+
+def check(case: schemathesis.Case, server: Server) -> None:
+    case.call_and_validate(base_url=server.address, excluded_checks=EXCLUDED)
+
+
+@schema.parametrize()
+@_random(EXAMPLES)
+def test_random_requests(case: schemathesis.Case, server: Server) -> None:
+    check(case, server)
+
+
+@pytest.mark.slow
+@schema.parametrize()
+@_random(500)
+def test_many_random_requests(case: schemathesis.Case, server: Server) -> None:
+    check(case, server)
+
+
+def test_every_request_has_an_example_that_is_answered(server: Server) -> None:
+    paths = [path for path, item in DESCRIPTION["paths"].items() if "post" in item]
+    assert {"/recommend", "/score", "/similar", "/explain"} <= set(paths)
+    for name in ("Recommend", "Score", "Similar", "Explain"):
+        (example,) = DESCRIPTION["components"]["schemas"][f"{name}Request"]["examples"]
+        translated = json.loads(
+            json.dumps(example).replace('"196"', '"user3"').replace('"50"', '"item3"')
+            .replace('"Toy Story"', '"item4"')
+        )  # fmt: skip
+        assert server.ok(f"/{name.lower()}", **translated)
+
+
+def test_nothing_is_described_that_is_not_kept(server: Server) -> None:
+    assert server.ok("/openapi.json") == DESCRIPTION
+    text = json.dumps(DESCRIPTION)
+    assert "HTTPValidationError" not in text
+    assert server.error("/docs", 404)  # that page would fetch scripts from the network
