@@ -195,6 +195,7 @@ def test_the_product_of_factors_is_the_score(name, model, dataset):
             assert a.shape == (len(rows), b.shape[1])
             torch.testing.assert_close(a @ b.T, expected, rtol=1e-4, atol=1e-5)
             torch.testing.assert_close(scorer.score_all(rows, encoded), expected)
+            torch.testing.assert_close(b, model.item_factors())  # new users, the same items
 
 
 def test_relations_are_reweighed_or_the_model_says_that_it_cannot(name, model, dataset):
