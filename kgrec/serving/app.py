@@ -14,6 +14,7 @@ from kgrec.serving.errors import add_error_handlers
 from kgrec.serving.routes import Serving, router
 from kgrec.serving.runs import ServedRuns
 from kgrec.serving.settings import ServeSettings
+from kgrec.serving.site import add_page
 
 
 def create_app(settings: ServeSettings) -> FastAPI:
@@ -47,5 +48,6 @@ def create_app(settings: ServeSettings) -> FastAPI:
     )
     app.state.serving = serving
     app.include_router(router)
+    add_page(app)
     add_error_handlers(app)
     return app

@@ -36,11 +36,15 @@ let numbers = 0;
 /** An id that no other element has. */
 export const freshId = (prefix) => `${prefix}-${(numbers += 1)}`;
 
-/** A score or share: two digits, more where the number is small. */
-export function number(value, sign = false) {
+/**
+ * A score or share: two digits, more where the numbers are small.
+ * @param {number|null} value
+ * @param {{sign?: boolean, largest?: number}} options whether + is written; the largest number of a list
+ */
+export function number(value, { sign = false, largest = Math.abs(value) } = {}) {
   if (value === null || value === undefined) return "–";
   const size = Math.abs(value);
-  const digits = size >= 1000 ? 0 : size >= 0.095 || size === 0 ? 2 : size >= 0.0095 ? 3 : 4;
+  const digits = largest >= 1000 ? 0 : largest >= 0.095 || largest === 0 ? 2 : largest >= 0.0095 ? 3 : 4;
   const text = size.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
   const zero = Number(text.replaceAll(",", "")) === 0;
   return `${value < 0 && !zero ? "−" : sign && !zero ? "+" : ""}${text}`;
