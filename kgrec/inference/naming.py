@@ -99,6 +99,7 @@ class Namer:
 
     def __init__(self, data: KeptData, history: Tensor) -> None:
         self.data, self.history = data, history
+        self._triples: dict[int, Tensor] = {}  # by entity
 
     def item(self, number: int) -> Named:
         """Raw id and name of an item."""
@@ -165,11 +166,13 @@ class Namer:
 
     def _backwards(self, node: int, step: Step) -> bool:
         """Whether the graph has the step's triple only from the entity to the node."""
-        triples = self.data.triples
+        if node not in self._triples:
+            triples = self.data.triples
+            self._triples[node] = triples[(triples[:, 0] == node) | (triples[:, 2] == node)]
         there = torch.tensor([node, step.relation, step.entity])
-        back = there.flip(0)
-        same = triples[triples[:, 1] == step.relation]
-        return not bool((same == there).all(1).any()) and bool((same == back).all(1).any())
+        same = self._triples[node] == there
+        back = self._triples[node] == there.flip(0)
+        return not bool(same.all(1).any()) and bool(back.all(1).any())
 
     def _neighbors(self, entity: int) -> tuple[Tensor, Tensor]:
         """Relations and neighbours of an entity."""

@@ -223,9 +223,12 @@ class Ranker:
         return Ranked(*best, [source] * pairs.num_users)
 
     def warm(self) -> None:
-        """Computes once what all later rankings share."""
+        """Computes what later rankings share, so that the first of them takes no longer."""
         self._num_scored = max(self._num_scored, FEW_USERS)
-        self.best_of_known(torch.arange(min(1, self.data.ids.users.height)), 1, None)
+        first = torch.zeros(1, dtype=torch.int64)
+        self.best_of_known(first, 1, None)
+        sizes = 1, self.data.ids.items.height
+        self.best_of_new(Interactions.from_pairs(first, first, *sizes), 1, None)
 
     @cached_property
     def _trained(self) -> Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,12 +16,13 @@ import torch
 from torch import Tensor
 
 from kgrec.data.interactions import Interactions
-from kgrec.errors import KgrecError
+from kgrec.errors import DataError, KgrecError
 from kgrec.inference.explanation import Explainer
 from kgrec.inference.histories import renumbered
 from kgrec.inference.naming import Namer
-from kgrec.inference.ranker import Ranked
+from kgrec.inference.ranker import Ranked, Ranker
 from kgrec.inference.similar import similar_items
+from kgrec.serving.errors import RequestError
 from kgrec.serving.runs import ServedRun
 
 WHY_TOP = 3  # reasons from which a clause is made
@@ -39,7 +41,7 @@ class Recommend:
         exclude_seen: whether to leave out items that a user has interacted with.
         seen: numbers of further items to leave out, by user.
         candidates: numbers of items to choose from; None: all.
-        relation_weights: multipliers of attention, by relation; None: as trained.
+        relation_weights: multipliers of attention, by relation; None or empty: as trained.
         why: whether to say why.
     """
 
@@ -56,7 +58,7 @@ class Recommend:
     @property
     def key(self) -> tuple[int, bool] | None:
         """Requests of the same run share one ranking, those with new users one fold-in."""
-        if self.candidates is not None or self.relation_weights is not None or self.why:
+        if self.candidates is not None or self.relation_weights or self.why:
             return None
         return id(self.run), bool(self.histories)
 
@@ -84,7 +86,7 @@ class Recommend:
         pairs = [pair for pair in zip(*row[:2], strict=True) if pair[0] >= 0][: self.k]
         reasons = ["null"] * len(pairs)
         if self.why and pairs:
-            explainer = _explainer(self.run, user, history)
+            explainer = explainer_of(self.run, user, history, self.relation_weights)
             reasons = [_json(explainer.explain(item, WHY_TOP).why()) for item, _ in pairs]
         items = [
             f'{{"rank":{rank},{fragments[item]},"score":{_number(score)},"why":{why}}}'
@@ -108,9 +110,15 @@ Row = tuple[list[int], list[float], str]
 Rows = Iterator[Row]
 
 
+def _ranker(job: Recommend) -> Ranker:
+    """The ranker of a job, with its weights of relations."""
+    with naming_body():
+        return job.run.rec.ranker_for(job.relation_weights)
+
+
 def _known_users(jobs: Sequence[Recommend], k: int) -> Rows:
     """Rankings of the users of the run of all jobs, in order."""
-    ranker = jobs[0].run.rec.ranker
+    ranker = _ranker(jobs[0])
     users = torch.tensor([user for job in jobs for user in job.users], dtype=torch.int64)
     if not len(users):
         return iter(())
@@ -121,7 +129,7 @@ def _known_users(jobs: Sequence[Recommend], k: int) -> Rows:
 
 def _new_users(jobs: Sequence[Recommend], k: int) -> Rows:
     """Rankings of the new users of all jobs, in order."""
-    ranker = jobs[0].run.rec.ranker
+    ranker = _ranker(jobs[0])
     owners = [(job, name) for job in jobs for name, _ in job.histories]
     if not owners:
         return iter(())
@@ -207,11 +215,16 @@ def similar(run: ServedRun, item: int, k: int, candidates: Sequence[int] | None)
 
 
 def explanation(
-    run: ServedRun, user: str | None, item: int, history: Sequence[int] | None, top: int
+    run: ServedRun,
+    user: str | None,
+    item: int,
+    history: Sequence[int] | None,
+    top: int,
+    relation_weights: Mapping[str, float] | None,
 ) -> bytes:
     """Why an item is recommended to a user."""
-    found = _explainer(run, user, history).explain(item, top)
-    return as_json({"run": run.name, **found.to_dict()})
+    explained = explainer_of(run, user, history, relation_weights).explain(item, top)
+    return as_json({"run": run.name, **explained.to_dict()})
 
 
 def user_facts(run: ServedRun, user: int) -> bytes:
@@ -302,7 +315,26 @@ def _head(run: ServedRun) -> str:
     return f'"run":{_json(run.name)},"model":{_json(run.rec.name)}'
 
 
-def _explainer(run: ServedRun, user: str | None, history: Sequence[int] | None) -> Explainer:
-    """Explains items to a user of the run, or to a new user."""
+def explainer_of(
+    run: ServedRun,
+    user: str | None,
+    history: Sequence[int] | None,
+    relation_weights: Mapping[str, float] | None,
+) -> Explainer:
+    """Explains items to a user of the run, or to a new user.
+
+    Raises:
+        RequestError: the model has no reasons for such a user, or relations cannot be weighed so.
+    """
     items = None if history is None else [run.items.ids[item] for item in history]
-    return run.rec.explainer(user, items)
+    with naming_body():
+        return run.rec.explainer(user, items, relation_weights)
+
+
+@contextmanager
+def naming_body() -> Iterator[None]:
+    """Puts "body" before the argument that an error of the model names."""
+    try:
+        yield
+    except DataError as error:
+        raise RequestError(f"body.{error}") from error

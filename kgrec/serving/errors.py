@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 
 from kgrec.errors import ConfigError, DataError, KgrecError
 
+LONGEST_MESSAGE = 1000  # characters
 LONGEST = 80  # characters of a value or key that a message repeats
 INTERNAL = "internal error; the log has the trace"
 SHORTENED = {  # messages of pydantic that do not begin with "Input should be"
@@ -38,6 +39,8 @@ class RequestError(KgrecError):
 def error_answer(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
     """The answer with an error."""
     # A lone surrogate is no UTF-8: json escapes it.
+    if len(message) > LONGEST_MESSAGE:
+        message = message[:LONGEST_MESSAGE] + "…"
     content = json.dumps({"error": message})
     return Response(content, status, headers, media_type="application/json")
 

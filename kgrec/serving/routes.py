@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any
 
@@ -14,7 +15,7 @@ from kgrec.serving import schemas as s
 from kgrec.serving.batching import Alone, Batcher, Job
 from kgrec.serving.errors import RequestError, error_answer
 from kgrec.serving.lookup import Lookup
-from kgrec.serving.runs import ServedRun, ServedRuns
+from kgrec.serving.runs import Outcome, ServedRun, ServedRuns
 from kgrec.serving.settings import ServeSettings
 
 MOST_REASONS = 200  # items that one request may have explained
@@ -42,12 +43,16 @@ class Serving:
         runs: served runs.
         batcher: computes answers.
         stopping: whether the server stops.
+        after_reload: function that POST /admin/reload calls, such as one that has the other workers
+            reload.
     """
 
     settings: ServeSettings
     runs: ServedRuns
     batcher: Batcher
     stopping: bool = False
+    after_reload: Callable[[], None] = lambda: None
+    _reloading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def answer(self, job: Job) -> Response:
         """The answer of a job."""
@@ -56,6 +61,11 @@ class Serving:
     async def call(self, function: Callable[..., bytes], *arguments: Any) -> Response:
         """The answer of a function, which is called in the thread of the batcher."""
         return await self.answer(Alone(partial(function, *arguments)))
+
+    async def reload(self) -> list[Outcome]:
+        """Loads all runs anew, beside those that answer requests meanwhile."""
+        async with self._reloading:
+            return await asyncio.to_thread(self.runs.reload)
 
     def check_k(self, k: int, run: ServedRun) -> None:
         """Checks a number of items.
@@ -110,11 +120,6 @@ async def recommend(body: s.RecommendRequest, request: Request) -> Response:
             f"body.why: found {size * body.k} items to explain, expected at most {MOST_REASONS}: "
             "fewer users or a smaller k"
         )
-    if body.relation_weights:
-        raise RequestError(
-            f"body.relation_weights: found weights for the model {run.rec.name}, expected a model "
-            "that weighs relations"
-        )
     users = run.users.numbers(body.users, "body.users")
     return await state.answer(
         answers.Recommend(
@@ -127,7 +132,7 @@ async def recommend(body: s.RecommendRequest, request: Request) -> Response:
             None
             if body.candidates is None
             else run.items.numbers(body.candidates, "body.candidates"),
-            None,
+            body.relation_weights,
             body.why,
         )
     )
@@ -159,10 +164,10 @@ async def score(body: s.ScoreRequest, request: Request) -> Response:
     state = serving(request)
     run = state.runs.get(body.run)
     users, items = body.users, body.items
-    users, items = (
-        users * len(items) if len(users) == 1 else users,
-        items * len(users) if len(items) == 1 else items,
-    )
+    if len(users) == 1:
+        users = users * len(items)
+    elif len(items) == 1:
+        items = items * len(users)
     if len(users) != len(items):
         raise RequestError(
             f"body: found {len(users)} users and {len(items)} items, expected lists of one length, "
@@ -213,12 +218,9 @@ async def explain(body: s.ExplainRequest, request: Request) -> Response:
         raise RequestError("body.user: found null, expected an id, or a history of a new user")
     else:
         user = run.users.ids[run.users.numbers([user], "body.user")[0]]
-    if body.relation_weights:
-        raise RequestError(
-            f"body.relation_weights: found weights for the model {run.rec.name}, expected a model "
-            "that weighs relations"
-        )
-    return await state.call(answers.explanation, run, user, item, history, body.top)
+    return await state.call(
+        answers.explanation, run, user, item, history, body.top, body.relation_weights
+    )
 
 
 @router.get("/users", response_model=s.UsersAnswer, responses=UNKNOWN)
@@ -244,7 +246,7 @@ async def user(request: Request, id: str, run: RunName = None) -> Response:  # n
     """What a user liked."""
     state = serving(request)
     chosen = _run(state, run)
-    return await state.call(answers.user_facts, chosen, chosen.users.numbers([id], "path", 404)[0])
+    return await state.call(answers.user_facts, chosen, chosen.users.numbers([id], "path.id", 404)[0])
 
 
 @router.get("/items/{id:path}", response_model=s.ItemAnswer, responses=UNKNOWN)
@@ -252,7 +254,7 @@ async def item(request: Request, id: str, run: RunName = None) -> Response:  # n
     """An item and its neighbours in the knowledge graph."""
     state = serving(request)
     chosen = _run(state, run)
-    return await state.call(answers.item_facts, chosen, chosen.items.numbers([id], "path", 404)[0])
+    return await state.call(answers.item_facts, chosen, chosen.items.numbers([id], "path.id", 404)[0])
 
 
 def _run(state: Serving, name: str | None) -> ServedRun:
@@ -280,3 +282,17 @@ async def ready(request: Request) -> Response:
         found = "a server that stops" if state.stopping else "runs that are being loaded"
         return error_answer(503, f"server: found {found}, expected a ready one; try again")
     return Response(b'{"status":"ready"}', media_type="application/json")
+
+
+@router.post(
+    "/admin/reload",
+    response_model=s.ReloadAnswer,
+    responses={403: {"model": s.Error, "description": "the server has no token"}},
+)
+async def reload(request: Request) -> Response:
+    """Loads anew what each run names by now; no request is lost."""
+    state = serving(request)
+    outcomes = await state.reload()
+    state.after_reload()
+    content = answers.as_json({"runs": [outcome._asdict() for outcome in outcomes]})
+    return Response(content, media_type="application/json")

@@ -67,10 +67,10 @@ class ServedRun:
             "users": len(self.users.ids),
             "items": len(self.items.ids),
             "metrics": metrics,
-            "relations": data.ids.relations.select("relation", "name").to_dicts(),
+            "relations": self.rec.relations.to_dicts(),
             "abilities": {
                 "fold_in": model.fold_in_method,
-                "relation_weights": False,
+                "relation_weights": model.weighs_relations,
                 "similar": self._compares_items,
             },
         }

@@ -193,6 +193,9 @@ class ExplainAnswer(BaseModel):
     together: float | None
     parts: dict[str, float]
     relations: list[RelationScore] | None
+    receptive_field: Annotated[
+        dict[str, Any] | None, Field(description="tree of the neighbours that the model weighs")
+    ]
 
 
 class ItemName(BaseModel):
@@ -259,10 +262,10 @@ class ItemsAnswer(BaseModel):
 
 
 class Relation(BaseModel):
-    """A relation of the knowledge graph."""
+    """A relation of the knowledge graph, and its name in words."""
 
     relation: str
-    name: str | None
+    name: str
 
 
 class Abilities(BaseModel):
