@@ -101,8 +101,9 @@ function attributeLine(facts) {
     const clear = names.filter((name) => !OPAQUE.test(name) || names.length === 1 && /^\d+$/.test(name));
     const rest = names.length - Math.min(clear.length, MOST_NAMES);
     const shown = clear.slice(0, MOST_NAMES).join(", ");
-    const counted = !rest ? "" : clear.length ? ` + ${rest}` : `${rest}`;
-    return { named: clear.length > 0, span: h("span.attribute", {}, h("span.relation", {}, relation), ` ${shown}${counted}`) };
+    const counted = !rest ? "" : clear.length ? ` + ${rest}` : `× ${rest}`;
+    const value = h(`span${clear.length ? "" : ".relation"}`, {}, ` ${shown}${counted}`);
+    return { named: clear.length > 0, span: h("span.attribute", {}, h("span.relation", {}, relation), value) };
   });
   const chosen = spans.sort((a, b) => b.named - a.named).slice(0, MOST_GROUPS).map(({ span }) => span);
   const more = groups.size - chosen.length;

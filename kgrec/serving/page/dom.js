@@ -56,8 +56,10 @@ export const count = (n, one, several = `${one}s`) => `${n.toLocaleString("en")}
 /** The text with a capital at its start. */
 export const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
-/** The title of an item, else its id. */
-export const titleOf = (item) => item.name || item.item;
+const ARTICLE = /^(.+), (The|A|An|La|Le|Les|Il|El|Der|Die|Das)( \(.*\))?$/;
+
+/** The title of an item with its article in front, as in reasons; else its id. */
+export const titleOf = (item) => (item.name ? item.name.replace(ARTICLE, "$2 $1$3") : item.item);
 
 /** A relation in words; Freebase's domain.type.property is its last part. */
 export function relationText(relation) {
@@ -66,8 +68,9 @@ export function relationText(relation) {
   return words || raw;
 }
 
-/** A message of a fault, with a button that tries again. */
+/** A message of a fault, with a button that tries again; the place in the request tells a reader nothing. */
 export function faultBox(message, again) {
+  const words = capital(message.replace(/^(body|path|query|server)(\.[\w.]+)?: /, ""));
   const button = again ? h("button.quiet", { type: "button", onclick: again }, "Try again") : null;
-  return h("div.fault", { role: "alert" }, h("p", { dir: "auto" }, message), button);
+  return h("div.fault", { role: "alert" }, h("p", { dir: "auto" }, words), button);
 }

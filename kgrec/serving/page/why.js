@@ -19,10 +19,8 @@ export function sourceInWords(source) {
 
 /** The explanation of POST /explain as elements. */
 export function explanation(answer) {
-  const source = sourceInWords(answer.source);
   const parts = [
     h("p.because", { dir: "auto" }, answer.text),
-    source ? h("p.help", {}, source) : null,
     h("div.two", {}, reasons(answer), relations(answer)),
     answer.receptive_field?.children.length ? receptiveField(answer.receptive_field) : null,
   ];
