@@ -51,7 +51,7 @@ class Serving:
     runs: ServedRuns
     batcher: Batcher
     stopping: bool = False
-    after_reload: Callable[[], None] = lambda: None
+    after_reload: Callable[[], None] = field(default=lambda: None)
     _reloading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def answer(self, job: Job) -> Response:
@@ -246,7 +246,9 @@ async def user(request: Request, id: str, run: RunName = None) -> Response:  # n
     """What a user liked."""
     state = serving(request)
     chosen = _run(state, run)
-    return await state.call(answers.user_facts, chosen, chosen.users.numbers([id], "path.id", 404)[0])
+    return await state.call(
+        answers.user_facts, chosen, chosen.users.numbers([id], "path.id", 404)[0]
+    )
 
 
 @router.get("/items/{id:path}", response_model=s.ItemAnswer, responses=UNKNOWN)
@@ -254,7 +256,9 @@ async def item(request: Request, id: str, run: RunName = None) -> Response:  # n
     """An item and its neighbours in the knowledge graph."""
     state = serving(request)
     chosen = _run(state, run)
-    return await state.call(answers.item_facts, chosen, chosen.items.numbers([id], "path.id", 404)[0])
+    return await state.call(
+        answers.item_facts, chosen, chosen.items.numbers([id], "path.id", 404)[0]
+    )
 
 
 def _run(state: Serving, name: str | None) -> ServedRun:
