@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import PlainTextResponse
 
 from kgrec.serving import answers
 from kgrec.serving import schemas as s
 from kgrec.serving.batching import Alone, Batcher, Job
 from kgrec.serving.errors import RequestError, error_answer
 from kgrec.serving.lookup import Lookup
+from kgrec.serving.monitoring import Monitor
 from kgrec.serving.runs import Outcome, ServedRun, ServedRuns
 from kgrec.serving.settings import ServeSettings
 
@@ -31,6 +34,7 @@ RunName = Annotated[str | None, Query(alias="run", description="name of a served
 Search = Annotated[str, Query(description="part of an id or title; empty: all")]
 Limit = Annotated[int, Query(ge=1, le=100, description="most rows")]
 
+log = logging.getLogger("kgrec.serve")
 router = APIRouter(responses=ERRORS)
 
 
@@ -42,6 +46,7 @@ class Serving:
         settings: settings of the server.
         runs: served runs.
         batcher: computes answers.
+        monitor: metrics.
         stopping: whether the server stops.
         after_reload: function that POST /admin/reload calls, such as one that has the other workers
             reload.
@@ -50,6 +55,7 @@ class Serving:
     settings: ServeSettings
     runs: ServedRuns
     batcher: Batcher
+    monitor: Monitor
     stopping: bool = False
     after_reload: Callable[[], None] = field(default=lambda: None)
     _reloading: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -62,10 +68,37 @@ class Serving:
         """The answer of a function, which is called in the thread of the batcher."""
         return await self.answer(Alone(partial(function, *arguments)))
 
+    def load(self) -> None:
+        """Loads all runs.
+
+        Raises:
+            KgrecError: a run cannot be loaded.
+        """
+        self.runs.load()
+        for run in self.runs.all():
+            self._note(run)
+
     async def reload(self) -> list[Outcome]:
         """Loads all runs anew, beside those that answer requests meanwhile."""
         async with self._reloading:
-            return await asyncio.to_thread(self.runs.reload)
+            outcomes = await asyncio.to_thread(self.runs.reload)
+            for name, folder, loaded, error in outcomes:
+                self.monitor.reloads.labels("loaded" if loaded else "failed").inc()
+                if loaded:
+                    self._note(self.runs.get(name))
+                else:
+                    log.error("%s is not loaded anew, %s stays: %s", name, folder, error)
+            return outcomes
+
+    def _note(self, run: ServedRun) -> None:
+        """Logs a loaded run and notes it in the metrics."""
+        users, items = len(run.users.ids), len(run.items.ids)
+        self.monitor.run_loaded(run.name, run.rec.name, users, items, run.seconds)
+        reason = f", {run.rec.reason}" if run.rec.reason else ""
+        log.info(
+            "%s: %s of %s%s; %d users, %d items, loaded in %.1f s",
+            run.name, run.rec.name, run.rec.folder, reason, users, items, run.seconds,
+        )  # fmt: skip
 
     def check_k(self, k: int, run: ServedRun) -> None:
         """Checks a number of items.
@@ -300,3 +333,11 @@ async def reload(request: Request) -> Response:
     state.after_reload()
     content = answers.as_json({"runs": [outcome._asdict() for outcome in outcomes]})
     return Response(content, media_type="application/json")
+
+
+@router.get("/metrics", response_class=PlainTextResponse)
+async def metrics(request: Request) -> Response:
+    """Metrics in the format of Prometheus, of all workers."""
+    monitor = serving(request).monitor
+    content = await asyncio.to_thread(monitor.text)
+    return Response(content, media_type=monitor.content_type)
