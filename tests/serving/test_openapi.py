@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import schemathesis
-from http_server import Server
+from http_server import Server, running
 from hypothesis import HealthCheck, settings
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
+from kgrec.serving.access import VARIABLE
 from kgrec.serving.app import create_app
 from kgrec.serving.settings import ServeSettings
 
@@ -30,21 +33,31 @@ def _random(examples: int):
 schema = schemathesis.openapi.from_dict(json.loads(json.dumps(DESCRIPTION)))
 
 
+@pytest.fixture(scope="module")
+def guarded(kgcn: Path) -> Iterator[Server]:
+    """A server with a token: without one, /admin/reload would refuse every method."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(VARIABLE, "secret")
+        with running(kgcn) as server:
+            yield server
+
+
 def check(case: schemathesis.Case, server: Server) -> None:
-    case.call_and_validate(base_url=server.address, excluded_checks=EXCLUDED)
+    token = {"Authorization": server.client.headers["Authorization"]}
+    case.call_and_validate(base_url=server.address, headers=token, excluded_checks=EXCLUDED)
 
 
 @schema.parametrize()
 @_random(EXAMPLES)
-def test_random_requests(case: schemathesis.Case, server: Server) -> None:
-    check(case, server)
+def test_random_requests(case: schemathesis.Case, guarded: Server) -> None:
+    check(case, guarded)
 
 
 @pytest.mark.slow
 @schema.parametrize()
 @_random(500)
-def test_many_random_requests(case: schemathesis.Case, server: Server) -> None:
-    check(case, server)
+def test_many_random_requests(case: schemathesis.Case, guarded: Server) -> None:
+    check(case, guarded)
 
 
 def test_every_request_has_an_example_that_is_answered(server: Server) -> None:
