@@ -16,10 +16,11 @@ from kgrec.serving.batching import Batcher
 from kgrec.serving.errors import add_error_handlers
 from kgrec.serving.limits import BodyLimit, ConcurrencyLimit, TimeLimit
 from kgrec.serving.monitoring import Monitor, Monitoring
-from kgrec.serving.routes import Serving, router
+from kgrec.serving.routes import router
 from kgrec.serving.runs import ServedRuns
 from kgrec.serving.settings import ServeSettings
 from kgrec.serving.site import add_page
+from kgrec.serving.state import Serving
 
 
 def create_app(settings: ServeSettings) -> FastAPI:

@@ -40,7 +40,7 @@ class ServedRun:
     def __init__(self, name: str, place: str, settings: ServeSettings) -> None:
         start = time.monotonic()
         self.name = name
-        self.rec: LoadedModel = load(place, settings.trust, settings.device)
+        self.rec: LoadedModel = load(place, settings.trust, settings.device, index=settings.index)
         data = self.rec.data
         self.users = Lookup(self.rec.user_ids, pl.Series(data.train.user_degrees().numpy()))
         self.items = Lookup(self.rec.item_ids, pl.Series(data.popularity.numpy()))
