@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from typing import get_type_hints
 
@@ -9,6 +10,10 @@ from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
+
+from kgrec.serving.errors import RequestError, shown
+
+JSON = re.compile(r"application/(\S+\+)?json\s*(;|$)", re.IGNORECASE)
 
 
 class BodyRoute(APIRoute):
@@ -26,6 +31,11 @@ class BodyRoute(APIRoute):
         endpoint = self.endpoint
 
         async def handler(request: Request) -> Response:
+            content_type = request.headers.get("content-type", "")
+            if not JSON.match(content_type):  # a form of another site sends others unasked
+                raise RequestError(
+                    f"Content-Type: found {shown(content_type)}, expected application/json"
+                )
             try:
                 body = schema.model_validate_json(await request.body())
             except ValidationError as error:
