@@ -61,6 +61,7 @@ class Load(threading.Thread):
 @pytest.fixture
 def link(trained: Trained, tmp_path: Path) -> Path:
     """A link to a run, as a team would swap it."""
+    trained("model=popularity")  # now: a training sets the log up, which the clients use
     place = tmp_path / "current"
     place.symlink_to(trained("model=svd"))
     return place
