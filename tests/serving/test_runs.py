@@ -16,6 +16,7 @@ from http_server import Server, running
 
 from kgrec.errors import ConfigError, KgrecError
 from kgrec.inference.raw_ids import RawIds
+from kgrec.serving.access import VARIABLE
 from kgrec.serving.app import create_app
 from kgrec.serving.errors import RequestError
 from kgrec.serving.lookup import Lookup
@@ -86,6 +87,12 @@ def test_the_order_of_matches():
     assert lookup.search("(", 3) == ([], 0)
 
 
+@pytest.fixture(autouse=True)
+def _token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs are loaded anew only by who has the token."""
+    monkeypatch.setenv(VARIABLE, "secret")
+
+
 @pytest.fixture
 def swapped(kgcn: Path, trained: Trained, tmp_path: Path):
     """A link to a run, and a function that makes it lead to another one."""
@@ -135,7 +142,9 @@ def test_no_request_is_lost_while_runs_are_swapped(swapped):
         stop = threading.Event()
 
         def ask() -> None:
-            with httpx.Client(base_url=server.address, timeout=60) as client:
+            with httpx.Client(
+                base_url=server.address, timeout=60, headers=server.client.headers
+            ) as client:
                 while not stop.is_set():
                     response = client.post("/recommend", json={"users": ["user3"]})
                     answers.append((response.status_code, response.json()["model"]))

@@ -64,8 +64,8 @@ export function cards(list, opened) {
     card.rank.textContent = row.rank;
     card.score.textContent = number(row.score);
     if (row.why !== undefined) card.why.textContent = row.why ? capital(row.why) : "";
-    const change = row.change === null ? "" : number(row.change, true);
-    card.change.textContent = change === "0.00" ? "" : change;
+    const change = row.change === null ? "" : number(row.change, { sign: true, largest: Math.abs(row.score) });
+    card.change.textContent = /[1-9]/.test(change) ? change : "";
     card.marks.replaceChildren(...row.marks.map(({ text, kind }) => h(`span.mark.${kind}`, {}, text)));
   }
 
@@ -101,11 +101,12 @@ function attributeLine(facts) {
     const clear = names.filter((name) => !OPAQUE.test(name) || names.length === 1 && /^\d+$/.test(name));
     const rest = names.length - Math.min(clear.length, MOST_NAMES);
     const shown = clear.slice(0, MOST_NAMES).join(", ");
-    const counted = !rest ? "" : clear.length ? ` + ${rest}` : `${rest}`;
-    return { named: clear.length > 0, span: h("span.attribute", {}, h("span.relation", {}, relation), ` ${shown}${counted}`) };
+    const counted = !rest ? "" : clear.length ? ` + ${rest}` : `× ${rest}`;
+    const value = h(`span${clear.length ? "" : ".relation"}`, {}, ` ${shown}${counted}`);
+    return { named: clear.length > 0, span: h("span.attribute", {}, h("span.relation", {}, relation), value) };
   });
   const chosen = spans.sort((a, b) => b.named - a.named).slice(0, MOST_GROUPS).map(({ span }) => span);
   const more = groups.size - chosen.length;
-  if (more > 0) chosen.push(h("span.attribute", {}, `and ${more} more`));
+  if (more > 0) chosen.push(h("span.attribute.relation", {}, `+ ${more} more`));
   return chosen;
 }

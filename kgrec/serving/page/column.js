@@ -8,7 +8,7 @@ import { explanation, REASONS, sourceInWords } from "./why.js";
 
 const NEW_USER = "new user";
 const MOST_EXPLAINED = 50; // items of which a clause is asked for
-const QUIET = 350; // ms without a moved slider before reasons are asked for
+const QUIET = 250; // ms without a moved slider before reasons are asked for
 
 /** One run and its list; `current` is the state of the page, `loaded` is called after each answer. */
 export class Column {
@@ -140,7 +140,7 @@ export class Column {
       if (rank === undefined) continue;
       const by = rank - row.rank;
       const how = by === 0 ? "the same rank" : `${Math.abs(by)} ${by > 0 ? "higher" : "lower"} here`;
-      row.marks.push({ text: `also ${rank} beside: ${how}`, kind: "both" });
+      row.marks.push({ text: `No. ${rank} in ${other.title.textContent}, ${how}`, kind: "both" });
     }
     this.draw(false);
     for (const row of this.rows) this.cards.get(row.item).element.classList.toggle("in-both", places.has(row.item));

@@ -36,11 +36,15 @@ let numbers = 0;
 /** An id that no other element has. */
 export const freshId = (prefix) => `${prefix}-${(numbers += 1)}`;
 
-/** A score or share: two digits, more where the number is small. */
-export function number(value, sign = false) {
+/**
+ * A score or share: two digits, more where the numbers are small.
+ * @param {number|null} value
+ * @param {{sign?: boolean, largest?: number}} options whether + is written; the largest number of a list
+ */
+export function number(value, { sign = false, largest = Math.abs(value) } = {}) {
   if (value === null || value === undefined) return "–";
   const size = Math.abs(value);
-  const digits = size >= 1000 ? 0 : size >= 0.095 || size === 0 ? 2 : size >= 0.0095 ? 3 : 4;
+  const digits = largest >= 1000 ? 0 : largest >= 0.095 || largest === 0 ? 2 : largest >= 0.0095 ? 3 : 4;
   const text = size.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
   const zero = Number(text.replaceAll(",", "")) === 0;
   return `${value < 0 && !zero ? "−" : sign && !zero ? "+" : ""}${text}`;
@@ -52,8 +56,10 @@ export const count = (n, one, several = `${one}s`) => `${n.toLocaleString("en")}
 /** The text with a capital at its start. */
 export const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
-/** The title of an item, else its id. */
-export const titleOf = (item) => item.name || item.item;
+const ARTICLE = /^(.+), (The|A|An|La|Le|Les|Il|El|Der|Die|Das)( \(.*\))?$/;
+
+/** The title of an item with its article in front, as in reasons; else its id. */
+export const titleOf = (item) => (item.name ? item.name.replace(ARTICLE, "$2 $1$3") : item.item);
 
 /** A relation in words; Freebase's domain.type.property is its last part. */
 export function relationText(relation) {
@@ -62,8 +68,9 @@ export function relationText(relation) {
   return words || raw;
 }
 
-/** A message of a fault, with a button that tries again. */
+/** A message of a fault, with a button that tries again; the place in the request tells a reader nothing. */
 export function faultBox(message, again) {
+  const words = capital(message.replace(/^(body|path|query|server)(\.[\w.]+)?: /, ""));
   const button = again ? h("button.quiet", { type: "button", onclick: again }, "Try again") : null;
-  return h("div.fault", { role: "alert" }, h("p", { dir: "auto" }, message), button);
+  return h("div.fault", { role: "alert" }, h("p", { dir: "auto" }, words), button);
 }

@@ -142,7 +142,7 @@ function showControls(shown) {
   byId("new").hidden = state.kind === "known";
   if (document.activeElement !== users.input || state.user) users.set(state.user ?? "");
   byId("seen").checked = state.seen;
-  byId("weights").hidden = !showSliders(shown, state.weights);
+  byId("weights").hidden = !showSliders(shown, state.weights) || !hasSubject(state);
   fillSelect(byId("run"), runs.map((run) => [run.name, run.name]), first().name);
   const others = runs.filter((run) => run !== first()).map((run) => [run.name, run.name]);
   fillSelect(byId("beside"), [["", "nothing"], ...others], second()?.name ?? "");
@@ -185,7 +185,7 @@ function showSubject() {
   const some = hasSubject(state);
   const subject = byId("subject");
   const name = state.kind === "new" ? `someone who likes ${count(state.likes.length, "item")}` : `user ${state.user}`;
-  subject.textContent = some ? `Recommendations for ${name}` : "Whom to recommend to?";
+  subject.textContent = some ? `Recommendations for ${name}` : "Choose someone";
   document.title = some ? `${name} · kgrec` : "Recommendations · kgrec";
   document.querySelector(".check").hidden = !some;
   byId("columns").hidden = !some;
@@ -203,12 +203,13 @@ async function showEmpty() {
   }
   const hint = h("p", {}, `Search for one of the ${run.users.toLocaleString("en")} users, or begin with one of these:`);
   place.replaceChildren(hint);
+  const facts = h("p.help", {}, `${run.model} on ${run.dataset ?? "its data"}, ${count(run.items, "item")}.`);
   try {
     const { users: few } = await fact("users", { search: "", limit: 8, run: run.name });
     const buttons = few.map(({ user }) => h("li", {}, h("button.quiet", {
       type: "button", dir: "auto", onclick: () => change({ user, item: null }),
     }, user)));
-    if (!place.hidden && state.kind === "known") place.replaceChildren(hint, h("ul.few", {}, ...buttons));
+    if (!place.hidden && state.kind === "known") place.replaceChildren(hint, h("ul.few", {}, ...buttons), facts);
   } catch (error) {
     place.replaceChildren(faultBox(error.message, showEmpty));
   }
@@ -237,6 +238,7 @@ async function showHistory() {
   } catch (error) {
     if (history_.key !== key) return;
     history_.key = null;
+    byId("history").hidden = error.status === 404; // the list says so
     byId("history-items").replaceChildren(faultBox(error.message));
   }
 }

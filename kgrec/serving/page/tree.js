@@ -70,7 +70,7 @@ function draw(root, width, title, titleId, describedId) {
   const widths = [];
   measure(root, 0, widths, fonts);
   const hops = widths.length - 1;
-  const most = (width - hops * SHORTEST) / (hops + 1) - GAP - 2 * DOT;
+  const most = fairShare(widths, width - hops * SHORTEST - (hops + 1) * (GAP + 2 * DOT));
   const outline = most < NARROWEST;
   const rows = outline ? placeOutline(root, 0, 0, width) : placeTree(root, columns(widths, most, width), 0, 0);
   const weights = [];
@@ -118,6 +118,18 @@ function measure(node, depth, widths, fonts) {
   const texts = [[node.name, depth ? fonts.label : fonts.root], [depth ? detailOf(node) : "", fonts.detail]];
   widths[depth] = Math.max(widths[depth] ?? 0, ...texts.map(([text, font]) => lengthOf(text, font)));
   for (const child of node.children) measure(child, depth + 1, widths, fonts);
+}
+
+/** Most width of a label, where all share the room: what a depth does not need goes to the others. */
+function fairShare(widths, room) {
+  const rising = [...widths].sort((a, b) => a - b);
+  let left = room;
+  for (const [place, width] of rising.entries()) {
+    const share = left / (rising.length - place);
+    if (width > share) return share;
+    left -= width + 2;
+  }
+  return rising.at(-1) + left;
 }
 
 /** Left end and label width of every depth: what labels do not need goes to the edges. */

@@ -19,10 +19,8 @@ export function sourceInWords(source) {
 
 /** The explanation of POST /explain as elements. */
 export function explanation(answer) {
-  const source = sourceInWords(answer.source);
   const parts = [
     h("p.because", { dir: "auto" }, answer.text),
-    source ? h("p.help", {}, source) : null,
     h("div.two", {}, reasons(answer), relations(answer)),
     answer.receptive_field?.children.length ? receptiveField(answer.receptive_field) : null,
   ];
@@ -38,8 +36,8 @@ function reasons(answer) {
   });
   const lines = [];
   if (answer.left_out) lines.push(`${answer.left_out.toLocaleString("en")} further reasons are not shown.`);
-  if (answer.together !== null) lines.push(`All reasons together: ${number(answer.together, true)} of the score ${number(answer.score)}.`);
-  for (const [name, value] of Object.entries(answer.parts)) lines.push(`${capital(name)}: ${number(value, true)}.`);
+  if (answer.together !== null) lines.push(`All reasons together: ${number(answer.together, { sign: true })} of the score ${number(answer.score)}.`);
+  for (const [name, value] of Object.entries(answer.parts)) lines.push(`${capital(name)}: ${number(value, { sign: true })}.`);
   return h("section", {}, h("h5", {}, rows.length ? titleOf(answer) : "Reasons"), rows.length ? bars(rows) : null,
     lines.length ? h("p.sums", {}, lines.join(" ")) : null, h("p.help.note", {}, answer.note));
 }
@@ -63,7 +61,7 @@ function bars(rows) {
   return h("ul.bars", {}, ...rows.map((row) => {
     const bar = h(`span.bar${row.value < 0 ? ".negative" : ""}`, { "aria-hidden": "true" });
     bar.style.setProperty("--part", Math.abs(row.value) / largest);
-    return h("li", {}, h("span.text", { dir: "auto" }, row.text), h("span.value", {}, number(row.value, row.signed)), bar,
+    return h("li", {}, h("span.text", { dir: "auto" }, row.text), h("span.value", {}, number(row.value, { sign: row.signed, largest })), bar,
       row.detail ? h("span.detail", { dir: "auto" }, row.detail) : null);
   }));
 }
