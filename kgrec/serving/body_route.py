@@ -10,6 +10,10 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
 
+from kgrec.serving.errors import RequestError, shown
+
+JSON = "application/json"
+
 
 class BodyRoute(APIRoute):
     """A route that has pydantic read the JSON of ``endpoint(body, request)`` itself.
@@ -26,6 +30,10 @@ class BodyRoute(APIRoute):
         endpoint = self.endpoint
 
         async def handler(request: Request) -> Response:
+            kind = request.headers.get("content-type", "")
+            if kind != JSON and kind.partition(";")[0].strip().lower() != JSON:
+                # A page of another site may send other types without asking, see CORS.
+                raise RequestError(f"body: found the content type {shown(kind)}, expected {JSON}")
             try:
                 body = schema.model_validate_json(await request.body())
             except ValidationError as error:

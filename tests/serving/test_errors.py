@@ -23,7 +23,7 @@ RECOMMEND = {"users": ["user3"]}
         ("/recommend", RECOMMEND | {"k": 2.5}, "body.k: found 2.5, expected a valid integer"),
         ("/recommend", RECOMMEND | {"k": True}, "body.k: found true, expected a valid integer"),
         ("/recommend", RECOMMEND | {"k": "5"}, "body.k: found '5', expected a valid integer"),
-        ("/recommend", {"users": "user3"}, "body.users: found 'user3', expected a valid list"),
+        ("/recommend", {"users": "user3"}, "body.users: found 'user3', expected a valid array"),
         ("/recommend", {"users": [3]}, "body.users.0: found 3, expected a valid string"),
         ("/recommend", RECOMMEND | {"x": 1}, "body.x: found an unknown key"),
         ("/recommend", {"users": list("abcdefgh")}, "found 8 unknown users ('a', 'b', 'c', 'd', "
