@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,9 +16,10 @@ import uvicorn
 from conftest import Trained
 
 from kgrec.inference.loaded_model import LoadedModel
+from kgrec.serving.access import VARIABLE
 from kgrec.serving.app import create_app
-from kgrec.serving.routes import Serving
 from kgrec.serving.settings import ServeSettings
+from kgrec.serving.state import Serving
 
 WAIT = 60.0  # seconds for a server that starts or stops
 
@@ -39,7 +41,9 @@ class Server:
             time.sleep(0.01)
         port = self.uvicorn.servers[0].sockets[0].getsockname()[1]
         self.address = f"http://127.0.0.1:{port}"
-        self.client = httpx.Client(base_url=self.address, timeout=WAIT)
+        token = os.environ.get(VARIABLE)
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self.client = httpx.Client(base_url=self.address, timeout=WAIT, headers=headers)
 
     def stop(self) -> None:
         self.client.close()

@@ -22,6 +22,8 @@ BENCHMARKS = {
     "choices": ["--toy", "--rounds", "1"],
     "new_items": ["sum", "--toy", "--seeds", "1", "2"],
     "fold_in": ["svd", "ease", "--toy", "--seeds", "1", "2"],
+    "index": ["--toy", "--models", "svd"],
+    "serve": ["--toy", "--rounds", "1", "--seconds", "1", "--clients", "4"],
     "models": ["svd", "ripplenet", "ease", "--toy", "--rounds", "1"],
 }
 
@@ -42,6 +44,7 @@ def test_it_runs_and_leaves_figures(name: str, tmp_path: Path) -> None:
 def test_every_benchmark_of_speed_is_run_here():
     found = {path.stem for path in (ROOT / "benchmarks").glob("*.py")}
     others = {"common", "port", "kgrec_tasks", "recbole_tasks", "data"}
+    others |= {"serve_faults", "serve_load", "serve_plain", "serve_servers"}  # run by serve
     of_quality = {"text", "fidelity"}
     assert found - others - of_quality == set(BENCHMARKS)
 

@@ -64,6 +64,11 @@ def add_parser(commands: Any) -> None:
     )  # fmt: skip
     add_weigh(parser)
     parser.add_argument(
+        "--index", choices=("faiss",),
+        help="find the best items by an approximate index: for catalogues of 100,000 items and "
+        "more, of a model whose score is one inner product; needs pip install 'kgrec[ann]'",
+    )  # fmt: skip
+    parser.add_argument(
         "--why", action="store_true", help="also say why, in one line for each item"
     )
     parser.add_argument(

@@ -47,7 +47,8 @@ def load_run(arguments: argparse.Namespace) -> LoadedModel:
     """Loads the run that the command line names, and says which it is if there were several."""
     from kgrec.inference.loading import load
 
-    rec = load(arguments.place, arguments.trust, arguments.device, arguments.extra_triples)
+    index = getattr(arguments, "index", None)  # not every command has the option
+    rec = load(arguments.place, arguments.trust, arguments.device, arguments.extra_triples, index)
     if rec.reason:
         say(f"using {rec.folder}, {rec.reason}")
     for note in rec.notes:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 
 from kgrec.errors import ConfigError, DataError
+from kgrec.inference.index import index_of
 from kgrec.inference.kept_data import read
 from kgrec.inference.loaded_model import LoadedModel
 from kgrec.inference.new_items import add_items, read_triples
@@ -76,6 +77,7 @@ def load(
     trust: Iterable[str] = (),
     device: str | torch.device = "cpu",
     extra_triples: Any = None,
+    index: str | None = None,
 ) -> LoadedModel:
     """Loads the model of a finished run; the training data are not needed.
 
@@ -87,12 +89,15 @@ def load(
         extra_triples: triples of items that were added after the training: a frame or a table
             with columns ``head``, ``relation``, ``tail`` and, for titles, ``name``. A head that is
             no item of the run becomes one.
+        index: "faiss": an approximate index finds the best items of the whole catalogue, for
+            models whose score is one inner product. It needs ``pip install 'kgrec[ann]'`` and
+            pays for catalogues of 100,000 items and more. None: every item is scored.
 
     Raises:
         DataError: there is no finished run, a file of the run is missing or damaged, or the extra
             triples are of no new item.
         CheckpointError: the checkpoint cannot be read.
-        ConfigError: the device does not exist.
+        ConfigError: the device does not exist, or there can be no index.
     """
     chosen = find_run(run)
     data = read(chosen.folder)
@@ -110,6 +115,8 @@ def load(
                 f"of {chosen.folder.ids}"
             )
     rec = LoadedModel(model, data, chosen.folder.path, chosen.reason)
+    if index is not None:
+        rec.ranker.index = index_of(rec.model, rec.name, rec.ranker.encoded, index)
     if extra_triples is None:
         return rec
     added = add_items(rec.model, data, read_triples(extra_triples))

@@ -19,7 +19,9 @@ from kgrec.errors import DataError
 from kgrec.evaluation.ties import tie_order
 from kgrec.evaluation.topk import top_k
 from kgrec.inference.histories import renumbered
+from kgrec.inference.index import ItemIndex
 from kgrec.inference.kept_data import KeptData
+from kgrec.models.inner_product import InnerProduct
 from kgrec.models.recommender import Recommender
 
 ScoreAll = Callable[[Tensor], Tensor]
@@ -53,10 +55,14 @@ class Ranker:
     Args:
         model: trained model.
         data: data of its run.
+
+    Attributes:
+        index: approximate index of the items, or None to rank all items.
     """
 
     def __init__(self, model: Recommender, data: KeptData) -> None:
         self.model, self.data = model, data
+        self.index: ItemIndex | None = None
         self._num_scored = 0
 
     @cached_property
@@ -172,9 +178,11 @@ class Ranker:
         trained = self._trained[users]
         if bool(trained.all()):
             on_device = users.to(self.device)
+            vectors = self._vectors(self.model, on_device, allowed)
             best = self._best(
-                lambda rows: self._score_all(on_device[rows]), len(users), k, exclude, allowed
-            )
+                lambda rows: self._score_all(on_device[rows]),
+                len(users), k, exclude, allowed, vectors,
+            )  # fmt: skip
             return Ranked(*best, [MODEL] * len(users))
         has_history = self._has_history[users] & ~trained
         scores = torch.empty(len(users), k)
@@ -215,12 +223,13 @@ class Ranker:
             allowed: (num_items,) bool, items to choose from, on the device; None: all.
         """
         scorer: ScoreAll = self._popularity
-        source = POPULARITY
+        source, vectors, n = POPULARITY, None, pairs.num_users
         if self.model.fold_in_method is not None:
-            scorer = self.folded(pairs).score_all
-            source = self.fold_in_source
-        best = self._best(scorer, pairs.num_users, k, exclude, allowed)
-        return Ranked(*best, [source] * pairs.num_users)
+            model = self.folded(pairs)
+            scorer, source = model.score_all, self.fold_in_source
+            vectors = self._vectors(model, torch.arange(n, device=self.device), allowed)
+        best = self._best(scorer, n, k, exclude, allowed, vectors)
+        return Ranked(*best, [source] * n)
 
     def warm(self) -> None:
         """Computes what later rankings share, so that the first of them takes no longer."""
@@ -242,6 +251,13 @@ class Ranker:
             return torch.zeros(self.data.positives.num_users, dtype=torch.bool)
         return self.data.positives.user_degrees() > 0
 
+    def _vectors(self, model: Recommender, users: Tensor, allowed: Tensor | None) -> Tensor | None:
+        """(n, D) vectors of users with which to ask the index; None: it cannot answer."""
+        if self.index is None or allowed is not None or not isinstance(model, InnerProduct):
+            return None
+        with torch.no_grad():
+            return model.user_factors(users, self.encoded if model is self.model else None)
+
     def _score_all(self, users: Tensor) -> Tensor:
         """(B, num_items) scores; what is worth computing once for many users is kept."""
         self._num_scored += len(users)
@@ -260,8 +276,39 @@ class Ranker:
         k: int,
         exclude: Interactions | None,
         allowed: Tensor | None,
+        vectors: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """(n, k) scores and items of the best items of users 0 … n - 1, on the CPU."""
+        """(n, k) scores and items of the best items of users 0 … n - 1, on the CPU.
+
+        Args:
+            score_all: scores of all items for some of the users.
+            num_users: n.
+            k: number of items for each user.
+            exclude: pairs to leave out.
+            allowed: (num_items,) bool, items to choose from; None: all.
+            vectors: (n, D) vectors of the users, with which to ask the index first.
+        """
+        if vectors is None or self.index is None:
+            return self._best_of_all(score_all, num_users, k, exclude, allowed)
+        scores, items, complete = self.index.best(vectors, k, exclude)
+        rows = torch.nonzero(~complete).squeeze(1)
+        if len(rows):
+            own = None if exclude is None else renumbered(exclude, rows)
+            on_device = rows.to(self.device)
+            scores[rows], items[rows] = self._best_of_all(
+                lambda part: score_all(on_device[part]), len(rows), k, own, allowed
+            )
+        return scores, items
+
+    def _best_of_all(
+        self,
+        score_all: ScoreAll,
+        num_users: int,
+        k: int,
+        exclude: Interactions | None,
+        allowed: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """As :meth:`_best`, by the scores of all items."""
         excluded = None if exclude is None else exclude.to(self.device)
         users = torch.arange(num_users, device=self.device)
 

@@ -16,10 +16,11 @@ from kgrec.serving.batching import Batcher
 from kgrec.serving.errors import add_error_handlers
 from kgrec.serving.limits import BodyLimit, ConcurrencyLimit, TimeLimit
 from kgrec.serving.monitoring import Monitor, Monitoring
-from kgrec.serving.routes import Serving, router
+from kgrec.serving.routes import router
 from kgrec.serving.runs import ServedRuns
 from kgrec.serving.settings import ServeSettings
 from kgrec.serving.site import add_page
+from kgrec.serving.state import Serving
 
 
 def create_app(settings: ServeSettings) -> FastAPI:
@@ -53,6 +54,8 @@ def create_app(settings: ServeSettings) -> FastAPI:
         docs_url=None,  # its page would fetch scripts from the network
         redoc_url=None,
         redirect_slashes=False,
+        # Newer FastAPI would ask for providers of OpenTelemetry at every request.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.serving = serving
     app.include_router(router)
@@ -66,7 +69,7 @@ def create_app(settings: ServeSettings) -> FastAPI:
     app.add_middleware(
         Monitoring,
         monitor=monitor,
-        paths=[route.path for route in app.routes if isinstance(route, Route)],
+        paths=["/", *(route.path for route in router.routes if isinstance(route, Route))],
         log_requests=settings.log_requests,
         log_ids=settings.log_ids,
     )

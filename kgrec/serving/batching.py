@@ -145,8 +145,8 @@ class Batcher:
         if not batch:  # the clients have gone
             return
         jobs = [waiting.job for waiting in batch]
-        self.observe(sum(job.size for job in jobs))
         try:
+            self.observe(sum(job.size for job in jobs))
             answers: list[Answer] = list(jobs[0].answers(jobs))
         except Exception as error:
             if len(batch) > 1:  # the error of one request must not become that of the others

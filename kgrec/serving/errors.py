@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kgrec.errors import ConfigError, DataError, KgrecError
 
@@ -73,6 +74,34 @@ def message_of(errors: Sequence[Mapping[str, Any]]) -> str:
     return f"{'.'.join(parts)}: found {found}, expected {expected}{more}"
 
 
+class Faults:
+    """Answers an unexpected exception with 500 and logs it, so that the connection stays open.
+
+    Args:
+        app: application.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request."""
+        started = False
+
+        async def noting(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, noting)
+        except Exception as error:
+            if started or scope["type"] != "http":
+                raise
+            log.error("a request failed by a fault of the server", exc_info=error)
+            await error_answer(500, INTERNAL)(scope, receive, send)
+
+
 def add_error_handlers(app: FastAPI) -> None:
     """Makes the app answer every error in one form, never with a trace."""
 
@@ -98,9 +127,6 @@ def add_error_handlers(app: FastAPI) -> None:
             return error_answer(error.status, str(error))
         if isinstance(error, DataError | ConfigError):
             return error_answer(422, str(error))
-        log.error("a request could not be answered", exc_info=error)
-        return error_answer(500, INTERNAL)
+        raise error
 
-    @app.exception_handler(Exception)
-    async def broken(_: Request, error: Exception) -> Response:
-        return error_answer(500, INTERNAL)  # starlette raises it again; the server logs the trace
+    app.add_middleware(Faults)

@@ -53,7 +53,7 @@ class RecommendRequest(BaseModel):
 class ScoreRequest(BaseModel):
     """Pairs: lists of one length, or a single user or item for all of the others."""
 
-    model_config = _config(users=["196"], items=["50", "Toy Story (1995)"])
+    model_config = _config(users=["196"], items=["50", "Toy Story"])
 
     users: Annotated[list[Id], Field(min_length=1)]
     items: Annotated[list[Id], Field(min_length=1)]

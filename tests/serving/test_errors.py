@@ -23,7 +23,7 @@ RECOMMEND = {"users": ["user3"]}
         ("/recommend", RECOMMEND | {"k": 2.5}, "body.k: found 2.5, expected a valid integer"),
         ("/recommend", RECOMMEND | {"k": True}, "body.k: found true, expected a valid integer"),
         ("/recommend", RECOMMEND | {"k": "5"}, "body.k: found '5', expected a valid integer"),
-        ("/recommend", {"users": "user3"}, "body.users: found 'user3', expected a valid list"),
+        ("/recommend", {"users": "user3"}, "body.users: found 'user3', expected a valid array"),
         ("/recommend", {"users": [3]}, "body.users.0: found 3, expected a valid string"),
         ("/recommend", RECOMMEND | {"x": 1}, "body.x: found an unknown key"),
         ("/recommend", {"users": list("abcdefgh")}, "found 8 unknown users ('a', 'b', 'c', 'd', "
@@ -74,18 +74,27 @@ def test_bodies_that_cannot_be_answered(server: Server, path: str, body: dict, m
     ids=lambda content: repr(content[:30]),
 )  # fmt: skip
 def test_broken_bodies(server: Server, content: bytes) -> None:
-    response = server.client.post(
-        "/recommend", content=content, headers={"Content-Type": "application/json"}
-    )
+    headers = {"Content-Type": "application/json"}
+    response = server.client.post("/recommend", content=content, headers=headers)
     assert response.status_code == 422, response.text
     assert response.json()["error"].startswith("body")
     assert len(response.text) < 2000
 
 
-def test_a_body_of_another_type(server: Server) -> None:
-    response = server.client.post("/recommend", content=json.dumps(RECOMMEND))
+@pytest.mark.parametrize("kind", [None, "text/plain", "application/jsonx", "multipart/form-data"])
+def test_a_body_of_another_type(server: Server, kind: str | None) -> None:
+    headers = {} if kind is None else {"Content-Type": kind}
+    response = server.client.post("/recommend", content=json.dumps(RECOMMEND), headers=headers)
     assert response.status_code == 422
-    assert response.json()["error"].startswith("body: found")
+    expected = f"body: found the content type {kind or ''!r}, expected application/json"
+    assert response.json()["error"] == expected
+
+
+@pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "Application/JSON"])
+def test_types_of_json(server: Server, kind: str) -> None:
+    headers = {"Content-Type": kind}
+    response = server.client.post("/recommend", content=json.dumps(RECOMMEND), headers=headers)
+    assert response.status_code == 200, response.text
 
 
 @pytest.mark.parametrize(
@@ -130,9 +139,10 @@ def test_an_unexpected_fault_has_no_trace(
         raise ZeroDivisionError("secret")
 
     monkeypatch.setattr("kgrec.serving.answers.similar", broken)
-    with caplog.at_level(logging.CRITICAL):
+    with caplog.at_level(logging.ERROR):
         message = server.error("/similar", 500, item="item1")
     assert message == "internal error; the log has the trace"
+    assert "ZeroDivisionError: secret" in caplog.text
     monkeypatch.undo()
     assert server.ok("/similar", item="item1")
 

@@ -14,8 +14,10 @@ import pytest
 from conftest import Trained
 from http_server import Server, running
 
+import kgrec
 from kgrec.errors import ConfigError, KgrecError
 from kgrec.inference.raw_ids import RawIds
+from kgrec.serving.access import VARIABLE
 from kgrec.serving.app import create_app
 from kgrec.serving.errors import RequestError
 from kgrec.serving.lookup import Lookup
@@ -56,6 +58,18 @@ def test_a_run_that_is_not_there(tmp_path):
         ServedRuns(ServeSettings(runs=(str(tmp_path / "none"),))).load()
 
 
+def test_an_index_of_items(kgcn: Path, trained: Trained):
+    pytest.importorskip("faiss")
+    folder = trained("model=svd")
+    exact = kgrec.load(folder).recommend("user3", k=2)["item"].to_list()
+    with running(folder, index="faiss") as server:
+        assert server.rec.ranker.index is not None
+        answer = server.ok("/recommend", users=["user3"], k=2)
+        assert [item["item"] for item in answer["results"][0]["items"]] == exact
+    with pytest.raises(KgrecError, match="expected a model whose score is one inner product"):
+        ServedRuns(ServeSettings(runs=(str(kgcn),), index="faiss")).load()
+
+
 def test_before_the_runs_are_loaded():
     runs = ServedRuns(ServeSettings(runs=("x",)))
     with pytest.raises(RequestError, match="no loaded run yet") as refusal:
@@ -84,6 +98,12 @@ def test_the_order_of_matches():
     assert lookup.search("6", 10) == ([6], 1)
     assert lookup.search("", 3) == ([5, 3, 1], 7)
     assert lookup.search("(", 3) == ([], 0)
+
+
+@pytest.fixture(autouse=True)
+def _token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs are loaded anew only by who has the token."""
+    monkeypatch.setenv(VARIABLE, "secret")
 
 
 @pytest.fixture
@@ -135,7 +155,9 @@ def test_no_request_is_lost_while_runs_are_swapped(swapped):
         stop = threading.Event()
 
         def ask() -> None:
-            with httpx.Client(base_url=server.address, timeout=60) as client:
+            with httpx.Client(
+                base_url=server.address, timeout=60, headers=server.client.headers
+            ) as client:
                 while not stop.is_set():
                     response = client.post("/recommend", json={"users": ["user3"]})
                     answers.append((response.status_code, response.json()["model"]))
