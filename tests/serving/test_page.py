@@ -170,7 +170,7 @@ def test_an_open_card_shows_shares_and_the_receptive_field(server: Server, visit
     title.click()
     expect(title).to_have_attribute("aria-expanded", "true")
     item = ids(page)[0]
-    why = server.ok("/explain", user="u3", item=item, top=8)
+    why = server.ok("/explain", user="u3", item=item, top=6)
     detail = cards(page).first.locator(".detail").first
     expect(detail.locator(".because")).to_have_text(why["text"])
     reasons = detail.locator(".bars").first.locator("li")
@@ -266,7 +266,7 @@ def test_someone_new_by_liked_items(server: Server, visit: Visit) -> None:
         field.press("Enter")
     expect(page.locator(".chip")).to_have_count(2)
     expect(page.locator("#subject")).to_have_text("Recommendations for someone who likes 2 items")
-    expect(page.locator(".notice").first).to_contain_text("fold-in (steps)")
+    expect(page.locator(".column .notice").first).to_contain_text("fold-in (steps)")
     answer = server.ok("/recommend", histories={"new user": ["i42", "i44"]}, k=10)["results"][0]
     expect(cards(page)).to_have_count(10)
     assert ids(page) == [row["item"] for row in answer["items"]]
@@ -289,24 +289,31 @@ def test_two_runs_side_by_side(server: Server, visit: Visit) -> None:
     here, there = ids(page).index(item) + 1, ids(page, 1).index(item) + 1
     marks = cards(page).nth(here - 1).locator(".mark.both")
     expect(marks).to_contain_text(f"No. {there} in lightgcn")
+    expect(page.locator("#common")).to_have_text(f"{len(both)} items are in both lists.")
     by = abs(here - there)
     expect(marks).to_contain_text(f"{by} {'higher' if here < there else 'lower'}" if by else "same")
     page.get_by_role("slider", name="genre").focus()
     page.keyboard.press("ArrowRight")
-    expect(page.locator(".notice:visible")).to_have_text(
+    expect(page.locator(".column .notice:visible")).to_have_text(
         "The sliders do not change lightgcn: it has no attention to relations."
     )
 
 
 def test_what_a_model_cannot_do_is_said(visit: Visit) -> None:
     page = visit.open("run=popularity_balance&like=i42")
-    expect(page.locator(".notice").first).to_contain_text("knows nothing of this user")
+    expect(page.locator(".column .notice").first).to_contain_text("knows nothing of this user")
     expect(page.locator("#weights")).to_be_hidden()
     page.wait_for_load_state("networkidle")
     expect(cards(page)).to_have_count(10)
     page = visit.open("run=popularity_balance&user=u3")
     cards(page).first.locator(".title").click()
     expect(cards(page).first.locator(".note")).not_to_be_empty()
+
+
+def test_a_shared_view_of_a_run_that_is_not_served(visit: Visit) -> None:
+    page = visit.open("user=u3&run=gone&beside=lightgcn")
+    expect(page.locator("#missing")).to_have_text("Not served here: gone.")
+    expect(cards(page, 1)).to_have_count(10)
 
 
 def test_errors_of_the_server_are_said_where_they_matter(browser: Any, server: Server) -> None:

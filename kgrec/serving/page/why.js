@@ -4,7 +4,7 @@ import { capital, h, number, titleOf } from "./dom.js";
 import { receptiveField } from "./tree.js";
 
 const MOST_RELATIONS = 8;
-export const REASONS = 8;
+export const REASONS = 6;
 
 const SOURCES = {
   model: "",
