@@ -3,8 +3,8 @@
 uvicorn's supervisor starts them, replaces those that die or hang, and stops them. Here it differs:
 
 - SIGHUP is passed on, and every worker loads the runs anew; uvicorn would restart the workers.
-- Once the server has started, a worker that cannot start is tried again now and then, and the
-  others serve meanwhile; uvicorn would stop them all, or start it again without a pause.
+- A worker that cannot start is tried again now and then, and the others serve meanwhile; uvicorn
+  would stop them all, or start it again without a pause. If there are no others, the server ends.
 - The gauges of a dead worker leave the metrics.
 """
 
@@ -76,11 +76,12 @@ class Workers(Multiprocess):
                 continue
             if process not in self._died:
                 self._bury(process)
-            if not self._started:
+            could_start = process in self._answered
+            if not could_start and all(each in self._died for each in self.processes):
                 self.failure = _failure(process)
                 self.should_exit.set()
                 return
-            wait = 0 if process in self._answered else RETRY_SECONDS
+            wait = 0 if could_start else RETRY_SECONDS
             if time.monotonic() >= self._died[process] + wait:
                 self.processes[index] = Process(self.config, self.sockets)
                 self.processes[index].start()
