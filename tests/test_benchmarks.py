@@ -22,6 +22,7 @@ BENCHMARKS = {
     "choices": ["--toy", "--rounds", "1"],
     "new_items": ["sum", "--toy", "--seeds", "1", "2"],
     "fold_in": ["svd", "ease", "--toy", "--seeds", "1", "2"],
+    "index": ["--toy", "--models", "svd"],
     "serve": ["--toy", "--rounds", "1", "--seconds", "1", "--clients", "4"],
     "models": ["svd", "ripplenet", "ease", "--toy", "--rounds", "1"],
 }

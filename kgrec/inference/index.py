@@ -72,30 +72,27 @@ class ItemIndex:
             (n, k) scores and (n, k) items, best first, and (n,) whether a row is complete; an
             incomplete row holds nothing of use.
         """
-        n = len(vectors)
-        excluded = torch.zeros(n, dtype=torch.int64) if exclude is None else exclude.user_degrees()
+        n, most = len(vectors), self.num_items // LARGEST_SHARE
+        if exclude is None and k <= most:
+            values, numbers = self._search(vectors, k)
+            return values, numbers, numbers[:, -1] >= 0
         scores, items = torch.zeros(n, k), torch.full((n, k), -1)
         complete = torch.zeros(n, dtype=torch.bool)
-        wanted = k + excluded
-        most = self.num_items // LARGEST_SHARE
-        rows = torch.nonzero(wanted <= most).squeeze(1)
+        if exclude is None or k > most:
+            return scores, items, complete
+        wanted = k + exclude.user_degrees()
         # Rows that ask for a similar number are answered together.
-        sizes = (2.0 ** wanted[rows].double().log2().ceil()).long().clamp(max=most)
-        for size in torch.unique(sizes).tolist():
-            part = rows[sizes == size]
-            values, numbers = self._search(vectors[part], size)
-            left = numbers >= 0
-            if exclude is not None:
-                users = part[:, None].expand_as(numbers)
-                left &= ~exclude.contains(users.flatten(), numbers.clamp(min=0).flatten()).view(
-                    left.shape
-                )
+        sizes = (2.0 ** wanted.double().log2().ceil()).long().clamp(max=most)
+        for size in torch.unique(sizes[wanted <= most]).tolist():
+            rows = torch.nonzero((sizes == size) & (wanted <= most)).squeeze(1)
+            values, numbers = self._search(vectors[rows], size)
+            pairs = rows[:, None].expand_as(numbers).flatten(), numbers.clamp(min=0).flatten()
+            left = (numbers >= 0) & ~exclude.contains(*pairs).view(numbers.shape)
             enough = left.sum(dim=1) >= k
             first = (left & (left.cumsum(dim=1) <= k))[enough]
-            done = part[enough]
-            scores[done] = values[enough][first].view(-1, k)
-            items[done] = numbers[enough][first].view(-1, k)
-            complete[done] = True
+            scores[rows[enough]] = values[enough][first].view(-1, k)
+            items[rows[enough]] = numbers[enough][first].view(-1, k)
+            complete[rows[enough]] = True
         return scores, items, complete
 
     def _search(self, vectors: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -74,18 +74,27 @@ def test_bodies_that_cannot_be_answered(server: Server, path: str, body: dict, m
     ids=lambda content: repr(content[:30]),
 )  # fmt: skip
 def test_broken_bodies(server: Server, content: bytes) -> None:
-    response = server.client.post(
-        "/recommend", content=content, headers={"Content-Type": "application/json"}
-    )
+    headers = {"Content-Type": "application/json"}
+    response = server.client.post("/recommend", content=content, headers=headers)
     assert response.status_code == 422, response.text
     assert response.json()["error"].startswith("body")
     assert len(response.text) < 2000
 
 
-def test_a_body_of_another_type(server: Server) -> None:
-    response = server.client.post("/recommend", content=json.dumps(RECOMMEND))
+@pytest.mark.parametrize("kind", [None, "text/plain", "application/jsonx", "multipart/form-data"])
+def test_a_body_of_another_type(server: Server, kind: str | None) -> None:
+    headers = {} if kind is None else {"Content-Type": kind}
+    response = server.client.post("/recommend", content=json.dumps(RECOMMEND), headers=headers)
     assert response.status_code == 422
-    assert response.json()["error"].startswith("body: found")
+    expected = f"Content-Type: found {kind or ''!r}, expected application/json"
+    assert response.json()["error"] == expected
+
+
+@pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "Application/problem+JSON"])
+def test_types_of_json(server: Server, kind: str) -> None:
+    headers = {"Content-Type": kind}
+    response = server.client.post("/recommend", content=json.dumps(RECOMMEND), headers=headers)
+    assert response.status_code == 200, response.text
 
 
 @pytest.mark.parametrize(

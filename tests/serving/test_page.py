@@ -236,7 +236,8 @@ def test_the_newest_of_many_slider_moves_wins(server: Server, visit: Visit) -> N
     slider = page.get_by_role("slider", name="director")
     for power in (1, -3, 2, -1, 3):
         slider.evaluate(
-            "(input, power) => { input.value = power; input.dispatchEvent(new Event('input')); }", power
+            "(input, power) => { input.value = power; input.dispatchEvent(new Event('input')); }",
+            power,
         )
     weights = {"director": 8.0}
     answer = server.ok("/recommend", users=["u5"], k=10, relation_weights=weights)["results"][0]
@@ -516,7 +517,12 @@ def test_cards_do_not_move_for_those_who_ask(browser: Any, server: Server) -> No
 
 def test_the_policy_and_types_of_the_files(server: Server) -> None:
     folder = Path(kgrec.__file__).parent / "serving" / "page"
-    kinds = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".html": "text/html"}
+    kinds = {
+        ".js": "text/javascript",
+        ".css": "text/css",
+        ".svg": "image/svg+xml",
+        ".html": "text/html",
+    }
     for file in folder.iterdir():
         response = server.client.get(f"/page/{file.name}")
         assert response.status_code == 200
@@ -531,4 +537,6 @@ def test_the_policy_and_types_of_the_files(server: Server) -> None:
     assert server.client.get("/").text == (folder / "index.html").read_text(encoding="utf-8")
     for path in ("/page/none.js", "/page/../site.py", "/page/%2e%2e/site.py"):
         assert server.client.get(path).status_code == 404
-    assert not any(path.startswith("/page") or path == "/" for path in server.ok("/openapi.json")["paths"])
+    assert not any(
+        path.startswith("/page") or path == "/" for path in server.ok("/openapi.json")["paths"]
+    )
