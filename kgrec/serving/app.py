@@ -69,7 +69,7 @@ def create_app(settings: ServeSettings) -> FastAPI:
     app.add_middleware(
         Monitoring,
         monitor=monitor,
-        paths=[route.path for route in app.routes if isinstance(route, Route)],
+        paths=["/", *(route.path for route in router.routes if isinstance(route, Route))],
         log_requests=settings.log_requests,
         log_ids=settings.log_ids,
     )

@@ -25,15 +25,17 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from kgrec.errors import ConfigError, KgrecError
+from kgrec.inference.loading import find_run
 from kgrec.serving.access import VARIABLE
 from kgrec.serving.app import create_app
 from kgrec.serving.monitoring import MULTIPROCESS
 from kgrec.serving.protocol import LimitedProtocol
+from kgrec.serving.runs import named_places
 from kgrec.serving.settings import ServeSettings
 
 SETTINGS = "KGREC_SERVE_SETTINGS"  # variable by which a worker gets the settings
 STOP_SECONDS = 10  # extra time for answers at a stop, beyond the time limit of a request
-START_SECONDS = 60  # time for a worker to answer its supervisor, while it imports and loads
+ANSWER_SECONDS = 20  # time for a worker to answer its supervisor
 LOCAL = ("127.0.0.1", "::1", "localhost")
 log = logging.getLogger("kgrec.serve")
 
@@ -46,17 +48,22 @@ def serve(settings: ServeSettings) -> None:
     """
     _log_to_stderr()
     _allow_many_connections()
-    listening = _bound(settings)
-    config = _config(settings)
-    if settings.workers == 1:
-        config.app = application(settings)
-        _say_where(settings, listening)
-        uvicorn.Server(config).run(sockets=[listening])
-        return
-    with _workers_environment(settings):
-        _say_where(settings, listening)
-        supervisor = Workers(config, [listening])
-        supervisor.run()
+    for place in named_places(settings.runs).values():
+        find_run(place)  # the commonest mistake is said before workers start
+    with _bound(settings) as listening:
+        config = _config(settings)
+        if settings.workers == 1:
+            config.app = application(settings)
+            _say_where(settings, listening)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                # uvicorn raises the signal once more after the stop; the exit code shall be 0.
+                signal.signal(number, lambda *_: None)
+            uvicorn.Server(config).run(sockets=[listening])
+            return
+        with _workers_environment(settings):
+            _say_where(settings, listening)
+            supervisor = Workers(config, [listening])
+            supervisor.run()
     if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
         raise ConfigError("--workers: found one that cannot start, see above")
 
@@ -116,7 +123,7 @@ class Workers(Multiprocess):
     def handle_hup(self) -> None:
         """Has every worker load the runs anew."""
         for process in self.processes:
-            if process.pid is not None and process.is_ready(START_SECONDS):
+            if process.pid is not None and process.is_ready(ANSWER_SECONDS):
                 os.kill(process.pid, signal.SIGHUP)
 
 
@@ -138,7 +145,7 @@ def _config(settings: ServeSettings) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=int(settings.timeout_s) + STOP_SECONDS,
-        timeout_worker_healthcheck=START_SECONDS,
+        timeout_worker_healthcheck=ANSWER_SECONDS,
     )
 
 
@@ -167,8 +174,12 @@ def _bound(settings: ServeSettings) -> socket.socket:
             settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         listening = socket.socket(family, socket.SOCK_STREAM)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
+        try:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind(address)
+        except OSError:
+            listening.close()
+            raise
     except OSError as error:
         reason = error.strerror or str(error)
         raise ConfigError(

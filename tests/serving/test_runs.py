@@ -14,6 +14,7 @@ import pytest
 from conftest import Trained
 from http_server import Server, running
 
+import kgrec
 from kgrec.errors import ConfigError, KgrecError
 from kgrec.inference.raw_ids import RawIds
 from kgrec.serving.access import VARIABLE
@@ -55,6 +56,18 @@ def test_names_that_cannot_be(runs):
 def test_a_run_that_is_not_there(tmp_path):
     with pytest.raises(KgrecError, match="found no such folder"):
         ServedRuns(ServeSettings(runs=(str(tmp_path / "none"),))).load()
+
+
+def test_an_index_of_items(kgcn: Path, trained: Trained):
+    pytest.importorskip("faiss")
+    folder = trained("model=svd")
+    exact = kgrec.load(folder).recommend("user3", k=2)["item"].to_list()
+    with running(folder, index="faiss") as server:
+        assert server.rec.ranker.index is not None
+        answer = server.ok("/recommend", users=["user3"], k=2)
+        assert [item["item"] for item in answer["results"][0]["items"]] == exact
+    with pytest.raises(KgrecError, match="expected a model whose score is one inner product"):
+        ServedRuns(ServeSettings(runs=(str(kgcn),), index="faiss")).load()
 
 
 def test_before_the_runs_are_loaded():
