@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import json
 import os
@@ -13,6 +14,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
 
 from kgrec.data.dataset import PreparedData, RecDataset
 from kgrec.data.prepare import prepare
@@ -26,6 +29,9 @@ ROOT = Path(__file__).parent.parent
 pytest_plugins = ["finished_runs", "kgrec_command"]
 
 os.environ["WANDB_MODE"] = "disabled"
+# The workers and the commands that tests start compile kgrec once, not at every start.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # Markers by path and name; CONTRIBUTING.md says what each is for and how long it takes.
 FAST = ("data", "evaluation", "models", "runs")
@@ -71,6 +77,17 @@ def data() -> PreparedData:
 @pytest.fixture(params=[paper, clean], ids=["paper", "clean"])
 def dataset(request: pytest.FixtureRequest) -> RecDataset:
     return request.param(small(), RandomSplit())
+
+
+@functools.cache
+def _composed(overrides: tuple[str, ...]) -> DictConfig:
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return compose("train", overrides=list(overrides))
+
+
+def composed(*overrides: str) -> DictConfig:
+    """The configuration of a run; a copy, for composing takes twenty times as long."""
+    return copy.deepcopy(_composed(overrides))
 
 
 def prepared(
