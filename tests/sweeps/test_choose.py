@@ -1,11 +1,13 @@
 """``kgrec choose``: steps within a budget, resuming, and the verdict."""
 
 import json
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from finished_runs import MakeRun
 from kgrec_command import Kgrec, failed
@@ -230,11 +232,21 @@ def test_a_tiny_budget_ends_honestly(run_command):
     assert "the same command with more --minutes resumes" in words
 
 
-def test_when_all_models_fail_the_error_is_shown(run_command, fakes):
+def test_when_popularity_fails_its_error_is_shown_at_once(run_command, fakes):
     fakes.broken = {*ALWAYS, "kgcn", "libfm"}
     output = run_command("--minutes", "100")
     assert output.code == 1
     assert "error: popularity is broken" in output.err
+    assert len(fakes.commands) == 1  # no other model is tried
+
+
+def test_a_run_of_a_small_catalogue_counts_with_its_own_cutoff(fakes, tmp_path):
+    some = Choice(tmp_path / "choice", ["dataset=music"], ["kgcn"], 1, [1], "val/ndcg@10",
+                  FakeClock(10_000))  # fmt: skip
+    some.run()
+    trial = some.best("kgcn")
+    assert trial is not None
+    assert trial.value == RunFolder(trial.folder.path).metrics()["val/auc"]
 
 
 @pytest.mark.parametrize(
@@ -326,6 +338,31 @@ def test_a_process_is_ended_when_the_budget_is_used_up(tmp_path, monkeypatch):
     assert "$ kgrec train model=svd\nbegun" in (tmp_path / "log.txt").read_text()
     assert not timed.train(["model=svd"], tmp_path / "log.txt", clock)
     assert len(begun) == 1  # nothing begins without time
+
+
+def test_a_terminated_choice_ends_its_training(tmp_path):
+    pid = tmp_path / "pid"
+    fake = tmp_path / "kgrec_choose_fake.py"
+    fake.write_text(
+        "import subprocess, sys\n"
+        "from kgrec import cli\n"
+        "from kgrec.sweeps import timed\n"
+        "popen = subprocess.Popen\n"
+        "def endless(command, **options):\n"
+        "    process = popen([sys.executable, '-c', 'import time; time.sleep(600)'], **options)\n"
+        f"    open({str(pid)!r}, 'w').write(str(process.pid))\n"
+        "    return process\n"
+        "timed.subprocess.Popen = endless\n"
+        "sys.argv = ['kgrec', 'choose', 'dataset=synthetic', '--models', 'svd']\n"
+        "cli.main()\n"
+    )
+    process = subprocess.Popen([sys.executable, str(fake)], cwd=tmp_path)
+    while not (pid.is_file() and pid.read_text()) and process.poll() is None:
+        time.sleep(0.1)
+    child = psutil.Process(int(pid.read_text()))
+    process.terminate()
+    assert process.wait(30) == 128 + signal.SIGTERM
+    assert not child.is_running()
 
 
 def test_earlier_commands_count():
