@@ -18,6 +18,7 @@ import pytest
 import torch
 from filelock import FileLock
 from hydra import compose, initialize_config_dir
+from hydra._internal.hydra import Hydra
 from omegaconf import DictConfig
 
 from kgrec.data.dataset import PreparedData, RecDataset
@@ -151,6 +152,7 @@ SMALL = [
     "dataset.attributes_per_relation=4",
     "logger=csv",
     "epochs=2",
+    "threads=1",  # two workers share two cores
 ]
 
 
@@ -179,6 +181,8 @@ def _train(arguments: list[str]) -> int:
     flags_first = sorted(arguments, key=lambda argument: not argument.startswith("-"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["train.py", *flags_first])
+        # It composes the configuration once more, to read hydra.mode, which no file sets.
+        patch.setattr(Hydra, "get_mode", lambda *_, **__: None)
         try:
             main()
         except SystemExit as stop:

@@ -180,7 +180,7 @@ def test_the_user_s_own_copy_may_differ_and_trains(published, train: Train, tmp_
         (root / name).write_bytes((published / name).read_bytes())
     (root / "ratings.csv").write_bytes((published / "twin" / "ratings.csv").read_bytes())
     run = train(
-        "dataset=movie", f"dataset.root={root}", "epochs=1", "logger=csv", "model.K=2",
+        "dataset=movie", f"dataset.root={root}", "epochs=1", "logger=csv", "model.K=2", "threads=1",
         "protocol=clean", "split=temporal", "split.scope=user", small=False,
     )  # fmt: skip
     assert run.code == 0, run.out

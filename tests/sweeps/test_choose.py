@@ -1,13 +1,14 @@
 """``kgrec choose``: steps within a budget, resuming, and the verdict."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 from finished_runs import MakeRun
 from kgrec_command import Kgrec, failed
@@ -243,10 +244,10 @@ def test_when_popularity_fails_its_error_is_shown_at_once(run_command, fakes):
 def test_a_run_of_a_small_catalogue_counts_with_its_own_cutoff(fakes, tmp_path):
     some = Choice(tmp_path / "choice", ["dataset=music"], ["kgcn"], 1, [1], "val/ndcg@10",
                   FakeClock(10_000))  # fmt: skip
-    some.run()
+    some.run()  # status.json of the fakes has val/auc as monitor
     trial = some.best("kgcn")
     assert trial is not None
-    assert trial.value == RunFolder(trial.folder.path).metrics()["val/auc"]
+    assert trial.value == trial.folder.metrics()["val/auc"]
 
 
 @pytest.mark.parametrize(
@@ -340,29 +341,25 @@ def test_a_process_is_ended_when_the_budget_is_used_up(tmp_path, monkeypatch):
     assert len(begun) == 1  # nothing begins without time
 
 
-def test_a_terminated_choice_ends_its_training(tmp_path):
-    pid = tmp_path / "pid"
-    fake = tmp_path / "kgrec_choose_fake.py"
-    fake.write_text(
-        "import subprocess, sys\n"
-        "from kgrec import cli\n"
-        "from kgrec.sweeps import timed\n"
-        "popen = subprocess.Popen\n"
-        "def endless(command, **options):\n"
-        "    process = popen([sys.executable, '-c', 'import time; time.sleep(600)'], **options)\n"
-        f"    open({str(pid)!r}, 'w').write(str(process.pid))\n"
-        "    return process\n"
-        "timed.subprocess.Popen = endless\n"
-        "sys.argv = ['kgrec', 'choose', 'dataset=synthetic', '--models', 'svd']\n"
-        "cli.main()\n"
-    )
-    process = subprocess.Popen([sys.executable, str(fake)], cwd=tmp_path)
-    while not (pid.is_file() and pid.read_text()) and process.poll() is None:
-        time.sleep(0.1)
-    child = psutil.Process(int(pid.read_text()))
-    process.terminate()
-    assert process.wait(30) == 128 + signal.SIGTERM
-    assert not child.is_running()
+def test_a_terminated_choice_ends_its_training(kgrec: Kgrec, monkeypatch):
+    begun = []
+    popen = subprocess.Popen
+
+    def endless(command, **options):
+        begun.append(popen([sys.executable, "-c", "import time; time.sleep(600)"], **options))
+        threading.Timer(0.5, os.kill, [os.getpid(), signal.SIGTERM]).start()
+        return begun[-1]
+
+    monkeypatch.setattr(timed.subprocess, "Popen", endless)
+    # Without a handler of the command, the process of this test would end.
+    before = signal.signal(signal.SIGTERM, lambda *_: begun[0].kill())
+    try:
+        output = kgrec("choose", "dataset=synthetic", "--models", "svd", "--trials", "1")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert output.code == 128 + signal.SIGTERM
+    assert len(begun) == 1
+    assert begun[0].poll() is not None
 
 
 def test_earlier_commands_count():
