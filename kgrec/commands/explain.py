@@ -49,6 +49,8 @@ def run(arguments: argparse.Namespace) -> None:
     """Prints the explanation."""
     if arguments.user is None and arguments.history is None:
         raise ConfigError("found no user, expected --user ID, or --history for a new user")
+    if arguments.user is not None and arguments.history is not None:
+        raise ConfigError("--history: found --user too, expected one of them")
     rec = load_run(arguments)
     history = None
     if arguments.history is not None:

@@ -79,7 +79,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise ConfigError("--user: found ids and --all-users, expected one of them")
     rec = load_run(arguments)
     history = None if arguments.history is None else _history(arguments.history, rec)
-    users = rec.data.ids.users["user"] if arguments.all_users else arguments.user or None
+    users = rec.data.ids.users["user"] if arguments.all_users else _distinct(arguments.user)
     candidates = None
     if arguments.candidates is not None:
         candidates = _candidates(Path(arguments.candidates).expanduser(), rec)
@@ -136,12 +136,27 @@ def _checked_out(path: Path) -> Path:
     return path
 
 
+def _distinct(ids: list[str]) -> list[str] | None:
+    """Each id once, or None for no id; says how many were repeated."""
+    distinct = list(dict.fromkeys(ids))
+    if repeated := len(ids) - len(distinct):
+        say(f"--user: {repeated} repeated {'id' if repeated == 1 else 'ids'} left out")
+    return distinct or None
+
+
 def _history(text: str, rec: LoadedModel) -> list[str] | pl.DataFrame:
-    """The history of one new user, or a table of histories."""
+    """The history of one new user, or a table of histories.
+
+    Raises:
+        DataError: an item is unknown, or there is none.
+    """
+    from kgrec.inference.histories import read_history
+
     path = Path(text).expanduser()
-    if path.suffix in (".csv", ".tsv", ".parquet") or ("/" in text and path.is_file()):
-        return read_histories(path)
-    return split_items(text, rec.item_ids)
+    is_table = path.suffix in (".csv", ".tsv", ".parquet") or ("/" in text and path.is_file())
+    history = read_histories(path) if is_table else split_items(text, rec.item_ids)
+    read_history(history, rec.item_ids)  # an error in it comes before any output
+    return history
 
 
 def _candidates(path: Path, rec: LoadedModel) -> list[str]:

@@ -37,6 +37,11 @@ def read_history(history: History, item_ids: RawIds) -> tuple[list[str], Interac
         lists = _by_user(as_frame("history", history))
     elif isinstance(history, Mapping):
         lists = {str(user): items for user, items in history.items()}
+        if len(lists) < len(history):
+            raise DataError(
+                f"history: found {len(history)} names of which some are equal as text, expected "
+                "a different name for each user"
+            )
     else:
         lists = {NEW_USER: history}
     users, items = [], []

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from numbers import Integral
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import torch
@@ -296,8 +297,9 @@ class LoadedModel:
             raise DataError(f"{ids.kind}: found {wanted!r}, expected one id")
         return int(ids.numbers(str(wanted))[0])
 
-    def _check_k(self, k: int) -> None:
-        if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= len(self.item_ids):
+    def _check_k(self, k: Any) -> None:  # numpy's integers are numbers too
+        whole = isinstance(k, Integral) and not isinstance(k, bool)
+        if not whole or not 1 <= int(k) <= len(self.item_ids):
             raise DataError(
                 f"k: found {k!r}, expected an integer from 1 to {len(self.item_ids)}, the number "
                 "of items"

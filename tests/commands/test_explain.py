@@ -57,6 +57,7 @@ def test_a_picture(run, kgrec, tmp_path):
         (["--item", "nope", "--user", "user3"], "found item 'nope'"),
         (["--item", "item5", "--user", "nobody"], "found user 'nobody'"),
         (["--item", "item5", "--history", "item1,nope"], "found item 'nope'"),
+        (["--item", "item5", "--user", "user3", "--history", "item1"], "found --user too"),
         (["--item", "item5", "--user", "user3", "--top", "0"], "top: found 0"),
         (["--item", "item5", "--user", "user3", "--picture", "x.pdf"], "picture: found x.pdf"),
     ],

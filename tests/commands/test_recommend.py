@@ -85,10 +85,23 @@ def test_new_users_and_candidates(run, kgrec, tmp_path):
         (["--user", "user1", "--out", "x.xlsx"], "--out: found x.xlsx, expected a name"),
         (["--user", "user1", "--out", "no/x.csv"], "--out: found no folder no"),
         (["--user", "user1", "--device", "nonsense"], "device: found nonsense"),
+        (["--user", "user1", "--device", "meta"], "device: found meta"),
     ],
 )
 def test_mistakes(words, message, run, kgrec):
     failed(kgrec("recommend", run, *words), message)
+
+
+def test_a_wrong_history_is_said_before_any_output(run, kgrec):
+    output = kgrec("recommend", run, "--user", "user3", "--history", "item1,nope")
+    failed(output, "found item 'nope'")
+    assert output.out == ""
+
+
+def test_a_repeated_user_is_answered_once(run, kgrec):
+    output = kgrec("recommend", run, "--user", "user3", "user3", "-k", "2", "--format", "csv")
+    assert len(output.out.splitlines()) == 3
+    assert "--user: 1 repeated id left out" in output.err
 
 
 def test_errors_in_json(run, kgrec):
