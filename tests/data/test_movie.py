@@ -19,7 +19,7 @@ from kgrec.data.synthetic.shapes import SHAPES
 from kgrec.data.synthetic.twins import write_twin
 from kgrec.errors import DataError
 
-SCALE = 1 / 40
+SCALE = 1 / 32
 FILES = ("item_index2entity_id.txt", "kg.txt")
 
 
