@@ -14,6 +14,7 @@ from kgrec.serving import schemas as s
 from kgrec.serving.body_route import BodyRoute
 from kgrec.serving.errors import RequestError, error_answer
 from kgrec.serving.lookup import Lookup
+from kgrec.serving.recommending import Recommend
 from kgrec.serving.runs import ServedRun
 from kgrec.serving.state import Serving
 
@@ -66,21 +67,23 @@ async def recommend(body: s.RecommendRequest, request: Request) -> Response:
             "fewer users or a smaller k"
         )
     users = run.users.numbers(body.users, "body.users")
-    return await state.answer(
-        answers.Recommend(
-            run,
-            users,
-            histories,
-            body.k,
-            body.exclude_seen,
-            _seen(body, run, users),
-            None
-            if body.candidates is None
-            else run.items.numbers(body.candidates, "body.candidates"),
-            body.relation_weights,
-            body.why,
-        )
+    job = Recommend(
+        run=run,
+        users=users,
+        histories=histories,
+        k=body.k,
+        exclude_seen=body.exclude_seen,
+        seen=_seen(body, run, users),
+        candidates=_candidates(body.candidates, run.items),
+        relation_weights=body.relation_weights,
+        why=body.why,
     )
+    return await state.answer(job)
+
+
+def _candidates(candidates: list[str] | None, items: Lookup) -> list[int] | None:
+    """Numbers of candidate items; None: all items."""
+    return None if candidates is None else items.numbers(candidates, "body.candidates")
 
 
 def _seen(body: s.RecommendRequest, run: ServedRun, users: Sequence[int]) -> dict[str, list[int]]:
@@ -142,9 +145,7 @@ async def similar(body: s.SimilarRequest, request: Request) -> Response:
     run = state.runs.get(body.run)
     state.check_k(body.k, run)
     item = run.items.numbers([body.item], "body.item")[0]
-    candidates = None
-    if body.candidates is not None:
-        candidates = run.items.numbers(body.candidates, "body.candidates")
+    candidates = _candidates(body.candidates, run.items)
     return await state.call(answers.similar, run, item, body.k, candidates)
 
 

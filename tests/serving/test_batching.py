@@ -12,9 +12,9 @@ import httpx
 import pytest
 from http_server import Server
 
-from kgrec.serving.answers import Recommend
 from kgrec.serving.batching import Alone, Batcher, Waiting
 from kgrec.serving.errors import RequestError
+from kgrec.serving.recommending import Recommend
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ Shapes: n new items, I items of the training, E entities, d embedding size.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,11 +17,9 @@ from torch import Tensor, nn
 from kgrec.data.draws import generator
 from kgrec.data.knowledge_graph import Neighborhood
 from kgrec.models.folding import frozen
+from kgrec.models.kgcn.parameters import KGCNParameters
 
-if TYPE_CHECKING:
-    from kgrec.models.kgcn.model import KGCN
-
-M = TypeVar("M", bound="KGCN")
+M = TypeVar("M", bound=KGCNParameters)
 
 
 def renumbered(entities: Tensor, num_items: int, num_new: int) -> Tensor:

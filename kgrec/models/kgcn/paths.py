@@ -18,17 +18,15 @@ Shapes: R relations, d embedding size, n entities near the item, p paths.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from kgrec.data.knowledge_graph import Neighborhood
 from kgrec.models.kgcn.aggregators import Aggregator
+from kgrec.models.kgcn.parameters import KGCNParameters
 from kgrec.models.reasons import LEAVE_ONE_OUT, Reasons, Step, Term, ordered
-
-if TYPE_CHECKING:
-    from kgrec.models.kgcn.model import KGCN
 
 MOST_PATHS = 1024  # paths of each length whose shares are computed
 MOST_EXTENSIONS = 2**20  # longer paths from which these are chosen
@@ -106,7 +104,7 @@ class Paths(NamedTuple):
 
 
 @torch.no_grad()
-def path_reasons(model: KGCN, user: int, item: int, top: int | None = None) -> Reasons:
+def path_reasons(model: KGCNParameters, user: int, item: int, top: int | None = None) -> Reasons:
     """Shares of the paths of 1 … H steps in the score.
 
     Args:

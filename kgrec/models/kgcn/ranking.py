@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from kgrec.models.kgcn.all_items import WIDEST_SPREAD, AllItems, Tables
+from kgrec.models.kgcn.parameters import KGCNParameters
 from kgrec.models.recommender import Recommender
-
-if TYPE_CHECKING:
-    from kgrec.models.kgcn.model import KGCN
 
 # Without ``encoded``, pairs are scored for up to this many users, if the pairs of a user take up to
 # this many bytes.
@@ -26,7 +23,7 @@ class Encoded:
     They do not depend on users or on the weights of relations.
     """
 
-    def __init__(self, model: KGCN) -> None:
+    def __init__(self, model: KGCNParameters) -> None:
         self._aggregators = model.layers
         self._tables = Tables(
             entities=model.entity_vectors().detach(),
@@ -44,7 +41,7 @@ class Encoded:
 
 
 @torch.no_grad()
-def score_all(model: KGCN, users: Tensor, encoded: Encoded | None) -> Tensor:
+def score_all(model: KGCNParameters, users: Tensor, encoded: Encoded | None) -> Tensor:
     """(B, num_items) logits of every item, from users (B,); no gradients."""
     if encoded is None and _pairs_are_faster(model, users):
         return Recommender.score_all(model, users)
@@ -60,7 +57,7 @@ def score_all(model: KGCN, users: Tensor, encoded: Encoded | None) -> Tensor:
     return scores
 
 
-def _pairs_are_faster(model: KGCN, users: Tensor) -> bool:
+def _pairs_are_faster(model: KGCNParameters, users: Tensor) -> bool:
     """Whether pairs are scored sooner than :class:`AllItems` is built."""
     if len(users) > FEW_USERS:
         return False

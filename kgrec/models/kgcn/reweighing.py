@@ -12,17 +12,15 @@ Shapes: R relations.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from torch import Tensor
 
 from kgrec.errors import SettingError
 from kgrec.models.folding import frozen
+from kgrec.models.kgcn.parameters import KGCNParameters
 
-if TYPE_CHECKING:
-    from kgrec.models.kgcn.model import KGCN
-
-M = TypeVar("M", bound="KGCN")
+M = TypeVar("M", bound=KGCNParameters)
 
 
 def with_log_weights(model: M, log_weights: Tensor | None) -> M:

@@ -8,6 +8,8 @@ const MOST_GROUPS = 5; // relations of a card
 const MOST_NAMES = 3; // entities of a relation
 const OPAQUE = /^([mg]\.[0-9a-z_]+|Q\d+|\d+|[a-z]+:\/\/.*)$/; // ids that tell a reader nothing
 
+const CALMLY = { duration: 420, easing: "cubic-bezier(.2, .7, .2, 1)" };
+
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
 /**
@@ -20,7 +22,9 @@ export function cards(list, opened) {
   function make(run, item) {
     const detailId = freshId("why");
     const rank = h("span.rank");
-    const button = h("button.title", { type: "button", "aria-expanded": "false", "aria-controls": detailId, dir: "auto" }, titleOf(item));
+    const button = h("button.title", {
+      type: "button", "aria-expanded": "false", "aria-controls": detailId, dir: "auto",
+    }, titleOf(item));
     const attributes = h("p.attributes", { dir: "auto" });
     const why = h("p.why", { dir: "auto" });
     const marks = h("p.marks");
@@ -30,11 +34,16 @@ export function cards(list, opened) {
       onclick: () => {
         if (!getSelection().toString()) opened(item.item);
       },
-    }, rank, h("div.body", {}, h("h4", {}, button), attributes, why, marks), h("p.score", {}, h("span.hidden", {}, "score "), score, change));
+    },
+    rank,
+    h("div.body", {}, h("h4", {}, button), attributes, why, marks),
+    h("p.score", {}, h("span.hidden", {}, "score "), score, change));
     const detail = h("div.detail", { id: detailId, hidden: true });
-    const card = { element: h("li.card", { "data-item": item.item }, head, detail), button, rank, why, marks, score, change, detail };
-    fact(below("items", item.item), { run }).then((facts) => attributes.replaceChildren(...attributeLine(facts)), () => {});
-    return card;
+    fact(below("items", item.item), { run })
+      .then((facts) => attributes.replaceChildren(...attributeLine(facts)))
+      .catch(() => {}); // a card is good without them
+    const element = h("li.card", { "data-item": item.item }, head, detail);
+    return { element, button, rank, why, marks, score, change, detail };
   }
 
   /** Shows rows in their order; rows are made by column.js. */
@@ -76,7 +85,7 @@ export function cards(list, opened) {
       const frames = was === undefined
         ? [{ opacity: 0 }, { opacity: 1 }]
         : [{ transform: `translateY(${by}px)` }, { transform: "none" }];
-      if (was === undefined || Math.abs(by) > 1) element.animate(frames, { duration: 420, easing: "cubic-bezier(.2, .7, .2, 1)" });
+      if (was === undefined || Math.abs(by) > 1) element.animate(frames, CALMLY);
     }
   }
 

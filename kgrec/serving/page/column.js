@@ -1,6 +1,6 @@
 // The recommendations of one run.
 
-import { call, latest, pause } from "./api.js";
+import { Fault, call, latest, pause } from "./api.js";
 import { cards } from "./cards.js";
 import { capital, faultBox, h, relationText } from "./dom.js";
 import { format, hasSubject, multipliers } from "./state.js";
@@ -23,7 +23,8 @@ export class Column {
     this.source = h("p.notice", { hidden: true });
     this.fault = h("div");
     this.list = h("ol.cards", { tabindex: "-1" });
-    this.element = h("section.column", { "aria-busy": "false" }, h("div.about", {}, this.title, this.facts), this.source, this.fault, this.list);
+    this.element = h("section.column", { "aria-busy": "false" },
+      h("div.about", {}, this.title, this.facts), this.source, this.fault, this.list);
     this.cards = cards(this.list, opened);
     this.load = latest((signal, more) => this.work(signal, more));
     this.explain = latest((signal) => this.workExplain(signal));
@@ -111,7 +112,9 @@ export class Column {
     const seen = this.seenItems();
     const notes = [sourceInWords(result.source)];
     const moved = Object.values(state.weights).some(Boolean);
-    if (moved && !this.run.abilities.relation_weights) notes.push(`The sliders do not change ${this.run.model}: it has no attention to relations.`);
+    if (moved && !this.run.abilities.relation_weights) {
+      notes.push(`The sliders do not change ${this.run.model}: it has no attention to relations.`);
+    }
     if (!result.items.length) notes.push("No item is left to recommend.");
     this.source.textContent = notes.filter(Boolean).join(" ");
     this.source.hidden = !this.source.textContent;
@@ -143,15 +146,22 @@ export class Column {
       row.marks.push({ text: `No. ${rank} in ${other.title.textContent}, ${how}`, kind: "both" });
     }
     this.draw(false);
-    for (const row of this.rows) this.cards.get(row.item).element.classList.toggle("in-both", places.has(row.item));
+    for (const row of this.rows) {
+      this.cards.get(row.item).element.classList.toggle("in-both", places.has(row.item));
+    }
   }
 
   /** Asks for the clause of each item, once the sliders rest. */
   async reasons(state, signal, more, wait) {
     if (wait) await pause(QUIET, signal);
     if (more()) return;
-    const answer = await call("recommend", { body: this.body(state, { relation_weights: this.weights, why: true }), signal });
-    if (more()) return;
+    if (state.kind === "new" && !this.run.abilities.fold_in) return; // it has no reasons for someone new
+    const body = this.body(state, { relation_weights: this.weights, why: true });
+    const answer = await call("recommend", { body, signal }).catch((error) => {
+      if (error instanceof Fault) return null; // the list stands; an opened card says what is wrong
+      throw error;
+    });
+    if (!answer || more()) return;
     const why = new Map(answer.results[0].items.map((row) => [row.item, row.why]));
     for (const row of this.rows) row.why = why.get(row.item) ?? row.why;
     this.draw(false);
@@ -181,7 +191,8 @@ export class Column {
     if (this.explained.key === key && explained) return;
     if (this.explained.item === state.item && explained) await pause(QUIET, signal);
     const listOpen = Boolean(card.detail.querySelector("details.list[open]"));
-    if (!explained) card.detail.replaceChildren(h("p.help", { role: "status" }, "Asking the model why …"));
+    const waiting = h("p.help", { role: "status" }, "Asking the model why …");
+    if (!explained) card.detail.replaceChildren(waiting);
     try {
       const who = state.kind === "new" ? { user: NEW_USER, history: state.likes } : { user: state.user };
       const body = { ...who, item: state.item, top: REASONS, relation_weights: this.weights, run: this.run.name };

@@ -10,9 +10,10 @@ import { latest, pause } from "./api.js";
  * @param {(text: string, signal: AbortSignal) => Promise<{matches: object[], total: number}>} options.search
  * @param {(match: object) => {text: string, detail: string}} options.describe
  * @param {(match: object) => void} options.choose
+ * @param {() => string} options.value what the field holds when it is left
  * @returns {{element: HTMLElement, input: HTMLInputElement, set: (text: string) => void}}
  */
-export function combobox({ label, placeholder, search, describe, choose }) {
+export function combobox({ label, placeholder, search, describe, choose, value }) {
   const [inputId, listId] = [freshId("combobox"), freshId("list")];
   const list = h("ul.options", { role: "listbox", id: listId, "aria-label": label, hidden: true });
   const says = h("p.hidden", { role: "status" });
@@ -24,7 +25,10 @@ export function combobox({ label, placeholder, search, describe, choose }) {
     oninput: () => look(true),
     onclick: () => list.hidden && look(true),
     onkeydown: onKey,
-    onblur: close,
+    onblur: () => {
+      close();
+      input.value = value();
+    },
   });
   let matches = [];
   let active = -1;
@@ -57,8 +61,9 @@ export function combobox({ label, placeholder, search, describe, choose }) {
         h("span.text", { dir: "auto" }, text), h("span.detail", {}, detail),
       );
     });
-    if (total > found.length) rows.push(h("li.rest", { role: "presentation" }, `${count(total - found.length, "further match", "further matches")}: type more`));
-    if (!found.length) rows.push(h("li.rest", { role: "presentation" }, "No match"));
+    const further = count(total - found.length, "further match", "further matches");
+    const rest = !found.length ? "No match" : total > found.length ? `${further}: type more` : "";
+    if (rest) rows.push(h("li.rest", { role: "presentation" }, rest));
     list.replaceChildren(...rows);
     list.hidden = false;
     input.setAttribute("aria-expanded", "true");

@@ -12,11 +12,11 @@ const WIDE = "(min-width: 56rem)";
 
 let state = parse(location.hash);
 let runs = [];
-let history_ = { key: null, items: [] };
+let past = { key: null, items: [] };
 let lastChange = "";
 const columns = [0, 1].map(() => new Column({
   current: () => state,
-  seenItems: () => new Set(state.kind === "new" ? state.likes : history_.items.map((item) => item.item)),
+  seenItems: () => new Set(state.kind === "new" ? state.likes : past.items.map((item) => item.item)),
   loaded: afterLoad,
   opened: (item) => change({ item: state.item === item ? null : item }),
 }));
@@ -56,6 +56,7 @@ const users = combobox({
   },
   describe: (match) => ({ text: match.user, detail: count(match.positives, "positive") }),
   choose: (match) => change({ user: match.user, item: null, k: FEWEST }),
+  value: () => state.user ?? "",
 });
 
 const items = combobox({
@@ -65,7 +66,10 @@ const items = combobox({
     const found = await call("items", { query: { search, limit: 8, run: first().name }, signal });
     return { matches: found.items, total: found.total };
   },
-  describe: (match) => ({ text: titleOf(match), detail: match.name ? match.item : count(match.positives, "positive") }),
+  describe: (match) => ({
+    text: titleOf(match), detail: match.name ? match.item : count(match.positives, "positive"),
+  }),
+  value: () => "",
   choose: (match) => {
     items.set("");
     change({ likes: [...new Set([...state.likes, match.item])], item: null });
@@ -88,8 +92,10 @@ function connect() {
   }
   byId("seen").addEventListener("change", (event) => change({ seen: event.target.checked }));
   byId("more").addEventListener("click", () => change({ k: state.k + FEWEST }));
-  byId("run").addEventListener("change", (event) => change({ run: event.target.value, beside: state.beside === event.target.value ? null : state.beside }));
-  byId("beside").addEventListener("change", (event) => change({ beside: event.target.value || null }));
+  byId("run").addEventListener("change", ({ target }) => {
+    change({ run: target.value, beside: state.beside === target.value ? null : state.beside });
+  });
+  byId("beside").addEventListener("change", ({ target }) => change({ beside: target.value || null }));
   byId("skip").addEventListener("click", () => byId("main").focus());
   byId("columns").append(...columns.map((column) => column.element));
   const wide = matchMedia(WIDE);
@@ -140,12 +146,16 @@ function showControls(shown) {
   for (const radio of document.querySelectorAll("input[name=kind]")) radio.checked = radio.value === state.kind;
   byId("known").hidden = state.kind === "new";
   byId("new").hidden = state.kind === "known";
-  if (document.activeElement !== users.input || state.user) users.set(state.user ?? "");
+  users.set(state.user ?? "");
   byId("seen").checked = state.seen;
   byId("weights").hidden = !showSliders(shown, state.weights) || !hasSubject(state);
   fillSelect(byId("run"), runs.map((run) => [run.name, run.name]), first().name);
   const others = runs.filter((run) => run !== first()).map((run) => [run.name, run.name]);
   fillSelect(byId("beside"), [["", "nothing"], ...others], second()?.name ?? "");
+  const names = runs.map((run) => run.name);
+  const missing = [state.run, state.beside].filter((name) => name && !names.includes(name));
+  byId("missing").textContent = missing.length ? `Not served here: ${missing.join(", ")}.` : "";
+  byId("missing").hidden = !missing.length;
   byId("run-choice").hidden = byId("beside-choice").hidden = runs.length < 2;
   showChips();
 }
@@ -184,7 +194,8 @@ function chip(item) {
 function showSubject() {
   const some = hasSubject(state);
   const subject = byId("subject");
-  const name = state.kind === "new" ? `someone who likes ${count(state.likes.length, "item")}` : `user ${state.user}`;
+  const likes = `someone who likes ${count(state.likes.length, "item")}`;
+  const name = state.kind === "new" ? likes : `user ${state.user}`;
   subject.textContent = some ? `Recommendations for ${name}` : "Choose someone";
   document.title = some ? `${name} · kgrec` : "Recommendations · kgrec";
   document.querySelector(".check").hidden = !some;
@@ -198,10 +209,12 @@ async function showEmpty() {
   const place = byId("empty");
   const run = first();
   if (state.kind === "new") {
-    place.replaceChildren(h("p", {}, "Search for items and choose those that someone likes."), foldInNote(run));
+    const hint = h("p", {}, "Search for items and choose those that someone likes.");
+    place.replaceChildren(hint, foldInNote(run));
     return;
   }
-  const hint = h("p", {}, `Search for one of the ${run.users.toLocaleString("en")} users, or begin with one of these:`);
+  const search = `Search for one of the ${run.users.toLocaleString("en")} users`;
+  const hint = h("p", {}, `${search}, or begin with one of these:`);
   place.replaceChildren(hint);
   const facts = h("p.help", {}, `${run.model} on ${run.dataset ?? "its data"}, ${count(run.items, "item")}.`);
   try {
@@ -226,29 +239,30 @@ function foldInNote(run) {
 async function showHistory() {
   const key = state.kind === "known" && state.user ? JSON.stringify([first().name, state.user]) : null;
   byId("history").hidden = !key;
-  if (!key || history_.key === key) return;
-  history_ = { key, items: [] };
+  if (!key || past.key === key) return;
+  past = { key, items: [] };
   byId("history-count").textContent = "";
   byId("history-items").replaceChildren(h("p.help", {}, "Loading …"));
   try {
     const answer = await fact(below("users", state.user), { run: first().name });
-    if (history_.key !== key) return;
-    history_.items = answer.history;
+    if (past.key !== key) return;
+    past.items = answer.history;
     drawHistory(FIRST_OF_HISTORY);
   } catch (error) {
-    if (history_.key !== key) return;
-    history_.key = null;
+    if (past.key !== key) return;
+    past.key = null;
     byId("history").hidden = error.status === 404; // the list says so
     byId("history-items").replaceChildren(faultBox(error.message));
   }
 }
 
 function drawHistory(most) {
-  const all = history_.items;
+  const all = past.items;
   byId("history-count").textContent = all.length.toLocaleString("en");
   const lines = all.slice(0, most).map((item) => h("li", { dir: "auto" }, titleOf(item)));
   const rest = all.length - lines.length;
-  const more = h("button.quiet", { type: "button", onclick: () => drawHistory(all.length) }, `Show all ${all.length}`);
+  const onclick = () => drawHistory(all.length);
+  const more = h("button.quiet", { type: "button", onclick }, `Show all ${all.length}`);
   byId("history-items").replaceChildren(
     all.length ? h("ul.plain", {}, ...lines) : h("p.help", {}, "This user has no positive."),
     rest > 0 ? more : "",
@@ -260,7 +274,10 @@ function afterLoad() {
   const shown = shownColumns();
   shown.forEach((column, place) => column.compare(shown[1 - place]));
   shown.forEach((column) => column.open());
-  const sizes = shown.map((column) => `${count(column.rows.length, "recommendation")}, ${column.title.textContent}`);
+  const common = shown.length < 2 ? 0 : shown[0].rows.filter((row) => shown[1].cards.get(row.item)).length;
+  byId("common").textContent = `${common || "No"} item${common === 1 ? " is" : "s are"} in both lists.`;
+  byId("common").hidden = shown.length < 2 || shown.some((column) => !column.rows.length);
+  const sizes = shown.map(({ rows, title }) => `${count(rows.length, "recommendation")}, ${title.textContent}`);
   byId("status").textContent = hasSubject(state) ? sizes.join("; ") : "";
   const full = shown.some((column) => column.rows.length === state.k && state.k < column.run.items);
   byId("more-line").hidden = !hasSubject(state) || !full || state.k >= 100;

@@ -4,7 +4,9 @@ import { freshId, h, relationText } from "./dom.js";
 
 const FIRST = 8; // relations that are shown at once
 
-const WORDS = { "-3": "an eighth", "-2": "a quarter", "-1": "half", 0: "as learned", 1: "twice", 2: "four times", 3: "eight times" };
+const WORDS = {
+  "-3": "an eighth", "-2": "a quarter", "-1": "half", 0: "as learned", 1: "twice", 2: "four times", 3: "eight times",
+};
 
 function inWords(power) {
   if (power in WORDS) return WORDS[power];
@@ -35,7 +37,8 @@ export function sliders(place, moved, reset) {
       fold();
     },
   });
-  const scale = h("p.scale", { "aria-hidden": "true" }, h("span", {}, "less"), h("span", {}, "as learned"), h("span", {}, "more"));
+  const ends = ["less", "as learned", "more"].map((text) => h("span", {}, text));
+  const scale = h("p.scale", { "aria-hidden": "true" }, ...ends);
   place.append(scale, list, h("p.row", {}, resetButton, allButton));
 
   function row(name) {
@@ -48,8 +51,9 @@ export function sliders(place, moved, reset) {
         moved(name, Number(input.value));
       },
     });
-    rows.set(name, { input, output, line: h("div.slider", {}, h("label", { for: id, dir: "auto" }, name), output, input) });
-    return rows.get(name).line;
+    const line = h("div.slider", {}, h("label", { for: id, dir: "auto" }, name), output, input);
+    rows.set(name, { input, output, line });
+    return line;
   }
 
   function show(name, power) {

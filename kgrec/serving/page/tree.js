@@ -56,7 +56,8 @@ function asList(node) {
   return h("li", {}, h("span", { dir: "auto" }, node.name), weight, below);
 }
 
-const detailOf = (node) => [node.relation_name, number(node.weight), node.liked && "liked"].filter(Boolean).join(" · ");
+const detailOf = (node) =>
+  [node.relation_name, number(node.weight), node.liked && "liked"].filter(Boolean).join(" · ");
 
 const size = (node) => 1 + node.children.reduce((sum, child) => sum + size(child), 0);
 
@@ -72,17 +73,19 @@ function draw(root, width, title, titleId, describedId) {
   const hops = widths.length - 1;
   const most = fairShare(widths, width - hops * SHORTEST - (hops + 1) * (GAP + 2 * DOT));
   const outline = most < NARROWEST;
-  const rows = outline ? placeOutline(root, 0, 0, width) : placeTree(root, columns(widths, most, width), 0, 0);
+  const rows = outline
+    ? placeOutline(root, 0, 0, width)
+    : placeTree(root, columns(widths, most, width), 0, 0);
   const weights = [];
   each(root, (node) => weights.push(...node.children.map((child) => child.weight)));
   const largest = Math.max(...weights, 1e-9);
   const edges = s("g.edges");
   const nodes = s("g.nodes");
   each(root, (node) => {
-    node.shown = fit(node.name, node.room, node === root ? fonts.root : fonts.label);
+    const font = node === root ? fonts.root : fonts.label;
+    node.shown = fit(node.name, node.room, font);
     node.shownDetail = node === root ? "" : fit(detailOf(node), node.room, fonts.detail);
-    const lengths = [lengthOf(node.shown, node === root ? fonts.root : fonts.label), lengthOf(node.shownDetail, fonts.detail)];
-    node.drawn = Math.max(...lengths) + GAP;
+    node.drawn = GAP + Math.max(lengthOf(node.shown, font), lengthOf(node.shownDetail, fonts.detail));
   });
   each(root, (node) => {
     for (const child of node.children) {

@@ -1,10 +1,10 @@
 // Why an item is recommended: reasons with their shares, the user's relations, the receptive field.
 
-import { capital, h, number } from "./dom.js";
+import { capital, h, number, titleOf } from "./dom.js";
 import { receptiveField } from "./tree.js";
 
 const MOST_RELATIONS = 8;
-export const REASONS = 8;
+export const REASONS = 6;
 
 const SOURCES = {
   model: "",
@@ -30,29 +30,35 @@ export function explanation(answer) {
 function reasons(answer) {
   const rows = answer.contributions.map((reason) => {
     const value = reason.share ?? reason.weight;
-    const liked = (reason.history ?? []).map((item) => item.name || item.id);
+    const liked = reason.history.map(({ id, name }) => titleOf({ item: id, name }));
     const shared = liked.length && !(reason.item && !reason.steps.length) ? `you liked ${listed(liked)}` : "";
     return { text: reason.reason, detail: shared, value, signed: reason.share !== null };
   });
   const lines = [];
   if (answer.left_out) lines.push(`${answer.left_out.toLocaleString("en")} further reasons are not shown.`);
-  if (answer.together !== null) lines.push(`All reasons together: ${number(answer.together, { sign: true })} of the score ${number(answer.score)}.`);
-  for (const [name, value] of Object.entries(answer.parts)) lines.push(`${capital(name)}: ${number(value, { sign: true })}.`);
-  return h("section", {}, h("h5", {}, rows.length ? titleOf(answer) : "Reasons"), rows.length ? bars(rows) : null,
+  const signed = (value) => number(value, { sign: true });
+  if (answer.together !== null) {
+    lines.push(`All reasons together: ${signed(answer.together)} of the score ${number(answer.score)}.`);
+  }
+  for (const [name, value] of Object.entries(answer.parts)) lines.push(`${capital(name)}: ${signed(value)}.`);
+  return h("section", {}, h("h5", {}, rows.length ? heading(answer) : "Reasons"),
+    rows.length ? bars(rows) : null,
     lines.length ? h("p.sums", {}, lines.join(" ")) : null, h("p.help.note", {}, answer.note));
 }
 
-function titleOf(answer) {
+function heading(answer) {
   if (answer.contributions.some((each) => each.share !== null)) return "Reasons and their shares of the score";
   return answer.method === "popularity" ? "Users that like it" : "Most similar items of the history";
 }
 
 function relations(answer) {
   if (!answer.relations?.length) return null;
-  const rows = answer.relations.slice(0, MOST_RELATIONS).map((each) => ({ text: each.name, value: each.score, signed: true }));
+  const first = answer.relations.slice(0, MOST_RELATIONS);
+  const rows = first.map(({ name, score }) => ({ text: name, value: score, signed: true }));
   const more = answer.relations.length - rows.length;
+  const rest = more > 0 ? ` ${more} lower ones are not shown.` : "";
   return h("section", {}, h("h5", {}, "What counts for this user"), bars(rows),
-    h("p.help", {}, `Score of each relation in the model's attention, with the sliders.${more > 0 ? ` ${more} lower ones are not shown.` : ""}`));
+    h("p.help", {}, `Score of each relation in the model's attention, with the sliders.${rest}`));
 }
 
 /** Rows with bars; a bar of a negative value is hollow. */
@@ -61,7 +67,8 @@ function bars(rows) {
   return h("ul.bars", {}, ...rows.map((row) => {
     const bar = h(`span.bar${row.value < 0 ? ".negative" : ""}`, { "aria-hidden": "true" });
     bar.style.setProperty("--part", Math.abs(row.value) / largest);
-    return h("li", {}, h("span.text", { dir: "auto" }, row.text), h("span.value", {}, number(row.value, { sign: row.signed, largest })), bar,
+    const value = number(row.value, { sign: row.signed, largest });
+    return h("li", {}, h("span.text", { dir: "auto" }, row.text), h("span.value", {}, value), bar,
       row.detail ? h("span.detail", { dir: "auto" }, row.detail) : null);
   }));
 }

