@@ -1,0 +1,348 @@
+"""Plain formulations of the models; :mod:`kgrec.exporting.attention` has that of KGCN.
+
+Shapes: B rows or users, I items, d numbers of a vector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from kgrec.exporting.attention import Deep, OneHop
+from kgrec.exporting.programs import Formulation, user_by_user
+from kgrec.models.bprmf import BPRMF
+from kgrec.models.cke import CKE
+from kgrec.models.controls import AllPositive, Popularity, PopularityBalance, UnseenItem
+from kgrec.models.ease import EASE
+from kgrec.models.folding import frozen
+from kgrec.models.item_based import ItemBased
+from kgrec.models.itemknn import ItemKNN
+from kgrec.models.kgcn.model import KGCN
+from kgrec.models.kgnn_ls import KGNNLS
+from kgrec.models.libfm import LibFM
+from kgrec.models.libfm_transe import LibFMTransE
+from kgrec.models.lightgcn import LightGCN
+from kgrec.models.ncf import NCF
+from kgrec.models.per import PER
+from kgrec.models.recommender import Recommender
+from kgrec.models.ripplenet import RippleNet
+from kgrec.models.svd import SVD
+
+Factors = tuple[Tensor, Tensor]
+"""(U, d) factors of users and (I, d) factors of items, whose inner products are the scores."""
+
+
+class InnerProduct(Formulation):
+    """Scores that are inner products.
+
+    Args:
+        factors: factors of users and items.
+    """
+
+    users: Tensor
+    items: Tensor
+
+    def __init__(self, factors: Factors) -> None:
+        super().__init__()
+        self.keep(users=factors[0], items=factors[1])
+
+    def pairs(self, users: Tensor, items: Tensor) -> Tensor:
+        """(B,) scores."""
+        return (self.users[users] * self.items[items]).sum(dim=-1)
+
+    def catalogue(self, users: Tensor) -> Tensor:
+        """(B, I) scores."""
+        return self.users[users] @ self.items.T
+
+
+class ByHistory(Formulation):
+    """What EASE and ItemKNN share: the training positives of users, as CSR.
+
+    Args:
+        model: model that scores by training positives.
+    """
+
+    first: Tensor
+    sizes: Tensor
+    items: Tensor
+    places: Tensor
+
+    def __init__(self, model: ItemBased) -> None:
+        super().__init__()
+        history = model.history
+        degrees = history.user_degrees()
+        self.num_items = model.num_items
+        self.keep(
+            first=degrees.cumsum(0) - degrees,
+            sizes=degrees,
+            items=torch.cat([history.items, history.items.new_zeros(1)]),
+            places=torch.arange(max(1, int(degrees.max()))),
+        )
+
+    def histories(self, users: Tensor) -> Tensor:
+        """(B, I) 1 for a training positive, else 0, from users (B,)."""
+        inside = self.places < self.sizes[users][:, None]  # (B, longest history)
+        place = torch.where(inside, self.first[users][:, None] + self.places, 0)
+        columns = torch.where(inside, self.items[place], self.num_items)
+        rows = torch.zeros(users.shape[0], self.num_items + 1)
+        return rows.scatter(1, columns, 1.0)[:, : self.num_items]
+
+
+class ItemWeights(ByHistory):
+    """EASE: the sum of the weights from each item of the history."""
+
+    weights: Tensor
+
+    def __init__(self, model: EASE) -> None:
+        super().__init__(model)
+        self.keep(weights=model.weights)
+
+    def pairs(self, users: Tensor, items: Tensor) -> Tensor:
+        """(B,) scores."""
+        return (self.histories(users) * self.weights.index_select(1, items).T).sum(dim=-1)
+
+    def catalogue(self, users: Tensor) -> Tensor:
+        """(B, I) scores."""
+        scores: Tensor = self.histories(users) @ self.weights
+        return scores
+
+
+class Neighbours(ByHistory):
+    """ItemKNN: the sum of the similarities to those neighbours that are in the history."""
+
+    neighbors: Tensor
+    similarities: Tensor
+
+    def __init__(self, model: ItemKNN) -> None:
+        super().__init__(model)
+        width = max(1, int((model.similarities != 0).any(dim=0).sum()))  # the largest come first
+        self.keep(
+            neighbors=model.neighbors[:, :width].long(),
+            similarities=model.similarities[:, :width].clone(),
+        )
+
+    def pairs(self, users: Tensor, items: Tensor) -> Tensor:
+        """(B,) scores."""
+        liked = self.histories(users).gather(1, self.neighbors[items])
+        return (liked * self.similarities[items]).sum(dim=-1)
+
+    def catalogue(self, users: Tensor) -> Tensor:
+        """(B, I) scores."""
+
+        def score(liked: Tensor) -> Tensor:
+            return (liked[self.neighbors] * self.similarities).sum(dim=-1)
+
+        return user_by_user(score, self.histories(users))
+
+
+class Perceptron(Formulation):
+    """NCF with the first layer applied to all users and items beforehand."""
+
+    user_factors: Tensor
+    user_inputs: Tensor
+    item_factors: Tensor
+    item_inputs: Tensor
+    output: Tensor
+
+    def __init__(self, model: NCF) -> None:
+        super().__init__()
+        parts, wide = model.encode(), model.item_inputs.embedding_dim
+        self.further, self.bias = model.further, model.output.bias
+        self.keep(
+            user_factors=model.user_factors.weight,
+            user_inputs=F.linear(model.user_inputs.weight, model.first.weight[:, :wide]),
+            item_factors=parts.factors,
+            item_inputs=parts.inputs,
+            output=model.output.weight[0, model.item_factors.embedding_dim :].clone(),
+        )
+
+    def pairs(self, users: Tensor, items: Tensor) -> Tensor:
+        """(B,) scores."""
+        products = self.user_factors[users] * self.item_factors[items]
+        hidden = self.user_inputs[users] + self.item_inputs[items]
+        return products.sum(dim=-1) + self._perceive(hidden)
+
+    def catalogue(self, users: Tensor) -> Tensor:
+        """(B, I) scores."""
+
+        def score(factors: Tensor, inputs: Tensor) -> Tensor:
+            return self.item_factors @ factors + self._perceive(self.item_inputs + inputs)
+
+        return user_by_user(score, self.user_factors[users], self.user_inputs[users])
+
+    def _perceive(self, hidden: Tensor) -> Tensor:
+        for layer in self.further:
+            hidden = layer(hidden.relu())
+        return hidden.relu() @ self.output + self.bias
+
+
+class Ripples(Formulation):
+    """RippleNet with the products R_r h of all triples computed beforehand."""
+
+    entities: Tensor
+    keys: Tensor
+    tails: Tensor
+    ripples: Tensor
+
+    def __init__(self, model: RippleNet) -> None:
+        super().__init__()
+        products = model.encode()
+        self.num_items, self.H = model.num_items, model.H
+        self.update, self.all_hops, self.transform = model.update, model.all_hops, model.transform
+        self.keep(
+            entities=model.entity_embedding.weight,
+            keys=products.keys,
+            tails=products.tails,
+            ripples=model.ripples,
+        )
+
+    def pairs(self, users: Tensor, items: Tensor) -> Tensor:
+        """(B,) scores."""
+        ripples = self.ripples[users].long()  # (B, H, M)
+        return self._answer(self.entities[items][:, None], ripples).squeeze(1)
+
+    def catalogue(self, users: Tensor) -> Tensor:
+        """(B, I) scores."""
+
+        def score(ripples: Tensor) -> Tensor:
+            items = self.entities[None, : self.num_items]
+            return self._answer(items, ripples[None].long()).squeeze(0)
+
+        return user_by_user(score, self.ripples[users])
+
+    def _answer(self, v: Tensor, ripples: Tensor) -> Tensor:
+        """(b, n) scores of items v (b, n, d), from ripple sets (b, H, M)."""
+        slots = ripples.clamp(min=0)
+        total = torch.zeros_like(v)
+        for hop in range(self.H):
+            p = (v @ self.keys[slots[:, hop]].transpose(1, 2)).softmax(dim=-1)  # (b, n, M)
+            o = p @ self.entities[self.tails[slots[:, hop]]]
+            total = total + o if self.all_hops else o
+            v = v + o if self.update.startswith("plus") else o
+            v = v if self.transform is None else self.transform(v)
+        return torch.where(ripples[:, :1, 0] >= 0, (total * v).sum(dim=-1), 0.0)
+
+
+class SameForAll(Formulation):
+    """Scores of items that do not depend on the user."""
+
+    scores: Tensor
+
+    def __init__(self, model: Recommender) -> None:
+        super().__init__()
+        items = torch.arange(model.catalogue_size)
+        self.keep(scores=model.score(torch.zeros_like(items), items))
+
+    def pairs(self, users: Tensor, items: Tensor) -> Tensor:
+        """(B,) scores."""
+        return self.scores[items]
+
+    def catalogue(self, users: Tensor) -> Tensor:
+        """(B, I) scores."""
+        return self.scores.expand(users.shape[0], -1)
+
+
+class Direct(Formulation):
+    """The model's own ``score``, for models of the user's own.
+
+    Args:
+        model: the model.
+    """
+
+    def __init__(self, model: Recommender) -> None:
+        super().__init__()
+        self.model, self.num_items = model, model.catalogue_size
+
+    def pairs(self, users: Tensor, items: Tensor) -> Tensor:
+        """(B,) scores."""
+        return self.model.score(users, items)
+
+    def catalogue(self, users: Tensor) -> Tensor:
+        """(B, I) scores."""
+        shape = users.shape[0], self.num_items
+        items = torch.arange(self.num_items).expand(shape).reshape(-1)
+        return self.pairs(users[:, None].expand(shape).reshape(-1), items).view(shape)
+
+
+def formulation(model: Recommender) -> Formulation:
+    """The plain formulation of a model, in single precision, without gradients.
+
+    A subclass of a model of kgrec may score differently, so only the class itself decides.
+    """
+    copy = frozen(model).float()
+    with torch.no_grad():
+        if type(model) in INNER_PRODUCTS:
+            made: Formulation = InnerProduct(INNER_PRODUCTS[type(model)](copy))
+        else:
+            made = OTHERS.get(type(model), Direct)(copy)
+    return made.eval()
+
+
+def factors(model: Recommender) -> Factors | None:
+    """Factors of users and items; None: the model's scores are no inner products."""
+    with torch.no_grad():
+        return INNER_PRODUCTS[type(model)](model) if type(model) in INNER_PRODUCTS else None
+
+
+def _columns(table: Tensor, *further: Tensor) -> Tensor:
+    """A table with further columns (n,)."""
+    return torch.cat([table, torch.stack([*further], dim=1)], dim=1)
+
+
+def _libfm(model: LibFM) -> Factors:
+    biases, vectors = model.encode()
+    users = model.user_embedding.weight
+    own = torch.zeros(len(users)) if model.bias is None else model.bias.expand(len(users))
+    if model.user_weights is not None:
+        own = own + model.user_weights.weight[:, 0]
+    ones = torch.ones(len(users)), torch.ones(len(vectors))
+    return _columns(users, own, ones[0]), _columns(vectors, ones[1], biases)
+
+
+def _per(model: PER) -> Factors:
+    users = model.user_features * model.weights.repeat_interleave(model.d)
+    bias = model.bias.expand(len(users))
+    return _columns(users, bias), _columns(model.item_features, torch.ones(model.num_items))
+
+
+def _lightgcn(model: LightGCN) -> Factors:
+    vectors = model.encode()
+    return vectors[: model.num_users].clone(), vectors[model.num_users :].clone()
+
+
+def _balance(model: PopularityBalance) -> Factors:
+    users = torch.stack([torch.ones(len(model.balance)), -model.a * model.balance], dim=1)
+    return users, _columns(model.log_counts[:, None], torch.ones(model.num_items))
+
+
+INNER_PRODUCTS: dict[type[Recommender], Callable[[Any], Factors]] = {
+    SVD: lambda model: (model.user_embedding.weight, model.item_embedding.weight),
+    BPRMF: lambda model: (model.user_embedding.weight, model.item_embedding.weight),
+    CKE: lambda model: (model.user_embedding.weight, model.encode()),
+    LightGCN: _lightgcn,
+    LibFM: _libfm,
+    LibFMTransE: _libfm,
+    PER: _per,
+    PopularityBalance: _balance,
+}
+
+
+def _kgcn(model: KGCN) -> Formulation:
+    return OneHop(model) if model.H == 1 else Deep(model)
+
+
+OTHERS: dict[type[Recommender], Callable[[Any], Formulation]] = {
+    KGCN: _kgcn,
+    KGNNLS: _kgcn,
+    RippleNet: Ripples,
+    NCF: Perceptron,
+    EASE: ItemWeights,
+    ItemKNN: Neighbours,
+    AllPositive: SameForAll,
+    Popularity: SameForAll,
+    UnseenItem: SameForAll,
+}
