@@ -12,6 +12,8 @@ g groups each.
 
 from __future__ import annotations
 
+from typing import ClassVar, cast
+
 import torch
 from torch import Tensor, nn
 
@@ -115,6 +117,10 @@ class Attentive(Formulation):
 class OneHop(Attentive):
     """H = 1: the neighbours of a group are summed beforehand, once for all users."""
 
+    note = (
+        "For each item and relation the vectors of the neighbours are summed beforehand, so an "
+        "item may have any number of neighbours; users are ranked one after the other."
+    )
     own: Tensor
     sums: Tensor
 
@@ -191,21 +197,29 @@ class Layer(Buffers):
             slots = torch.where(inside, _at(self.groups.slots, edge), n * self.groups.width)
             tables.append(Table(below, slots))
             members.append(chosen)
-        self.tables = nn.ModuleList(tables)
+        self._tables = nn.ModuleList(tables)
         self.keep(places=torch.argsort(torch.cat(members)))
 
     def forward(self, scores: Tensor, x: Tensor) -> Tensor:
         """(n, d) Eq. 3 of one user, from π (R,) and vectors of entities x (·, d)."""
         weights = torch.cat([self.groups(scores).flatten(), torch.zeros(1)])
-        sums = [
-            (weights[table.slots][:, None] @ x[table.below]).squeeze(1) for table in self.tables
-        ]
+        tables = cast(list[Table], list(self._tables))
+        sums = [(weights[table.slots][:, None] @ x[table.below]).squeeze(1) for table in tables]
         return torch.cat(sums)[self.places]
 
 
 class Deep(Attentive):
     """H > 1. Pairs have trees of neighbours where these are small, else the layers of the user."""
 
+    BY_LAYERS: ClassVar[str] = (
+        "top_k computes each layer once for all entities, for one user after the other. "
+        "Neighbours are tables for entities of similar degree. "
+    )
+    BY_TREE: ClassVar[str] = "score reads the tree of neighbours of each pair."
+    WHOLE: ClassVar[str] = (
+        "Neighbourhoods are too large for a tree of each pair, so score computes all items of the "
+        "user, and a pair costs as much as a list."
+    )
     entities: Tensor
     below: Tensor
     slots: Tensor
@@ -219,32 +233,31 @@ class Deep(Attentive):
         self.keep(entities=model.entity_vectors()[reached])
         widest = max(1, int(graph.degrees.max()))
         self.by_tree = widest**self.H <= MOST_LEAVES
-        self.layers = nn.ModuleList(Layer(graph, n, self.averaged) for n in reversed(sizes[:-1]))
+        self.note = self.BY_LAYERS + (self.BY_TREE if self.by_tree else self.WHOLE)
+        layers = [Layer(graph, n, self.averaged) for n in reversed(sizes[:-1])]
+        self._layers = nn.ModuleList(layers)
         if self.by_tree:
-            n = sizes[-2]
-            place = torch.arange(widest)
+            groups, place = layers[0].groups, torch.arange(widest)
             inside = place < graph.degrees[:, None]
             edge = torch.where(inside, graph.indptr[:-1][:, None] + place, 0)
-            slots = self.layers[0].groups.slots
-            width = self.layers[0].groups.width
-            own = torch.arange(n)[:, None] * width
+            slot = _at(groups.slots, edge) - torch.arange(len(edge))[:, None] * groups.width
             self.keep(
                 below=torch.where(inside, _at(graph.neighbors, edge), 0),
-                slots=torch.where(inside, _at(slots, edge) - own, width),
+                slots=torch.where(inside, slot, groups.width),
             )
 
     def pairs(self, users: Tensor, items: Tensor) -> Tensor:
         """(B,) scores."""
         if not self.by_tree:
             return self.catalogue(users).gather(1, items[:, None]).squeeze(1)
-        u = self.users[users]
+        u, layers = self.users[users], self.layers
         scores, B, d = self.relation_scores(u), users.shape[0], u.shape[1]
         nodes, weights, width = [items[:, None]], [], self.below.shape[1]
         for h in range(self.H):
             count = width**h
             flat = nodes[h].reshape(-1)  # (B · count)
             rows = scores[:, None].expand(-1, count, -1).reshape(B * count, -1)
-            own = self.layers[0].groups(rows, flat)  # (B · count, g)
+            own = layers[0].groups(rows, flat)  # (B · count, g)
             own = torch.cat([own, torch.zeros_like(own[:, :1])], dim=1)
             weights.append(own.gather(1, self.slots[flat]).view(B * count, 1, width))
             nodes.append(self.below[flat].view(B, count * width))
@@ -258,6 +271,11 @@ class Deep(Attentive):
                 for h in range(self.H - number)
             ]  # fmt: skip
         return (u * x[0]).sum(dim=-1)
+
+    @property
+    def layers(self) -> list[Layer]:
+        """Layers 1 … H."""
+        return cast(list[Layer], list(self._layers))
 
     def catalogue(self, users: Tensor) -> Tensor:
         """(B, I) scores."""

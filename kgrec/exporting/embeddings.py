@@ -55,7 +55,9 @@ def vectors(model: Recommender) -> dict[str, Tensor]:
         if isinstance(model, CKE):
             found["entity"] = model.kge.entity_embedding.weight
             found["relation"] = model.kge.relation_embedding.weight
-        return {kind: found[kind] for kind in ("user", "item", "entity", "relation") if kind in found}
+        return {
+            kind: found[kind] for kind in ("user", "item", "entity", "relation") if kind in found
+        }
 
 
 def write(model: Recommender, ids: IdMaps, folder: Path) -> list[str]:

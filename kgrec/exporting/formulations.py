@@ -43,6 +43,10 @@ class InnerProduct(Formulation):
         factors: factors of users and items.
     """
 
+    note = (
+        "A score is the inner product of a row of users and a row of items; biases are "
+        "further columns."
+    )
     users: Tensor
     items: Tensor
 
@@ -95,6 +99,10 @@ class ByHistory(Formulation):
 class ItemWeights(ByHistory):
     """EASE: the sum of the weights from each item of the history."""
 
+    note = (
+        "The histories of users are stored as lists and become rows of 0 and 1, which "
+        "are multiplied by the weights of items."
+    )
     weights: Tensor
 
     def __init__(self, model: EASE) -> None:
@@ -114,6 +122,7 @@ class ItemWeights(ByHistory):
 class Neighbours(ByHistory):
     """ItemKNN: the sum of the similarities to those neighbours that are in the history."""
 
+    note = "The histories of users are stored as lists; users are ranked one after the other."
     neighbors: Tensor
     similarities: Tensor
 
@@ -142,6 +151,10 @@ class Neighbours(ByHistory):
 class Perceptron(Formulation):
     """NCF with the first layer applied to all users and items beforehand."""
 
+    note = (
+        "The first layer is applied to users and items beforehand; users are ranked one "
+        "after the other."
+    )
     user_factors: Tensor
     user_inputs: Tensor
     item_factors: Tensor
@@ -183,6 +196,10 @@ class Perceptron(Formulation):
 class Ripples(Formulation):
     """RippleNet with the products R_r h of all triples computed beforehand."""
 
+    note = (
+        "The products of relations and heads are computed beforehand; users are ranked "
+        "one after the other."
+    )
     entities: Tensor
     keys: Tensor
     tails: Tensor
@@ -230,6 +247,9 @@ class Ripples(Formulation):
 class SameForAll(Formulation):
     """Scores of items that do not depend on the user."""
 
+    note = (
+        "The scores of all items are computed beforehand, because they do not depend on the user."
+    )
     scores: Tensor
 
     def __init__(self, model: Recommender) -> None:
@@ -252,6 +272,12 @@ class Direct(Formulation):
     Args:
         model: the model.
     """
+
+    note = (
+        "The score function of the model is exported as it is; top_k applies it to "
+        "every pair of a user and an item at once, so memory grows with users times "
+        "items."
+    )
 
     def __init__(self, model: Recommender) -> None:
         super().__init__()

@@ -21,7 +21,7 @@ SCORE, TOP_K, PARAMETERS = "score.onnx", "top_k.onnx", "parameters.bin"
 INPUTS = {SCORE: [USERS, ITEMS], TOP_K: [USERS, EXCLUDED]}
 OUTPUTS = {SCORE: [SCORES], TOP_K: [ITEMS, SCORES]}
 SMALL = 1024  # parameters of up to this many bytes stay in the program itself
-ALIGNMENT = 4096  # where a parameter may begin in the file, so that a runtime may map it
+ALIGNMENT = 64  # bytes; a parameter begins at a multiple of it
 
 
 def check_packages() -> None:
@@ -32,9 +32,7 @@ def check_packages() -> None:
     """
     for package in PACKAGES:
         if importlib.util.find_spec(package) is None:
-            raise ConfigError(
-                f"--to onnx: found no {package}, expected pip install -e '.[onnx]'"
-            )
+            raise ConfigError(f"--to onnx: found no {package}, expected pip install -e '.[onnx]'")
 
 
 def write(programs: Sequence[tuple[str, ExportedProgram]], folder: Path) -> None:
@@ -45,6 +43,7 @@ def write(programs: Sequence[tuple[str, ExportedProgram]], folder: Path) -> None
         folder: folder to write into.
     """
     import onnx_ir
+    from onnx_ir.passes.common import RemoveUnusedNodesPass
 
     written: dict[Any, Any] = {}
     with (folder / PARAMETERS).open("wb") as file:
@@ -56,7 +55,7 @@ def write(programs: Sequence[tuple[str, ExportedProgram]], folder: Path) -> None
                 )  # fmt: skip
             assert converted is not None
             model = converted.model
-            model.producer_name = "kgrec"
+            RemoveUnusedNodesPass()(model)
             for value in model.graph.initializers.values():
                 tensor = value.const_value
                 if tensor is None or tensor.nbytes <= SMALL:
@@ -70,7 +69,7 @@ def write(programs: Sequence[tuple[str, ExportedProgram]], folder: Path) -> None
                     written[key] = offset
                 value.const_value = onnx_ir.ExternalTensor(
                     PARAMETERS, written[key], len(content), tensor.dtype,
-                    shape=tensor.shape, name=tensor.name or value.name or "", base_dir=folder,
+                    shape=onnx_ir.Shape(tuple(tensor.shape)), name=tensor.name or value.name or "", base_dir=folder,
                 )  # fmt: skip
             onnx_ir.save(model, folder / name)
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch._higher_order_ops.scan import scan
 from torch.export import Dim, ExportedProgram, export
+from torch.fx import GraphModule
 
 from kgrec.exporting.quiet import quiet
 
@@ -32,7 +33,13 @@ class Buffers(nn.Module):
 
 
 class Formulation(Buffers):
-    """The scores of a model in operations that can be exported."""
+    """The scores of a model in operations that can be exported.
+
+    Attributes:
+        note: how the scores are computed, a sentence for the README of an export.
+    """
+
+    note: str
 
     def pairs(self, users: Tensor, items: Tensor) -> Tensor:
         """(B,) scores, from users (B,) and items (B,)."""
@@ -105,7 +112,6 @@ def user_by_user(score: Callable[..., Tensor], *rows: Tensor) -> Tensor:
         score: function from a row of each tensor to scores (I,).
         rows: tensors with a row for each user.
     """
-
     if not torch.compiler.is_exporting():
         return torch.stack([score(*row) for row in zip(*rows, strict=True)])
 
@@ -119,24 +125,29 @@ def user_by_user(score: Callable[..., Tensor], *rows: Tensor) -> Tensor:
 
 def exported_score(formulation: Formulation) -> ExportedProgram:
     """The program ``score`` for any number of pairs."""
-    rows = {0: Dim("rows", min=1)}
-    example = torch.zeros(3, dtype=torch.int64)
-    with quiet(), torch.no_grad():
-        return export(
-            Score(formulation).eval(), (example, example),
-            dynamic_shapes={USERS: rows, ITEMS: rows},
-        )  # fmt: skip
+    users, items = torch.zeros(2, 3, dtype=torch.int64)  # one tensor twice would be one input
+    return _exported(Score(formulation), {USERS: users, ITEMS: items})
 
 
 def exported_top_k(
     formulation: Formulation, order: Tensor, k: int, lower_first: bool
 ) -> ExportedProgram:
     """The program ``top_k`` for any number of users; arguments as in :class:`TopK`."""
-    rows = {0: Dim("rows", min=1)}
     users = torch.zeros(3, dtype=torch.int64)
     excluded = torch.zeros(3, len(order), dtype=torch.bool)
+    module = TopK(formulation, order, k, lower_first)
+    return _exported(module, {USERS: users, EXCLUDED: excluded})
+
+
+def _exported(module: nn.Module, example: dict[str, Tensor]) -> ExportedProgram:
+    """A program for any number of rows, without the paths of source files."""
+    rows = {0: Dim("rows", min=1)}
     with quiet(), torch.no_grad():
-        return export(
-            TopK(formulation, order, k, lower_first).eval(), (users, excluded),
-            dynamic_shapes={USERS: rows, EXCLUDED: rows},
-        )  # fmt: skip
+        program = export(
+            module.eval(), tuple(example.values()), dynamic_shapes=dict.fromkeys(example, rows)
+        )
+    for part in program.graph_module.modules():
+        if isinstance(part, GraphModule):
+            for node in part.graph.nodes:
+                node.meta.pop("stack_trace", None)
+    return program

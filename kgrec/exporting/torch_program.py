@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.export import ExportedProgram, load, save
 
 from kgrec.exporting.quiet import quiet
@@ -31,8 +32,11 @@ def write(programs: Sequence[tuple[str, ExportedProgram]], folder: Path) -> None
         for key, tensor in state.items():
             empty = torch.nan if tensor.is_floating_point() else 0
             placeholder = torch.full((1,), empty, dtype=tensor.dtype).expand(tensor.shape)
+            if isinstance(tensor, nn.Parameter):
+                placeholder = nn.Parameter(placeholder, requires_grad=False)
             program.state_dict[key] = placeholder
-        with quiet():
+        with quiet(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "No complete tensor found in the group")
             save(program, folder / name)
     torch.save(parameters, folder / PARAMETERS)
 
