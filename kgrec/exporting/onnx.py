@@ -61,7 +61,7 @@ def write(programs: Sequence[tuple[str, ExportedProgram]], folder: Path) -> None
                 if tensor is None or tensor.nbytes <= SMALL:
                     continue
                 content = tensor.tobytes()
-                key = (hash(content), len(content), tensor.dtype, tuple(tensor.shape))
+                key = (hash(content), len(content), tensor.dtype, tensor.shape.numpy())
                 if key not in written:
                     offset = -(-file.tell() // ALIGNMENT) * ALIGNMENT
                     file.seek(offset)
@@ -69,7 +69,7 @@ def write(programs: Sequence[tuple[str, ExportedProgram]], folder: Path) -> None
                     written[key] = offset
                 value.const_value = onnx_ir.ExternalTensor(
                     PARAMETERS, written[key], len(content), tensor.dtype,
-                    shape=onnx_ir.Shape(tuple(tensor.shape)), name=tensor.name or value.name or "", base_dir=folder,
+                    shape=onnx_ir.Shape(key[-1]), name=value.name or "", base_dir=folder,
                 )  # fmt: skip
             onnx_ir.save(model, folder / name)
 
