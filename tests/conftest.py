@@ -23,7 +23,7 @@ from kgrec.data.synthetic.small import PlantedData, generate
 
 ROOT = Path(__file__).parent.parent
 
-pytest_plugins = ["finished_runs", "kgrec_command"]
+pytest_plugins = ["finished_runs", "http_server", "kgrec_command"]
 
 os.environ["WANDB_MODE"] = "disabled"
 

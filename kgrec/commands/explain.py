@@ -7,7 +7,14 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from kgrec.commands.run_choice import add_run, load_run, say, split_items
+from kgrec.commands.run_choice import (
+    add_run,
+    add_weigh,
+    load_run,
+    relation_weights,
+    say,
+    split_items,
+)
 from kgrec.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -27,7 +34,7 @@ def add_parser(commands: Any) -> None:
         "say: neighbours and paths in the knowledge graph, or items of the user's history.",
         epilog="examples: kgrec explain latest --user 196 --item 50; "
         "kgrec explain latest --history 'Toy Story,50' --item 127; "
-        "kgrec explain latest --user 196 --item 50 --picture why.svg",
+        "kgrec explain latest --user 196 --item 50 --weigh director=2 --picture why.svg",
     )
     add_run(parser, FORMATS)
     parser.add_argument("--user", metavar="ID", help="id of the user")
@@ -38,6 +45,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--top", type=int, default=5, metavar="N", help="reasons to show (default: %(default)s)"
     )
+    add_weigh(parser)
     parser.add_argument(
         "--picture", metavar="FILE",
         help="also draw the neighbours that the model weighs: .svg or .png",
@@ -49,11 +57,14 @@ def run(arguments: argparse.Namespace) -> None:
     """Prints the explanation."""
     if arguments.user is None and arguments.history is None:
         raise ConfigError("found no user, expected --user ID, or --history for a new user")
+    if arguments.user is not None and arguments.history is not None:
+        raise ConfigError("--history: found --user too, expected one of them")
+    weights = relation_weights(arguments.weigh)
     rec = load_run(arguments)
     history = None
     if arguments.history is not None:
         history = split_items(arguments.history, rec.item_ids)
-    explanation = rec.explain(arguments.user, arguments.item, history, arguments.top)
+    explanation = rec.explain(arguments.user, arguments.item, history, arguments.top, weights)
     if arguments.picture is not None:
         explanation.picture(arguments.picture)
         say(f"wrote {arguments.picture}")

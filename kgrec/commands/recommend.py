@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from kgrec.commands.run_choice import (
     add_run,
+    add_weigh,
     load_run,
     read_histories,
     read_items,
+    relation_weights,
     say,
     split_items,
 )  # fmt: skip
@@ -41,6 +43,7 @@ def add_parser(commands: Any) -> None:
         "needed. Items that a user has interacted with are left out.",
         epilog="examples: kgrec recommend latest --user 196; "
         "kgrec recommend logs/sweeps/A --history 'Toy Story,50' -k 5; "
+        "kgrec recommend latest --user 196 --weigh director=2 --weigh genre=0.5; "
         "kgrec recommend latest --all-users --out recs.parquet",
     )
     add_run(parser, FORMATS)
@@ -59,6 +62,7 @@ def add_parser(commands: Any) -> None:
         "--candidates", metavar="FILE",
         help="items to choose from: one id or title per line, or a table with a column item",
     )  # fmt: skip
+    add_weigh(parser)
     parser.add_argument(
         "--why", action="store_true", help="also say why, in one line for each item"
     )
@@ -77,20 +81,21 @@ def run(arguments: argparse.Namespace) -> None:
         )
     if arguments.user and arguments.all_users:
         raise ConfigError("--user: found ids and --all-users, expected one of them")
+    weights = relation_weights(arguments.weigh)
     rec = load_run(arguments)
     history = None if arguments.history is None else _history(arguments.history, rec)
-    users = rec.data.ids.users["user"] if arguments.all_users else arguments.user or None
+    users = rec.data.ids.users["user"] if arguments.all_users else _distinct(arguments.user)
     candidates = None
     if arguments.candidates is not None:
         candidates = _candidates(Path(arguments.candidates).expanduser(), rec)
     options = arguments.k, not arguments.include_seen, candidates
     parts: list[Iterator[pl.DataFrame]] = []
     if users is not None:
-        known = rec.recommend_blocks(users, *options)
-        parts.append(_with_reasons(known, rec, None) if arguments.why else known)
+        known = rec.recommend_blocks(users, *options, relation_weights=weights)
+        parts.append(_with_reasons(known, rec, None, weights) if arguments.why else known)
     if history is not None:
-        new = rec.recommend_blocks(None, *options, history)
-        parts.append(_with_reasons(new, rec, history) if arguments.why else new)
+        new = rec.recommend_blocks(None, *options, history, relation_weights=weights)
+        parts.append(_with_reasons(new, rec, history, weights) if arguments.why else new)
     count = len(set(users)) if users is not None else 0
     if history is not None:
         count += 1 if isinstance(history, list) else history["user"].n_unique()
@@ -136,12 +141,27 @@ def _checked_out(path: Path) -> Path:
     return path
 
 
+def _distinct(ids: list[str]) -> list[str] | None:
+    """Each id once, or None for no id; says how many were repeated."""
+    distinct = list(dict.fromkeys(ids))
+    if repeated := len(ids) - len(distinct):
+        say(f"--user: {repeated} repeated {'id' if repeated == 1 else 'ids'} left out")
+    return distinct or None
+
+
 def _history(text: str, rec: LoadedModel) -> list[str] | pl.DataFrame:
-    """The history of one new user, or a table of histories."""
+    """The history of one new user, or a table of histories.
+
+    Raises:
+        DataError: an item is unknown, or there is none.
+    """
+    from kgrec.inference.histories import read_history
+
     path = Path(text).expanduser()
-    if path.suffix in (".csv", ".tsv", ".parquet") or ("/" in text and path.is_file()):
-        return read_histories(path)
-    return split_items(text, rec.item_ids)
+    is_table = path.suffix in (".csv", ".tsv", ".parquet") or ("/" in text and path.is_file())
+    history = read_histories(path) if is_table else split_items(text, rec.item_ids)
+    read_history(history, rec.item_ids)  # an error in it comes before any output
+    return history
 
 
 def _candidates(path: Path, rec: LoadedModel) -> list[str]:
@@ -164,7 +184,10 @@ def _candidates(path: Path, rec: LoadedModel) -> list[str]:
 
 
 def _with_reasons(
-    blocks: Iterable[pl.DataFrame], rec: LoadedModel, history: list[str] | pl.DataFrame | None
+    blocks: Iterable[pl.DataFrame],
+    rec: LoadedModel,
+    history: list[str] | pl.DataFrame | None,
+    weights: dict[str, float],
 ) -> Iterator[pl.DataFrame]:
     """The blocks with a column ``why``.
 
@@ -172,6 +195,7 @@ def _with_reasons(
         blocks: recommendations.
         rec: loaded model.
         history: items of new users; None: the blocks are of users of the run.
+        weights: multipliers of relations.
     """
     import polars as pl
 
@@ -181,7 +205,7 @@ def _with_reasons(
             own = history
             if isinstance(history, pl.DataFrame):
                 own = history.filter(pl.col("user") == user)
-            explainer = rec.explainer(str(user), own)
+            explainer = rec.explainer(str(user), own, weights)
             numbers = rec.item_ids.numbers(rows["item"]).tolist()
             why = [explainer.explain(number, WHY_TOP).why() for number in numbers]
             parts.append(rows.with_columns(why=pl.Series(why, dtype=pl.String)))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kgrec.errors import DataError
+from kgrec.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -53,6 +53,36 @@ def load_run(arguments: argparse.Namespace) -> LoadedModel:
     for note in rec.notes:
         say(note)
     return rec
+
+
+def add_weigh(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--weigh``."""
+    parser.add_argument(
+        "--weigh", action="append", default=[], metavar="RELATION=NUMBER",
+        help="count neighbours by a relation so many times as much in the model's attention, such "
+        "as director=2; id or name; for several relations give it several times (kgcn, kgnn_ls)",
+    )  # fmt: skip
+
+
+def relation_weights(texts: Sequence[str]) -> dict[str, float]:
+    """Multipliers by relation, from texts such as ``director=2``.
+
+    Raises:
+        ConfigError: a text has another form, or a relation appears twice.
+    """
+    weights: dict[str, float] = {}
+    for text in texts:
+        relation, equals, number = text.rpartition("=")
+        try:
+            weight = float(number)
+        except ValueError:
+            equals = ""
+        if not equals or not relation.strip():
+            raise ConfigError(f"--weigh: found {text}, expected RELATION=NUMBER, as director=2")
+        if relation in weights:
+            raise ConfigError(f"--weigh: found {relation} twice, expected it once")
+        weights[relation] = weight
+    return weights
 
 
 def say(message: str) -> None:

@@ -23,7 +23,8 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument(
         "file", metavar="FILE",
-        help="CSV, TSV, Parquet or JSON lines with user, item, and rank (1 is the best) or score",
+        help="CSV, TSV, Parquet or JSON lines with user, item, and rank (1 is the best) or score; "
+        "of both, rank is read",
     )  # fmt: skip
     parser.add_argument("--like", required=True, metavar="RUN", help=RUN)
     parser.add_argument("--name", help="name of the system (default: that of the file)")

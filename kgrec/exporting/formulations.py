@@ -14,29 +14,23 @@ from torch import Tensor
 
 from kgrec.exporting.attention import Deep, OneHop
 from kgrec.exporting.programs import Formulation, user_by_user
-from kgrec.models.bprmf import BPRMF
-from kgrec.models.cke import CKE
 from kgrec.models.controls import AllPositive, Popularity, PopularityBalance, UnseenItem
 from kgrec.models.ease import EASE
 from kgrec.models.folding import frozen
+from kgrec.models.inner_product import InnerProduct
 from kgrec.models.item_based import ItemBased
 from kgrec.models.itemknn import ItemKNN
 from kgrec.models.kgcn.model import KGCN
 from kgrec.models.kgnn_ls import KGNNLS
-from kgrec.models.libfm import LibFM
-from kgrec.models.libfm_transe import LibFMTransE
-from kgrec.models.lightgcn import LightGCN
 from kgrec.models.ncf import NCF
-from kgrec.models.per import PER
 from kgrec.models.recommender import Recommender
 from kgrec.models.ripplenet import RippleNet
-from kgrec.models.svd import SVD
 
 Factors = tuple[Tensor, Tensor]
 """(U, d) factors of users and (I, d) factors of items, whose inner products are the scores."""
 
 
-class InnerProduct(Formulation):
+class Factored(Formulation):
     """Scores that are inner products.
 
     Args:
@@ -297,64 +291,29 @@ class Direct(Formulation):
 def formulation(model: Recommender) -> Formulation:
     """The plain formulation of a model, in single precision, without gradients.
 
-    A subclass of a model of kgrec may score differently, so only the class itself decides.
+    A subclass of a model of kgrec may score differently, so it is exported by its own ``score``
+    unless it has factors.
     """
     copy = frozen(model).float()
     with torch.no_grad():
-        if type(model) in INNER_PRODUCTS:
-            made: Formulation = InnerProduct(INNER_PRODUCTS[type(model)](copy))
-        else:
-            made = OTHERS.get(type(model), Direct)(copy)
+        pair = factors(copy)
+        made = OTHERS.get(type(model), Direct)(copy) if pair is None else Factored(pair)
     return made.eval()
 
 
 def factors(model: Recommender) -> Factors | None:
     """Factors of users and items; None: the model's scores are no inner products."""
+    if not isinstance(model, InnerProduct):
+        return None
+    users = torch.arange(int(model.arguments["num_users"]))
     with torch.no_grad():
-        return INNER_PRODUCTS[type(model)](model) if type(model) in INNER_PRODUCTS else None
+        return model.user_factors(users), model.item_factors().clone()
 
 
-def _columns(table: Tensor, *further: Tensor) -> Tensor:
-    """A table with further columns (n,)."""
-    return torch.cat([table, torch.stack([*further], dim=1)], dim=1)
-
-
-def _libfm(model: LibFM) -> Factors:
-    biases, vectors = model.encode()
-    users = model.user_embedding.weight
-    own = torch.zeros(len(users)) if model.bias is None else model.bias.expand(len(users))
-    if model.user_weights is not None:
-        own = own + model.user_weights.weight[:, 0]
-    ones = torch.ones(len(users)), torch.ones(len(vectors))
-    return _columns(users, own, ones[0]), _columns(vectors, ones[1], biases)
-
-
-def _per(model: PER) -> Factors:
-    users = model.user_features * model.weights.repeat_interleave(model.d)
-    bias = model.bias.expand(len(users))
-    return _columns(users, bias), _columns(model.item_features, torch.ones(model.num_items))
-
-
-def _lightgcn(model: LightGCN) -> Factors:
-    vectors = model.encode()
-    return vectors[: model.num_users].clone(), vectors[model.num_users :].clone()
-
-
-def _balance(model: PopularityBalance) -> Factors:
+def _balance(model: PopularityBalance) -> Formulation:
     users = torch.stack([torch.ones(len(model.balance)), -model.a * model.balance], dim=1)
-    return users, _columns(model.log_counts[:, None], torch.ones(model.num_items))
-
-
-INNER_PRODUCTS: dict[type[Recommender], Callable[[Any], Factors]] = {
-    SVD: lambda model: (model.user_embedding.weight, model.item_embedding.weight),
-    BPRMF: lambda model: (model.user_embedding.weight, model.item_embedding.weight),
-    CKE: lambda model: (model.user_embedding.weight, model.encode()),
-    LightGCN: _lightgcn,
-    LibFM: _libfm,
-    LibFMTransE: _libfm,
-    PER: _per,
-    PopularityBalance: _balance,
-}
+    items = torch.stack([model.log_counts, torch.ones(model.num_items)], dim=1)
+    return Factored((users, items))
 
 
 def _kgcn(model: KGCN) -> Formulation:
@@ -371,4 +330,5 @@ OTHERS: dict[type[Recommender], Callable[[Any], Formulation]] = {
     AllPositive: SameForAll,
     Popularity: SameForAll,
     UnseenItem: SameForAll,
+    PopularityBalance: _balance,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ CODE = {
     "onnx": """\
 import numpy, onnxruntime, polars
 users, items = polars.read_parquet("users.parquet"), polars.read_parquet("items.parquet")
-number, top_k = users.filter(id={user})["number"], onnxruntime.InferenceSession("top_k.onnx")
-best, scores = top_k.run(None, {{"users": number.to_numpy(), "excluded": {excluded}}})
+top_k, number = onnxruntime.InferenceSession("top_k.onnx"), users.filter(id={user})["number"]
+inputs = {{"users": number.to_numpy(), "excluded": numpy.zeros((1, len(items)), bool)}}
+best, scores = top_k.run(None, inputs)
 print(items[best[0]].with_columns(score=scores[0]))
 """,
     "torch": """\
@@ -59,6 +61,8 @@ The programs differ by at most {difference:.1g} from the model on a sample of pa
 A user with 0 `positives` was never trained: rank the items by their own `positives` instead.
 """
 
+SHOWN = ("test/auc", "test/recall@10", "test/ndcg@10", "test/hit@10")
+
 TABLES = {
     "vectors.parquet": "vectors of the model: kind, number, id, name, vector",
     "factors.parquet": "factors: the inner product of a user's and an item's vector is the score",
@@ -77,8 +81,7 @@ def readme(about: Mapping[str, Any], folder: Path, user: str) -> str:
     example = kind
     if kind == "embeddings":
         example = "factors" if "factors.parquet" in files else "vectors"
-    excluded = "numpy.zeros((1, len(items)), bool)"
-    code = CODE[example].format(user=json.dumps(user, ensure_ascii=False), excluded=excluded)
+    code = CODE[example].format(user=json.dumps(user, ensure_ascii=False))
     parts = [
         f"# {about['model']} on {about['dataset']}\n\nExported by kgrec from run {about['run']}; "
         "`about.json` has its versions and metrics.\n",
@@ -90,7 +93,8 @@ def readme(about: Mapping[str, Any], folder: Path, user: str) -> str:
     else:
         names = {"onnx": ("onnx", "parameters.bin"), "torch": ("pt2", "parameters.pt")}
         suffix, parameters = names[kind]
-        facts = {"k": about["k"], "items": about["items"], "note": about["note"]}
+        note = "\n".join(textwrap.wrap(about["note"], 100))
+        facts = {"k": about["k"], "items": about["items"], "note": note}
         difference = about["largest_difference"]
         parts.append(
             PROGRAMS.format(suffix=suffix, parameters=parameters, difference=difference, **facts)
@@ -103,9 +107,9 @@ def readme(about: Mapping[str, Any], folder: Path, user: str) -> str:
 
 
 def _metrics(metrics: Mapping[str, Mapping[str, float]]) -> str:
-    """A table of the test metrics of model and popularity."""
+    """A table of some test metrics of model and popularity; about.json has them all."""
     names = [name for name, values in metrics.items() if values]
-    rows = dict.fromkeys(key for name in names for key in metrics[name])
+    rows = [key for key in SHOWN if any(key in metrics[name] for name in names)]
     if not rows:
         return ""
     lines = ["## Test metrics", "", f"| | {' | '.join(names)} |", f"|---|{'---|' * len(names)}"]

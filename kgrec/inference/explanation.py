@@ -14,6 +14,7 @@ from kgrec.errors import DataError
 from kgrec.inference import wording
 from kgrec.inference.kept_data import KeptData
 from kgrec.inference.naming import Contribution, Named, Namer
+from kgrec.inference.receptive_field import field_tree
 from kgrec.models.reasons import (
     EXACT,
     LEAVE_ONE_OUT,
@@ -21,6 +22,7 @@ from kgrec.models.reasons import (
     POPULARITY,
     SIMILAR,
     Reasons,
+    Term,
 )
 from kgrec.models.recommender import Recommender
 
@@ -56,8 +58,8 @@ class Explanation:
         reasons: score, method and terms as numbers.
         contributions: the best reasons, the largest share first.
         left_out: number of further reasons.
-        relations: ``relation``, ``name`` and ``score``: π(u, r) of every relation, the highest
-            first; None for models without it.
+        relations: ``relation``, ``name`` and ``score``: π(u, r) of every relation (with weights of
+            relations: π + ln w), the highest first; None for models without it.
         namer: names further terms.
         number: number of the item.
     """
@@ -119,6 +121,7 @@ class Explanation:
             "together": self.reasons.together,
             "parts": dict(self.reasons.parts),
             "relations": rows,
+            "receptive_field": self.receptive_field(),
         }
 
     def frame(self) -> pl.DataFrame:
@@ -141,14 +144,32 @@ class Explanation:
         """
         from kgrec.inference.picture import draw
 
-        terms = [t for t in self.reasons.terms if t.steps and t.item is None]
-        if self.reasons.relation_scores is None or not terms:
+        terms = self._paths()
+        if not terms:
             raise DataError(
                 f"picture: found {self.model} without neighbours of {self.item.text} that it "
                 "weighs, expected a model of the KGCN family and an item of the graph"
             )
         title = f"user {self.user}: {self.item.text}"
         draw(self.namer, self.number, terms, self.reasons.left_out, title, Path(path).expanduser())
+
+    def receptive_field(self) -> dict[str, Any] | None:
+        """The item's receptive field with this user's weights, as the picture shows it.
+
+        Returns:
+            The item as a nested dictionary: ``entity`` (raw id: of the item, if it is one),
+            ``name``, ``item`` and ``liked`` (booleans), ``relation`` and ``relation_name`` of the
+            edge to it (None for the item itself), ``weight`` (attention of the edge) and
+            ``children``. None for models without a receptive field.
+        """
+        terms = self._paths()
+        return field_tree(self.namer, self.number, terms).to_dict() if terms else None
+
+    def _paths(self) -> list[Term]:
+        """Paths from the item, of models that weigh relations; else none."""
+        if self.reasons.relation_scores is None:
+            return []
+        return [t for t in self.reasons.terms if t.steps and t.item is None]
 
     def _clauses(self, most: int) -> str:
         """Up to ``most`` reasons, with "because" where they are causes."""

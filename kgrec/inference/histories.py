@@ -37,6 +37,11 @@ def read_history(history: History, item_ids: RawIds) -> tuple[list[str], Interac
         lists = _by_user(as_frame("history", history))
     elif isinstance(history, Mapping):
         lists = {str(user): items for user, items in history.items()}
+        if len(lists) < len(history):
+            raise DataError(
+                f"history: found {len(history)} names of which some are equal as text, expected "
+                "a different name for each user"
+            )
     else:
         lists = {NEW_USER: history}
     users, items = [], []
@@ -65,4 +70,4 @@ def _by_user(frame: pl.DataFrame) -> dict[str, Ids]:
 def renumbered(pairs: Interactions, users: Tensor) -> Interactions:
     """The pairs of some users (n,), who get the numbers 0 … n - 1 in the given order."""
     rows, items = pairs.of_users(users)
-    return Interactions.from_pairs(rows, items, len(users), pairs.num_items)
+    return Interactions(rows, items, len(users), pairs.num_items)  # sorted and distinct

@@ -6,8 +6,10 @@ Every method takes raw ids and returns a polars frame; ``.to_pandas()`` converts
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from numbers import Integral
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import torch
@@ -18,8 +20,10 @@ from kgrec.errors import DataError
 from kgrec.inference.explanation import Explainer, Explanation
 from kgrec.inference.histories import NEW_USER, History, read_history, renumbered
 from kgrec.inference.kept_data import KeptData
+from kgrec.inference.naming import named_relations
 from kgrec.inference.ranker import MODEL, POPULARITY, Ranker, no_recommendations
 from kgrec.inference.raw_ids import Ids, RawIds, as_list
+from kgrec.inference.relation_weights import KEY, RelationWeights, multipliers
 from kgrec.inference.similar import similar_items
 from kgrec.models.controls import Popularity
 from kgrec.models.recommender import Recommender
@@ -91,6 +95,11 @@ class LoadedModel:
             positives=self.data.popularity.numpy(), triples=degrees.numpy()
         )
 
+    @cached_property
+    def relations(self) -> pl.DataFrame:
+        """One row per relation of the graph: ``relation`` (raw id), ``name`` (in words)."""
+        return named_relations(self.data)
+
     def history(self, user: str | int) -> pl.DataFrame:
         """What a user liked: ``item``, ``name``, from all parts of the data.
 
@@ -109,6 +118,7 @@ class LoadedModel:
         exclude_seen: bool = True,
         candidates: Ids | None = None,
         history: History | None = None,
+        relation_weights: RelationWeights | None = None,
     ) -> pl.DataFrame:
         """The best items of each user, best first.
 
@@ -121,6 +131,9 @@ class LoadedModel:
             candidates: items to choose from, as ids or titles; None: the whole catalogue.
             history: items that new users like, as ids or titles: a list for one user; lists by
                 name, or a frame with columns ``user`` and ``item``, for several.
+            relation_weights: how many times as much the model's attention counts neighbours by a
+                relation: multipliers above 0, by raw id or name (:attr:`relations`). It needs a
+                model with attention to relations, such as KGCN.
 
         Returns:
             ``user``, ``rank`` (from 1), ``item``, ``name`` (or null), ``score`` and ``source``.
@@ -130,9 +143,11 @@ class LoadedModel:
             A user has fewer than k rows if fewer items are left.
 
         Raises:
-            DataError: an id is unknown, a history is empty, or k exceeds the catalogue.
+            DataError: an id is unknown, a history is empty, k exceeds the catalogue, or relations
+                cannot be weighed so.
         """
-        blocks = list(self.recommend_blocks(users, k, exclude_seen, candidates, history))
+        arguments = users, k, exclude_seen, candidates, history
+        blocks = list(self.recommend_blocks(*arguments, relation_weights=relation_weights))
         return pl.concat(blocks) if blocks else no_recommendations()
 
     def recommend_blocks(
@@ -143,21 +158,23 @@ class LoadedModel:
         candidates: Ids | None = None,
         history: History | None = None,
         block: int = BLOCK,
+        relation_weights: RelationWeights | None = None,
     ) -> Iterator[pl.DataFrame]:
         """As :meth:`recommend`, in frames of at most ``block`` users, for bounded memory."""
         self._check_k(k)
+        ranker = self.ranker_for(relation_weights)
         allowed = None if candidates is None else self._candidates(candidates)
         if users is not None or history is None:
             numbers = (
                 torch.arange(len(self.user_ids)) if users is None else self.user_ids.numbers(users)
             )
             for part in torch.split(numbers, block):
-                yield from self.ranker.known_users(part, k, exclude_seen, allowed)
+                yield from ranker.known_users(part, k, exclude_seen, allowed)
         if history is not None:
             names, pairs = read_history(history, self.item_ids)
             for start in range(0, len(names), block):
                 part = torch.arange(start, min(start + block, len(names)))
-                yield from self.ranker.new_users(
+                yield from ranker.new_users(
                     names[start : start + block], renumbered(pairs, part), k, exclude_seen, allowed
                 )
 
@@ -210,6 +227,7 @@ class LoadedModel:
         item: str | int,
         history: History | None = None,
         top: int = 5,
+        relation_weights: RelationWeights | None = None,
     ) -> Explanation:
         """Why an item is recommended to a user, as far as the model can say.
 
@@ -218,14 +236,16 @@ class LoadedModel:
             item: id or title.
             history: items that a new user likes; None: a user of the run.
             top: number of reasons.
+            relation_weights: see :meth:`recommend`.
 
         Raises:
-            DataError: an id is unknown, or the model cannot infer the parameters of a new user.
+            DataError: an id is unknown, the model cannot infer the parameters of a new user, or
+                relations cannot be weighed so.
         """
         if isinstance(top, bool) or not isinstance(top, int) or top < 1:
             raise DataError(f"top: found {top!r}, expected an integer >= 1")
         number = self._one(self.item_ids, item)
-        return self.explainer(user, history).explain(number, top)
+        return self.explainer(user, history, relation_weights).explain(number, top)
 
     def similar_items(
         self, item: str | int, k: int = 10, candidates: Ids | None = None
@@ -252,9 +272,15 @@ class LoadedModel:
             self.model, self.data, self.name, number, k, allowed, self.ranker.tie_order
         )
 
-    def explainer(self, user: str | int | None, history: History | None = None) -> Explainer:
+    def explainer(
+        self,
+        user: str | int | None,
+        history: History | None = None,
+        relation_weights: RelationWeights | None = None,
+    ) -> Explainer:
         """Explains items to one user; arguments and errors as in :meth:`explain`."""
-        model, source, number = self.model, MODEL, 0
+        ranker, number = self.ranker_for(relation_weights), 0
+        model, source = ranker.model, MODEL
         if history is not None:
             if not isinstance(history, Mapping) and not is_frame(history):
                 history = {NEW_USER if user is None else str(user): history}
@@ -280,14 +306,30 @@ class LoadedModel:
         if not known:  # the user has no trained parameters
             number = 0
             if self.model.fold_in_method is not None and len(pairs):
-                model = self.ranker.folded(pairs)
-                source = self.ranker.fold_in_source
+                model = ranker.folded(pairs)
+                source = ranker.fold_in_source
             else:
                 model, source = Popularity(len(self.item_ids)), POPULARITY
                 model.counts.copy_(self.data.popularity)
         return Explainer(model, self.data, self.name, name, number, pairs.items, source)
 
-    # ------------------------------------------------------------ how
+    # ------------------------------------------------------------ parts
+
+    def ranker_for(self, relation_weights: RelationWeights | None) -> Ranker:
+        """The ranker, or one with other weights of relations, as in :meth:`recommend`.
+
+        Raises:
+            DataError: a relation is unknown, a multiplier is no finite number above 0, or the model
+                has no attention to relations.
+        """
+        if not relation_weights:
+            return self.ranker
+        if not self.model.weighs_relations:
+            raise DataError(
+                f"{KEY}: found the model {self.name}, expected a model with attention to "
+                "relations: kgcn or kgnn_ls, with an aggregator other than avg"
+            )
+        return self.ranker.reweighed(multipliers(relation_weights, self.relations))
 
     @staticmethod
     def _one(ids: RawIds, wanted: str | int) -> int:
@@ -296,8 +338,9 @@ class LoadedModel:
             raise DataError(f"{ids.kind}: found {wanted!r}, expected one id")
         return int(ids.numbers(str(wanted))[0])
 
-    def _check_k(self, k: int) -> None:
-        if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= len(self.item_ids):
+    def _check_k(self, k: Any) -> None:  # numpy's integers are numbers too
+        whole = isinstance(k, Integral) and not isinstance(k, bool)
+        if not whole or not 1 <= int(k) <= len(self.item_ids):
             raise DataError(
                 f"k: found {k!r}, expected an integer from 1 to {len(self.item_ids)}, the number "
                 "of items"

@@ -96,6 +96,8 @@ def load(
     """
     chosen = find_run(run)
     data = read(chosen.folder)
+    if str(device) == "meta":  # torch's device without memory
+        raise ConfigError("device: found meta, expected a device that computes")
     try:
         model = load_recommender(chosen.checkpoint, trust).to(device)
     except (RuntimeError, AssertionError) as error:  # torch's errors for a device

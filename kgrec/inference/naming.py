@@ -99,6 +99,7 @@ class Namer:
 
     def __init__(self, data: KeptData, history: Tensor) -> None:
         self.data, self.history = data, history
+        self._triples: dict[int, Tensor] = {}  # by entity
 
     def item(self, number: int) -> Named:
         """Raw id and name of an item."""
@@ -115,6 +116,12 @@ class Namer:
         row = self.data.ids.relations.row(number, named=True)
         raw = str(row["relation"])
         return raw, wording.readable_relation(row["name"] or raw, backwards)
+
+    def attributes(self, item: int, most: int) -> list[NamedStep]:
+        """The first ``most`` neighbours of an item."""
+        relations, neighbors = (column[:most].tolist() for column in self._neighbors(item))
+        steps = map(Step, relations, neighbors)
+        return [self._step(item, step) for step in steps]
 
     def named(self, term: Term, item: int) -> Contribution:
         """A term with names and with the items of the history that share its entities."""
@@ -159,11 +166,13 @@ class Namer:
 
     def _backwards(self, node: int, step: Step) -> bool:
         """Whether the graph has the step's triple only from the entity to the node."""
-        triples = self.data.triples
+        if node not in self._triples:
+            triples = self.data.triples
+            self._triples[node] = triples[(triples[:, 0] == node) | (triples[:, 2] == node)]
         there = torch.tensor([node, step.relation, step.entity])
-        back = there.flip(0)
-        same = triples[triples[:, 1] == step.relation]
-        return not bool((same == there).all(1).any()) and bool((same == back).all(1).any())
+        same = self._triples[node] == there
+        back = self._triples[node] == there.flip(0)
+        return not bool(same.all(1).any()) and bool(back.all(1).any())
 
     def _neighbors(self, entity: int) -> tuple[Tensor, Tensor]:
         """Relations and neighbours of an entity."""
@@ -211,14 +220,20 @@ class Namer:
         """``relation``, ``name`` and ``score`` of every relation, from scores (R,)."""
         if scores is None:
             return None
-        ids = self.data.ids.relations
-        # A relation that leads from items is read forwards, one that leads to items backwards.
-        heads, kinds, tails = self.data.triples.unbind(dim=1)
-        num_items = self.data.ids.items.height
-        towards = torch.zeros(ids.height).index_add_(
-            0, kinds, ((tails < num_items).float() - (heads < num_items).float())
-        )
-        names = [self.relation(r, bool(towards[r] > 0))[1] for r in range(ids.height)]
-        return ids.select("relation").with_columns(
-            name=pl.Series(names, dtype=pl.String), score=scores.cpu().double().numpy()
-        ).sort("score", descending=True, maintain_order=True)  # fmt: skip
+        frame = named_relations(self.data).with_columns(score=scores.cpu().double().numpy())
+        return frame.sort("score", descending=True, maintain_order=True)
+
+
+def named_relations(data: KeptData) -> pl.DataFrame:
+    """``relation`` (raw id) and ``name`` (in words) of every relation, by number.
+
+    A relation that leads from items is read forwards, one that leads to items backwards.
+    """
+    ids, num_items = data.ids.relations, data.ids.items.height
+    heads, kinds, tails = data.triples.unbind(dim=1)
+    towards = torch.zeros(ids.height).index_add_(
+        0, kinds, ((tails < num_items).float() - (heads < num_items).float())
+    )
+    namer = Namer(data, torch.empty(0, dtype=torch.int64))
+    names = [namer.relation(r, bool(towards[r] > 0))[1] for r in range(ids.height)]
+    return ids.select("relation").with_columns(name=pl.Series(names, dtype=pl.String))

@@ -1,7 +1,7 @@
 """Picture of an item's receptive field with one user's weights as widths of edges.
 
-It is Figure 1a of the KGCN paper (Wang et al., WWW 2019) for a real user, as a tree that grows to
-the right: one row per leaf, so labels cannot overlap.
+The tree of :mod:`kgrec.inference.receptive_field` grows to the right, with one row per leaf, so
+labels cannot overlap.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ from typing import Any
 
 from kgrec.errors import DataError
 from kgrec.inference.naming import Namer
-from kgrec.models.reasons import Step, Term
+from kgrec.inference.receptive_field import FieldNode, field_tree
+from kgrec.models.reasons import Term
 
 KINDS = (".svg", ".png")
-MOST_NEIGHBORS = 12  # neighbours of the item that are drawn
-MOST_FURTHER = 3  # neighbours of every other entity
 WIDEST, NARROWEST = 9.0, 0.6  # points
 ROW, EDGE_LENGTH, MARGIN = 0.52, 1.1, 0.25  # inches
 TITLE_SIZE, LABEL_SIZE, DETAIL_SIZE = 10, 9, 7.5  # points
@@ -99,26 +98,16 @@ def draw(
 
 def tree(namer: Namer, item: int, terms: Sequence[Term]) -> Node:
     """The item with its paths of the largest weights."""
-    by_path = {term.steps: term for term in terms}
-    children: dict[tuple[Step, ...], list[Term]] = {}
-    for term in sorted(terms, key=lambda t: -t.weight):
-        if term.steps[-1].entity != item:  # paths back to the item say little
-            children.setdefault(term.steps[:-1], []).append(term)
+    root = field_tree(namer, item, terms)
+    title = "\n".join(textwrap.wrap(_cut(root.name, 3 * TITLE_WIDTH), TITLE_WIDTH)[:4])
+    return Node(title, children=[_labelled(child) for child in root.children])
 
-    def node(term: Term) -> Node:
-        named = namer.named(term, item)
-        step = named.steps[-1]
-        above = by_path.get(term.steps[:-1])
-        weight = term.weight / above.weight if above and above.weight > 0 else term.weight
-        alone = len(term.steps) == 1
-        liked = bool(named.history) if alone else step.item in {n.id for n in named.history}
-        further = children.get(term.steps, [])[:MOST_FURTHER]
-        label = _cut(step.entity.text, LABEL_WIDTH)
-        detail = _cut(step.reads, LABEL_WIDTH)
-        return Node(label, f"{detail} · {weight:.2f}", weight, liked, [node(t) for t in further])
 
-    title = "\n".join(textwrap.wrap(_cut(namer.item(item).text, 3 * TITLE_WIDTH), TITLE_WIDTH)[:4])
-    return Node(title, children=[node(t) for t in children.get((), [])[:MOST_NEIGHBORS]])
+def _labelled(node: FieldNode) -> Node:
+    """A node of the field, and those beyond it, with labels of a width that fits."""
+    detail = f"{_cut(node.relation_name or '', LABEL_WIDTH)} · {node.weight:.2f}"
+    children = [_labelled(child) for child in node.children]
+    return Node(_cut(node.name, LABEL_WIDTH), detail, node.weight, node.liked, children)
 
 
 def _weights(root: Node) -> list[float]:

@@ -5,9 +5,10 @@ Shapes: n users, k items each.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 import torch
@@ -30,6 +31,20 @@ SCHEMA = {
     "user": pl.String, "rank": pl.Int32, "item": pl.String, "name": pl.String,
     "score": pl.Float32, "source": pl.String,
 }  # fmt: skip
+
+
+class Ranked(NamedTuple):
+    """The best items of n users, best first.
+
+    Attributes:
+        scores: (n, k) float, on the CPU; -inf where a user has fewer than k items left.
+        items: (n, k) int64, on the CPU; -1 where a user has fewer than k items left.
+        sources: values of the column ``source``, one for each user.
+    """
+
+    scores: Tensor
+    items: Tensor
+    sources: list[str]
 
 
 class Ranker:
@@ -60,6 +75,18 @@ class Ranker:
     def tie_order(self) -> Tensor:
         """Items in the order of equal scores, as in the evaluation of the run."""
         return tie_order(self.data.ids.items["item"].to_list(), int(self.data.about["seed"]))
+
+    def reweighed(self, weights: Tensor) -> Ranker:
+        """A ranker by the model with multipliers (R,) of relations; it shares what is encoded.
+
+        Raises:
+            SettingError: the model has no attention to relations.
+        """
+        self._num_scored += 1  # several such rankers are worth encoding the items once
+        twin = copy.copy(self)
+        twin.model = self.model.reweighed(weights)
+        twin.encoded = self.encoded
+        return twin
 
     @property
     def fold_in_source(self) -> str:
@@ -114,67 +141,106 @@ class Ranker:
     def known_users(
         self, users: Tensor, k: int, exclude_seen: bool, allowed: Tensor | None
     ) -> Iterator[pl.DataFrame]:
-        """Recommendations to users of the run, in the order of ``users``.
-
-        A user without a training positive has parameters that were never trained.
-        """
-        trained = self.data.train.user_degrees()[users] > 0
-        exclude = self.data.seen if exclude_seen else None
-        names = self.data.ids.users["user"]
-        frames = []
-        if bool(trained.any()):
-            rows = torch.nonzero(trained).squeeze(1)
-            device = users[rows].to(self.device)
-
-            best = self._best(self._score_all, device, k, exclude, allowed)
-            frames.append(self._frame(names.gather(users[rows].numpy()), *best, MODEL, rows))
-        if not bool(trained.all()):
-            rows = torch.nonzero(~trained).squeeze(1)
-            frames += self._untrained_users(rows, users[rows], k, exclude, allowed)
-        if frames:
-            yield pl.concat(frames).sort("row", maintain_order=True).drop("row")
-
-    def _untrained_users(
-        self, rows: Tensor, users: Tensor, k: int, exclude: Interactions | None,
-        allowed: Tensor | None,
-    ) -> list[pl.DataFrame]:  # fmt: skip
-        """As :meth:`known_users`, for users of the run without a training positive.
-
-        Their held-out positives are a history to fold in; without one, popularity answers.
-        """
-        frames = []
-        has_history = self.data.positives.user_degrees()[users] > 0
-        if self.model.fold_in_method is None:
-            has_history = torch.zeros_like(has_history)
-        for chosen, by_model in ((has_history, True), (~has_history, False)):
-            if not bool(chosen.any()):
-                continue
-            part = users[chosen]
-            scorer: ScoreAll = self._popularity
-            source = POPULARITY
-            if by_model:
-                scorer = self.folded(renumbered(self.data.positives, part)).score_all
-                source = self.fold_in_source
-            own = None if exclude is None else renumbered(exclude, part)
-            numbers = torch.arange(len(part))
-            best = self._best(scorer, numbers.to(self.device), k, own, allowed)
-            names = self.data.ids.users["user"].gather(part.numpy())
-            frames.append(self._frame(names, *best, source, rows[chosen]))
-        return frames
+        """Recommendations to users of the run, in the order of ``users``."""
+        if len(users):
+            exclude = renumbered(self.data.seen, users) if exclude_seen else None
+            names = self.data.ids.users["user"].gather(users.numpy())
+            yield self._frame(names, self.best_of_known(users, k, exclude, allowed))
 
     def new_users(
         self, names: list[str], pairs: Interactions, k: int, exclude_seen: bool,
         allowed: Tensor | None,
     ) -> Iterator[pl.DataFrame]:  # fmt: skip
         """Recommendations to new users."""
+        ranked = self.best_of_new(pairs, k, pairs if exclude_seen else None, allowed)
+        yield self._frame(pl.Series(names, dtype=pl.String), ranked)
+
+    def best_of_known(
+        self, users: Tensor, k: int, exclude: Interactions | None, allowed: Tensor | None = None
+    ) -> Ranked:
+        """The best items of users of the run, without frames.
+
+        A user without a training positive has parameters that were never trained. Positives of
+        other parts are then a history to fold in; without one, popularity answers.
+
+        Args:
+            users: (n,) users of the run; a user may occur more than once.
+            k: number of items for each user.
+            exclude: items to leave out, for users 0 … n - 1 in the order of ``users``.
+            allowed: (num_items,) bool, items to choose from, on the device; None: all.
+        """
+        trained = self._trained[users]
+        if bool(trained.all()):
+            on_device = users.to(self.device)
+            best = self._best(
+                lambda rows: self._score_all(on_device[rows]), len(users), k, exclude, allowed
+            )
+            return Ranked(*best, [MODEL] * len(users))
+        has_history = self._has_history[users] & ~trained
+        scores = torch.empty(len(users), k)
+        items = torch.empty(len(users), k, dtype=torch.int64)
+        sources = [""] * len(users)
+        for chosen in (trained, has_history, ~(trained | has_history)):
+            rows = torch.nonzero(chosen).squeeze(1)
+            if not len(rows):
+                continue
+            own = None if exclude is None else renumbered(exclude, rows)
+            if chosen is trained:
+                part = self.best_of_known(users[rows], k, own, allowed)
+            elif chosen is has_history:
+                part = self.best_of_new(
+                    renumbered(self.data.positives, users[rows]), k, own, allowed
+                )
+            else:
+                best = self._best(self._popularity, len(rows), k, own, allowed)
+                part = Ranked(*best, [POPULARITY] * len(rows))
+            scores[rows], items[rows] = part.scores, part.items
+            for row, source in zip(rows.tolist(), part.sources, strict=True):
+                sources[row] = source
+        return Ranked(scores, items, sources)
+
+    def best_of_new(
+        self,
+        pairs: Interactions,
+        k: int,
+        exclude: Interactions | None,
+        allowed: Tensor | None = None,
+    ) -> Ranked:
+        """The best items of n new users, without frames.
+
+        Args:
+            pairs: items that the new users like.
+            k: number of items for each user.
+            exclude: items to leave out.
+            allowed: (num_items,) bool, items to choose from, on the device; None: all.
+        """
         scorer: ScoreAll = self._popularity
         source = POPULARITY
         if self.model.fold_in_method is not None:
             scorer = self.folded(pairs).score_all
             source = self.fold_in_source
-        users = torch.arange(len(names), device=self.device)
-        best = self._best(scorer, users, k, pairs if exclude_seen else None, allowed)
-        yield self._frame(pl.Series(names, dtype=pl.String), *best, source).drop("row")
+        best = self._best(scorer, pairs.num_users, k, exclude, allowed)
+        return Ranked(*best, [source] * pairs.num_users)
+
+    def warm(self) -> None:
+        """Computes what later rankings share, so that the first of them takes no longer."""
+        self._num_scored = max(self._num_scored, FEW_USERS)
+        first = torch.zeros(1, dtype=torch.int64)
+        self.best_of_known(first, 1, None)
+        sizes = 1, self.data.ids.items.height
+        self.best_of_new(Interactions.from_pairs(first, first, *sizes), 1, None)
+
+    @cached_property
+    def _trained(self) -> Tensor:
+        """(num_users,) whether each user has a training positive."""
+        return self.data.train.user_degrees() > 0
+
+    @cached_property
+    def _has_history(self) -> Tensor:
+        """(num_users,) whether each user has a positive to fold in, if the model folds in."""
+        if self.model.fold_in_method is None:
+            return torch.zeros(self.data.positives.num_users, dtype=torch.bool)
+        return self.data.positives.user_degrees() > 0
 
     def _score_all(self, users: Tensor) -> Tensor:
         """(B, num_items) scores; what is worth computing once for many users is kept."""
@@ -190,13 +256,14 @@ class Ranker:
     def _best(
         self,
         score_all: ScoreAll,
-        users: Tensor,
+        num_users: int,
         k: int,
         exclude: Interactions | None,
         allowed: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        """(n, k) scores and items of the best items, on the CPU."""
+        """(n, k) scores and items of the best items of users 0 … n - 1, on the CPU."""
         excluded = None if exclude is None else exclude.to(self.device)
+        users = torch.arange(num_users, device=self.device)
 
         def scores(part: Tensor) -> Tensor:
             every = score_all(part)  # (b, num_items)
@@ -208,24 +275,20 @@ class Ranker:
             )
         return values.cpu(), items.cpu()
 
-    def _frame(
-        self, names: pl.Series, scores: Tensor, items: Tensor, source: str,
-        rows: Tensor | None = None,
-    ) -> pl.DataFrame:  # fmt: skip
-        """Recommendations as a frame; ``row`` is the place of the user in the request."""
-        n, k = items.shape
-        rows = torch.arange(n) if rows is None else rows
-        flat = items.flatten().numpy()
+    def _frame(self, names: pl.Series, ranked: Ranked) -> pl.DataFrame:
+        """Recommendations to users with the given names as a frame."""
+        n, k = ranked.items.shape
+        user = torch.arange(n).repeat_interleave(k).numpy()
+        flat = ranked.items.flatten().numpy()
         ids = self.data.ids.items
         frame = pl.DataFrame(
             {
-                "user": names.gather((torch.arange(n)).repeat_interleave(k).numpy()),
+                "user": names.gather(user),
                 "rank": torch.arange(1, k + 1, dtype=torch.int32).repeat(n).numpy(),
                 "item": ids["item"].gather(flat.clip(min=0)),
                 "name": ids["name"].gather(flat.clip(min=0)),
-                "score": scores.flatten().numpy(),
-                "source": pl.repeat(source, n * k, dtype=pl.String, eager=True),
-                "row": rows.repeat_interleave(k).numpy(),
+                "score": ranked.scores.flatten().numpy(),
+                "source": pl.Series(ranked.sources, dtype=pl.String).gather(user),
             }
         )
         return frame.filter(pl.Series(flat >= 0))

@@ -26,11 +26,12 @@ from torch import Tensor, nn
 from kgrec.data.batches import PairwiseBatch, TripleBatch
 from kgrec.data.dataset import RecDataset
 from kgrec.models.folding import WithUserTables
+from kgrec.models.inner_product import InnerProduct
 from kgrec.models.kge import TransR
 from kgrec.models.recommender import check_at_least, check_number
 
 
-class CKE(WithUserTables):
+class CKE(InnerProduct, WithUserTables):
     """Matrix factorisation trained on pairs; its items share vectors with TransR.
 
     Args:
@@ -88,11 +89,14 @@ class CKE(WithUserTables):
         scores: Tensor = (self.user_embedding(users) * e).sum(dim=-1)
         return scores
 
-    def score_all(self, users: Tensor, encoded: Tensor | None = None) -> Tensor:
-        """(B, num_items) scores, from users (B,)."""
-        e = self.encode() if encoded is None else encoded
-        scores: Tensor = self.user_embedding(users) @ e.T
-        return scores
+    def user_factors(self, users: Tensor, encoded: Tensor | None = None) -> Tensor:
+        """(B, d) u of users (B,)."""
+        vectors: Tensor = self.user_embedding(users)
+        return vectors
+
+    def item_factors(self, encoded: Tensor | None = None) -> Tensor:
+        """(num_items, d) e of every item."""
+        return self.encode() if encoded is None else encoded
 
     def item_vectors(self) -> Tensor:
         """(num_items, d) e of every item."""

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from kgrec.data.batches import PointwiseBatch
 from kgrec.data.dataset import RecDataset
 from kgrec.models.folding import WithUserTables
+from kgrec.models.inner_product import InnerProduct
 from kgrec.models.lookup import Bags, weighted_sums
 from kgrec.models.reasons import EXACT, Reasons, Term, ordered
 from kgrec.models.recommender import check_at_least, check_bool
@@ -45,7 +46,7 @@ class ItemSide(NamedTuple):
     vectors: Tensor
 
 
-class LibFM(WithUserTables):
+class LibFM(InnerProduct, WithUserTables):
     """Second-order interactions of all features.
 
     Args:
@@ -137,6 +138,16 @@ class LibFM(WithUserTables):
             side = ItemSide(encoded.biases[items], F.embedding(items, encoded.vectors))
         products: Tensor = self.user_embedding(users) * side.vectors  # (B, d)
         return self._user_side(users) + side.biases + products.sum(dim=-1)
+
+    def user_factors(self, users: Tensor, encoded: ItemSide | None = None) -> Tensor:
+        """(B, d + 2) v_u, 1, w_0 + w_u, from users (B,)."""
+        vectors, own = self.user_embedding(users), self._user_side(users)[:, None]
+        return torch.cat([vectors, torch.ones_like(own), own], dim=1)
+
+    def item_factors(self, encoded: ItemSide | None = None) -> Tensor:
+        """(I, d + 2) q_i, b_i, 1 of every item."""
+        biases, vectors = self.encode() if encoded is None else encoded
+        return torch.cat([vectors, biases[:, None], torch.ones_like(biases)[:, None]], dim=1)
 
     def score_all(self, users: Tensor, encoded: ItemSide | None = None) -> Tensor:
         """(B, num_items) logits, from users (B,)."""

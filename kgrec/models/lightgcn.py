@@ -28,11 +28,12 @@ from kgrec.data.dataset import RecDataset
 from kgrec.data.interactions import Interactions
 from kgrec.models.bprmf import BPRMF
 from kgrec.models.folding import check_history, frozen
+from kgrec.models.inner_product import InnerProduct
 from kgrec.models.lookup import Bags
 from kgrec.models.recommender import MOST_LAYERS, Recommender, check_at_least
 
 
-class LightGCN(Recommender):
+class LightGCN(InnerProduct):
     """Mean of H linear propagations; a user or item without a positive keeps E⁽⁰⁾ / (H + 1).
 
     Args:
@@ -130,10 +131,13 @@ class LightGCN(Recommender):
         e = self.encode() if encoded is None else encoded
         return (F.embedding(users, e) * F.embedding(items + self.num_users, e)).sum(dim=-1)
 
-    def score_all(self, users: Tensor, encoded: Tensor | None = None) -> Tensor:
-        """(B, num_items) scores, from users (B,)."""
-        e = self.encode() if encoded is None else encoded
-        return e[users] @ e[self.num_users :].T
+    def user_factors(self, users: Tensor, encoded: Tensor | None = None) -> Tensor:
+        """(B, d) e of users (B,)."""
+        return (self.encode() if encoded is None else encoded)[users]
+
+    def item_factors(self, encoded: Tensor | None = None) -> Tensor:
+        """(num_items, d) e of every item."""
+        return (self.encode() if encoded is None else encoded)[self.num_users :]
 
     def item_vectors(self) -> Tensor:
         """(num_items, d) e of every item."""

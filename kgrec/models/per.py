@@ -34,13 +34,14 @@ from kgrec.data.dataset import RecDataset
 from kgrec.data.draws import generator
 from kgrec.errors import SettingError
 from kgrec.models.folding import WithUserTables
+from kgrec.models.inner_product import InnerProduct
 from kgrec.models.reasons import EXACT, Reasons, Term, ordered
 from kgrec.models.recommender import check_at_least
 
 Path = str | Sequence[str]  # relations that form one kind of attribute
 
 
-class PER(WithUserTables):
+class PER(InnerProduct, WithUserTables):
     """Learned weights of latent features, one per meta-path.
 
     A new user's features W come from steps on the cross-entropy, because S is not kept.
@@ -143,6 +144,16 @@ class PER(WithUserTables):
         """(B,) logits ŷ, from users (B,) and items (B,)."""
         products = self.user_features[users] * self.item_features[items]
         return products.view(len(users), -1, self.d).sum(dim=-1) @ self.weights + self.bias
+
+    def user_factors(self, users: Tensor, encoded: Any = None) -> Tensor:
+        """(B, Q · d + 1) θ_q w_u of every path, and c, from users (B,)."""
+        vectors = self.user_features[users] * self.weights.repeat_interleave(self.d)
+        return torch.cat([vectors, self.bias.expand(len(users), 1)], dim=1)
+
+    def item_factors(self, encoded: Any = None) -> Tensor:
+        """(I, Q · d + 1) h_v of every path, and 1, of every item."""
+        features = self.item_features
+        return torch.cat([features, features.new_ones(len(features), 1)], dim=1)
 
     def score_all(self, users: Tensor, encoded: Any = None) -> Tensor:
         """(B, num_items) logits, from users (B,)."""

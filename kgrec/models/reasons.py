@@ -63,7 +63,8 @@ class Reasons:
         left_out: number of terms that exist but are not in ``terms``.
         together: the score minus the score without all terms; None: not defined.
         parts: further parts of the score that are no reasons, such as a bias, by name.
-        relation_scores: (R,) π(u, r) of all relations, for models with attention by user; or None.
+        relation_scores: (R,) π(u, r) of all relations (of a reweighed model π + ln w), for models
+            with attention by user; or None.
     """
 
     score: float

@@ -43,6 +43,7 @@ class Recommender(nn.Module):
         adds_items: whether the model has :meth:`add_items`.
         exportable: whether ``kgrec export`` may write the scores as a program. Of a model that
             kgrec does not know, :meth:`score` itself is exported.
+        weighs_relations: whether the model has :meth:`reweighed`.
         arguments: arguments of the constructor, by name.
         precompute_metrics: metrics of :meth:`precompute`, by name, for metrics.json.
     """
@@ -53,6 +54,7 @@ class Recommender(nn.Module):
     fold_in_method: ClassVar[str | None] = None
     adds_items: ClassVar[bool] = False
     exportable: ClassVar[bool] = True
+    weighs_relations: bool = False  # of KGCN only with attention, so it is no class variable
     arguments: dict[str, Any]
     precompute_metrics: dict[str, float]
 
@@ -123,6 +125,23 @@ class Recommender(nn.Module):
             SettingError: the model cannot score items without training (``adds_items`` is false).
         """
         raise SettingError(f"found {type(self).__name__}, expected a model that adds items")
+
+    def reweighed(self, weights: Tensor) -> Recommender:
+        """A model whose attention counts the neighbours of each relation by a multiplier.
+
+        The new model shares its tensors with this one, and :meth:`encode` gives both the same
+        values. New users are folded in with the attention of the training, and reweighed then.
+
+        Args:
+            weights: (R,) positive multipliers of the relations; 1 changes nothing.
+
+        Raises:
+            SettingError: the model has no attention to relations (``weighs_relations`` is false),
+                or the weights are not R positive numbers.
+        """
+        raise SettingError(
+            f"found {type(self).__name__}, expected a model with attention to relations"
+        )
 
     def encode(self) -> Any:
         """Values that depend only on parameters, computed once per evaluation."""

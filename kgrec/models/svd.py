@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from kgrec.data.batches import PointwiseBatch
 from kgrec.data.dataset import RecDataset
 from kgrec.models.folding import WithUserTables
+from kgrec.models.inner_product import InnerProduct
 from kgrec.models.recommender import check_at_least
 
 
-class SVD(WithUserTables):
+class SVD(InnerProduct, WithUserTables):
     """Inner product of a user's and an item's vector.
 
     Args:
@@ -53,10 +54,14 @@ class SVD(WithUserTables):
         scores: Tensor = (self.user_embedding(users) * self.item_embedding(items)).sum(dim=-1)
         return scores
 
-    def score_all(self, users: Tensor, encoded: Any = None) -> Tensor:
-        """(B, num_items) logits, from users (B,)."""
-        scores: Tensor = self.user_embedding(users) @ self.item_embedding.weight.T
-        return scores
+    def user_factors(self, users: Tensor, encoded: Any = None) -> Tensor:
+        """(B, d) p of users (B,)."""
+        vectors: Tensor = self.user_embedding(users)
+        return vectors
+
+    def item_factors(self, encoded: Any = None) -> Tensor:
+        """(num_items, d) q of every item."""
+        return self.item_embedding.weight
 
     def item_vectors(self) -> Tensor:
         """(num_items, d) q of every item."""

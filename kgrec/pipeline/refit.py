@@ -119,6 +119,8 @@ def _claim(folder: RunFolder, marks: Mapping[str, Any]) -> None:
         ConfigError: the folder has other files, or another process is at work in it.
     """
     path = folder.path
+    if path.exists() and not path.is_dir():
+        raise ConfigError(f"--out: found a file {path}, expected a new folder")
     if path.is_dir() and any(path.iterdir()):
         if folder.finished:
             raise ConfigError(f"--out: found a finished run in {path}, expected a new folder")

@@ -50,6 +50,17 @@ def test_a_picture(run, kgrec, tmp_path):
     assert "<svg" in out.read_text()
 
 
+def test_weights_of_relations(run, kgrec):
+    relation = json.loads(kgrec("explain", run, "--user", "user3", "--item", "item5",
+                                "--format", "json").out)["relations"][-1]["relation"]  # fmt: skip
+    weigh = ("--weigh", f"{relation}=1e6")
+    arguments = ("explain", run, "--user", "user3", "--item", "item5", *weigh)
+    content = json.loads(kgrec(*arguments, "--format", "json").out)
+    assert content["relations"][0]["relation"] == relation
+    line = next(line for line in kgrec(*arguments).out.splitlines() if "weigh most" in line)
+    assert content["relations"][0]["name"] in line
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -57,8 +68,16 @@ def test_a_picture(run, kgrec, tmp_path):
         (["--item", "nope", "--user", "user3"], "found item 'nope'"),
         (["--item", "item5", "--user", "nobody"], "found user 'nobody'"),
         (["--item", "item5", "--history", "item1,nope"], "found item 'nope'"),
+        (["--item", "item5", "--user", "user3", "--history", "item1"], "found --user too"),
         (["--item", "item5", "--user", "user3", "--top", "0"], "top: found 0"),
         (["--item", "item5", "--user", "user3", "--picture", "x.pdf"], "picture: found x.pdf"),
+        (["--item", "item5", "--user", "user3", "--weigh", "x=2"], "found relation 'x'"),
+        (["--item", "item5", "--user", "user3", "--weigh", "x"], "--weigh: found x, expected REL"),
+        (["--item", "item5", "--user", "user3", "--weigh", "=2"], "--weigh: found =2, expected"),
+        (
+            ["--item", "item5", "--user", "user3", "--weigh", "x=2", "--weigh", "x=3"],
+            "--weigh: found x twice",
+        ),
     ],
 )
 def test_mistakes(words, message, run, kgrec):

@@ -85,10 +85,23 @@ def test_new_users_and_candidates(run, kgrec, tmp_path):
         (["--user", "user1", "--out", "x.xlsx"], "--out: found x.xlsx, expected a name"),
         (["--user", "user1", "--out", "no/x.csv"], "--out: found no folder no"),
         (["--user", "user1", "--device", "nonsense"], "device: found nonsense"),
+        (["--user", "user1", "--device", "meta"], "device: found meta"),
     ],
 )
 def test_mistakes(words, message, run, kgrec):
     failed(kgrec("recommend", run, *words), message)
+
+
+def test_a_wrong_history_is_said_before_any_output(run, kgrec):
+    output = kgrec("recommend", run, "--user", "user3", "--history", "item1,nope")
+    failed(output, "found item 'nope'")
+    assert output.out == ""
+
+
+def test_a_repeated_user_is_answered_once(run, kgrec):
+    output = kgrec("recommend", run, "--user", "user3", "user3", "-k", "2", "--format", "csv")
+    assert len(output.out.splitlines()) == 3
+    assert "--user: 1 repeated id left out" in output.err
 
 
 def test_errors_in_json(run, kgrec):
@@ -132,3 +145,22 @@ def test_users_with_few_items_or_none_are_counted(run, kgrec, tmp_path):
     (tmp_path / "one.txt").write_text(other)
     output = kgrec("recommend", run, "--user", "user3", "--candidates", str(tmp_path / "one.txt"))
     assert "1 of 1 users have fewer than 10 items left to recommend" in output.err
+
+
+def test_weights_of_relations(trained: Trained, kgrec):
+    run = trained("model=kgcn", "model.K=all")
+    relations = load(run).relations["relation"]
+    weights = {relations[0]: 1e4, relations[1]: 0.5}
+    weigh = [word for relation, weight in weights.items()
+             for word in ("--weigh", f"{relation}={weight}")]  # fmt: skip
+    for who in (("--user", "user3"), ("--history", "item1,item2")):
+        words = ("recommend", str(run), *who, "-k", "3", "--format", "csv")
+        history = None if who[0] == "--user" else ["item1", "item2"]
+        users = "user3" if history is None else None
+        expected = load(run).recommend(users, 3, history=history, relation_weights=weights)
+        assert kgrec(*words, *weigh).out == expected.write_csv()
+        assert kgrec(*words).out != expected.write_csv()
+    failed(
+        kgrec("recommend", str(trained("model=svd")), "--user", "user3", *weigh),
+        "relation_weights: found the model svd, expected a model with attention to relations",
+    )

@@ -1,5 +1,6 @@
 """Recommendations and scores with raw ids."""
 
+import numpy as np
 import polars as pl
 import pytest
 import torch
@@ -95,11 +96,16 @@ def test_impossible_k(k, rec):
         rec.recommend("user3", k=k)
 
 
+def test_a_whole_number_of_numpy_is_a_k(rec):
+    assert rec.recommend("user3", k=np.int64(3)).equals(rec.recommend("user3", k=3))
+
+
 @pytest.mark.parametrize(
     ("history", "message"),
     [
         ([], "history of new: found no item"),
         ({}, "history: found no user"),
+        ({1: ["item1"], "1": ["item2"]}, "found 2 names of which some are equal as text"),
         ({"anna": []}, "history of anna: found no item"),
         (["item1", "nope"], "found item 'nope'"),
         (pl.DataFrame({"user": ["a"], "product": ["item1"]}), "found no column item"),

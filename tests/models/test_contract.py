@@ -15,10 +15,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from kgrec.data.batches import PointwiseBatch
+from kgrec.data.interactions import Interactions
 from kgrec.data.training_rows import training_rows
 from kgrec.errors import SettingError
 from kgrec.evaluation.candidates import full_candidates
 from kgrec.evaluation.topk import top_k
+from kgrec.models.inner_product import InnerProduct
 from kgrec.models.recipes import rebuild
 from kgrec.models.recommender import Recommender
 from kgrec.runs.checkpoints import load_recommender
@@ -171,6 +173,38 @@ def test_a_value_that_cannot_work_is_one_clear_error(name, dataset, tmp_path):
 def test_another_setting_is_another_recipe(model, name, key, value, dataset, tmp_path):
     cfg = configured(name, f"model.{key}={value}", f"paths.cache={tmp_path}")
     assert instantiate(cfg.model, dataset).recipe() != model.recipe()
+
+
+INNER_PRODUCTS = {"svd", "bprmf", "lightgcn", "cke", "libfm", "libfm_transe", "per"}
+
+
+def test_the_product_of_factors_is_the_score(name, model, dataset):
+    assert isinstance(model, InnerProduct) == (name in INNER_PRODUCTS)
+    if not isinstance(model, InnerProduct):
+        pytest.skip("its score is no inner product")
+    with torch.no_grad():
+        for parameter in model.parameters():  # biases are 0 before the training
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    users, history = torch.tensor([0, 7, 7]), torch.tensor([3, 5])
+    new = Interactions.from_pairs(torch.tensor([0, 1]), history, 2, dataset.num_items)
+    for scorer, rows in ((model, users), (model.fold_in(new), torch.tensor([1, 0]))):
+        expected = Recommender.score_all(scorer, rows)  # pair by pair
+        assert isinstance(scorer, InnerProduct)
+        for encoded in (None, scorer.encode()):
+            a, b = scorer.user_factors(rows, encoded), scorer.item_factors(encoded)
+            assert a.shape == (len(rows), b.shape[1])
+            torch.testing.assert_close(a @ b.T, expected, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(scorer.score_all(rows, encoded), expected)
+
+
+def test_relations_are_reweighed_or_the_model_says_that_it_cannot(name, model, dataset):
+    assert model.weighs_relations == (name in ("kgcn", "kgnn_ls"))
+    ones, users = torch.ones(dataset.num_relations), torch.tensor([0, 7])
+    if not model.weighs_relations:
+        with pytest.raises(SettingError, match="expected a model with attention to relations"):
+            model.reweighed(ones)
+        return
+    assert torch.equal(model.reweighed(ones).score_all(users), model.score_all(users))
 
 
 def test_the_memory_estimate_has_one_number_per_row(model, dataset):

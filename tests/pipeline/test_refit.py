@@ -113,6 +113,8 @@ def test_files_of_others_are_never_removed(trained: Trained, tmp_path):
     assert (out / "thesis.txt").exists()
     with pytest.raises(ConfigError, match="found a finished run"):
         refit(source, source)
+    with pytest.raises(ConfigError, match="--out: found a file"):
+        refit(source, out / "thesis.txt")
     assert RunFolder(source).finished
 
 

@@ -9,7 +9,8 @@ WWW 2019. For user u, item v, and S(v) the neighbours of v:
     v^u      = σ(W · join(v, S_u(v)) + b)                    Eq. 4-6, see aggregators.py
     ŷ(u, v)  = u · v^u                                       Eq. 7
 
-H such layers, the first H - 1 with ReLU and the last with tanh (Algorithm 1).
+H such layers, the first H - 1 with ReLU and the last with tanh (Algorithm 1). A user may weigh
+relations in Eq. 2 by multipliers w(r); see reweighing.py.
 
 Shapes: B rows, d embedding size, R relations; level h of the receptive field has n_h nodes of all
 rows together (n_0 = B).
@@ -17,8 +18,7 @@ rows together (n_0 = B).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import cached_property
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self, cast
 
@@ -29,39 +29,25 @@ from torch import Tensor, nn
 from kgrec.data.batches import PointwiseBatch
 from kgrec.data.dataset import RecDataset
 from kgrec.data.draws import generator
+from kgrec.data.interactions import Interactions
 from kgrec.data.knowledge_graph import Neighborhood
 from kgrec.errors import SettingError
 from kgrec.files import user_path
-from kgrec.models.folding import WithUserTables, frozen
+from kgrec.models.folding import WithUserTables
 from kgrec.models.kgcn.aggregators import Aggregator, make_aggregator
-from kgrec.models.kgcn.all_items import WIDEST_SPREAD, AllItems, Tables
+from kgrec.models.kgcn.memory import bytes_per_item
 from kgrec.models.kgcn.neighborhood import Attention, View, receptive_field, view
 from kgrec.models.kgcn.new_items import with_new_items
-from kgrec.models.kgcn.paths import Field, path_reasons
+from kgrec.models.kgcn.paths import path_reasons
+from kgrec.models.kgcn.ranking import Encoded, score_all
+from kgrec.models.kgcn.reweighing import reweighed, with_log_weights
 from kgrec.models.lookup import rows_and_sums, weighted_sums
 from kgrec.models.reasons import Reasons
-from kgrec.models.recommender import MOST_LAYERS, check_at_least
+from kgrec.models.recommender import MOST_LAYERS, Recommender, check_at_least
 from kgrec.models.text import TextFeatures, entities_with_text
 
 SCALINGS = ("paper", "released")
 NEIGHBORS = ("static", "resampled")
-# score_all without ``encoded`` scores pairs for up to this many users, if the pairs of a user take
-# up to this many bytes.
-FEW_USERS = 4
-FEW_BYTES = 2**29
-
-
-class Encoded:
-    """Values that depend only on a KGCN's parameters, each computed at its first use."""
-
-    def __init__(self, tables: Tables, aggregators: Sequence[Aggregator]) -> None:
-        self._tables, self._aggregators = tables, aggregators
-
-    @cached_property
-    def all_items(self) -> AllItems:
-        """Scores of all items."""
-        with torch.no_grad():
-            return AllItems(self._tables, self._aggregators)
 
 
 class KGCN(WithUserTables):
@@ -143,6 +129,10 @@ class KGCN(WithUserTables):
         self.register_buffer("indptr", indptr)
         self.register_buffer("neighbors", neighbors)
         self.register_buffer("relations", relations)
+        # (R,) ln w of a reweighed model; no part of a checkpoint.
+        self.log_weights: Tensor | None
+        self.register_buffer("log_weights", None, persistent=False)
+        self.weighs_relations = self.attention
         self._viewed: tuple[Any, View] | None = None
         # Where neighbours are drawn again in every epoch: the whole graph, and K.
         self._resampled_from: tuple[Neighborhood, int] | None = None
@@ -229,23 +219,16 @@ class KGCN(WithUserTables):
 
     def add_items(self, edges: Neighborhood, known: Tensor, seed: int = 0) -> Self:
         """A model with further items; see :mod:`kgrec.models.kgcn.new_items`."""
-        if self.arguments["K"] != "all":
-            edges = edges.sample(self.arguments["K"], generator(seed, "neighbors of new items"))
-        device = self.indptr.device
-        edges = Neighborhood(*(part.to(device) for part in edges))
-        whole = Neighborhood(self.indptr, self.neighbors, self.relations)
-        vectors = self.entity_vectors().detach()  # with texts, which new items do not have
-        graph, vectors = with_new_items(whole, vectors, self.num_items, edges, known.to(device))
-        twin = frozen(self)
-        twin.num_items = self.num_items + len(known)
-        twin.indptr, twin.neighbors, twin.relations = graph
-        twin.entity_embedding = nn.Embedding(
-            len(vectors), vectors.shape[1], _weight=vectors, _freeze=True
-        )
-        twin.text_features = None
-        sizes = {"num_items": twin.num_items, "text": None, "text_entities": None}
-        twin.arguments = self.arguments | graph._asdict() | sizes
-        return twin
+        return with_new_items(self, edges, known, seed)
+
+    def reweighed(self, weights: Tensor) -> Self:
+        """A model with other weights of relations; see :mod:`kgrec.models.kgcn.reweighing`."""
+        return reweighed(self, weights)
+
+    def fold_in(self, history: Interactions, seed: int = 0) -> Recommender:
+        """New users with the attention of the training; then relations are reweighed."""
+        folded = super(KGCN, with_log_weights(self, None)).fold_in(history, seed)
+        return with_log_weights(cast(KGCN, folded), self.log_weights)
 
     def score(self, users: Tensor, items: Tensor, encoded: Any = None) -> Tensor:
         """(B,) logits ŷ(u, v), Eq. 7, from users (B,) and items (B,)."""
@@ -254,40 +237,14 @@ class KGCN(WithUserTables):
 
     def encode(self) -> Encoded:
         """Values that ranking computes once, when they are first needed."""
-        tables = Tables(
-            entities=self.entity_vectors().detach(),
-            num_relations=len(self.relation_embedding),
-            neighborhood=Neighborhood(self.indptr, self.neighbors, self.relations),
-            num_items=self.num_items,
-            averaged=self.scaling == "released" and self.attention,
-        )
-        return Encoded(tables, self.layers)
+        return Encoded(self)
 
-    @torch.no_grad()
     def score_all(self, users: Tensor, encoded: Encoded | None = None) -> Tensor:
         """(B, num_items) logits of every item, from users (B,); no gradients.
 
         See :mod:`kgrec.models.kgcn.all_items`; equal to :meth:`score` up to rounding.
         """
-        if encoded is None and self._few(users):
-            return super().score_all(users)
-        u: Tensor = self.user_embedding(users)  # (B, d)
-        s = self.user_relation_scores(u)  # (B, R)
-        if not self.attention:
-            s = s.new_zeros(1, s.shape[1])  # the same for all users
-        scores = (encoded or self.encode()).all_items.scores(u, s)
-        too_far = s.amax(dim=1) - s.amin(dim=1) > WIDEST_SPREAD
-        for row in torch.nonzero(too_far).flatten().tolist():  # exact at any spread, one by one
-            items = torch.arange(self.num_items, device=users.device)
-            scores[row] = self.score(users[row].expand(self.num_items), items)
-        return scores
-
-    def _few(self, users: Tensor) -> bool:
-        """Whether pairs are scored sooner than :class:`AllItems` is built."""
-        if len(users) > FEW_USERS:
-            return False
-        items = torch.arange(self.num_items)
-        return float(self.bytes_per_row(items).sum()) < FEW_BYTES
+        return score_all(self, users, encoded)
 
     def loss(self, *batches: PointwiseBatch) -> Tensor:
         """Mean cross-entropy over positives and negatives, Eq. 8.
@@ -303,9 +260,10 @@ class KGCN(WithUserTables):
         )
 
     def user_relation_scores(self, u: Tensor) -> Tensor:
-        """(B, R) π(u, r) of Eq. 1, from user vectors u (B, d)."""
+        """(B, R) π(u, r) of Eq. 1, plus ln w(r) if reweighed, from user vectors u (B, d)."""
         scores = u @ self.relation_embedding.T
-        return scores / self.d if self.scaling == "released" else scores
+        scores = scores / self.d if self.scaling == "released" else scores
+        return scores if self.log_weights is None else scores + self.log_weights
 
     def represent(self, u: Tensor, items: Tensor) -> Tensor:
         """v^u after H layers (Algorithm 1).
@@ -334,17 +292,9 @@ class KGCN(WithUserTables):
             vectors = [aggregator(v, s) for v, s in zip(vectors, sums, strict=False)]
         return vectors[0]
 
-    @torch.no_grad()
     def explain(self, user: int, item: int, history: Tensor, top: int | None = None) -> Reasons:
         """Paths of 1 … H steps from the item; see :mod:`kgrec.models.kgcn.paths`."""
-        u = self.user_embedding.weight[user]
-        scores = self.user_relation_scores(u[None])[0]
-        weighing = scores if self.attention else torch.zeros_like(scores)
-        averaged = self.scaling == "released" and self.attention
-        graph = Neighborhood(self.indptr, self.neighbors, self.relations)
-        field = Field.around(item, self.H, graph, weighing, averaged)
-        table, score = self.entity_vectors(), self.score_of(user, item)
-        return path_reasons(score, u, field, table, self.layers, scores, top)
+        return path_reasons(self, user, item, top)
 
     @torch.no_grad()
     def item_vectors(self) -> Tensor:
@@ -355,6 +305,11 @@ class KGCN(WithUserTables):
         """(E, d) order-0 vector of every entity: its row of the table, and its text if any."""
         table: Tensor = self.entity_embedding.weight
         return table if self.text_features is None else self.text_features(table)
+
+    @property
+    def neighborhood(self) -> Neighborhood:
+        """S(v) of every entity."""
+        return Neighborhood(self.indptr, self.neighbors, self.relations)
 
     @property
     def layers(self) -> list[Aggregator]:
@@ -369,35 +324,16 @@ class KGCN(WithUserTables):
     @property
     def _view(self) -> View:
         """S(v) in the form that training reads, rebuilt when the buffers have changed."""
-        buffers = Neighborhood(self.indptr, self.neighbors, self.relations)
+        buffers = self.neighborhood
         state = [(b.data_ptr(), 0 if b.is_inference() else b._version) for b in buffers]
         if self._viewed is None or self._viewed[0] != state:
             self._viewed = state, view(buffers)
         return self._viewed[1]
 
     def bytes_per_row(self, items: Tensor) -> Tensor:
-        """(B,) bytes at the peak of a training step, from the real degrees.
-
-        Every node that is aggregated keeps about six vectors of d floats per layer for the
-        backward pass. Every node of the receptive field needs about 100 bytes of indices and
-        weights. The estimate is an upper bound where an entity is reached on several paths.
-        """
-        first = self._view.reads.cpu().double()  # weights at a node of the last level
-        neighbors, degrees = self.neighbors.cpu(), self.indptr.cpu().diff()
-        owner = torch.repeat_interleave(degrees)
-
-        def further(reached: Tensor, most: float) -> Tensor:
-            """Number of nodes reached in h + 1 hops, from that of h hops."""
-            sums = torch.zeros_like(reached).index_add_(0, owner, reached[neighbors])
-            return sums.clamp_(max=most)  # within a row an entity is one node per level
-
-        nodes, reads = torch.ones_like(first), first
-        total = torch.zeros_like(first)
-        for h in range(self.H):
-            total += nodes * (100 + 24 * self.d * (self.H - h))
-            if h + 1 < self.H:
-                nodes, reads = further(nodes, len(first)), further(reads, float(first.sum()))
-        return (total + 100 * reads)[items.cpu()]
+        """(B,) bytes at the peak of a training step, from the real degrees; an upper bound."""
+        reads, graph = self._view.reads, self.neighborhood
+        return bytes_per_item(reads, graph, self.H, self.d)[items.cpu()]
 
     def fixed_bytes(self) -> float:
         """Bytes of the vectors of all entities, which every step computes where texts are used."""

@@ -9,10 +9,19 @@ Shapes: n new items, I items of the training, E entities, d embedding size.
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, TypeVar
 
+import torch
+from torch import Tensor, nn
+
+from kgrec.data.draws import generator
 from kgrec.data.knowledge_graph import Neighborhood
+from kgrec.models.folding import frozen
+
+if TYPE_CHECKING:
+    from kgrec.models.kgcn.model import KGCN
+
+M = TypeVar("M", bound="KGCN")
 
 
 def renumbered(entities: Tensor, num_items: int, num_new: int) -> Tensor:
@@ -20,7 +29,27 @@ def renumbered(entities: Tensor, num_items: int, num_new: int) -> Tensor:
     return torch.where(entities >= num_items, entities + num_new, entities)
 
 
-def with_new_items(
+def with_new_items(model: M, edges: Neighborhood, known: Tensor, seed: int) -> M:
+    """A model with further items; arguments as of :meth:`Recommender.add_items`."""
+    if model.arguments["K"] != "all":
+        edges = edges.sample(model.arguments["K"], generator(seed, "neighbors of new items"))
+    device = model.indptr.device
+    edges = Neighborhood(*(part.to(device) for part in edges))
+    vectors = model.entity_vectors().detach()  # with texts, which new items do not have
+    graph, vectors = extended(model.neighborhood, vectors, model.num_items, edges, known.to(device))
+    twin = frozen(model)
+    twin.num_items = model.num_items + len(known)
+    twin.indptr, twin.neighbors, twin.relations = graph
+    twin.entity_embedding = nn.Embedding(
+        len(vectors), vectors.shape[1], _weight=vectors, _freeze=True
+    )
+    twin.text_features = None
+    sizes = {"num_items": twin.num_items, "text": None, "text_entities": None}
+    twin.arguments = model.arguments | graph._asdict() | sizes
+    return twin
+
+
+def extended(
     whole: Neighborhood, vectors: Tensor, num_items: int, edges: Neighborhood, known: Tensor
 ) -> tuple[Neighborhood, Tensor]:
     """S(v) and order-0 vectors with the new items as entities I … I + n - 1.

@@ -18,7 +18,7 @@ Shapes: R relations, d embedding size, n entities near the item, p paths.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,6 +26,9 @@ from torch import Tensor
 from kgrec.data.knowledge_graph import Neighborhood
 from kgrec.models.kgcn.aggregators import Aggregator
 from kgrec.models.reasons import LEAVE_ONE_OUT, Reasons, Step, Term, ordered
+
+if TYPE_CHECKING:
+    from kgrec.models.kgcn.model import KGCN
 
 MOST_PATHS = 1024  # paths of each length whose shares are computed
 MOST_EXTENSIONS = 2**20  # longer paths from which these are chosen
@@ -102,27 +105,23 @@ class Paths(NamedTuple):
     weights: Tensor
 
 
-def path_reasons(
-    score: float,
-    u: Tensor,
-    field: Field,
-    table: Tensor,
-    aggregators: Sequence[Aggregator],
-    relation_scores: Tensor,
-    top: int | None = None,
-) -> Reasons:
+@torch.no_grad()
+def path_reasons(model: KGCN, user: int, item: int, top: int | None = None) -> Reasons:
     """Shares of the paths of 1 … H steps in the score.
 
     Args:
-        score: score of the pair.
-        u: (d,) user vector.
-        field: entities and edges around the item.
-        table: (E, d) order-0 vectors.
-        aggregators: aggregators of layers 1 … H.
-        relation_scores: (R,) π(u, r).
+        model: trained model.
+        user: number of the user.
+        item: number of the item.
         top: number of terms to return; None: all whose shares are computed.
     """
-    H = len(aggregators)
+    H, aggregators, table = model.H, model.layers, model.entity_vectors()
+    score = model.score_of(user, item)
+    u: Tensor = model.user_embedding.weight[user]
+    relation_scores = model.user_relation_scores(u[None])[0]
+    logits = relation_scores if model.attention else torch.zeros_like(relation_scores)
+    averaged = model.scaling == "released" and model.attention
+    field = Field.around(item, H, model.neighborhood, logits, averaged)
     vectors, pooled = _layers(field, table[field.entities], aggregators)
     own = float(u @ vectors[H][0])
     paths = Paths(u.new_zeros(1, 0, dtype=torch.int64), u.new_zeros(1, 1, dtype=torch.int64),

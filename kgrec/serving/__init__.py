@@ -1,0 +1,1 @@
+"""Serves finished runs over HTTP: ``kgrec serve``."""

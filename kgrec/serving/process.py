@@ -1,0 +1,218 @@
+"""The processes of a server: one, or several workers that share a port.
+
+uvicorn does the work: it binds the port, starts the workers, replaces one that has died, and stops
+them when their requests are answered. Here stands what it does not do: a SIGHUP loads the runs anew
+in every worker, without a restart, and an error at the start is one line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import uvicorn
+from fastapi import FastAPI
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.config import STARTUP_FAILURE
+from uvicorn.supervisors import Multiprocess
+
+from kgrec.errors import ConfigError, KgrecError
+from kgrec.serving.access import VARIABLE
+from kgrec.serving.app import create_app
+from kgrec.serving.monitoring import MULTIPROCESS
+from kgrec.serving.protocol import LimitedProtocol
+from kgrec.serving.settings import ServeSettings
+
+SETTINGS = "KGREC_SERVE_SETTINGS"  # variable by which a worker gets the settings
+STOP_SECONDS = 10  # extra time for answers at a stop, beyond the time limit of a request
+START_SECONDS = 60  # time for a worker to answer its supervisor, while it imports and loads
+LOCAL = ("127.0.0.1", "::1", "localhost")
+log = logging.getLogger("kgrec.serve")
+
+
+def serve(settings: ServeSettings) -> None:
+    """Serves until SIGTERM or SIGINT; then answers the accepted requests and returns.
+
+    Raises:
+        KgrecError: a run cannot be loaded, or the address cannot be used.
+    """
+    _log_to_stderr()
+    _allow_many_connections()
+    listening = _bound(settings)
+    config = _config(settings)
+    if settings.workers == 1:
+        config.app = application(settings)
+        _say_where(settings, listening)
+        uvicorn.Server(config).run(sockets=[listening])
+        return
+    with _workers_environment(settings):
+        _say_where(settings, listening)
+        supervisor = Workers(config, [listening])
+        supervisor.run()
+    if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
+        raise ConfigError("--workers: found one that cannot start, see above")
+
+
+def worker_application() -> ASGIApp:
+    """The application of a worker process; a run that cannot be loaded ends the server."""
+    _log_to_stderr()
+    settings = ServeSettings.from_json(os.environ[SETTINGS])
+    try:
+        return application(settings)
+    except KgrecError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(STARTUP_FAILURE)
+
+
+def application(settings: ServeSettings) -> ASGIApp:
+    """The application with loaded runs, which SIGHUP loads anew.
+
+    Raises:
+        KgrecError: a run cannot be loaded.
+    """
+    torch.set_num_threads(settings.threads or max(1, _cores() // settings.workers))
+    app = create_app(settings)
+    app.state.serving.load()
+    if settings.workers > 1:
+        app.state.serving.after_reload = _reload_the_other_workers
+    return ReloadedByHangup(app)
+
+
+class ReloadedByHangup:
+    """Loads the runs anew at SIGHUP.
+
+    Args:
+        app: application of :func:`kgrec.serving.app.create_app`.
+    """
+
+    def __init__(self, app: FastAPI) -> None:
+        self.app, self.skip = app, False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Installs the handler at the start; passes everything on."""
+        if scope["type"] == "lifespan" and hasattr(signal, "SIGHUP"):
+            loop, tasks = asyncio.get_running_loop(), set()
+
+            def hangup() -> None:
+                task = loop.create_task(self.app.state.serving.reload())
+                tasks.add(task)
+                task.add_done_callback(tasks.discard)
+
+            loop.add_signal_handler(signal.SIGHUP, hangup)
+        await self.app(scope, receive, send)
+
+
+class Workers(Multiprocess):
+    """uvicorn's supervisor, which passes SIGHUP on instead of restarting the workers."""
+
+    def handle_hup(self) -> None:
+        """Has every worker load the runs anew."""
+        for process in self.processes:
+            if process.pid is not None and process.is_ready(START_SECONDS):
+                os.kill(process.pid, signal.SIGHUP)
+
+
+def _reload_the_other_workers() -> None:
+    """Asks the supervisor; the worker that asks loads its runs a second time."""
+    os.kill(os.getppid(), signal.SIGHUP)
+
+
+def _config(settings: ServeSettings) -> uvicorn.Config:
+    return uvicorn.Config(
+        "kgrec.serving.process:worker_application",
+        factory=settings.workers > 1,
+        http=LimitedProtocol,
+        ws="none",
+        lifespan="on",
+        workers=settings.workers,
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=int(settings.timeout_s) + STOP_SECONDS,
+        timeout_worker_healthcheck=START_SECONDS,
+    )
+
+
+@contextmanager
+def _workers_environment(settings: ServeSettings) -> Iterator[None]:
+    """Variables that workers read, and the folder of their metrics."""
+    with tempfile.TemporaryDirectory(prefix="kgrec-metrics-") as folder:
+        values = {SETTINGS: settings.to_json(), MULTIPROCESS: folder}
+        os.environ |= values
+        try:
+            yield
+        finally:
+            for name in values:
+                os.environ.pop(name, None)
+
+
+def _bound(settings: ServeSettings) -> socket.socket:
+    """The socket that listens.
+
+    Raises:
+        ConfigError: the host is unknown, or the port is in use or not allowed.
+    """
+    where = f"{settings.host}:{settings.port}"
+    try:
+        family, _, _, _, address = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ConfigError(
+            f"--host, --port: found {where}, which cannot be used ({reason}), expected a free "
+            "address of this machine"
+        ) from error
+    listening.set_inheritable(True)
+    return listening
+
+
+def _say_where(settings: ServeSettings, listening: socket.socket) -> None:
+    host, port = listening.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    token = bool(os.environ.get(VARIABLE))
+    log.info("serving on http://%s:%d (the page; the API is in /openapi.json)", shown, port)
+    if host not in LOCAL and not token:
+        log.warning("anyone who reaches %s may ask: no token is set (%s)", settings.host, VARIABLE)
+
+
+def _allow_many_connections() -> None:
+    """Raises the limit of open files as far as allowed; each connection takes one."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _log_to_stderr() -> None:
+    """Log lines of the server and of uvicorn, with the time and the process."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        logging.Formatter("%(asctime)s %(process)d %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S")
+    )
+    for name, level in (("kgrec.serve", logging.INFO), ("uvicorn.error", logging.WARNING)):
+        logger = logging.getLogger(name)
+        logger.handlers[:], logger.propagate = [handler], False
+        logger.setLevel(level)
