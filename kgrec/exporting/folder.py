@@ -25,6 +25,8 @@ from kgrec.exporting.programs import exported_score, exported_top_k
 from kgrec.exporting.readme import readme
 from kgrec.files import write_json, write_text
 from kgrec.inference.loaded_model import LoadedModel
+from kgrec.models.folding import frozen
+from kgrec.models.recommender import Recommender
 from kgrec.runs.folder import RunFolder
 
 ONNX, TORCH, EMBEDDINGS = "onnx", "torch", "embeddings"
@@ -97,14 +99,14 @@ def export(
     if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= num_items:
         expected = f"an integer from 1 to {num_items}, the number of items"
         raise ConfigError(f"-k: found {k!r}, expected {expected}")
-    rec.model.cpu()
+    model = frozen(rec.model).float().cpu()
     facts: dict[str, Any] = {}
     with _new_folder(out) as folder:
         if kind == EMBEDDINGS:
             say("writing vectors")
-            embeddings.write(rec.model, rec.data.ids, folder)
+            embeddings.write(model, rec.data.ids, folder)
         else:
-            facts = _write_programs(rec, kind, folder, k, say)
+            facts = _write_programs(model, rec, kind, folder, k, say)
         _write_ids(rec, folder, with_seen)
         about = _about(rec, kind) | facts
         write_json(folder / "about.json", about)
@@ -142,13 +144,13 @@ def _write_programs(rec: LoadedModel, kind: str, folder: Path, k: int, say: Say)
     Raises:
         DataError: the model cannot be exported.
     """
-    name, written = type(rec.model).__name__, PROGRAMS[kind]
-    instead = "another model" if rec.model.item_vectors() is None else "--to embeddings"
-    if not rec.model.exportable:
+    name, written = type(model).__name__, PROGRAMS[kind]
+    instead = "another model" if model.item_vectors() is None else "--to embeddings"
+    if not model.exportable:
         raise DataError(f"--to {kind}: found {name}, which is not exportable, expected {instead}")
     order = rec.ranker.tie_order
     try:
-        plain = formulation(rec.model)
+        plain = formulation(model)
         say("exporting score")
         score = exported_score(plain)
         say("exporting top_k")
@@ -162,11 +164,11 @@ def _write_programs(rec: LoadedModel, kind: str, folder: Path, k: int, say: Say)
             f"{instead}"
         ) from error
     say("comparing with the model")
-    difference = _difference(rec, written.Runtime(folder), name)
+    difference = _difference(model, rec, written.Runtime(folder), name)
     return {"k": k, "largest_difference": difference, "note": plain.note}
 
 
-def _difference(rec: LoadedModel, runtime: Any, name: str) -> float:
+def _difference(model: Recommender, rec: LoadedModel, runtime: Any, name: str) -> float:
     """The largest difference of the programs' scores from the model's, relative beyond 1.
 
     Raises:
@@ -174,14 +176,14 @@ def _difference(rec: LoadedModel, runtime: Any, name: str) -> float:
     """
     users, items = _sample(rec)
     with torch.no_grad():
-        score = _gap(runtime.score(users, items), rec.model.score(users, items))
+        score = _gap(runtime.score(users, items), model.score(users, items))
         some = torch.unique(users[: SAMPLE // 10])
         num_items = rec.data.ids.items.height
         excluded = torch.zeros(len(some), num_items, dtype=torch.bool)
         excluded[rec.data.seen.of_users(some)] = True
         best, scores = runtime.top_k(some, excluded)
         row, column = torch.nonzero(best >= 0, as_tuple=True)
-        own = rec.model.score(some[row], best[row, column])
+        own = model.score(some[row], best[row, column])
         top_k = _gap(scores[row, column], own)
     largest = max(score, top_k)
     if not largest <= TOLERANCE:

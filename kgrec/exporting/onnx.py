@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
@@ -61,7 +62,7 @@ def write(programs: Sequence[tuple[str, ExportedProgram]], folder: Path) -> None
                 if tensor is None or tensor.nbytes <= SMALL:
                     continue
                 content = tensor.tobytes()
-                key = (hash(content), len(content), tensor.dtype, tensor.shape.numpy())
+                key = hashlib.sha256(content).digest(), tensor.dtype, tensor.shape.numpy()
                 if key not in written:
                     offset = -(-file.tell() // ALIGNMENT) * ALIGNMENT
                     file.seek(offset)
