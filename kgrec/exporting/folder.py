@@ -32,7 +32,7 @@ from kgrec.runs.folder import RunFolder
 ONNX, TORCH, EMBEDDINGS = "onnx", "torch", "embeddings"
 KINDS = (ONNX, TORCH, EMBEDDINGS)
 TOLERANCE = 1e-5  # of a score, relative to scores beyond 1
-SAMPLE = 1000  # pairs, and a tenth as many users, that are compared with the model
+SAMPLE = 200  # random pairs, and a tenth as many users, that are compared with the model
 PROGRAMS = {ONNX: onnx, TORCH: torch_program}
 
 Say = Callable[[str], None]
