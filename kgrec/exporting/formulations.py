@@ -54,7 +54,8 @@ class Factored(Formulation):
 
     def catalogue(self, users: Tensor) -> Tensor:
         """(B, I) scores."""
-        return self.users[users] @ self.items.T
+        # ONNX would store a transposed table of items besides the table of items.
+        return (self.items @ self.users[users].T).T
 
 
 class ByHistory(Formulation):

