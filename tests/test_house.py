@@ -14,9 +14,9 @@ MODULES = {
 }
 # Packages from the top down: a package imports from those below it, never from those above.
 LEVELS = [
-    ("cli",), ("commands",), ("pipeline",), ("reports", "serving", "sweeps"), ("config",),
-    ("training", "tracking"), ("inference",), ("runs",), ("models",), ("evaluation",), ("data",),
-    ("files", "errors"),
+    ("cli",), ("commands",), ("pipeline",), ("exporting", "reports", "serving", "sweeps"),
+    ("config",), ("training", "tracking"), ("inference",), ("runs",), ("models",), ("evaluation",),
+    ("data",), ("files", "errors"),
 ]  # fmt: skip
 
 
