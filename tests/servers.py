@@ -41,8 +41,16 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(folder: Path, *words: str, token: str | None = None) -> Iterator[Server]:
-    """Starts ``kgrec serve`` on a free port, waits until it is ready, and stops it."""
+def serving(
+    folder: Path,
+    *words: str,
+    token: str | None = None,
+    started: Callable[[subprocess.Popen[bytes]], None] = lambda process: None,
+) -> Iterator[Server]:
+    """Starts ``kgrec serve`` on a free port, waits until it is ready, and stops it.
+
+    ``started`` is called with the process at once.
+    """
     log = folder / "serve.log"
     environment = {k: v for k, v in os.environ.items() if k != "KGREC_SERVE_TOKEN"}
     if token is not None:
@@ -53,6 +61,7 @@ def serving(folder: Path, *words: str, token: str | None = None) -> Iterator[Ser
             stdout=out, stderr=out, env=environment, cwd=folder,
         )  # fmt: skip
     try:
+        started(process)
         server = Server(process, "", log)
         server.url = until(lambda: _address(server), START_SECONDS)
         until(lambda: _ready(server), START_SECONDS)

@@ -7,6 +7,7 @@ from typing import Any
 
 from kgrec.commands.run_choice import RUN
 from kgrec.errors import ConfigError
+from kgrec.serving.hangups import held_hangups
 
 INSTALL = "pip install 'kgrec[serve]'"
 DEFAULTS = {  # of kgrec.serving.settings, which the tests compare; --help imports nothing heavy
@@ -80,6 +81,11 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Serves until it is stopped."""
+    with held_hangups():
+        _serve(arguments)
+
+
+def _serve(arguments: argparse.Namespace) -> None:
     try:
         import fastapi  # noqa: F401
         import prometheus_client  # noqa: F401

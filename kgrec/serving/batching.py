@@ -82,11 +82,11 @@ class Batcher:
         """Starts the thread."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """Answers what waits, then ends the thread."""
+    def stop(self, seconds: float = 10) -> None:
+        """Answers what waits, then ends the thread; leaves it alone if that takes longer."""
         self._stopped = True
         self._queue.put(None)
-        self._thread.join()
+        self._thread.join(seconds)
 
     async def answer(self, job: Job) -> bytes:
         """The answer of a job, computed in the thread.

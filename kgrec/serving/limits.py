@@ -2,6 +2,7 @@
 
 A request passes them in this order: :class:`BodyLimit` reads its body, :class:`ConcurrencyLimit`
 gives it a place, :class:`TimeLimit` ends it. So a client that sends its body slowly takes no place.
+uvicorn itself limits neither bodies nor times; :mod:`kgrec.serving.protocol` limits heads.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from collections.abc import Sequence
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+MOST_BODIES = 64  # largest bodies whose memory all incomplete bodies may hold together
+ADMIN = "/admin/"  # paths that may take longer than others, such as a reload
 ALWAYS = ("/health", "/ready", "/metrics")  # paths that answer however busy the server is
 
 
@@ -28,38 +31,41 @@ async def refuse(
 class BodyLimit:
     """Reads a body before the application is called, up to a size and within a time.
 
-    A larger body is refused with 413 before it is read whole; a slower one with 408. Both close
-    the connection, because the rest of the body is not read.
+    A larger body is refused with 413 before it is read whole, a slower one with 408. If the bodies
+    that are still arriving hold much memory together, a further part is refused with 503. The
+    connection is closed then, because the rest of the body is not read.
 
     Args:
         app: application.
         max_bytes: largest body.
         timeout_s: seconds for the whole body.
+
+    Attributes:
+        arriving: bytes of all bodies that are not complete yet.
     """
 
     def __init__(self, app: ASGIApp, max_bytes: int, timeout_s: float) -> None:
         self.app, self.max_bytes, self.timeout_s = app, max_bytes, timeout_s
+        self.arriving = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        length = next((v for k, v in scope["headers"] if k == b"content-length"), b"0")
-        if length.isdigit() and int(length[:20]) > self.max_bytes:
-            await self._too_large(send)
-            return
         try:
             async with asyncio.timeout(self.timeout_s):
-                body = await self._body(receive)
+                body = await self._body(scope, receive)
         except TimeoutError:
             message = f"body: found it incomplete after {self.timeout_s:g} s, expected all of it"
             await refuse(send, 408, message, [(b"connection", b"close")])
             return
-        except _GoneError:
+        except _RefusedError as error:
+            status, message = error.args
+            retry = [(b"retry-after", b"1")] if status == 503 else []
+            await refuse(send, status, message, [(b"connection", b"close"), *retry])
             return
         if body is None:
-            await self._too_large(send)
             return
         pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
@@ -68,28 +74,39 @@ class BodyLimit:
 
         await self.app(scope, replay, send)
 
-    async def _body(self, receive: Receive) -> bytes | None:
-        """The body; None: it is too large."""
-        parts, size, more = [], 0, True
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise _GoneError
-            part = message.get("body", b"")
-            size += len(part)
-            if size > self.max_bytes:
-                return None
-            parts.append(part)
-            more = message.get("more_body", False)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+    async def _body(self, scope: Scope, receive: Receive) -> bytes | None:
+        """The body; None: the client has closed the connection.
 
-    async def _too_large(self, send: Send) -> None:
-        message = f"body: found more than {self.max_bytes:,} bytes, expected at most so many"
-        await refuse(send, 413, message, [(b"connection", b"close")])
+        Raises:
+            _RefusedError: the body is too large, or there is no memory for it.
+        """
+        length = next((v for k, v in scope["headers"] if k == b"content-length"), b"0")
+        body, more = bytearray(), True
+        self._check(int(length[:20]) if length.isdigit() else 0)
+        try:
+            while more:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    return None
+                part = message.get("body", b"")
+                body += part
+                self.arriving += len(part)
+                self._check(len(body))
+                more = message.get("more_body", False)
+                if more and self.arriving > MOST_BODIES * self.max_bytes:
+                    raise _RefusedError(503, "server: found too many slow bodies; try again")
+        finally:
+            self.arriving -= len(body)
+        return bytes(body)
+
+    def _check(self, size: int) -> None:
+        if size > self.max_bytes:
+            message = f"body: found more than {self.max_bytes:,} bytes, expected at most so many"
+            raise _RefusedError(413, message)
 
 
-class _GoneError(Exception):
-    """The client has closed the connection."""
+class _RefusedError(Exception):
+    """A body that is not read, with the status and the message of the answer."""
 
 
 class ConcurrencyLimit:
@@ -123,7 +140,7 @@ class ConcurrencyLimit:
 
 
 class TimeLimit:
-    """Refuses a request with 503 if its answer takes too long.
+    """Refuses a request with 503 if its answer takes too long; those to ``/admin/`` may.
 
     Args:
         app: application.
@@ -135,7 +152,7 @@ class TimeLimit:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
-        if scope["type"] != "http":
+        if scope["type"] != "http" or scope["path"].startswith(ADMIN):
             await self.app(scope, receive, send)
             return
         started = False

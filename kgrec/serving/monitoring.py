@@ -52,16 +52,17 @@ class Monitor:
             multiprocess_mode="livemostrecent", registry=own,
         )  # fmt: skip
         self.run_users = Gauge(
-            "kgrec_run_users", "Users of a served run.", ["run", "model"],
-            multiprocess_mode="livemostrecent", registry=own,
+            "kgrec_run_users", "Users of a served run; 0: it is not served any more.",
+            ["run", "model"], multiprocess_mode="livemostrecent", registry=own,
         )  # fmt: skip
         self.run_items = Gauge(
-            "kgrec_run_items", "Items of a served run.", ["run", "model"],
-            multiprocess_mode="livemostrecent", registry=own,
+            "kgrec_run_items", "Items of a served run; 0: it is not served any more.",
+            ["run", "model"], multiprocess_mode="livemostrecent", registry=own,
         )  # fmt: skip
         self.reloads = Counter(
             "kgrec_reloads_total", "Runs loaded anew, by result.", ["result"], registry=own
         )
+        self._models: dict[str, str] = {}  # model of each run
 
     def text(self) -> bytes:
         """All metrics, of all workers."""
@@ -72,7 +73,11 @@ class Monitor:
         return text_of(registry)
 
     def run_loaded(self, name: str, model: str, users: int, items: int, seconds: float) -> None:
-        """Notes a run that was loaded."""
+        """Notes a run that was loaded; the model that had its name before has no users now."""
+        if (before := self._models.get(name, model)) != model:
+            self.run_users.labels(name, before).set(0)
+            self.run_items.labels(name, before).set(0)
+        self._models[name] = model
         self.load_seconds.labels(name).set(seconds)
         self.run_users.labels(name, model).set(users)
         self.run_items.labels(name, model).set(items)

@@ -1,13 +1,14 @@
 """The processes of a server: one, or several workers that share a port.
 
-uvicorn does the work: it binds the port, starts the workers, replaces one that has died, and stops
-them when their requests are answered. Here stands what it does not do: a SIGHUP loads the runs anew
-in every worker, without a restart, and an error at the start is one line.
+uvicorn does the work: it accepts connections, and answers the accepted requests before it stops.
+Here stands what it does not do: a SIGHUP loads the runs anew without a restart, and an error at the
+start is one line. :mod:`kgrec.serving.workers` has what several processes need.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 import os
 import signal
@@ -21,62 +22,73 @@ import torch
 import uvicorn
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
-from uvicorn.config import STARTUP_FAILURE
-from uvicorn.supervisors import Multiprocess
 
 from kgrec.errors import ConfigError, KgrecError
 from kgrec.inference.loading import find_run
-from kgrec.serving.access import VARIABLE
+from kgrec.serving.access import VARIABLE, Token
 from kgrec.serving.app import create_app
+from kgrec.serving.hangups import release_hangups
 from kgrec.serving.monitoring import MULTIPROCESS
 from kgrec.serving.protocol import LimitedProtocol
 from kgrec.serving.runs import named_places
 from kgrec.serving.settings import ServeSettings
+from kgrec.serving.workers import (
+    ANSWER_SECONDS,
+    Workers,
+    end_with_supervisor,
+    hang_up_supervisor,
+    note_failure,
+)
 
 SETTINGS = "KGREC_SERVE_SETTINGS"  # variable by which a worker gets the settings
 STOP_SECONDS = 10  # extra time for answers at a stop, beyond the time limit of a request
-ANSWER_SECONDS = 20  # time for a worker to answer its supervisor
-LOCAL = ("127.0.0.1", "::1", "localhost")
+BACKLOG = 2048  # connections that wait to be accepted
+FEW_FILES = 4096
 log = logging.getLogger("kgrec.serve")
 
 
 def serve(settings: ServeSettings) -> None:
     """Serves until SIGTERM or SIGINT; then answers the accepted requests and returns.
 
+    The stop takes at most ``timeout_s`` and twice :data:`STOP_SECONDS`. SIGHUP must be held, see
+    :mod:`kgrec.serving.hangups`.
+
     Raises:
-        KgrecError: a run cannot be loaded, or the address cannot be used.
+        KgrecError: a run cannot be loaded, the address cannot be used, or the token is malformed.
     """
     _log_to_stderr()
     _allow_many_connections()
+    token = Token.from_environment()
     for place in named_places(settings.runs).values():
         find_run(place)  # the commonest mistake is said before workers start
     with _bound(settings) as listening:
         config = _config(settings)
         if settings.workers == 1:
             config.app = application(settings)
-            _say_where(settings, listening)
+            _say_where(listening, token)
             for number in (signal.SIGTERM, signal.SIGINT):
                 # uvicorn raises the signal once more after the stop; the exit code shall be 0.
                 signal.signal(number, lambda *_: None)
             uvicorn.Server(config).run(sockets=[listening])
             return
         with _workers_environment(settings):
-            _say_where(settings, listening)
+            _say_where(listening, token)
             supervisor = Workers(config, [listening])
             supervisor.run()
-    if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
-        raise ConfigError("--workers: found one that cannot start, see above")
+    if supervisor.failure is not None:
+        raise ConfigError(supervisor.failure)
 
 
 def worker_application() -> ASGIApp:
-    """The application of a worker process; a run that cannot be loaded ends the server."""
+    """The application of a worker process."""
     _log_to_stderr()
+    end_with_supervisor()
     settings = ServeSettings.from_json(os.environ[SETTINGS])
     try:
         return application(settings)
-    except KgrecError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
-        sys.exit(STARTUP_FAILURE)
+    except (KgrecError, OSError) as error:
+        note_failure(str(error))
+        sys.exit(1)
 
 
 def application(settings: ServeSettings) -> ASGIApp:
@@ -90,7 +102,8 @@ def application(settings: ServeSettings) -> ASGIApp:
     app = create_app(settings)
     app.state.serving.load()
     if settings.workers > 1:
-        app.state.serving.after_reload = _reload_the_other_workers
+        # The worker that asks loads its runs a second time.
+        app.state.serving.after_reload = hang_up_supervisor
     return ReloadedByHangup(app)
 
 
@@ -102,7 +115,7 @@ class ReloadedByHangup:
     """
 
     def __init__(self, app: FastAPI) -> None:
-        self.app, self.skip = app, False
+        self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Installs the handler at the start; passes everything on."""
@@ -115,22 +128,8 @@ class ReloadedByHangup:
                 task.add_done_callback(tasks.discard)
 
             loop.add_signal_handler(signal.SIGHUP, hangup)
+            release_hangups()
         await self.app(scope, receive, send)
-
-
-class Workers(Multiprocess):
-    """uvicorn's supervisor, which passes SIGHUP on instead of restarting the workers."""
-
-    def handle_hup(self) -> None:
-        """Has every worker load the runs anew."""
-        for process in self.processes:
-            if process.pid is not None and process.is_ready(ANSWER_SECONDS):
-                os.kill(process.pid, signal.SIGHUP)
-
-
-def _reload_the_other_workers() -> None:
-    """Asks the supervisor; the worker that asks loads its runs a second time."""
-    os.kill(os.getppid(), signal.SIGHUP)
 
 
 def _config(settings: ServeSettings) -> uvicorn.Config:
@@ -145,6 +144,7 @@ def _config(settings: ServeSettings) -> uvicorn.Config:
         log_level="warning",
         access_log=False,
         server_header=False,
+        backlog=BACKLOG,
         timeout_graceful_shutdown=int(settings.timeout_s) + STOP_SECONDS,
         timeout_worker_healthcheck=ANSWER_SECONDS,
     )
@@ -178,6 +178,7 @@ def _bound(settings: ServeSettings) -> socket.socket:
         try:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listening.bind(address)
+            listening.listen(BACKLOG)  # now: another server may have bound it, too
         except OSError:
             listening.close()
             raise
@@ -191,13 +192,12 @@ def _bound(settings: ServeSettings) -> socket.socket:
     return listening
 
 
-def _say_where(settings: ServeSettings, listening: socket.socket) -> None:
+def _say_where(listening: socket.socket, token: Token | None) -> None:
     host, port = listening.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
-    token = bool(os.environ.get(VARIABLE))
     log.info("serving on http://%s:%d (the page; the API is in /openapi.json)", shown, port)
-    if host not in LOCAL and not token:
-        log.warning("anyone who reaches %s may ask: no token is set (%s)", settings.host, VARIABLE)
+    if token is None and not ipaddress.ip_address(host).is_loopback:
+        log.warning("anyone who reaches %s may ask: no token is set (%s)", host, VARIABLE)
 
 
 def _allow_many_connections() -> None:
@@ -209,6 +209,8 @@ def _allow_many_connections() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if 0 <= hard < FEW_FILES:
+        log.warning("%d open files are allowed, and as many connections (ulimit -n)", hard)
 
 
 def _cores() -> int:

@@ -9,7 +9,10 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from kgrec.serving.access import TokenAccess
+from kgrec.errors import ConfigError
+from kgrec.serving.access import VARIABLE, Token, TokenAccess
+from kgrec.serving.app import create_app
+from kgrec.serving.settings import ServeSettings
 
 
 async def there(request: Request) -> Response:
@@ -20,8 +23,9 @@ PATHS = ("/", "/page/page.js", "/health", "/ready", "/runs", "/metrics", "/admin
 APP = Starlette(routes=[Route(path, there) for path in PATHS])
 
 
-def statuses(token: str | None, headers: dict[str, str]) -> dict[str, int]:
+def statuses(secret: str | None, headers: dict[str, str | bytes]) -> dict[str, int]:
     async def run() -> dict[str, int]:
+        token = Token(secret.encode()) if secret else None
         transport = httpx.ASGITransport(app=TokenAccess(APP, token))
         async with httpx.AsyncClient(transport=transport, base_url="http://server") as http:
             answers = {path: await http.get(path, headers=headers) for path in PATHS}
@@ -43,7 +47,8 @@ def statuses(token: str | None, headers: dict[str, str]) -> dict[str, int]:
         {"authorization": "Bearer"},
         {"authorization": "Bearer secre"},
         {"authorization": "Bearer secret2"},
-        {"authorization": "bearer secret"},
+        {"authorization": "Bearersecret"},
+        {"authorization": b"Bearer s\xe9cret"},
         {"authorization": "Basic secret"},
     ],
 )
@@ -53,12 +58,33 @@ def test_without_the_token_only_the_page_and_the_state_are_open(headers):
     assert {s for s in statuses("secret", headers).values() if s != 200} == {401}
 
 
-def test_with_the_token_everything_is_open():
-    assert set(statuses("secret", {"authorization": "Bearer secret"}).values()) == {200}
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer"])
+def test_with_the_token_everything_is_open(scheme):
+    assert set(statuses("secret", {"authorization": f"{scheme} secret"}).values()) == {200}
 
 
-@pytest.mark.parametrize("token", [None, ""])
-def test_a_server_without_a_token_has_no_administration(token):
-    found = statuses(token, {"authorization": "Bearer "})
+def test_a_server_without_a_token_has_no_administration():
+    found = statuses(None, {"authorization": "Bearer "})
     assert found.pop("/admin/reload") == 403
     assert set(found.values()) == {200}
+
+
+def test_no_text_shows_the_token(monkeypatch):
+    monkeypatch.setenv(VARIABLE, "a-secret-token")
+    app = create_app(ServeSettings(("run",)))
+    app.build_middleware_stack()
+    assert any(each.cls is TokenAccess and each.kwargs["token"] for each in app.user_middleware)
+    assert "a-secret-token" not in repr(app.user_middleware)
+    assert "a-secret-token" not in ServeSettings(("run",)).to_json()
+
+
+@pytest.mark.parametrize("secret", ["two words", "line\nbreak", "é", " "])
+def test_a_token_that_no_header_can_hold_is_refused(secret, monkeypatch):
+    monkeypatch.setenv(VARIABLE, secret)
+    with pytest.raises(ConfigError, match=f"{VARIABLE}: found other characters"):
+        Token.from_environment()
+
+
+def test_an_empty_token_is_none(monkeypatch):
+    monkeypatch.setenv(VARIABLE, "")
+    assert Token.from_environment() is None

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from kgrec.serving.limits import BodyLimit, ConcurrencyLimit, TimeLimit
+from kgrec.serving.limits import MOST_BODIES, BodyLimit, ConcurrencyLimit, TimeLimit
 
 
 def client(app) -> httpx.AsyncClient:
@@ -92,6 +92,32 @@ def test_a_body_that_does_not_arrive_is_refused():
     assert "found it incomplete after 0.05 s" in json.loads(sent[1]["body"])["error"]
 
 
+def test_slow_bodies_together_have_a_limit():
+    async def run() -> None:
+        arrived = [asyncio.Event() for _ in range(MOST_BODIES)]
+        ends = asyncio.Event()
+
+        async def slow(event: asyncio.Event) -> AsyncIterator[bytes]:
+            yield b"x" * 10
+            event.set()
+            await ends.wait()
+
+        limit = BodyLimit(ECHO, 10, 5)
+        async with client(limit) as http:
+            requests = [asyncio.create_task(http.post("/", content=slow(e))) for e in arrived]
+            await asyncio.gather(*(event.wait() for event in arrived))
+            refused = await http.post("/", content=parts(b"1", b"2"))
+            assert refused.status_code == 503
+            assert refused.headers["retry-after"] == "1"
+            assert (await http.post("/")).json() == 0  # a body that arrives at once
+            ends.set()
+            assert {answer.status_code for answer in await asyncio.gather(*requests)} == {200}
+            assert (await http.post("/", content=parts(b"1", b"2"))).json() == 2
+        assert limit.arriving == 0
+
+    asyncio.run(run())
+
+
 def test_a_client_that_goes_gets_no_answer():
     sent, _ = called(BodyLimit(ECHO, 10, 1), [], [{"type": "http.disconnect"}])
     assert sent == []
@@ -137,10 +163,17 @@ def test_a_slow_answer_is_refused():
         await asyncio.sleep(60)
         return JSONResponse("done")
 
+    async def reload(request: Request) -> Response:
+        await asyncio.sleep(0.1)
+        return JSONResponse("done")
+
+    paths = Starlette(routes=[Route("/", slow), Route("/admin/reload", reload)])
+
     async def run() -> None:
-        async with client(TimeLimit(Starlette(routes=[Route("/", slow)]), 0.05)) as http:
+        async with client(TimeLimit(paths, 0.05)) as http:
             answer = await http.get("/")
             assert answer.status_code == 503
             assert "found no answer after 0.05 s" in answer.json()["error"]
+            assert (await http.get("/admin/reload")).json() == "done"
 
     asyncio.run(run())

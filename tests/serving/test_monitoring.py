@@ -9,7 +9,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 
 from kgrec.serving.monitoring import Monitor, Monitoring
 
@@ -104,3 +104,19 @@ def test_facts_on_runs(monitor):
     monitor.run_loaded("default", "kgcn", 3, 5, 0.25)
     assert values(monitor)['kgrec_run_items{model="kgcn",run="default"}'] == 5
     assert values(monitor)['kgrec_run_load_seconds{run="default"}'] == 0.25
+
+
+def test_a_swapped_model_is_not_counted_any_more(monitor):
+    monitor.run_loaded("default", "kgcn", 3, 5, 0.25)
+    monitor.run_loaded("default", "svd", 4, 6, 0.5)
+    found = values(monitor)
+    assert found['kgrec_run_users{model="kgcn",run="default"}'] == 0
+    assert found['kgrec_run_items{model="kgcn",run="default"}'] == 0
+    assert found['kgrec_run_users{model="svd",run="default"}'] == 4
+
+
+def test_files_of_the_page_are_one_path_or_none(monitor):
+    """No label and no line of a mounted path has a part that a client chose."""
+    app = Starlette(routes=[Mount("/page", Starlette(routes=[Route("/{file}", user)]))])
+    ask(Monitoring(app, monitor), "/page/a", "/page/b")
+    assert "/page/a" not in monitor.text().decode()

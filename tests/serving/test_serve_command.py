@@ -9,6 +9,8 @@ from conftest import Trained
 from kgrec_command import failed
 
 from kgrec.commands.serve import DEFAULTS
+from kgrec.errors import ConfigError
+from kgrec.serving import process
 from kgrec.serving.settings import ServeSettings
 
 
@@ -33,6 +35,12 @@ def test_settings_survive_the_way_to_a_worker():
         (["--port", "70000"], "--port: found 70000, expected 0 to 65535"),
         (["--workers", "0"], "--workers: found 0, expected an integer >= 1"),
         (["--max-k", "-1"], "--max-k: found -1, expected an integer >= 1"),
+        (["--max-users", "-1"], "--max-users: found -1"),
+        (["--max-body-bytes", "-1"], "--max-body-bytes: found -1"),
+        (["--max-concurrent", "-1"], "--max-concurrent: found -1"),
+        (["--batch-users", "-1"], "--batch-users: found -1"),
+        (["--timeout-s", "-1"], "--timeout-s: found -1.0"),
+        (["--host", ""], "--host, --port: found :8000"),
         (["--threads", "0"], "--threads: found 0"),
         (["--timeout-s", "0"], "--timeout-s: found 0.0, expected seconds above 0"),
         (["--timeout-s", "nan"], "--timeout-s: found nan"),
@@ -50,8 +58,22 @@ def test_a_run_that_is_not_there(workers, kgrec):
     failed(output, "nowhere: found no such folder")
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_token_of_other_characters(workers, run, kgrec, monkeypatch):
+    monkeypatch.setenv("KGREC_SERVE_TOKEN", "two words")
+    output = kgrec("serve", run, "--port", "0", "--workers", workers)
+    failed(output, "KGREC_SERVE_TOKEN: found other characters")
+
+
 def test_two_runs_of_one_name(run, kgrec):
     failed(kgrec("serve", f"a={run}", f"a={run}", "--port", "0"), "runs: found a twice")
+
+
+def test_a_port_is_taken_before_the_runs_are_loaded():
+    with process._bound(ServeSettings(("run",), port=0)) as listening:
+        port = listening.getsockname()[1]
+        with pytest.raises(ConfigError, match="Address already in use"):
+            process._bound(ServeSettings(("run",), port=port))
 
 
 def test_a_port_in_use(run, kgrec):

@@ -1,0 +1,33 @@
+"""SIGHUP while a server starts: it is held back, and delivered when the runs are loaded."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def held_hangups() -> Iterator[None]:
+    """Holds SIGHUP back, which would end a process that still starts; new processes inherit it."""
+    if not hasattr(signal, "SIGHUP"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def release_hangups() -> None:
+    """Delivers a SIGHUP that was held back, and further ones."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+
+
+def take_hangup() -> bool:
+    """Whether a SIGHUP was held back; it is gone then."""
+    if not hasattr(signal, "SIGHUP") or signal.SIGHUP not in signal.sigpending():
+        return False
+    signal.sigwait({signal.SIGHUP})
+    return True
