@@ -40,6 +40,7 @@ FURTHER = [
     ("ripplenet", "model.update=replace", "model.all_hops=false"),
 ]
 K = 7
+QUICK = ("kgcn", "ease", "ripplenet")  # attention, a product, a loop over hops
 
 
 @pytest.fixture(scope="module")
@@ -118,13 +119,17 @@ def test_the_formulation_of_every_model_has_its_scores(case, dataset, tmp_path):
     check_formulation(model)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name",  # writing and reading programs takes seconds for each model
+    [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in MODELS],
+)
 def test_every_model_is_exported_with_equal_scores(name, dataset, tmp_path):
     model = built(dataset, tmp_path, name)
     assert type(formulation(model)) is not Direct
     check_programs(model, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "case", [KGCN[1], KGCN[4], KGCN[-4], KGCN[-2], KGCN[-1], FURTHER[0], FURTHER[2]], ids="-".join
 )
