@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import time
 from collections.abc import Collection
 from typing import Any
@@ -149,3 +150,15 @@ def _sent(scope: Scope) -> str:
     query = scope["query_string"].decode("latin-1")
     sent: str = scope["path"] + (f"?{query}" if query else "")
     return sent.encode("unicode_escape").decode("ascii")[:500]
+
+
+def log_to_stderr() -> None:
+    """Log lines of the server and of uvicorn, with the time and the process."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        logging.Formatter("%(asctime)s %(process)d %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S")
+    )
+    for name, level in (("kgrec.serve", logging.INFO), ("uvicorn.error", logging.WARNING)):
+        logger = logging.getLogger(name)
+        logger.handlers[:], logger.propagate = [handler], False
+        logger.setLevel(level)

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from kgrec.errors import ConfigError
 
+VARIABLE = "KGREC_SERVE_SETTINGS"  # by which a worker gets the settings
 INDEXES = ("faiss",)
 AT_LEAST_ONE = ("workers", "max_k", "max_users", "max_body_bytes", "max_concurrent", "batch_users")
 

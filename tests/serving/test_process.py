@@ -189,7 +189,7 @@ def test_accepted_requests_are_answered_at_a_stop(workers, link, tmp_path):
             start = time.monotonic()
             server.process.send_signal(signal.SIGTERM)
             time.sleep(1)
-            with pytest.raises(OSError):  # nobody waits for a server that stops
+            with pytest.raises(ConnectionRefusedError):  # nobody waits for a server that stops
                 _connections(server, 1).__enter__()
             for client in clients:
                 client.sendall(body[5:])

@@ -52,7 +52,7 @@ def test_mistakes(words, message, run, kgrec):
     failed(kgrec("serve", run, *words), message)
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.slow)])
 def test_a_run_that_is_not_there(workers, kgrec):
     output = kgrec("serve", "nowhere", "--port", "0", "--workers", workers)
     failed(output, "nowhere: found no such folder")
