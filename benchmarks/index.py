@@ -1,6 +1,6 @@
 """The approximate index of items against all scores: recall, speed, building time and memory.
 
-``python benchmarks/index.py`` asks for the best 10 and 100 items of 1,000 users, on one core, each
+``python benchmarks/index.py`` asks for the best 10 and 100 items of 256 users, on one core, each
 catalogue and way in a process of its own:
 
 - all scores: the product of the user's vector with all items, and the best k of it;
@@ -18,6 +18,7 @@ import argparse
 import json
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -31,7 +32,7 @@ from torch import Tensor
 from kgrec.evaluation.topk import top_k
 from kgrec.inference.index import ItemIndex
 
-D, USERS, BATCH = 64, 1000, 256
+D, USERS, BATCH = 64, 256, 256
 KS = (10, 100)
 WAYS = ("all scores", "index", "graph")
 Find = Callable[[Tensor, int], Tensor]
@@ -71,7 +72,7 @@ def trained_vectors(model: str, toy: bool) -> tuple[Tensor, Tensor]:
     assert isinstance(made, InnerProduct)
     with torch.no_grad():
         users = torch.nonzero(dataset.train.user_degrees() > 0).squeeze(1)[:USERS]
-        return made.user_factors(users).clone(), made.item_factors().clone()
+        return made.user_factors(users).contiguous(), made.item_factors().clone()
 
 
 def build(way: str, items: Tensor) -> tuple[Find, int]:
@@ -105,11 +106,15 @@ def build(way: str, items: Tensor) -> tuple[Find, int]:
 
 
 def measure(task: dict[str, Any]) -> dict[str, Any]:
-    """What one way does on one catalogue."""
+    """What one way does on one catalogue; or, without a way, trains a model for its vectors."""
     torch.set_num_threads(1)
-    name = task["catalogue"]
-    users, items = synthetic(name) if isinstance(name, int) else trained_vectors(name, task["toy"])
-    items = items.contiguous()
+    if "way" not in task:
+        torch.save(trained_vectors(task["catalogue"], task["toy"]), task["file"])
+        return {}
+    if isinstance(task["catalogue"], int):
+        users, items = synthetic(task["catalogue"])
+    else:
+        users, items = torch.load(task["file"])
     best = {k: build("all scores", items)[0](users, k) for k in KS if k <= len(items) // 2}
     begin = time.perf_counter()
     find, size = build(task["way"], items)
@@ -120,7 +125,7 @@ def measure(task: dict[str, Any]) -> dict[str, Any]:
         begin = time.perf_counter()
         found = torch.cat([find(part, k) for part in parts])
         result[f"{k} in batches"] = len(users) / (time.perf_counter() - begin)
-        alone, done, begin = users[:200], 0, time.perf_counter()
+        alone, done, begin = users[:64], 0, time.perf_counter()
         while done < len(alone) and time.perf_counter() - begin < 10:
             find(alone[done : done + 1], k)
             done += 1
@@ -152,11 +157,14 @@ def main() -> None:
               *(f"users/s, k={k}, {how}" for k in KS for how in ("one by one", f"{BATCH} at once")),
               "built in, s", "MB"]  # fmt: skip
     rows, results = [], {}
+    scratch = tempfile.TemporaryDirectory()  # gone at the end of the process
     for catalogue in catalogues:
+        task = {"catalogue": catalogue, "toy": args.toy, "file": f"{scratch.name}/vectors.pt"}
+        if isinstance(catalogue, str):
+            run_alone("index.py", task)
         label = "synthetic" if isinstance(catalogue, int) else f"music, {catalogue}"
         for way in args.ways:
-            task = {"catalogue": catalogue, "way": way, "toy": args.toy}
-            result = run_alone("index.py", task)
+            result = run_alone("index.py", task | {"way": way})
             results[f"{label}, {result['items']}, {way}"] = result
             cells = [
                 "" if name not in result else f"{result[name]:.{3 if name in columns[:2] else 0}f}"

@@ -27,6 +27,7 @@ Answers = Counter[str]
 TIME_LIMIT = 5  # seconds of a request, on the server under test
 AT_ONCE = 48  # requests at once, on the server under test
 HUGE = 100 * 2**20  # bytes of a body
+BUSY = 20.0  # seconds after an attack in which the server may still be busy with it
 REPLACED = 60.0  # seconds in which a worker must be replaced
 
 
@@ -48,11 +49,19 @@ class Attack:
         self.expected = self.ask()
 
     def ask(self) -> Any:
-        """The answer to a question that the server must always be able to answer."""
+        """The items and scores of a user, which the server must give soon after an attack.
+
+        Scores are rounded: their last digits depend on how many users are scored together.
+        """
+        end = time.perf_counter() + BUSY
         status, _, body = exchange(self.server.port, self.question.encode())
+        while status == 503 and time.perf_counter() < end:
+            time.sleep(0.2)
+            status, _, body = exchange(self.server.port, self.question.encode())
         if status != 200:
             raise SystemExit(f"found status {status}, expected 200: {body!r}")
-        return json.loads(body)
+        (result,) = json.loads(body)["results"]
+        return [(each["item"], round(each["score"], 4)) for each in result["items"]]
 
     def statuses(self, requests: Sequence[str | bytes]) -> Answers:
         """Answers by status; each error must have a message and no trace."""

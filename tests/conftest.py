@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import functools
+import gc
+import hashlib
 import json
 import os
 import sys
@@ -13,6 +16,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 import torch
+from filelock import FileLock
+from hydra import compose, initialize_config_dir
+from hydra._internal.hydra import Hydra
+from omegaconf import DictConfig
 
 from kgrec.data.dataset import PreparedData, RecDataset
 from kgrec.data.prepare import prepare
@@ -26,6 +33,9 @@ ROOT = Path(__file__).parent.parent
 pytest_plugins = ["finished_runs", "http_server", "kgrec_command"]
 
 os.environ["WANDB_MODE"] = "disabled"
+# The workers and the commands that tests start compile kgrec once, not at every start.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # Markers by path and name; CONTRIBUTING.md says what each is for and how long it takes.
 FAST = ("data", "evaluation", "models", "runs")
@@ -50,6 +60,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("network")
 
 
+def pytest_collection_finish() -> None:
+    """Modules and tests stay: the garbage collector, which took a sixth of the time, skips them."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000)
+
+
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
@@ -71,6 +88,17 @@ def data() -> PreparedData:
 @pytest.fixture(params=[paper, clean], ids=["paper", "clean"])
 def dataset(request: pytest.FixtureRequest) -> RecDataset:
     return request.param(small(), RandomSplit())
+
+
+@functools.cache
+def _composed(overrides: tuple[str, ...]) -> DictConfig:
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return compose("train", overrides=list(overrides))
+
+
+def composed(*overrides: str) -> DictConfig:
+    """The configuration of a run; a copy, for composing takes twenty times as long."""
+    return copy.deepcopy(_composed(overrides))
 
 
 def prepared(
@@ -124,6 +152,7 @@ SMALL = [
     "dataset.attributes_per_relation=4",
     "logger=csv",
     "epochs=2",
+    "threads=1",  # two workers share two cores
 ]
 
 
@@ -152,6 +181,8 @@ def _train(arguments: list[str]) -> int:
     flags_first = sorted(arguments, key=lambda argument: not argument.startswith("-"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["train.py", *flags_first])
+        # It composes the configuration once more, to read hydra.mode, which no file sets.
+        patch.setattr(Hydra, "get_mode", lambda *_, **__: None)
         try:
             main()
         except SystemExit as stop:
@@ -161,14 +192,22 @@ def _train(arguments: list[str]) -> int:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """Folders of runs on small synthetic data, each trained once; tests do not change them."""
+    """Folders of runs on small synthetic data; tests do not change them.
+
+    Each run is trained once, by the worker that needs it first.
+    """
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
     @functools.cache
     def run(*overrides: str) -> Path:
-        place = tmp_path_factory.mktemp("trained")
-        assert (
-            _train([*SMALL, f"paths.logs={place}", *overrides, f"hydra.run.dir={place}/run"]) == 0
-        )
-        return place / "run"
+        name = hashlib.sha256("\n".join(overrides).encode()).hexdigest()[:12]
+        place = shared / f"trained-{name}"
+        folder = place / "run"
+        with FileLock(f"{place}.lock"):
+            if not (folder / "metrics.json").is_file():
+                words = [*SMALL, f"paths.logs={place}", *overrides, f"hydra.run.dir={folder}"]
+                assert _train(words) == 0
+        return folder
 
     return run

@@ -57,6 +57,25 @@ MISTAKES = {
     ),
     "no validation": (
         ["trainer.check_val_every_n_epoch=5"], "found 5, expected at most epochs (2)"),
+    "no logger": (["logger=null"], "logger: found null, expected one of csv, default"),
+    "no callbacks": (["callbacks=null"], "callbacks: found null, expected one of default"),
+    "unknown callback": (
+        ["+callbacks.x._target_=foo.Bar"], "callbacks.x._target_: found the path 'foo.Bar'"),
+    "callback key": (
+        ["+callbacks.norms.foo=1"], "callbacks.norms.foo: found an unknown key, expected"),
+    "another metric of the best": (
+        ["callbacks.best.monitor=val/foo"],
+        "callbacks.best.monitor: found 'val/foo', expected 'val/auc', the metric that monitor=…",
+    ),
+    "the loss of the best": (
+        ["callbacks.best.monitor=train/loss"], "callbacks.best.monitor: found 'train/loss'"),
+    "unknown metric of patience": (
+        ["callbacks.early_stopping.monitor=val/foo"], "early_stopping.monitor: found 'val/foo'"),
+    "counted calls": (
+        ["steps_per_call=5", "trainer.max_steps=3"],
+        "steps_per_call: found 5, expected 1, or null, with trainer.max_steps, which counts calls",
+    ),
+    "no time": (["trainer.max_time=0"], "trainer.max_time: found 0, expected a time above 0"),
     "divergence": (["optimizer.lr=1e30"], "scores that are not finite, expected numbers"),
 }  # fmt: skip
 

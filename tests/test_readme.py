@@ -5,8 +5,7 @@ import shlex
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Train
-from hydra import compose, initialize_config_dir
+from conftest import ROOT, Train, composed
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import get_class
 from omegaconf import OmegaConf
@@ -56,8 +55,7 @@ def test_every_command_composes(command):
         for override, interval in zip(parsed, searched, strict=True)
         if not interval
     ]
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        check(compose("train", overrides=[*overrides, "paths.run=x"]))
+    check(composed(*overrides, "paths.run=x"))
 
 
 @pytest.mark.parametrize(

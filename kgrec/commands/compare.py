@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> None:
     group = compared_systems(runs, arguments.baseline, places)
     if group.repeated:
         print(repeated_runs(group.repeated), file=sys.stderr)  # noqa: T201
-    metrics = arguments.metric or usual_metrics(group)
+    metrics = list(dict.fromkeys(arguments.metric or usual_metrics(group)))
     if arguments.samples < FEWEST_SAMPLES:
         raise ConfigError(
             f"--samples: found {arguments.samples}, expected at least {FEWEST_SAMPLES}"

@@ -35,7 +35,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--workers", type=int, help="processes (default: %(default)s)")
     parser.add_argument(
         "--threads", type=int, default=None, metavar="N",
-        help="computing threads of each worker (default: the cores, shared by the workers)",
+        help="computing threads of each worker (default: its share of the cores but one)",
     )  # fmt: skip
     parser.add_argument("--device", default="cpu", help="cpu, cuda, … (default: %(default)s)")
     parser.add_argument(

@@ -78,6 +78,7 @@ def main() -> None:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
+    from kgrec.config.checks import check_words
     from kgrec.config.messages import any_user_error
     from kgrec.errors import KgrecError
 
@@ -86,6 +87,7 @@ def main() -> None:
 
         distributed.agree_on_start()
     try:
+        check_words(sys.argv[1:])
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(job)()
     except ReportedError:
         sys.exit(1)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from kgrec.config.devices import num_devices, num_nodes, world_size
+from kgrec.config.location import options
 from kgrec.config.sizes import parse_bytes
 from kgrec.errors import ConfigError, listed, unknown_key
-from kgrec.training.trainer_arguments import check_arguments
+from kgrec.training.trainer_arguments import COUNTED, check_arguments
 
 TOP_LEVEL_KEYS = (
     "seed", "monitor", "epochs", "patience", "batch_size", "eval_batch_size", "memory_budget",
@@ -66,6 +68,21 @@ def check(cfg: DictConfig) -> None:
     _check_ranking(cfg)
 
 
+def check_words(words: Iterable[str]) -> None:
+    """Refuses groups that are set to null, for which Hydra raises an error of its own code.
+
+    Args:
+        words: overrides as typed.
+
+    Raises:
+        ConfigError: a group is null.
+    """
+    for word in words:
+        group, _, value = word.partition("=")
+        if value == "null" and (names := options(group)):
+            raise ConfigError(f"{group}: found null, expected one of {listed(names)}")
+
+
 def _check_keys(cfg: DictConfig) -> None:
     for key in map(str, cfg):
         if key not in TOP_LEVEL_KEYS:
@@ -102,6 +119,12 @@ def _check_trainer(cfg: DictConfig) -> None:
             "which is the tested model"
         )
     check_arguments(OmegaConf.to_container(cfg.trainer, resolve=True), cfg.epochs)  # type: ignore[arg-type]
+    counted = [key for key in COUNTED if cfg.trainer.get(key) not in (None, -1)]
+    if counted and cfg.steps_per_call not in (None, 1):
+        raise ConfigError(
+            f"steps_per_call: found {cfg.steps_per_call}, expected 1, or null, with "
+            f"trainer.{counted[0]}, which counts calls"
+        )
 
 
 def _check_distributed(cfg: DictConfig) -> None:
@@ -147,6 +170,14 @@ def _check_ranking(cfg: DictConfig) -> None:
             f"monitor: found {cfg.monitor!r}, expected a validation metric for which higher is "
             f"better ({few}); an epoch is never chosen on the test"
         )
+    always = [metric for metric in expected if "@" not in metric]
+    for name, known in (("best", []), ("early_stopping", always)):
+        value = OmegaConf.select(cfg, f"callbacks.{name}.monitor")
+        if value not in (None, cfg.monitor, *known):
+            raise ConfigError(
+                f"callbacks.{name}.monitor: found {value!r}, expected {cfg.monitor!r}, the metric "
+                "that monitor=… sets"
+            )
 
 
 def check_ks(ks: Any) -> None:

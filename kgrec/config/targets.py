@@ -30,11 +30,17 @@ def check_targets(cfg: DictConfig) -> None:
     """
     for group, passed in TARGETS.items():
         _check_arguments(group, OmegaConf.to_container(cfg[group], resolve=True), passed)
+    for group in ("callbacks", "logger"):
+        nodes: Any = OmegaConf.to_container(cfg[group], resolve=True)
+        for name, node in nodes.items():
+            if node is not None:
+                _check_arguments(f"{group}.{name}", node, ())
 
 
 def _check_arguments(group: str, node: Any, passed: tuple[str, ...]) -> None:
     if not isinstance(node, Mapping) or "_target_" not in node:
-        raise ConfigError(f"{group}: found no _target_, expected a file of conf/{group}")
+        folder = group.partition(".")[0]
+        raise ConfigError(f"{group}: found no _target_, expected a file of conf/{folder}")
     try:
         parameters = inspect.signature(import_object(node["_target_"])).parameters
     except ConfigError as error:

@@ -239,8 +239,7 @@ class LoadedModel:
             relation_weights: see :meth:`recommend`.
 
         Raises:
-            DataError: an id is unknown, the model cannot infer the parameters of a new user, or
-                relations cannot be weighed so.
+            DataError: an id is unknown, or relations cannot be weighed so.
         """
         if isinstance(top, bool) or not isinstance(top, int) or top < 1:
             raise DataError(f"top: found {top!r}, expected an integer >= 1")
@@ -290,11 +289,6 @@ class LoadedModel:
             name = names[0] if user is None else str(user)
             place = self._one(RawIds("new user", pl.Series(names)), name)
             pairs = renumbered(pairs, torch.tensor([place]))
-            if self.model.fold_in_method is None:
-                raise DataError(
-                    f"history: found a new user, expected a user of the run, because {self.name} "
-                    "cannot infer the parameters of a new user"
-                )
             known = False
         elif user is None:
             raise DataError("user: found none, expected an id, or a history of a new user")

@@ -41,6 +41,8 @@ class Recommender(nn.Module):
         fold_in_method: how :meth:`fold_in` finds new users' parameters: "exact", "propagation"
             or "steps"; None: the model cannot.
         adds_items: whether the model has :meth:`add_items`.
+        exportable: whether ``kgrec export`` may write the scores as a program. Of a model that
+            kgrec does not know, :meth:`score` itself is exported.
         weighs_relations: whether the model has :meth:`reweighed`.
         arguments: arguments of the constructor, by name.
         precompute_metrics: metrics of :meth:`precompute`, by name, for metrics.json.
@@ -51,6 +53,7 @@ class Recommender(nn.Module):
     ranks: ClassVar[bool] = True
     fold_in_method: ClassVar[str | None] = None
     adds_items: ClassVar[bool] = False
+    exportable: ClassVar[bool] = True
     weighs_relations: bool = False  # of KGCN only with attention, so it is no class variable
     arguments: dict[str, Any]
     precompute_metrics: dict[str, float]

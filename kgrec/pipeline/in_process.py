@@ -16,7 +16,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from kgrec.config.checks import check
+from kgrec.config.checks import check, check_words
 from kgrec.config.location import conf_dir
 from kgrec.config.messages import explain
 from kgrec.errors import ConfigError
@@ -60,6 +60,7 @@ def run_in_process(overrides: Sequence[str], folder: Path, quiet: bool = False) 
 @contextmanager
 def composed(overrides: list[str], folder: Path) -> Iterator[DictConfig]:
     """The configuration, with Hydra's own part where the pipeline looks for it."""
+    check_words(overrides)
     instance, before = HydraConfig.instance(), HydraConfig.instance().cfg
     was = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()

@@ -32,7 +32,7 @@ from kgrec.training.memory import (
 )
 from kgrec.training.module import RecommenderModule
 from kgrec.training.testing import Evaluator
-from kgrec.training.trainer_arguments import applied, passed_on, profiler
+from kgrec.training.trainer_arguments import COUNTED, applied, passed_on, profiler
 from kgrec.training.updates import UpdateRule
 
 log = logging.getLogger(__name__)
@@ -196,9 +196,8 @@ def make_datamodule(cfg: DictConfig, dataset: RecDataset, recommender: Recommend
 
 def steps_per_call(cfg: DictConfig) -> int | None:
     """Optimiser steps in one call of training_step; None: the data module chooses."""
-    # Lightning counts calls of training_step, but the settings below count steps.
-    counting = ("limit_train_batches", "max_steps", "min_steps")
-    counted = any(cfg.trainer.get(key) not in (None, -1) for key in counting)
+    # Lightning counts calls of training_step; the user means steps.
+    counted = any(cfg.trainer.get(key) not in (None, -1) for key in COUNTED)
     if cfg.steps_per_call is None and (counted or world_size(cfg) > 1):
         return 1
     return cfg.steps_per_call  # type: ignore[no-any-return]

@@ -35,6 +35,7 @@ from kgrec.runs.checkpoints import load_recommender, read_checkpoint
 from kgrec.runs.environment import environment
 from kgrec.runs.folder import RunFolder
 from kgrec.runs.results import shown_k, write_results
+from kgrec.runs.status import update
 from kgrec.tracking.logger import opened
 from kgrec.tracking.results import log_dataset, log_results
 from kgrec.training import distributed
@@ -67,9 +68,11 @@ def run(cfg: DictConfig, first: bool = True) -> float:
 
     data, dataset = prepare(cfg)
     parts = build(cfg, dataset)
+    folder = RunFolder(Path(cfg.paths.run))
+    if first:
+        update(folder.path, monitor=parts.monitor)  # a small catalogue has a smaller cut-off
     log.info(dataset_tables(data, dataset))
     log.info(applied_hparams(HydraConfig.get().runtime.choices))
-    folder = RunFolder(Path(cfg.paths.run))
     with opened(lambda: make_loggers(cfg) if first else [], folder.wandb, tracked(cfg)) as loggers:
         parts.trainer.loggers = list(loggers)
         if first:

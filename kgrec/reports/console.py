@@ -29,9 +29,9 @@ def leave_the_console() -> None:
     logging.captureWarnings(True)
 
 
-def terminal_width() -> int:
-    """Characters in a line of the terminal; 80 without a terminal."""
-    return shutil.get_terminal_size((WIDTH, 24)).columns
+def terminal_width(piped: int = WIDTH) -> int:
+    """Characters in a line of the terminal; ``piped`` without a terminal."""
+    return shutil.get_terminal_size((piped, 24)).columns
 
 
 def as_text(table: Table, width: int | None = None) -> str:

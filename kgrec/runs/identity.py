@@ -178,10 +178,19 @@ def difference(file: Path, settings: Mapping[str, Any]) -> str | None:
         return None
     config = RunFolder(file.parent).config()
     earlier = {key: value for key, value in flat(config).items() if role(key).results}
+    # Other settings, such as callbacks.best.monitor, take over the monitor.
+    monitors = earlier.get("monitor"), settings.get("monitor")
     for key in _typed_first(earlier, settings):
-        if earlier.get(key) != settings.get(key):
-            return f"found {key} {earlier.get(key)!r} in {file}, expected {settings.get(key)!r}"
+        before, now = earlier.get(key), settings.get(key)
+        if before != now and not ((before, now) == monitors and _fitted(*monitors)):
+            return f"found {key} {before!r} in {file}, expected {now!r}"
     return None
+
+
+def _fitted(before: Any, now: Any) -> bool:
+    """Whether a run's monitor is the same ranking metric with the cut-off of a small catalogue."""
+    (metric, at, k), (same, _, most) = (str(value).partition("@") for value in (before, now))
+    return bool(at) and metric == same and k.isdigit() and most.isdigit() and int(k) < int(most)
 
 
 def check_resume(checkpoint: Mapping[str, Any], expected: Mapping[str, Any]) -> None:

@@ -42,7 +42,8 @@ def application(settings: ServeSettings) -> ASGIApp:
     Raises:
         KgrecError: a run cannot be loaded.
     """
-    torch.set_num_threads(settings.threads or max(1, _cores() // settings.workers))
+    # A core of each worker is for reading requests and writing answers.
+    torch.set_num_threads(settings.threads or max(1, _cores() // settings.workers - 1))
     app = create_app(settings)
     app.state.serving.load()
     if settings.workers > 1:

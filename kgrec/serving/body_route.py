@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from typing import get_type_hints
 
@@ -12,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from kgrec.serving.errors import RequestError, shown
 
-JSON = "application/json"
+JSON = re.compile(r"application/(\S+\+)?json\s*(;|$)", re.IGNORECASE)
 
 
 class BodyRoute(APIRoute):
@@ -30,10 +31,11 @@ class BodyRoute(APIRoute):
         endpoint = self.endpoint
 
         async def handler(request: Request) -> Response:
-            kind = request.headers.get("content-type", "")
-            if kind != JSON and kind.partition(";")[0].strip().lower() != JSON:
-                # A page of another site may send other types without asking, see CORS.
-                raise RequestError(f"body: found the content type {shown(kind)}, expected {JSON}")
+            content_type = request.headers.get("content-type", "")
+            if not JSON.match(content_type):  # a form of another site sends others unasked
+                raise RequestError(
+                    f"Content-Type: found {shown(content_type)}, expected application/json"
+                )
             try:
                 body = schema.model_validate_json(await request.body())
             except ValidationError as error:

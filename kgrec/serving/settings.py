@@ -25,7 +25,7 @@ class ServeSettings:
         workers: number of processes.
         trust: packages of the user's own whose models a checkpoint may name.
         device: device that computes.
-        threads: threads that compute in each worker; None: the cores, shared by the workers.
+        threads: threads that compute in each worker; None: its share of the cores but one.
         max_k: largest k of a request.
         max_users: most users and histories of a request.
         max_body_bytes: largest body of a request.

@@ -130,12 +130,10 @@ class Choice:
         """Takes all steps that fit in the budget.
 
         Raises:
-            DataError: every model has failed.
+            DataError: popularity has failed, and so would all models.
         """
         with self._recorded():
             self._own_settings()
-            if self.errors and not any(self.count(model) for model in self.everyone):
-                raise DataError(next(iter(self.errors.values())))
             self._search()
             self._further_seeds()
 
@@ -153,6 +151,9 @@ class Choice:
                 self.start = self.clock.spent - begin - self._trial(folder, []).seconds
             else:
                 self._note_failure(model, folder)
+                if model == BASELINE and model in self.errors:
+                    # Popularity has no settings, so the reason is in the data or in all settings.
+                    raise DataError(self.errors[model])
 
     def _search(self) -> None:
         tuned = [model for model in self.models if self.count(model)]
@@ -256,8 +257,10 @@ class Choice:
             return []
 
     def _trial(self, folder: RunFolder, settings: list[str]) -> Trial:
-        seconds = float(read_status(folder.path).get("seconds") or 0.0)
-        return Trial(folder, folder.metrics().get(self.monitor, -1.0), seconds, settings)
+        status = read_status(folder.path)
+        # In a small catalogue the monitor of a run has a smaller cut-off.
+        value = folder.metrics().get(str(status.get("monitor") or self.monitor), -1.0)
+        return Trial(folder, value, float(status.get("seconds") or 0.0), settings)
 
     def _mean_seconds(self, model: str) -> float:
         own = RunFolder(self.path / "own" / model)

@@ -18,7 +18,7 @@ from kgrec.config.checks import check_start
 from kgrec.config.messages import any_user_error
 from kgrec.errors import ConfigError
 from kgrec.runs.folder import RunFolder
-from kgrec.runs.status import at_work, held, update
+from kgrec.runs.status import at_work, held, read_status, update
 from kgrec.sweeps.device_pool import free_device, jobs_at_once
 from kgrec.training.memory import forget_peak_memory
 
@@ -68,7 +68,7 @@ def run_in_sweep(cfg: DictConfig, run: Callable[[DictConfig], float]) -> float:
     ):
         if files.finished:
             log.info("this job is finished already: skipped")
-            return files.metrics()[cfg.monitor]
+            return files.metrics()[read_status(folder).get("monitor") or cfg.monitor]
         check_start(cfg)  # refuses several devices
         forget_peak_memory()
         update(folder, device=device.name, monitor=cfg.monitor)

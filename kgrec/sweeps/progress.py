@@ -6,7 +6,6 @@ Jobs run in processes of the launcher, so everything is read from their folders.
 from __future__ import annotations
 
 import re
-import shutil
 import sys
 import textwrap
 import threading
@@ -17,6 +16,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TextColumn, TimeElapsedColumn
 
+from kgrec.reports.console import terminal_width
 from kgrec.sweeps.folder import SweepFolder
 from kgrec.sweeps.state import FINISHED, RUNNING, Job, State
 
@@ -29,15 +29,11 @@ NO_BREAK_SPACE = "\u00a0"
 PIPED_WIDTH = 120  # characters, where the output goes to a file
 
 
-def terminal_width() -> int:
-    """Width of the terminal in characters."""
-    return shutil.get_terminal_size((PIPED_WIDTH, 24)).columns
-
-
 def say(text: str) -> None:
     """Prints lines that belong to the sweep, not to the log file of a job."""
     if sys.stdout.isatty():
-        text = "\n".join(wrapped(text_line, terminal_width()) for text_line in text.split("\n"))
+        width = terminal_width()
+        text = "\n".join(wrapped(text_line, width) for text_line in text.split("\n"))
     print(text, flush=True)  # noqa: T201
 
 

@@ -210,8 +210,10 @@ def _distribution(override: Override) -> BaseDistribution:
     value: Any = override.value()
     assert isinstance(value, IntervalSweep)
     low, high, log = value.start, value.end, "log" in value.tags
-    assert low is not None
-    assert high is not None
+    if low is None or high is None or not low < high or (log and low <= 0):
+        expected = "two numbers, the first below the second" + (" and above 0" if log else "")
+        found = f"{override.get_key_element()}: found {override.get_value_string()}"
+        raise ConfigError(f"{found}, expected {expected}")
     if isinstance(low, int) and isinstance(high, int):
         return IntDistribution(low, high, log=log)
     return FloatDistribution(float(low), float(high), log=log)

@@ -15,10 +15,10 @@ from rich.table import Table
 
 from kgrec.config.location import applied_hparams, missing_settings
 from kgrec.errors import DataError
-from kgrec.reports.console import as_text
+from kgrec.reports.console import as_text, terminal_width
 from kgrec.runs.folder import RunFolder
 from kgrec.sweeps.folder import SweepFolder
-from kgrec.sweeps.progress import counted, say, terminal_width, words
+from kgrec.sweeps.progress import PIPED_WIDTH, counted, say, words
 from kgrec.sweeps.state import FINISHED, SEEDS, State, best_jobs
 
 # Column to metric.
@@ -76,7 +76,7 @@ def write_table(sweep: SweepFolder, states: Sequence[State]) -> Path:
 
 def print_tables(sweep: SweepFolder, states: Sequence[State]) -> None:
     """Prints all jobs, means over seeds if seeds are varied, and the settings files of the jobs."""
-    width, rows = terminal_width(), records(sweep, states)
+    width, rows = terminal_width(PIPED_WIDTH), records(sweep, states)
     others = [key for key in sweep.keys if key not in SEEDS]
     over_seeds_too = len(others) < len(sweep.keys)
     title = f"{sweep.name}: {counted(len(rows))}"

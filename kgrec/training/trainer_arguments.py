@@ -20,6 +20,9 @@ PASSED = (
     "profiler", "detect_anomaly", "sync_batchnorm",
 )  # fmt: skip
 
+# Of these, those that count calls of training_step.
+COUNTED = ("limit_train_batches", "max_steps", "min_steps")
+
 # Optimisation is manual, so our own training step applies them.
 APPLIED = (
     "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm", "log_every_n_steps",
@@ -143,10 +146,13 @@ def _whole(least: int) -> Callable[[Any], bool]:
 def _is_time(value: Any) -> bool:
     if isinstance(value, Mapping):
         units = {"weeks", "days", "hours", "minutes", "seconds"}
-        return bool(value) and all(
-            unit in units and type(number) in (int, float) for unit, number in value.items()
-        )
-    return isinstance(value, str) and re.fullmatch(r"\d+:\d\d:\d\d:\d\d", value) is not None
+        numbers = [number for number in value.values() if type(number) in (int, float)]
+        return set(value) <= units and len(numbers) == len(value) and sum(numbers) > 0
+    return (
+        isinstance(value, str)
+        and re.fullmatch(r"\d+:\d\d:\d\d:\d\d", value) is not None
+        and bool(value.strip("0:"))
+    )
 
 
 def _is_part(value: Any) -> bool:
@@ -175,7 +181,10 @@ VALUES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "min_epochs": (_whole(1), "an integer >= 1"),
     "max_steps": (lambda value: value == -1 or _whole(1)(value), "an integer >= 1, or -1"),
     "min_steps": (_whole(1), "an integer >= 1"),
-    "max_time": (_is_time, "DD:HH:MM:SS in quotes, or such as {hours: 2, minutes: 30}"),
+    "max_time": (
+        _is_time,
+        "a time above 0: DD:HH:MM:SS in quotes, or such as {hours: 2, minutes: 30}; null: no limit",
+    ),
     "limit_train_batches": (_is_part, "a number of steps, or a share such as 0.5"),
     "check_val_every_n_epoch": (_whole(1), "an integer >= 1"),
     "num_sanity_val_steps": (lambda value: value == -1 or _whole(0)(value), "an integer >= -1"),

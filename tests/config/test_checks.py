@@ -3,9 +3,8 @@
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
-from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig, OmegaConf
+from conftest import ROOT, composed
+from omegaconf import OmegaConf
 
 import kgrec
 from kgrec.config.checks import RANKING_METRICS, TOP_LEVEL_KEYS, check, check_ks
@@ -15,11 +14,6 @@ from kgrec.errors import ConfigError
 from kgrec.evaluation.ranking import METRICS
 
 CONF = ROOT / "conf"
-
-
-def composed(*overrides: str) -> DictConfig:
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("train", overrides=list(overrides))
 
 
 def options(group: str) -> list[str]:

@@ -9,8 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Train
-from hydra import compose, initialize_config_dir
+from conftest import Train, composed
 from omegaconf import DictConfig, OmegaConf
 
 from kgrec.data.dataset import PreparedData
@@ -84,8 +83,8 @@ def _no_environment(monkeypatch):
 @pytest.fixture
 def cfg(server, published, tmp_path) -> DictConfig:
     """conf/dataset/movie.yaml with the twin's addresses and hashes."""
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        made = compose("train", overrides=["dataset=movie", f"paths.data={tmp_path / 'data'}"])
+    made = composed("dataset=movie")
+    made.paths.data = str(tmp_path / "data")
     (source,) = made.dataset.sources
     source.archive.url = f"{server.address}/ml-20m.zip"
     source.archive.md5 = hashlib.md5((published / "ml-20m.zip").read_bytes()).hexdigest()
@@ -102,8 +101,7 @@ def loaded(cfg: DictConfig) -> PreparedData:
 
 
 def test_the_real_addresses_are_pinned():
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        dataset = compose("train", overrides=["dataset=movie"]).dataset
+    dataset = composed("dataset=movie").dataset
     (source,) = dataset.sources
     assert source.archive.url == "https://files.grouplens.org/datasets/movielens/ml-20m.zip"
     assert len(source.archive.md5) == 32
@@ -182,7 +180,7 @@ def test_the_user_s_own_copy_may_differ_and_trains(published, train: Train, tmp_
         (root / name).write_bytes((published / name).read_bytes())
     (root / "ratings.csv").write_bytes((published / "twin" / "ratings.csv").read_bytes())
     run = train(
-        "dataset=movie", f"dataset.root={root}", "epochs=1", "logger=csv", "model.K=2",
+        "dataset=movie", f"dataset.root={root}", "epochs=1", "logger=csv", "model.K=2", "threads=1",
         "protocol=clean", "split=temporal", "split.scope=user", small=False,
     )  # fmt: skip
     assert run.code == 0, run.out

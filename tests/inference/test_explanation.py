@@ -45,14 +45,15 @@ def test_every_model_explains_with_ids(name, trained: Trained):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_every_model_explains_a_new_user_or_says_that_it_cannot(name, trained: Trained):
+def test_every_model_explains_a_new_user_as_it_recommends_to_one(name, trained: Trained):
     rec = kgrec.load(trained(f"model={name}"))
-    if rec.model.fold_in_method is None:
-        with pytest.raises(DataError, match="cannot infer the parameters of a new user"):
-            rec.explain("anna", "item5", history=["item1", "item2"])
-        return
     explanation = rec.explain("anna", "item5", history=["item1", "item2"])
     assert explanation.user == "anna"
+    recommended = rec.recommend(history={"anna": ["item1", "item2"]}, k=1)
+    assert explanation.source == recommended["source"][0]
+    if rec.model.fold_in_method is None:
+        assert explanation.method == "popularity"
+        return
     assert explanation.source.startswith("fold-in")
     liked = {c.item.id for c in explanation.contributions if c.item}
     liked |= {named.id for c in explanation.contributions for named in c.history}

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, Train
-from hydra import compose, initialize_config_dir
+from conftest import ROOT, Train, composed
 from hydra.utils import get_method, instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -35,16 +34,17 @@ def name(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-def configured(name: str, *overrides: str) -> DictConfig:
-    """The configuration of a run of a model."""
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return compose("train", overrides=[f"model={name}", *overrides])
+def configured(name: str, cache: Path, *overrides: str) -> DictConfig:
+    """The settings of a model, with its own folder for what it caches."""
+    cfg = composed(f"model={name}", *overrides)
+    cfg.paths.cache = str(cache)
+    return cfg.model
 
 
 @pytest.fixture
 def model(name, dataset, tmp_path) -> Recommender:
     torch.manual_seed(0)
-    made = instantiate(configured(name, f"paths.cache={tmp_path}").model, dataset)
+    made = instantiate(configured(name, tmp_path), dataset)
     made.precompute(dataset)
     return made
 
@@ -144,7 +144,7 @@ PATHS = {"cache"}  # settings that are paths: any text is one
 
 
 def test_a_value_that_cannot_work_is_one_clear_error(name, dataset, tmp_path):
-    cfg = configured(name, f"paths.cache={tmp_path}").model
+    cfg = configured(name, tmp_path)
     plain = OmegaConf.to_container(cfg, resolve=True)
     settings = {key: value for key, value in plain.items() if not key.startswith("_")}
     build = get_method(cfg._target_)
@@ -171,8 +171,8 @@ def test_a_value_that_cannot_work_is_one_clear_error(name, dataset, tmp_path):
     indirect=["name"],
 )
 def test_another_setting_is_another_recipe(model, name, key, value, dataset, tmp_path):
-    cfg = configured(name, f"model.{key}={value}", f"paths.cache={tmp_path}")
-    assert instantiate(cfg.model, dataset).recipe() != model.recipe()
+    cfg = configured(name, tmp_path, f"model.{key}={value}")
+    assert instantiate(cfg, dataset).recipe() != model.recipe()
 
 
 INNER_PRODUCTS = {"svd", "bprmf", "lightgcn", "cke", "libfm", "libfm_transe", "per"}
@@ -220,8 +220,8 @@ def test_the_memory_estimate_grows_with_batch_and_size(name, model, dataset, tmp
         pytest.skip("nothing to train")
     estimates = []
     for d in (8, 16, 32):
-        cfg = configured(name, f"model.d={d}", f"paths.cache={tmp_path}")
-        budget = RowBudget(instantiate(cfg.model, dataset), 1e9)
+        cfg = configured(name, tmp_path, f"model.d={d}")
+        budget = RowBudget(instantiate(cfg, dataset), 1e9)
         steps = [budget.step_bytes(dataset.train.items, rows)[0] for rows in (10, 20, 40)]
         assert 0 < steps[0] < steps[1] < steps[2]
         estimates.append(steps[2])

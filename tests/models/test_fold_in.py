@@ -4,8 +4,7 @@ import dataclasses
 
 import pytest
 import torch
-from conftest import ROOT
-from hydra import compose, initialize_config_dir
+from conftest import ROOT, composed
 from hydra.utils import instantiate
 from torch.testing import assert_close
 
@@ -42,9 +41,9 @@ def dataset():
 @pytest.fixture(params=MODELS, scope="module")
 def model(request, dataset, tmp_path_factory) -> Recommender:
     torch.manual_seed(0)
-    overrides = [f"model={request.param}", f"paths.cache={tmp_path_factory.mktemp('cache')}"]
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        made = instantiate(compose("train", overrides=overrides).model, dataset)
+    cfg = composed(f"model={request.param}")
+    cfg.paths.cache = str(tmp_path_factory.mktemp("cache"))
+    made = instantiate(cfg.model, dataset)
     made.precompute(dataset)
     if made.fold_in_method is None:
         assert request.param in CANNOT

@@ -4,8 +4,7 @@ import math
 
 import pytest
 import torch
-from conftest import ROOT, small
-from hydra import compose, initialize_config_dir
+from conftest import ROOT, composed, small
 from hydra.utils import instantiate
 
 from kgrec.data.protocols import clean
@@ -34,9 +33,8 @@ def name(request):
 @pytest.fixture
 def model(name, dataset, tmp_path):
     torch.manual_seed(0)
-    overrides = [f"model={name}", f"paths.cache={tmp_path}"]
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        cfg = compose("train", overrides=overrides)
+    cfg = composed(f"model={name}")
+    cfg.paths.cache = str(tmp_path)
     model = instantiate(cfg.model, dataset)
     model.precompute(dataset)
     return model

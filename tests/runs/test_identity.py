@@ -2,9 +2,9 @@
 
 import shutil
 
+import conftest
 import pytest
 from conftest import ROOT, Train
-from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from kgrec.errors import CheckpointError
@@ -24,8 +24,7 @@ MODELS = sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml"))
 
 
 def composed(*overrides: str) -> DictConfig:
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return compose("train", overrides=["paths.run=x", "settings=none", *overrides])
+    return conftest.composed("paths.run=x", "settings=none", *overrides)
 
 
 def module(settings: dict) -> dict:

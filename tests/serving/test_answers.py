@@ -112,6 +112,8 @@ def test_untrained_users_get_popularity_or_are_folded_in(trained: Trained) -> No
         assert sources[cold[0]] == sources["a"] == "popularity"
         same(answer["results"][:4], server.rec.recommend(users, k=3))
         same(answer["results"][4:], server.rec.recommend(history={"a": ["item1"]}, k=3))
+        answer = server.ok("/recommend", histories={"a": ["item1"]}, k=1, why=True)
+        assert answer["results"][0]["items"][0]["why"].startswith("because")
         message = server.error("/score", 422, users=["a"], items=["item1"],
                                histories={"a": ["item2"]})  # fmt: skip
         assert "cannot infer the parameters of new users" in message

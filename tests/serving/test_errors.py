@@ -86,11 +86,11 @@ def test_a_body_of_another_type(server: Server, kind: str | None) -> None:
     headers = {} if kind is None else {"Content-Type": kind}
     response = server.client.post("/recommend", content=json.dumps(RECOMMEND), headers=headers)
     assert response.status_code == 422
-    expected = f"body: found the content type {kind or ''!r}, expected application/json"
+    expected = f"Content-Type: found {kind or ''!r}, expected application/json"
     assert response.json()["error"] == expected
 
 
-@pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "Application/JSON"])
+@pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "Application/problem+JSON"])
 def test_types_of_json(server: Server, kind: str) -> None:
     headers = {"Content-Type": kind}
     response = server.client.post("/recommend", content=json.dumps(RECOMMEND), headers=headers)

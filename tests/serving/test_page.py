@@ -163,6 +163,19 @@ def test_a_user_is_searched_and_cards_say_why(server: Server, visit: Visit) -> N
     assert [text.strip() for text in shown] == [name.strip() for name in history]
 
 
+def test_nothing_can_be_asked_before_the_runs_are_known(visit: Visit) -> None:
+    held: list[Any] = []
+    visit.page.route("**/runs", lambda route: held.append(route))  # noqa: PLW0108
+    page = visit.open()
+    expect(page.get_by_text("Loading the runs")).to_be_visible()
+    expect(page.get_by_role("combobox", name="User")).to_be_hidden()
+    expect(page.get_by_label("Include items already seen")).to_be_hidden()
+    page.evaluate("location.hash = 'user=u3'")
+    held[0].continue_()
+    expect(cards(page)).to_have_count(10)
+    expect(page.get_by_role("combobox", name="User")).to_have_value("u3")
+
+
 def test_an_open_card_shows_shares_and_the_receptive_field(server: Server, visit: Visit) -> None:
     page = visit.open("user=u3")
     title = cards(page).first.get_by_role("button").first

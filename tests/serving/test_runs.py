@@ -53,6 +53,13 @@ def test_names_that_cannot_be(runs):
         create_app(ServeSettings(runs=runs))
 
 
+def test_loaded_runs_are_no_work_for_the_garbage_collector(kgcn):
+    gc.unfreeze()
+    ServedRuns(ServeSettings(runs=(str(kgcn),))).load()
+    assert gc.get_freeze_count() > 100_000
+    gc.unfreeze()
+
+
 def test_a_run_that_is_not_there(tmp_path):
     with pytest.raises(KgrecError, match="found no such folder"):
         ServedRuns(ServeSettings(runs=(str(tmp_path / "none"),))).load()

@@ -1,8 +1,11 @@
 """``kgrec choose``: steps within a budget, resuming, and the verdict."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -230,11 +233,21 @@ def test_a_tiny_budget_ends_honestly(run_command):
     assert "the same command with more --minutes resumes" in words
 
 
-def test_when_all_models_fail_the_error_is_shown(run_command, fakes):
+def test_when_popularity_fails_its_error_is_shown_at_once(run_command, fakes):
     fakes.broken = {*ALWAYS, "kgcn", "libfm"}
     output = run_command("--minutes", "100")
     assert output.code == 1
     assert "error: popularity is broken" in output.err
+    assert len(fakes.commands) == 1  # no other model is tried
+
+
+def test_a_run_of_a_small_catalogue_counts_with_its_own_cutoff(fakes, tmp_path):
+    some = Choice(tmp_path / "choice", ["dataset=music"], ["kgcn"], 1, [1], "val/ndcg@10",
+                  FakeClock(10_000))  # fmt: skip
+    some.run()  # status.json of the fakes has val/auc as monitor
+    trial = some.best("kgcn")
+    assert trial is not None
+    assert trial.value == trial.folder.metrics()["val/auc"]
 
 
 @pytest.mark.parametrize(
@@ -326,6 +339,27 @@ def test_a_process_is_ended_when_the_budget_is_used_up(tmp_path, monkeypatch):
     assert "$ kgrec train model=svd\nbegun" in (tmp_path / "log.txt").read_text()
     assert not timed.train(["model=svd"], tmp_path / "log.txt", clock)
     assert len(begun) == 1  # nothing begins without time
+
+
+def test_a_terminated_choice_ends_its_training(kgrec: Kgrec, monkeypatch):
+    begun = []
+    popen = subprocess.Popen
+
+    def endless(command, **options):
+        begun.append(popen([sys.executable, "-c", "import time; time.sleep(600)"], **options))
+        threading.Timer(0.5, os.kill, [os.getpid(), signal.SIGTERM]).start()
+        return begun[-1]
+
+    monkeypatch.setattr(timed.subprocess, "Popen", endless)
+    # Without a handler of the command, the process of this test would end.
+    before = signal.signal(signal.SIGTERM, lambda *_: begun[0].kill())
+    try:
+        output = kgrec("choose", "dataset=synthetic", "--models", "svd", "--trials", "1")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert output.code == 128 + signal.SIGTERM
+    assert len(begun) == 1
+    assert begun[0].poll() is not None
 
 
 def test_earlier_commands_count():

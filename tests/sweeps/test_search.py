@@ -43,6 +43,9 @@ def test_a_search_space_has_choices_and_intervals():
         (["split=random,temporal"], r"split: found several, expected one"),
         (["dataset.seed=1,2"], r"dataset\.seed: found several, expected one"),
         (["monitor=val/auc,val/recall@20"], r"monitor: found several, expected one"),
+        (["model.d=interval(8,8)"], r"model\.d: found interval\(8,8\), expected two numbers"),
+        (["model.d=interval(8,4)"], r"expected two numbers, the first below the second$"),
+        (["optimizer.lr=tag(log,interval(0,1))"], r"first below the second and above 0"),
     ],
 )
 def test_keys_that_cannot_be_searched_are_refused(words, message):

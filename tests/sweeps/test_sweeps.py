@@ -136,6 +136,19 @@ def test_a_name_takes_more_jobs_but_no_other_settings(sweep):
     assert not (folder / "model.K=16").exists()
 
 
+def test_a_small_catalogue_has_its_own_cutoff_and_can_be_resumed(sweep):
+    words = ["model=ease,svd", "protocol=clean", "dataset.num_items=8"]
+    words += ["dataset.positives_per_user=4", "dataset.num_users=40"]
+    done, folder = sweep(*words)
+    assert done.code == 0, done.err
+    for state in SweepFolder.read(folder).states():
+        assert state.monitor == "val/ndcg@5"
+        assert state.validation == state.metrics["val/ndcg@5"]
+    done, _ = sweep(*words)
+    assert done.code == 0, done.err
+    assert "2 jobs, all finished" in done.out
+
+
 def test_a_folder_may_be_given(train, tmp_path):
     done = train("-m", "model.K=2,4", f"hydra.sweep.dir='{tmp_path}/my sweep'")
     assert done.code == 0, done.err

@@ -26,13 +26,28 @@ COSTS: dict[str, tuple[str, int]] = {
 }
 
 
+# Settings of the data set that change training alone, so that the test rows stay comparable.
+OF_TRAINING = ("dataset.weights", "dataset.inverses")
+
+
 def place(run: Run) -> str:
-    """The properties that comparable runs share: data set, protocol, negatives, split."""
-    words = f"{run.data}, protocol={run.protocol}"
-    if run.negatives != "resampled":
-        words += f", negatives={run.negatives}"
-    split = str(run.choices.get("split", "random"))
-    return words if split == "random" else f"{words}, split={split}"
+    """The properties that comparable runs share.
+
+    They are data set, protocol, negatives, split, ranking, and the settings of data set and split
+    that the command line gave.
+    """
+    words = [run.data, f"protocol={run.protocol}"]
+    groups = {
+        "negatives": (run.negatives, "resampled"),
+        "split": (str(run.choices.get("split", "random")), "random"),
+        "ranking": (str(run.settings.get("ranking.name", "full")), "full"),
+    }
+    words += [f"{group}={name}" for group, (name, usual) in groups.items() if name != usual]
+    for key in sorted(run.given_keys):
+        value = run.settings.get(key)
+        if key.startswith(("dataset.", "split.")) and key not in OF_TRAINING and value is not None:
+            words.append(f"{key}={value}")
+    return ", ".join(words)
 
 
 def by_place(systems: Sequence[System]) -> dict[str, list[System]]:

@@ -110,7 +110,7 @@ function attributeLine(facts) {
     const clear = names.filter((name) => !OPAQUE.test(name) || names.length === 1 && /^\d+$/.test(name));
     const rest = names.length - Math.min(clear.length, MOST_NAMES);
     const shown = clear.slice(0, MOST_NAMES).join(", ");
-    const counted = !rest ? "" : clear.length ? ` + ${rest}` : `× ${rest}`;
+    const counted = !rest ? "" : clear.length ? `\u00a0+\u00a0${rest}` : `×\u00a0${rest}`;
     const value = h(`span${clear.length ? "" : ".relation"}`, {}, ` ${shown}${counted}`);
     return { named: clear.length > 0, span: h("span.attribute", {}, h("span.relation", {}, relation), value) };
   });

@@ -155,7 +155,6 @@ export class Column {
   async reasons(state, signal, more, wait) {
     if (wait) await pause(QUIET, signal);
     if (more()) return;
-    if (state.kind === "new" && !this.run.abilities.fold_in) return; // it has no reasons for someone new
     const body = this.body(state, { relation_weights: this.weights, why: true });
     const answer = await call("recommend", { body, signal }).catch((error) => {
       if (error instanceof Fault) return null; // the list stands; an opened card says what is wrong

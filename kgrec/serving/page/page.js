@@ -103,32 +103,13 @@ function connect() {
   wide.addEventListener("change", fold);
   fold();
   window.addEventListener("popstate", fromAddress);
-  connectTheme();
-}
-
-function connectTheme() {
-  const button = byId("theme");
-  const root = document.documentElement;
-  const system = matchMedia("(prefers-color-scheme: dark)");
-  const isDark = () => (root.dataset.theme ? root.dataset.theme === "dark" : system.matches);
-  const tell = () => button.setAttribute("aria-pressed", String(isDark()));
-  button.addEventListener("click", () => {
-    root.dataset.theme = isDark() ? "light" : "dark";
-    try {
-      localStorage.setItem("kgrec-theme", root.dataset.theme);
-    } catch {
-      // storage is forbidden: the choice holds until the page is left
-    }
-    tell();
-  });
-  system.addEventListener("change", tell);
-  tell();
 }
 
 // ------------------------------------------------------------ what is shown
 
 /** Shows the state. A change of sliders does not interrupt answers; a card alone needs no new list. */
 function show(interrupt, cardAlone = false) {
+  if (!runs.length) return; // start shows the state
   const pair = [first(), second()];
   columns.forEach((column, place) => {
     column.element.hidden = !pair[place];
@@ -301,6 +282,7 @@ async function start() {
   place.replaceChildren(h("p.help", { role: "status" }, "Loading the runs …"));
   try {
     ({ runs } = await call("runs"));
+    byId("rail").hidden = false;
     show(true);
   } catch (error) {
     place.hidden = false;

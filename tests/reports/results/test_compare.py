@@ -160,6 +160,13 @@ def test_a_run_and_a_sweep_of_further_seeds_are_one_system(
     assert "3 seeds" in out
 
 
+def test_a_metric_given_twice_is_compared_once(make_run, capsys, monkeypatch):
+    words = ["kgrec", "compare", str(make_run("one")), "--metric", "auc", "auc", "--json", "-"]
+    monkeypatch.setattr("sys.argv", [*words, "--samples", "20"])
+    main()
+    assert [c["metric"] for c in json.loads(capsys.readouterr().out)] == ["auc"]
+
+
 @pytest.mark.slow
 def test_the_command_counts_runs_that_a_later_run_repeats(make_run, capsys, monkeypatch):
     folders = [make_run("first", 1), make_run("again", 1), make_run("other", 1, K=2)]

@@ -1,5 +1,6 @@
 """Tables of a report: systems, the paper's results, best values and signs."""
 
+import json
 import re
 
 import pytest
@@ -88,6 +89,41 @@ def test_table_2_has_published_and_tuned_settings_side_by_side(make_run, tmp_pat
     rows = texts(table)
     assert list(rows) == ["svd", "svd, none", "svd, tuned", "kgcn sum", "popularity"]
     assert [row[2] for row in rows.values()] == ["0.769", "", "", "0.794", ""]
+
+
+@pytest.mark.parametrize(
+    ("group", "setting", "value"),
+    [("ranking", "name", "released"), ("dataset", "min_rating", 4), ("split", "ratios", "x")],
+)
+def test_runs_whose_rows_or_rankings_differ_are_in_tables_of_their_own(
+    group, setting, value, make_run, tmp_path
+):
+    make_run("usual", fingerprint="one")
+    folder = make_run("other", fingerprint="two", quality=0.2)
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    config[group][setting] = value
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    about = json.loads((folder / "environment.json").read_text())
+    about["overrides"].append(f"{group}.{setting}={value}")
+    (folder / "environment.json").write_text(json.dumps(about))
+    places = by_place(systems(find_runs([tmp_path / "runs"])))
+    usual, other = places
+    assert usual == "music, protocol=paper"
+    assert other.endswith(f"{group}{'' if group == 'ranking' else '.' + setting}={value}")
+    for members in places.values():
+        assert control(members, "popularity", "test/auc").n == 1
+
+
+def test_settings_of_training_alone_are_compared_in_one_table(make_run, tmp_path):
+    make_run("usual")
+    folder = make_run("weighted", 2)
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    config["dataset"]["weights"] = "repeats"
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    about = json.loads((folder / "environment.json").read_text())
+    about["overrides"].append("dataset.weights=repeats")
+    (folder / "environment.json").write_text(json.dumps(about))
+    assert len(by_place(systems(find_runs([tmp_path / "runs"])))) == 1
 
 
 def test_the_overview_has_the_best_on_validation_first(many):

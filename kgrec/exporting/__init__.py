@@ -1,0 +1,1 @@
+"""Trained models as programs and tables that need no kgrec: ``kgrec export``."""
