@@ -115,8 +115,11 @@ def test_a_swapped_model_is_not_counted_any_more(monitor):
     assert found['kgrec_run_users{model="svd",run="default"}'] == 4
 
 
-def test_files_of_the_page_are_one_path_or_none(monitor):
-    """No label and no line of a mounted path has a part that a client chose."""
-    app = Starlette(routes=[Mount("/page", Starlette(routes=[Route("/{file}", user)]))])
-    ask(Monitoring(app, monitor), "/page/a", "/page/b")
-    assert "/page/a" not in monitor.text().decode()
+def test_files_of_the_page_are_one_path(monitor, caplog):
+    app = Starlette(routes=[Mount("/page", Starlette(routes=[Route("/a.js", user)]))])
+    with caplog.at_level(logging.INFO, "kgrec.serve"):
+        ask(Monitoring(app, monitor), "/page/a.js", "/page/anna")
+    found = values(monitor)
+    count = 'kgrec_requests_total{{method="GET",path="/page/{{file}}",status="{}"}}'
+    assert found[count.format(200)] == found[count.format(404)] == 1
+    assert "anna" not in caplog.text + monitor.text().decode()
