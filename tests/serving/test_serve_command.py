@@ -2,7 +2,9 @@
 
 import builtins
 import dataclasses
+import logging
 import socket
+from collections.abc import Iterator
 
 import pytest
 from conftest import Trained
@@ -17,6 +19,17 @@ from kgrec.serving.settings import ServeSettings
 @pytest.fixture
 def run(trained: Trained) -> str:
     return str(trained("model=svd"))
+
+
+@pytest.fixture(autouse=True)
+def _loggers() -> Iterator[None]:
+    """A server sets the loggers of its process up; other tests read them."""
+    loggers = [logging.getLogger(name) for name in ("kgrec.serve", "uvicorn.error")]
+    before = [(each.handlers[:], each.propagate, each.level) for each in loggers]
+    yield
+    for each, (handlers, propagate, level) in zip(loggers, before, strict=True):
+        each.handlers[:], each.propagate = handlers, propagate
+        each.setLevel(level)
 
 
 def test_the_options_have_the_defaults_of_the_settings():
