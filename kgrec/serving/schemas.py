@@ -283,7 +283,7 @@ class RunInfo(BaseModel):
     """A served run."""
 
     name: str
-    folder: str
+    folder: Annotated[str, Field(description="name of the run folder")]
     model: str
     dataset: str | None
     users: int
@@ -309,7 +309,7 @@ class Reloaded(BaseModel):
     """What became of one run."""
 
     name: str
-    folder: str
+    folder: Annotated[str, Field(description="path of the run folder that is served now")]
     loaded: bool
     error: str | None
 
