@@ -28,7 +28,7 @@ def create_app(settings: ServeSettings) -> FastAPI:
     ``app.state.serving`` is what the paths share.
 
     Raises:
-        ConfigError: there is no run, or two of one name.
+        ConfigError: there is no run, or two of one name, or the token is malformed.
     """
     monitor = Monitor()
     batcher = Batcher(settings.batch_users, monitor.batch_users.observe)

@@ -16,7 +16,12 @@ from kgrec.serving.app import create_app
 from kgrec.serving.hangups import release_hangups
 from kgrec.serving.monitoring import log_to_stderr
 from kgrec.serving.settings import VARIABLE, ServeSettings
-from kgrec.serving.workers import end_with_supervisor, hang_up_supervisor, note_failure
+from kgrec.serving.workers import (
+    end_with_supervisor,
+    hang_up_supervisor,
+    note_failure,
+    note_start,
+)
 
 
 def worker_application() -> ASGIApp:
@@ -44,6 +49,7 @@ def application(settings: ServeSettings) -> ASGIApp:
     if settings.workers > 1:
         # The worker that asks loads its runs a second time.
         app.state.serving.after_reload = hang_up_supervisor
+        note_start()
     return ReloadedByHangup(app)
 
 

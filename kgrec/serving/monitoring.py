@@ -18,6 +18,8 @@ from prometheus_client import generate_latest as text_of
 from prometheus_client.multiprocess import MultiProcessCollector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from kgrec.serving.access import OPEN_FOLDER
+
 MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 USERS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -138,11 +140,14 @@ class Monitoring:
 
     def _pattern(self, scope: Scope) -> str | None:
         """The path as it is declared, such as ``/users/{id}``; None: it is not declared."""
+        sent: str = scope["path"]
+        if sent.startswith(OPEN_FOLDER):
+            return f"{OPEN_FOLDER}{{file}}"
         route: Any = scope.get("route")
-        path: str | None = getattr(route, "path", None)
-        if path:
-            return path.replace(":path", "")
-        return scope["path"] if scope["path"] in self.paths else None
+        declared: str | None = getattr(route, "path", None)
+        if declared:
+            return declared.replace(":path", "")
+        return sent if sent in self.paths else None
 
 
 def _sent(scope: Scope) -> str:

@@ -15,6 +15,7 @@ import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 
 import uvicorn
 
@@ -23,7 +24,7 @@ from kgrec.serving import access
 from kgrec.serving.monitoring import MULTIPROCESS, log_to_stderr
 from kgrec.serving.protocol import LimitedProtocol
 from kgrec.serving.settings import VARIABLE, ServeSettings
-from kgrec.serving.workers import ANSWER_SECONDS, Workers
+from kgrec.serving.workers import Workers
 
 STOP_SECONDS = 10  # extra time for answers at a stop, beyond the time limit of a request
 BACKLOG = 2048  # connections that wait to be accepted
@@ -56,8 +57,7 @@ def serve(settings: ServeSettings) -> None:
             uvicorn.Server(config).run(sockets=[listening])
             return
         with _workers_environment(settings):
-            _say_where(listening, token)
-            supervisor = Workers(config, [listening])
+            supervisor = Workers(config, [listening], partial(_say_where, listening, token))
             supervisor.run()
     if supervisor.failure is not None:
         raise ConfigError(supervisor.failure)
@@ -77,7 +77,6 @@ def _config(settings: ServeSettings) -> uvicorn.Config:
         server_header=False,
         backlog=BACKLOG,
         timeout_graceful_shutdown=int(settings.timeout_s) + STOP_SECONDS,
-        timeout_worker_healthcheck=ANSWER_SECONDS,
     )
 
 

@@ -62,6 +62,11 @@ def values(monitor: Monitor) -> dict[str, float]:
     return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines}
 
 
+def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """The lines of the server; the client may log, too."""
+    return [each.getMessage() for each in caplog.records if each.name == "kgrec.serve"]
+
+
 def test_requests_are_counted_and_timed_by_pattern(monitor):
     ask(monitoring(monitor), "/users/1", "/users/a/b", "/nope", "/broken")
     found = values(monitor)
@@ -81,7 +86,7 @@ def test_a_client_invents_no_labels(monitor):
 def test_a_line_for_each_request_without_ids(monitor, caplog):
     with caplog.at_level(logging.INFO, "kgrec.serve"):
         ask(monitoring(monitor), "/users/anna?run=secret", "/nobody/anna")
-    first, second = [record.getMessage() for record in caplog.records]
+    first, second = lines(caplog)
     assert re.fullmatch(r"GET /users/\{id\} 200 \d+\.\d ms", first)
     assert re.fullmatch(r"GET \(no such path\) 404 \d+\.\d ms", second)
 
@@ -89,7 +94,7 @@ def test_a_line_for_each_request_without_ids(monitor, caplog):
 def test_ids_are_logged_if_wanted_and_cannot_forge_lines(monitor, caplog):
     with caplog.at_level(logging.INFO, "kgrec.serve"):
         ask(monitoring(monitor, log_ids=True), "/users/anna?run=b", "/users/a%0AINFO%20forged")
-    first, second = [record.getMessage() for record in caplog.records]
+    first, second = lines(caplog)
     assert first.startswith("GET /users/anna?run=b 200")
     assert "\n" not in second
 
@@ -97,7 +102,7 @@ def test_ids_are_logged_if_wanted_and_cannot_forge_lines(monitor, caplog):
 def test_no_line_if_none_is_wanted(monitor, caplog):
     with caplog.at_level(logging.INFO, "kgrec.serve"):
         ask(monitoring(monitor, log_requests=False), "/users/anna")
-    assert caplog.records == []
+    assert lines(caplog) == []
 
 
 def test_facts_on_runs(monitor):
@@ -115,8 +120,11 @@ def test_a_swapped_model_is_not_counted_any_more(monitor):
     assert found['kgrec_run_users{model="svd",run="default"}'] == 4
 
 
-def test_files_of_the_page_are_one_path_or_none(monitor):
-    """No label and no line of a mounted path has a part that a client chose."""
-    app = Starlette(routes=[Mount("/page", Starlette(routes=[Route("/{file}", user)]))])
-    ask(Monitoring(app, monitor), "/page/a", "/page/b")
-    assert "/page/a" not in monitor.text().decode()
+def test_files_of_the_page_are_one_path(monitor, caplog):
+    app = Starlette(routes=[Mount("/page", Starlette(routes=[Route("/a.js", user)]))])
+    with caplog.at_level(logging.INFO, "kgrec.serve"):
+        ask(Monitoring(app, monitor), "/page/a.js", "/page/anna")
+    found = values(monitor)
+    count = 'kgrec_requests_total{{method="GET",path="/page/{{file}}",status="{}"}}'
+    assert found[count.format(200)] == found[count.format(404)] == 1
+    assert "anna" not in " ".join(lines(caplog)) + monitor.text().decode()

@@ -17,6 +17,7 @@ import kgrec
 
 pytest.importorskip("fastapi")
 playwright = pytest.importorskip("playwright.sync_api")
+pytestmark = pytest.mark.slow  # a browser and three runs
 if CHROMIUM is None:
     pytest.skip("no Chromium", allow_module_level=True)
 

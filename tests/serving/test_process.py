@@ -253,8 +253,7 @@ def _models(server: Server) -> set[str]:
 def test_the_others_serve_while_a_worker_cannot_start(link, trained, tmp_path):
     with serving(tmp_path, str(link), "--workers", "2") as server:
         workers = until(lambda: _workers(server) if len(_workers(server)) == 2 else None)
-        httpx.get(f"{server.url}/health")
-        time.sleep(5)  # both have started
+        until(lambda: server.text().count("loaded in") == 2)
         point(link, _damaged(trained, tmp_path))
         os.kill(server.process.pid, signal.SIGHUP)
         until(lambda: server.text().count("is not loaded anew") == 2)
@@ -283,7 +282,7 @@ def _serving_workers(server: Server) -> list[psutil.Process]:
 def test_no_worker_outlives_the_supervisor(link, tmp_path):
     with serving(tmp_path, str(link), "--workers", "2") as server:
         workers = until(lambda: _workers(server) if len(_workers(server)) == 2 else None)
-        time.sleep(5)  # both have started
+        until(lambda: server.text().count("loaded in") == 2)
         server.process.kill()
         _, alive = psutil.wait_procs(workers, 30)
         for each in alive:

@@ -122,6 +122,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
 
 
+@pytest.mark.slow
 def test_jobs_of_a_sweep_are_runs_of_one_group_with_all_curves_tables_and_results(
     train: Train, tmp_path: Path, offline: None
 ):

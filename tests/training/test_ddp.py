@@ -180,6 +180,7 @@ def same_run(folder: Path, other: Path) -> None:
             assert metrics[name] == pytest.approx(value, rel=1e-4), name
 
 
+@pytest.mark.slow
 def test_the_run_folder_is_the_same_as_on_one_device(train: Train, tmp_path: Path):
     settings = ["batch_size=99", "monitor=val/recall@20"]
     done = command(*settings, "hydra.run.dir=two", cwd=tmp_path)
@@ -202,7 +203,8 @@ class Breaks(torch.optim.Adam):
 """
 
 
-@pytest.mark.parametrize("rank", [pytest.param(0, marks=pytest.mark.slow), 1])
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
 def test_when_one_process_fails_all_end(rank, tmp_path: Path):
     (tmp_path / "breaks.py").write_text(BROKEN)
     path = f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', ROOT)}"

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
@@ -52,6 +53,7 @@ def train(rank: int, world_size: int, folder: str) -> None:
     close()
 
 
+@pytest.mark.slow
 def test_replicas_are_equal_and_equal_one_process(tmp_path: Path):
     train(0, 1, str(tmp_path))
     mp.spawn(train, args=(2, str(tmp_path)), nprocs=2, daemon=True)
