@@ -78,7 +78,7 @@ def export(
     with_seen: bool = False,
     say: Say = lambda message: None,
 ) -> Exported:
-    """Exports the model of a run into a new folder, which is there whole or not at all.
+    """Exports the model of a run; if that fails, nothing is left.
 
     Args:
         rec: loaded model.
@@ -119,10 +119,14 @@ def export(
 
 @contextlib.contextmanager
 def _new_folder(out: Path) -> Iterator[Path]:
-    """A temporary folder beside ``out``, which gets its name unless an error is raised."""
-    temporary = out.absolute().with_name(f".{out.absolute().name}.{os.getpid()}.incoming")
+    """A temporary folder whose files become those of ``out``, unless an error is raised.
+
+    An empty folder is kept, because it may be a mount, a link or the current folder.
+    """
+    above = out if out.is_dir() else out.absolute().parent
+    temporary = above / f".{out.absolute().name}.{os.getpid()}.incoming"
     try:
-        temporary.parent.mkdir(parents=True, exist_ok=True)
+        above.mkdir(parents=True, exist_ok=True)
         temporary.mkdir()
     except OSError as error:
         raise ConfigError(
@@ -131,9 +135,11 @@ def _new_folder(out: Path) -> Iterator[Path]:
         ) from error
     try:
         yield temporary
-        if out.is_dir():
-            out.rmdir()  # empty, or an error
-        temporary.rename(out)
+        if above is out:
+            for path in temporary.iterdir():
+                path.rename(out / path.name)
+        else:
+            temporary.rename(out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

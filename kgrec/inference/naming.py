@@ -100,6 +100,7 @@ class Namer:
     def __init__(self, data: KeptData, history: Tensor) -> None:
         self.data, self.history = data, history
         self._triples: dict[int, Tensor] = {}  # by entity
+        self._in_common: dict[int, dict[int, int]] = {}  # by item, see common
 
     def item(self, number: int) -> Named:
         """Raw id and name of an item."""
@@ -206,15 +207,29 @@ class Namer:
         return self._ranked(item, found[torch.isin(found, self.history)])
 
     def _ranked(self, item: int, items: Tensor) -> list[int]:
-        """Distinct items without ``item``, those that share most with it first."""
-        items = torch.unique(items[items != item])
-        return sorted(items.tolist(), key=lambda i: (-self._in_common(item, i), i))
+        """Distinct items of the history without ``item``, those that share most with it first."""
+        items, common = torch.unique(items[items != item]), self.common(item)
+        return sorted(items.tolist(), key=lambda i: (-common[i], i))
 
-    def _in_common(self, item: int, other: int) -> int:
-        """Number of (relation, entity) that two items share."""
-        size = len(self.data.neighborhood.degrees)
-        mine, theirs = (r * size + n for r, n in map(self._neighbors, (item, other)))
-        return int(torch.isin(mine, theirs).sum())
+    def common(self, item: int) -> dict[int, int]:
+        """Number of (relation, entity) that the item shares with each item of the history."""
+        if item not in self._in_common:
+            graph, history = self.data.neighborhood, torch.unique(self.history)
+            lengths = graph.degrees[history]
+            owner = torch.repeat_interleave(lengths)
+            rank = torch.arange(len(owner)) - (lengths.cumsum(0) - lengths)[owner]
+            edge = graph.indptr[history][owner] + rank
+            size = len(graph.degrees)
+            mine, theirs = (
+                relations * size + neighbors
+                for relations, neighbors in (
+                    self._neighbors(item),
+                    (graph.relations[edge], graph.neighbors[edge]),
+                )
+            )
+            counts = torch.bincount(owner[torch.isin(theirs, mine)], minlength=len(history))
+            self._in_common[item] = dict(zip(history.tolist(), counts.tolist(), strict=True))
+        return self._in_common[item]
 
     def relations(self, scores: Tensor | None) -> pl.DataFrame | None:
         """``relation``, ``name`` and ``score`` of every relation, from scores (R,)."""

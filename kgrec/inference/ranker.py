@@ -116,9 +116,8 @@ class Ranker:
         """
         scores = self._pairs(self.model, users, items)
         distinct = torch.unique(users)
-        untrained = distinct[self.data.train.user_degrees()[distinct] == 0]
-        untrained = untrained[self.data.positives.user_degrees()[untrained] > 0]
-        if len(untrained) and self.model.fold_in_method is not None:
+        untrained = distinct[self._has_history[distinct] & ~self._trained[distinct]]
+        if len(untrained):
             model = self.folded(renumbered(self.data.positives, untrained))
             rows = torch.nonzero(torch.isin(users, untrained)).squeeze(1)
             numbers = torch.searchsorted(untrained, users[rows])

@@ -1,4 +1,4 @@
-"""Access by a token: ``Authorization: Bearer TOKEN``.
+"""Access by a token, ``Authorization: Bearer TOKEN``; without one, by the host that is named.
 
 The token comes from an environment variable, so that it is in no file, log or list of processes.
 """
@@ -6,6 +6,7 @@ The token comes from an environment variable, so that it is in no file, log or l
 from __future__ import annotations
 
 import hmac
+import ipaddress
 import os
 import re
 from typing import Self
@@ -83,3 +84,50 @@ class TokenAccess:
             return True
         given = [value for name, value in scope["headers"] if name == b"authorization"]
         return len(given) == 1 and token.is_in(given[0])
+
+
+class OwnHost:
+    """Refuses requests whose ``Host`` is neither ``localhost`` nor an address.
+
+    The owner of a web site can point its name to 127.0.0.1 (DNS rebinding). A browser then lets the
+    pages of that site read the answers of this server, but it sends the name of the site as
+    ``Host``.
+
+    Args:
+        app: application.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request."""
+        if scope["type"] == "http":
+            for name, value in scope["headers"]:
+                if name == b"host" and not _is_own(value.decode("latin-1")):
+                    message = (
+                        f"Host: found {value[:80].decode('latin-1')!r}, expected localhost, an "
+                        f"address, or a server with a token ({VARIABLE})"
+                    )
+                    await refuse(send, 403, message)
+                    return
+        await self.app(scope, receive, send)
+
+
+def _is_own(host: str) -> bool:
+    """Whether a ``Host`` is no name that somebody can point to this machine."""
+    name = re.sub(r":\d*$", "", host).strip("[]")
+    return name.lower() == "localhost" or _is_address(name)
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches a server that listens on a host."""
+    return host == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback)

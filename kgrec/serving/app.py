@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from starlette.routing import Route
 
 from kgrec import __version__
-from kgrec.serving.access import Token, TokenAccess
+from kgrec.serving.access import OwnHost, Token, TokenAccess, is_loopback
 from kgrec.serving.batching import Batcher
 from kgrec.serving.errors import add_error_handlers
 from kgrec.serving.limits import BodyLimit, ConcurrencyLimit, TimeLimit
@@ -64,7 +64,10 @@ def create_app(settings: ServeSettings) -> FastAPI:
     app.add_middleware(TimeLimit, timeout_s=settings.timeout_s)
     app.add_middleware(ConcurrencyLimit, places=settings.max_concurrent)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, timeout_s=settings.timeout_s)
-    app.add_middleware(TokenAccess, token=Token.from_environment())
+    token = Token.from_environment()
+    app.add_middleware(TokenAccess, token=token)
+    if token is None and is_loopback(settings.host):
+        app.add_middleware(OwnHost)
     app.add_middleware(
         Monitoring,
         monitor=monitor,

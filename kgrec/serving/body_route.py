@@ -7,11 +7,10 @@ from collections.abc import Awaitable, Callable
 from typing import get_type_hints
 
 from fastapi import Request, Response
-from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
 
-from kgrec.serving.errors import RequestError, shown
+from kgrec.serving.errors import RequestError, message_of, shown
 
 JSON = re.compile(r"application/(\S+\+)?json\s*(;|$)", re.IGNORECASE)
 
@@ -39,9 +38,8 @@ class BodyRoute(APIRoute):
             try:
                 body = schema.model_validate_json(await request.body())
             except ValidationError as error:
-                raise RequestValidationError(
-                    [{**each, "loc": ("body", *each["loc"])} for each in error.errors()]
-                ) from None
+                errors = error.errors(include_url=False)
+                raise RequestError(message_of(errors, "body")) from None
             answer: Response = await endpoint(body, request)
             return answer
 

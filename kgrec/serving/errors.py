@@ -60,10 +60,15 @@ def shown(value: Any) -> str:
     return repr(value)[:LONGEST]
 
 
-def message_of(errors: Sequence[Mapping[str, Any]]) -> str:
-    """The first error of pydantic in the form of the house, and the number of further errors."""
+def message_of(errors: Sequence[Mapping[str, Any]], *above: str) -> str:
+    """The first error of pydantic in the form of the house, and the number of further errors.
+
+    Args:
+        errors: errors as pydantic or FastAPI lists them.
+        above: keys above those that the errors name.
+    """
     first = errors[0]
-    parts = [str(part)[:LONGEST] for part in first["loc"] if part != "[key]"]
+    parts = [str(part)[:LONGEST] for part in (*above, *first["loc"]) if part != "[key]"]
     kind, value = str(first["type"]), first.get("input")
     if kind == "json_invalid":
         return f"body: found text that is no JSON ({first['ctx']['error']}), expected an object"

@@ -8,7 +8,6 @@ not import torch, which would take 230 MB.
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import os
 import signal
@@ -127,7 +126,7 @@ def _say_where(listening: socket.socket, token: access.Token | None) -> None:
     host, port = listening.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     log.info("serving on http://%s:%d (the page; the API is in /openapi.json)", shown, port)
-    if token is None and not ipaddress.ip_address(host).is_loopback:
+    if token is None and not access.is_loopback(host):
         log.warning("anyone who reaches %s may ask: no token is set (%s)", host, access.VARIABLE)
 
 

@@ -19,6 +19,7 @@ from kgrec.serving.runs import ServedRun
 from kgrec.serving.state import Serving
 
 MOST_REASONS = 200  # items that one request may have explained
+MOST_LIKED = 10_000  # items that the new users of a request like: fold-in by steps reads all
 ERRORS: dict[int | str, dict[str, Any]] = {
     401: {"model": s.Error, "description": "the token is missing or wrong"},
     413: {"model": s.Error, "description": "the body is too large"},
@@ -44,10 +45,16 @@ def _histories(
     histories: dict[str, list[str]] | None, items: Lookup
 ) -> list[tuple[str, list[int]]]:
     """Names of new users and the numbers of their items."""
+    _check_liked(sum(map(len, (histories or {}).values())), "body.histories")
     return [
         (name, items.numbers(own, f"body.histories.{name[:20]}"))
         for name, own in (histories or {}).items()
     ]
+
+
+def _check_liked(number: int, where: str) -> None:
+    if number > MOST_LIKED:
+        raise RequestError(f"{where}: found {number} items, expected at most {MOST_LIKED}")
 
 
 @router.post("/recommend", response_model=s.RecommendAnswer)
@@ -159,6 +166,7 @@ async def explain(body: s.ExplainRequest, request: Request) -> Response:
     item = run.items.numbers([body.item], "body.item")[0]
     user, history = body.user, None
     if body.history is not None:
+        _check_liked(len(body.history), "body.history")
         history = run.items.numbers(body.history, "body.history")
     elif user is None:
         raise RequestError("body.user: found null, expected an id, or a history of a new user")

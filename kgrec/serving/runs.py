@@ -62,7 +62,7 @@ class ServedRun:
         }
         return {
             "name": self.name,
-            "folder": str(self.rec.folder),
+            "folder": self.rec.folder.resolve().name,  # clients need no paths of this machine
             "model": self.rec.name,
             "dataset": data.about.get("dataset"),
             "users": len(self.users.ids),

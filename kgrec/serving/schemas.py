@@ -11,8 +11,11 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 Id = Annotated[str, Field(description="raw id; items also by title")]
+# All errors of a long list would take a second and some hundred MB, so the first one ends it.
+Ids = Annotated[list[Id], Field(fail_fast=True)]
 Run = Annotated[str | None, Field(description="name of a served run; null: the first")]
-Multiplier = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+# With weights further apart, users are ranked pair by pair, which can hold the server for minutes.
+Multiplier = Annotated[float, Field(ge=1e-6, le=1e6)]
 RelationWeights = Annotated[
     dict[str, Multiplier] | None,
     Field(description="multipliers of the attention to relations, by raw id or name"),
@@ -28,9 +31,9 @@ class RecommendRequest(BaseModel):
 
     model_config = _config(users=["196"], k=10)
 
-    users: Annotated[list[Id], Field(description="raw ids of users of the run")] = []
+    users: Annotated[Ids, Field(description="raw ids of users of the run")] = []
     histories: Annotated[
-        dict[str, Annotated[list[Id], Field(min_length=1)]] | None,
+        dict[str, Annotated[Ids, Field(min_length=1)]] | None,
         Field(description="items that new users like, by name of the user"),
     ] = None
     k: Annotated[int, Field(ge=1, description="number of items for each user")] = 10
@@ -38,10 +41,10 @@ class RecommendRequest(BaseModel):
         bool, Field(description="whether to leave out items that the user has interacted with")
     ] = True
     candidates: Annotated[
-        list[Id] | None, Field(min_length=1, description="items to choose from; null: all")
+        Ids | None, Field(min_length=1, description="items to choose from; null: all")
     ] = None
     seen: Annotated[
-        dict[str, list[Id]] | None, Field(description="further items to leave out, by user")
+        dict[str, Ids] | None, Field(description="further items to leave out, by user")
     ] = None
     relation_weights: RelationWeights = None
     why: Annotated[bool, Field(description="whether to say why, in one clause for each item")] = (
@@ -55,10 +58,10 @@ class ScoreRequest(BaseModel):
 
     model_config = _config(users=["196"], items=["50", "Toy Story"])
 
-    users: Annotated[list[Id], Field(min_length=1)]
-    items: Annotated[list[Id], Field(min_length=1)]
+    users: Annotated[Ids, Field(min_length=1)]
+    items: Annotated[Ids, Field(min_length=1)]
     histories: Annotated[
-        dict[str, Annotated[list[Id], Field(min_length=1)]] | None,
+        dict[str, Annotated[Ids, Field(min_length=1)]] | None,
         Field(description="items that new users like; the users are then these new users"),
     ] = None
     run: Run = None
@@ -72,7 +75,7 @@ class SimilarRequest(BaseModel):
     item: Id
     k: Annotated[int, Field(ge=1)] = 10
     candidates: Annotated[
-        list[Id] | None, Field(min_length=1, description="items to choose from; null: all")
+        Ids | None, Field(min_length=1, description="items to choose from; null: all")
     ] = None
     run: Run = None
 
@@ -87,7 +90,7 @@ class ExplainRequest(BaseModel):
     ] = None
     item: Id
     history: Annotated[
-        list[Id] | None, Field(min_length=1, description="items that a new user likes")
+        Ids | None, Field(min_length=1, description="items that a new user likes")
     ] = None
     top: Annotated[int, Field(ge=1, description="number of reasons")] = 5
     relation_weights: RelationWeights = None
@@ -280,7 +283,7 @@ class RunInfo(BaseModel):
     """A served run."""
 
     name: str
-    folder: str
+    folder: Annotated[str, Field(description="name of the run folder")]
     model: str
     dataset: str | None
     users: int
@@ -306,7 +309,7 @@ class Reloaded(BaseModel):
     """What became of one run."""
 
     name: str
-    folder: str
+    folder: Annotated[str, Field(description="path of the run folder that is served now")]
     loaded: bool
     error: str | None
 

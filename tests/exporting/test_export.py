@@ -186,9 +186,18 @@ def test_what_cannot_work_is_one_clear_error(arguments, message, place, kgrec: K
 
 def test_an_empty_folder_is_filled_and_its_parents_are_made(place, kgrec: Kgrec, tmp_path):
     (tmp_path / "empty").mkdir()
-    for out in ("empty", "a/b"):
+    (tmp_path / "target").mkdir()
+    (tmp_path / "link").symlink_to("target")
+    for out in ("empty", "a/b", "link"):
         assert kgrec("export", place, "--to", "embeddings", "--out", out).code == 0
-        assert (tmp_path / out / "README.md").is_file()
+        names = {file.name for file in (tmp_path / out).iterdir()}
+        assert names == FILES["embeddings"] | ALWAYS
+    assert (tmp_path / "link").is_symlink()
+
+
+def test_the_current_folder_is_filled(place, kgrec: Kgrec, tmp_path):
+    assert kgrec("export", place, "--to", "embeddings", "--out", ".").code == 0
+    assert {file.name for file in tmp_path.iterdir()} == FILES["embeddings"] | ALWAYS
 
 
 def test_an_unknown_form(place, kgrec: Kgrec):
@@ -256,9 +265,10 @@ def test_nothing_stays_of_an_interrupted_export(place, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("kgrec.exporting.folder.readme", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        export(load(place), "embeddings", tmp_path / "out")
-    assert list(tmp_path.iterdir()) == []
+    for out in (tmp_path / "out", tmp_path):
+        with pytest.raises(KeyboardInterrupt):
+            export(load(place), "embeddings", out)
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_other_warnings_are_not_hidden():

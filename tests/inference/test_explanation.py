@@ -11,7 +11,7 @@ import kgrec
 from kgrec.errors import DataError
 from kgrec.inference import picture, wording
 from kgrec.inference.explanation import Explanation, _clause
-from kgrec.inference.naming import Contribution, Named, NamedStep
+from kgrec.inference.naming import Contribution, Named, NamedStep, Namer
 from kgrec.models.reasons import LEAVE_ONE_OUT, Reasons
 
 MODELS = sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml"))
@@ -60,6 +60,22 @@ def test_every_model_explains_a_new_user_as_it_recommends_to_one(name, trained: 
     assert liked <= {"item1", "item2"}
     assert rec.explain(None, "item5", history="item1").user == "new"
     assert rec.explain("b", "item5", history={"a": "item1", "b": "item2"}).user == "b"
+
+
+def test_common_neighbours_are_counted_for_the_whole_history_at_once(rec):
+    graph = rec.data.neighborhood
+
+    def pairs(item: int) -> set[tuple[int, int]]:
+        place = slice(int(graph.indptr[item]), int(graph.indptr[item + 1]))
+        columns = graph.relations[place].tolist(), graph.neighbors[place].tolist()
+        return set(zip(*columns, strict=True))
+
+    history = torch.tensor([7, 3, 3, 0, 12])
+    namer = Namer(rec.data, history)
+    for item in range(len(rec.item_ids)):
+        expected = {liked: len(pairs(item) & pairs(liked)) for liked in history.tolist()}
+        assert namer.common(item) == expected
+    assert namer._ranked(5, history) == sorted({0, 3, 7, 12}, key=lambda i: -namer.common(5)[i])
 
 
 def test_shared_entities_and_history_are_in_the_data(rec):

@@ -10,7 +10,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from kgrec.errors import ConfigError
-from kgrec.serving.access import VARIABLE, Token, TokenAccess
+from kgrec.serving.access import VARIABLE, OwnHost, Token, TokenAccess
 from kgrec.serving.app import create_app
 from kgrec.serving.settings import ServeSettings
 
@@ -67,6 +67,35 @@ def test_a_server_without_a_token_has_no_administration():
     found = statuses(None, {"authorization": "Bearer "})
     assert found.pop("/admin/reload") == 403
     assert set(found.values()) == {200}
+
+
+OWN_HOSTS = ("127.0.0.1:8000", "localhost", "LocalHost:80", "[::1]:8000", "[::1]", "10.0.0.3")
+OTHER_HOSTS = ("evil.example", "evil.example:8000", "localhost.evil.example", "127.0.0.1.nip.io",
+               "", "[", ":80")  # fmt: skip
+
+
+@pytest.mark.parametrize("host", OWN_HOSTS + OTHER_HOSTS)
+def test_a_page_whose_name_leads_to_this_machine_gets_no_answer(host):
+    async def run() -> httpx.Response:
+        transport = httpx.ASGITransport(app=OwnHost(APP))
+        async with httpx.AsyncClient(transport=transport, base_url="http://server") as http:
+            return await http.get("/runs", headers={"host": host})
+
+    answer = asyncio.run(run())
+    assert answer.status_code == (200 if host in OWN_HOSTS else 403), answer.text
+    if host in OTHER_HOSTS:
+        assert answer.json()["error"].startswith(f"Host: found {host!r}, expected localhost")
+
+
+@pytest.mark.parametrize(
+    ("host", "token", "checked"),
+    [("127.0.0.1", "", True), ("::1", "", True), ("localhost", "", True),
+     ("0.0.0.0", "", False), ("shop.example", "", False), ("127.0.0.1", "secret", False)],
+)  # fmt: skip
+def test_hosts_are_checked_where_nothing_else_protects(host, token, checked, monkeypatch):
+    monkeypatch.setenv(VARIABLE, token)
+    app = create_app(ServeSettings(("run",), host=host))
+    assert any(each.cls is OwnHost for each in app.user_middleware) is checked
 
 
 def test_no_text_shows_the_token(monkeypatch):

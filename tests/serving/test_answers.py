@@ -196,6 +196,7 @@ def test_runs(server: Server) -> None:
     (run,) = server.ok("/runs")["runs"]
     assert (run["name"], run["model"], run["dataset"]) == ("default", "kgcn", "synthetic")
     assert (run["users"], run["items"]) == (len(rec.users), len(rec.items))
+    assert run["folder"] == rec.folder.resolve().name
     assert run["metrics"] == {
         name: value if math.isfinite(value) else None for name, value in rec.metrics.items()
     }

@@ -34,6 +34,7 @@ def test_nginx_accepts_its_file(tmp_path: Path) -> None:
     for there, here in (
         ("/etc/ssl/private/kgrec.key", key), ("/etc/ssl/certs/kgrec.pem", certificate),
         ("/var/log/nginx/kgrec.log", tmp_path / "access.log"),
+        ("/var/log/nginx/kgrec.error.log", tmp_path / "site.log"),
     ):  # fmt: skip
         assert there in text
         text = text.replace(there, str(here))
@@ -60,6 +61,15 @@ def test_systemd_accepts_its_unit(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
+
+
+def test_systemd_waits_until_the_server_has_stopped() -> None:
+    from kgrec.serving.process import STOP_SECONDS
+    from kgrec.serving.settings import ServeSettings
+
+    unit = (FOLDER / "kgrec.service").read_text(encoding="utf-8")
+    (seconds,) = re.findall(r"(?m)^TimeoutStopSec=(\d+)$", unit)
+    assert int(seconds) > ServeSettings(("run",)).timeout_s + 2 * STOP_SECONDS
 
 
 def test_the_commands_of_the_unit_and_the_container_are_commands_of_kgrec() -> None:
@@ -124,11 +134,16 @@ def test_the_manual_names_every_route_and_limit() -> None:
     for path, operations in app.openapi()["paths"].items():
         for method in operations:
             assert f"{method.upper()} {path}" in page.replace("`, `GET", "` `GET"), path
+<<<<<<< HEAD
     parsers = [parser for name, parser in subparsers() if name in ("serve", "export")]
     actions = [action for parser in parsers for action in parser._actions]
     offered = {option for action in actions for option in action.option_strings}
+=======
+    parsers = [parser for name, parser in subparsers() if name in {"serve", "export"}]
+    offered = {option for parser in parsers for option in parser._option_string_actions}
+>>>>>>> rev
     named = set(re.findall(r"`(--[\w-]+)[` ]", page)) | set(re.findall(r" (--max-[\w-]+)", page))
-    assert named <= offered | {"--init"}
+    assert named <= offered
 
 
 def subparsers():

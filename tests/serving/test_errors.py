@@ -33,12 +33,20 @@ RECOMMEND = {"users": ["user3"]}
         ("/recommend", RECOMMEND | {"candidates": ["x"]}, "body.candidates: found 1 unknown item"),
         ("/recommend", {"histories": {"a": []}}, "body.histories.a: found a list of 0"),
         ("/recommend", {"histories": {"a": ["x"]}}, "body.histories.a: found 1 unknown item"),
+        ("/recommend", {"histories": {"a": ["item1"] * 9_999, "b": ["item1"] * 2}},
+         "body.histories: found 10001 items, expected at most 10000"),
+        ("/score", {"users": ["a"], "items": ["item1"], "histories": {"a": ["item1"] * 10_001}},
+         "body.histories: found 10001 items, expected at most 10000"),
+        ("/explain", {"item": "item1", "history": ["item1"] * 10_001},
+         "body.history: found 10001 items, expected at most 10000"),
         ("/recommend", RECOMMEND | {"seen": {"user4": []}}, "body.seen: found the user 'user4'"),
         ("/recommend", RECOMMEND | {"seen": {"user3": ["x"]}}, "body.seen.user3: found 1 unknown"),
         ("/recommend", RECOMMEND | {"relation_weights": {"x": 2}},
          "body.relation_weights: found relation 'x', expected one of"),
         ("/recommend", RECOMMEND | {"relation_weights": {"x": 0}},
-         "body.relation_weights.x: found 0, expected greater than 0"),
+         "body.relation_weights.x: found 0, expected greater than or equal to 0.000001"),
+        ("/recommend", RECOMMEND | {"relation_weights": {"x": 2e6}},
+         "body.relation_weights.x: found 2000000.0, expected less than or equal to 1000000"),
         ("/recommend", {"users": ["user3"] * 30, "k": 10, "why": True},
          "body.why: found 300 items to explain, expected at most 200"),
         ("/recommend", RECOMMEND | {"run": "x"}, "body.run: found 'x', expected one of default"),
@@ -79,6 +87,11 @@ def test_broken_bodies(server: Server, content: bytes) -> None:
     assert response.status_code == 422, response.text
     assert response.json()["error"].startswith("body")
     assert len(response.text) < 2000
+
+
+def test_the_first_wrong_element_of_a_long_list_is_the_only_one_that_is_reported(server: Server):
+    message = server.error("/recommend", 422, users=[1] * 1000)
+    assert message == "body.users.0: found 1, expected a valid string"
 
 
 @pytest.mark.parametrize("kind", [None, "text/plain", "application/jsonx", "multipart/form-data"])

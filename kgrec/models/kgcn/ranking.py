@@ -51,10 +51,20 @@ def score_all(model: KGCNParameters, users: Tensor, encoded: Encoded | None) -> 
         s = s.new_zeros(1, s.shape[1])  # the same for all users
     scores = (encoded or Encoded(model)).all_items.scores(u, s)
     too_far = s.amax(dim=1) - s.amin(dim=1) > WIDEST_SPREAD
-    for row in torch.nonzero(too_far).flatten().tolist():  # exact at any spread, one by one
-        items = torch.arange(model.num_items, device=users.device)
-        scores[row] = model.score(users[row].expand(model.num_items), items)
+    rows = torch.nonzero(too_far).flatten().tolist()
+    blocks = _blocks_of_items(model, users.device) if rows else []
+    for row in rows:  # exact at any spread, one by one
+        parts = [model.score(users[row].expand(len(items)), items) for items in blocks]
+        scores[row] = torch.cat(parts)
     return scores
+
+
+def _blocks_of_items(model: KGCNParameters, device: torch.device) -> list[Tensor]:
+    """All items, in blocks whose pairs with one user take up to about :data:`FEW_BYTES`."""
+    items = torch.arange(model.num_items)
+    number = model.bytes_per_row(items).cumsum(0).div(FEW_BYTES, rounding_mode="floor")
+    sizes = torch.unique_consecutive(number, return_counts=True)[1]
+    return list(torch.split(items.to(device), sizes.tolist()))
 
 
 def _pairs_are_faster(model: KGCNParameters, users: Tensor) -> bool:

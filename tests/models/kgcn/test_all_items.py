@@ -8,7 +8,7 @@ from torch import Tensor
 
 from kgrec.data.protocols import paper
 from kgrec.data.splits import RandomSplit
-from kgrec.models.kgcn import KGCN, all_items
+from kgrec.models.kgcn import KGCN, all_items, ranking
 from kgrec.models.kgcn.aggregators import Aggregator, Neighbor, Sum
 from kgrec.models.recommender import Recommender
 
@@ -179,6 +179,25 @@ def test_users_whose_relation_scores_lie_far_apart_are_exact(H):
         found = model.score_all(torch.arange(USERS))
         torch.testing.assert_close(found, pairwise(model, torch.arange(USERS)))
     assert torch.isfinite(found).all()
+
+
+def test_pairs_of_such_users_are_scored_in_blocks_that_fit_in_memory(monkeypatch):
+    model = make("sum", 2, "all", "paper").float()
+    needed = float(model.bytes_per_row(torch.arange(model.num_items)).sum())
+    monkeypatch.setattr(ranking, "FEW_BYTES", needed / 3)
+    sizes, score = [], type(model).score
+
+    def noting(self, users, items, encoded=None):
+        sizes.append(len(items))
+        return score(self, users, items, encoded)
+
+    with torch.no_grad():
+        model.user_embedding.weight[1] *= 300
+        expected = pairwise(model, torch.arange(USERS))
+        monkeypatch.setattr(type(model), "score", noting)
+        torch.testing.assert_close(model.score_all(torch.arange(USERS)), expected)
+    assert len(sizes) >= 3
+    assert sum(sizes) == model.num_items
 
 
 @pytest.mark.parametrize("H", [1, 2, 3])
