@@ -134,14 +134,8 @@ def test_the_manual_names_every_route_and_limit() -> None:
     for path, operations in app.openapi()["paths"].items():
         for method in operations:
             assert f"{method.upper()} {path}" in page.replace("`, `GET", "` `GET"), path
-<<<<<<< HEAD
-    parsers = [parser for name, parser in subparsers() if name in ("serve", "export")]
-    actions = [action for parser in parsers for action in parser._actions]
-    offered = {option for action in actions for option in action.option_strings}
-=======
     parsers = [parser for name, parser in subparsers() if name in {"serve", "export"}]
     offered = {option for parser in parsers for option in parser._option_string_actions}
->>>>>>> rev
     named = set(re.findall(r"`(--[\w-]+)[` ]", page)) | set(re.findall(r" (--max-[\w-]+)", page))
     assert named <= offered
 
