@@ -16,8 +16,8 @@ import uvicorn
 from conftest import Trained
 
 from kgrec.inference.loaded_model import LoadedModel
-from kgrec.serving.access import VARIABLE
 from kgrec.serving.app import create_app
+from kgrec.serving.middleware.access import VARIABLE
 from kgrec.serving.settings import ServeSettings
 from kgrec.serving.state import Serving
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from kgrec.commands.run_choice import RUN
 from kgrec.errors import ConfigError
-from kgrec.serving.hangups import held_hangups
+from kgrec.serving.processes.hangups import held_hangups
 
 INSTALL = "pip install 'kgrec[serve]'"
 DEFAULTS = {  # of kgrec.serving.settings, which the tests compare; --help imports nothing heavy
@@ -100,6 +100,6 @@ def _serve(arguments: argparse.Namespace) -> None:
         trust=tuple(arguments.trust),
         **{name: getattr(arguments, name) for name in names},
     )
-    from kgrec.serving.process import serve
+    from kgrec.serving.processes.server import serve
 
     serve(settings)

@@ -10,11 +10,11 @@ from fastapi import FastAPI
 from starlette.routing import Route
 
 from kgrec import __version__
-from kgrec.serving.access import OwnHost, Token, TokenAccess, is_loopback
 from kgrec.serving.batching import Batcher
 from kgrec.serving.errors import add_error_handlers
-from kgrec.serving.limits import BodyLimit, ConcurrencyLimit, TimeLimit
-from kgrec.serving.monitoring import Monitor, Monitoring
+from kgrec.serving.middleware.access import OwnHost, Token, TokenAccess, is_loopback
+from kgrec.serving.middleware.limits import BodyLimit, ConcurrencyLimit, TimeLimit
+from kgrec.serving.middleware.monitoring import Monitor, Monitoring
 from kgrec.serving.routes import router
 from kgrec.serving.runs import ServedRuns
 from kgrec.serving.settings import ServeSettings

@@ -13,7 +13,7 @@ from fastapi import Response
 
 from kgrec.serving.batching import Alone, Batcher, Job
 from kgrec.serving.errors import RequestError
-from kgrec.serving.monitoring import Monitor
+from kgrec.serving.middleware.monitoring import Monitor
 from kgrec.serving.runs import Outcome, ServedRun, ServedRuns
 from kgrec.serving.settings import ServeSettings
 

@@ -64,7 +64,7 @@ def test_systemd_accepts_its_unit(tmp_path: Path) -> None:
 
 
 def test_systemd_waits_until_the_server_has_stopped() -> None:
-    from kgrec.serving.process import STOP_SECONDS
+    from kgrec.serving.processes.server import STOP_SECONDS
     from kgrec.serving.settings import ServeSettings
 
     unit = (FOLDER / "kgrec.service").read_text(encoding="utf-8")

@@ -14,8 +14,8 @@ from http_server import Server, running
 from hypothesis import HealthCheck, settings
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from kgrec.serving.access import VARIABLE
 from kgrec.serving.app import create_app
+from kgrec.serving.middleware.access import VARIABLE
 from kgrec.serving.settings import ServeSettings
 
 # No schema can say which ids a run knows, so a valid body may be refused.

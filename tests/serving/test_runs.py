@@ -17,10 +17,10 @@ from http_server import Server, running
 import kgrec
 from kgrec.errors import ConfigError, KgrecError
 from kgrec.inference.raw_ids import RawIds
-from kgrec.serving.access import VARIABLE
 from kgrec.serving.app import create_app
 from kgrec.serving.errors import RequestError
 from kgrec.serving.lookup import Lookup
+from kgrec.serving.middleware.access import VARIABLE
 from kgrec.serving.runs import ServedRuns, named_places
 from kgrec.serving.settings import ServeSettings
 

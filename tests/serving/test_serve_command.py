@@ -12,7 +12,7 @@ from kgrec_command import failed
 
 from kgrec.commands.serve import DEFAULTS
 from kgrec.errors import ConfigError
-from kgrec.serving import process
+from kgrec.serving.processes import server
 from kgrec.serving.settings import ServeSettings
 
 
@@ -83,10 +83,10 @@ def test_two_runs_of_one_name(run, kgrec):
 
 
 def test_a_port_is_taken_before_the_runs_are_loaded():
-    with process._bound(ServeSettings(("run",), port=0)) as listening:
+    with server._bound(ServeSettings(("run",), port=0)) as listening:
         port = listening.getsockname()[1]
         with pytest.raises(ConfigError, match="Address already in use"):
-            process._bound(ServeSettings(("run",), port=port))
+            server._bound(ServeSettings(("run",), port=port))
 
 
 def test_a_port_in_use(run, kgrec):

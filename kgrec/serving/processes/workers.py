@@ -25,8 +25,8 @@ from prometheus_client.multiprocess import mark_process_dead
 from uvicorn.supervisors import Multiprocess
 from uvicorn.supervisors.multiprocess import Process
 
-from kgrec.serving.hangups import take_hangup
-from kgrec.serving.monitoring import MULTIPROCESS
+from kgrec.serving.middleware.monitoring import MULTIPROCESS
+from kgrec.serving.processes.hangups import take_hangup
 
 ANSWER_SECONDS = 20  # a worker that gives its supervisor no answer for this time hangs
 PING_SECONDS = 1  # time for one answer
@@ -35,7 +35,7 @@ log = logging.getLogger("kgrec.serve")
 
 
 class Workers(Multiprocess):
-    """The supervisor; SIGHUP must be held, see :mod:`kgrec.serving.hangups`.
+    """The supervisor; SIGHUP must be held, see :mod:`kgrec.serving.processes.hangups`.
 
     Args:
         config: configuration of uvicorn.

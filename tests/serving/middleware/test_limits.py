@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from kgrec.serving.limits import MOST_BODIES, BodyLimit, ConcurrencyLimit, TimeLimit
+from kgrec.serving.middleware.limits import MOST_BODIES, BodyLimit, ConcurrencyLimit, TimeLimit
 
 
 def client(app) -> httpx.AsyncClient:

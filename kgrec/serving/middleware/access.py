@@ -14,7 +14,7 @@ from typing import Self
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from kgrec.errors import ConfigError
-from kgrec.serving.limits import ADMIN, refuse
+from kgrec.serving.middleware.limits import ADMIN, refuse
 
 VARIABLE = "KGREC_SERVE_TOKEN"
 OPEN = ("/", "/health", "/ready")  # paths that need no token

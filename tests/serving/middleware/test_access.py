@@ -10,8 +10,8 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from kgrec.errors import ConfigError
-from kgrec.serving.access import VARIABLE, OwnHost, Token, TokenAccess
 from kgrec.serving.app import create_app
+from kgrec.serving.middleware.access import VARIABLE, OwnHost, Token, TokenAccess
 from kgrec.serving.settings import ServeSettings
 
 

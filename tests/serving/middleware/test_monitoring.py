@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route
 
-from kgrec.serving.monitoring import Monitor, Monitoring
+from kgrec.serving.middleware.monitoring import Monitor, Monitoring
 
 
 async def user(request: Request) -> Response:

@@ -10,7 +10,7 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from kgrec.serving import protocol
+from kgrec.serving.processes import protocol
 
 LARGE = 32 * 2**20  # bytes; more than the buffers of a system take
 HELLO = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"

@@ -18,7 +18,7 @@ from prometheus_client import generate_latest as text_of
 from prometheus_client.multiprocess import MultiProcessCollector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from kgrec.serving.access import OPEN_FOLDER
+from kgrec.serving.middleware.access import OPEN_FOLDER
 
 MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)

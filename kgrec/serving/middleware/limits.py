@@ -2,7 +2,7 @@
 
 A request passes them in this order: :class:`BodyLimit` reads its body, :class:`ConcurrencyLimit`
 gives it a place, :class:`TimeLimit` ends it. So a client that sends its body slowly takes no place.
-uvicorn itself limits neither bodies nor times; :mod:`kgrec.serving.protocol` limits heads.
+uvicorn itself limits neither bodies nor times; heads: :mod:`kgrec.serving.processes.protocol`.
 """
 
 from __future__ import annotations

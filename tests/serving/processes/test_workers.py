@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import pytest
 import uvicorn
 
-from kgrec.serving import workers
-from kgrec.serving.monitoring import MULTIPROCESS
-from kgrec.serving.workers import ANSWER_SECONDS, RETRY_SECONDS, Workers
+from kgrec.serving.middleware.monitoring import MULTIPROCESS
+from kgrec.serving.processes import workers
+from kgrec.serving.processes.workers import ANSWER_SECONDS, RETRY_SECONDS, Workers
 
 
 class FakeProcess:

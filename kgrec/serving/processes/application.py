@@ -13,15 +13,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from kgrec.errors import KgrecError
 from kgrec.serving.app import create_app
-from kgrec.serving.hangups import release_hangups
-from kgrec.serving.monitoring import log_to_stderr
-from kgrec.serving.settings import VARIABLE, ServeSettings
-from kgrec.serving.workers import (
+from kgrec.serving.middleware.monitoring import log_to_stderr
+from kgrec.serving.processes.hangups import release_hangups
+from kgrec.serving.processes.workers import (
     end_with_supervisor,
     hang_up_supervisor,
     note_failure,
     note_start,
 )
+from kgrec.serving.settings import VARIABLE, ServeSettings
 
 
 def worker_application() -> ASGIApp:

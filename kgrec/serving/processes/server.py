@@ -2,8 +2,8 @@
 
 uvicorn does the work: it accepts connections, and answers the accepted requests before it stops.
 Here stands what it does not do: a SIGHUP loads the runs anew without a restart, and an error at the
-start is one line. :mod:`kgrec.serving.workers` has what several processes need. A supervisor does
-not import torch, which would take 230 MB.
+start is one line. :mod:`kgrec.serving.processes.workers` has what several processes need. A
+supervisor does not import torch, which would take 230 MB.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from functools import partial
 import uvicorn
 
 from kgrec.errors import ConfigError
-from kgrec.serving import access
-from kgrec.serving.monitoring import MULTIPROCESS, log_to_stderr
-from kgrec.serving.protocol import LimitedProtocol
+from kgrec.serving.middleware import access
+from kgrec.serving.middleware.monitoring import MULTIPROCESS, log_to_stderr
+from kgrec.serving.processes.protocol import LimitedProtocol
+from kgrec.serving.processes.workers import Workers
 from kgrec.serving.settings import VARIABLE, ServeSettings
-from kgrec.serving.workers import Workers
 
 STOP_SECONDS = 10  # extra time for answers at a stop, beyond the time limit of a request
 BACKLOG = 2048  # connections that wait to be accepted
@@ -36,7 +36,7 @@ def serve(settings: ServeSettings) -> None:
     """Serves until SIGTERM or SIGINT; then answers the accepted requests and returns.
 
     The stop takes at most ``timeout_s`` and twice :data:`STOP_SECONDS`. SIGHUP must be held, see
-    :mod:`kgrec.serving.hangups`.
+    :mod:`kgrec.serving.processes.hangups`.
 
     Raises:
         KgrecError: a run cannot be loaded, the address cannot be used, or the token is malformed.
@@ -47,7 +47,7 @@ def serve(settings: ServeSettings) -> None:
     with _bound(settings) as listening:
         config = _config(settings)
         if settings.workers == 1:
-            from kgrec.serving.application import application
+            from kgrec.serving.processes.application import application
 
             config.app = application(settings)
             _say_where(listening, token)
@@ -65,7 +65,7 @@ def serve(settings: ServeSettings) -> None:
 
 def _config(settings: ServeSettings) -> uvicorn.Config:
     return uvicorn.Config(
-        "kgrec.serving.application:worker_application",
+        "kgrec.serving.processes.application:worker_application",
         factory=settings.workers > 1,
         http=LimitedProtocol,
         ws="none",

@@ -1,0 +1,1 @@
+"""What a request passes before its path: limits, the token, metrics and the log."""
