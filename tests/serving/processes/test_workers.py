@@ -65,7 +65,9 @@ def supervisor(tmp_path: Path, monkeypatch, clock) -> Workers:
     monkeypatch.setattr(workers, "Process", FakeProcess)
     monkeypatch.setattr("uvicorn.supervisors.multiprocess.Process", FakeProcess)
     starts: list[str] = []
-    supervisor = Workers(uvicorn.Config("app", workers=2), [], lambda: starts.append("started"))
+    supervisor = Workers(
+        uvicorn.Config("app", workers=2, log_config=None), [], lambda: starts.append("started")
+    )
     supervisor.starts = starts
     supervisor.init_processes()
     return supervisor
