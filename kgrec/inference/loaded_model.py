@@ -183,7 +183,7 @@ class LoadedModel:
 
         Scores are comparable for one user. For most models they are log-odds, not probabilities.
         A user of the run without a training positive is folded in by the positives of the other
-        parts, as in :meth:`recommend`.
+        parts, as in :meth:`recommend`; without any, the score is the popularity of the item.
 
         Args:
             users: raw ids of users, one per pair; a single user is paired with every item.

@@ -112,9 +112,12 @@ class Ranker:
         """(n,) scores of pairs of known users (n,) and items (n,), on the CPU.
 
         Parameters of a user without a training positive were never trained; such a user is folded
-        in, where the model can and the user has a positive in another part.
+        in, where the model can and the user has a positive in another part; else the score is the
+        item's popularity, as in :meth:`best_of_known`.
         """
         scores = self._pairs(self.model, users, items)
+        unknown = ~(self._trained | self._has_history)[users]
+        scores[unknown] = self.data.popularity[items[unknown]].to(scores.dtype)
         distinct = torch.unique(users)
         untrained = distinct[self._has_history[distinct] & ~self._trained[distinct]]
         if len(untrained):

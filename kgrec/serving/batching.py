@@ -142,7 +142,7 @@ class Batcher:
 
     def _compute(self, batch: list[Waiting]) -> None:
         batch = [waiting for waiting in batch if not waiting.future.cancelled()]
-        if not batch:  # the clients have gone
+        if not batch:  # they took longer than the time limit
             return
         jobs = [waiting.job for waiting in batch]
         try:

@@ -19,6 +19,7 @@ from kgrec.serving.runs import ServedRun
 from kgrec.serving.state import Serving
 
 MOST_REASONS = 200  # items that one request may have explained
+MOST_NEW_WITH_REASONS = 20  # new users of such a request: each is folded in once more
 MOST_LIKED = 10_000  # items that the new users of a request like: fold-in by steps reads all
 ERRORS: dict[int | str, dict[str, Any]] = {
     401: {"model": s.Error, "description": "the token is missing or wrong"},
@@ -72,6 +73,10 @@ async def recommend(body: s.RecommendRequest, request: Request) -> Response:
         raise RequestError(
             f"body.why: found {size * body.k} items to explain, expected at most {MOST_REASONS}: "
             "fewer users or a smaller k"
+        )
+    if body.why and len(histories) > MOST_NEW_WITH_REASONS:
+        raise RequestError(
+            f"body.why: found {len(histories)} new users, expected at most {MOST_NEW_WITH_REASONS}"
         )
     users = run.users.numbers(body.users, "body.users")
     job = Recommend(

@@ -146,6 +146,15 @@ def test_a_score_of_a_user_without_a_training_positive_is_that_of_recommend(trai
     assert scores[-1] == pytest.approx(rec.score(warm, items[-1])["score"][0], abs=1e-6)
 
 
+def test_a_score_of_a_user_without_any_positive_is_popularity(trained: Trained):
+    run = trained("model=popularity_balance", "split=cold_users", "protocol=clean")
+    rec = kgrec.load(run)
+    cold = rec.users.filter(pl.col("positives") == 0)["user"]
+    frame = rec.recommend(cold, k=2)
+    assert set(frame["source"]) == {"popularity"}
+    assert rec.score(frame["user"], frame["item"])["score"].to_list() == frame["score"].to_list()
+
+
 def test_new_users_of_a_model_that_cannot_fold_in(trained: Trained):
     rec = kgrec.load(trained("model=popularity_balance"))
     with pytest.raises(DataError, match="popularity_balance cannot infer the parameters"):

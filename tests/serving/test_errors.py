@@ -49,6 +49,8 @@ RECOMMEND = {"users": ["user3"]}
          "body.relation_weights.x: found 2000000.0, expected less than or equal to 1000000"),
         ("/recommend", {"users": ["user3"] * 30, "k": 10, "why": True},
          "body.why: found 300 items to explain, expected at most 200"),
+        ("/recommend", {"histories": {f"a{n}": ["item1"] for n in range(21)}, "k": 1, "why": True},
+         "body.why: found 21 new users, expected at most 20"),
         ("/recommend", RECOMMEND | {"run": "x"}, "body.run: found 'x', expected one of default"),
         ("/recommend", {"users": ["user3"] * 1001}, "found 1001 users or pairs, expected at most"),
         ("/score", {"users": [], "items": ["item1"]}, "body.users: found a list of 0"),

@@ -104,16 +104,19 @@ export function latest(work) {
       if (abort) running.abort();
       return;
     }
-    do {
-      again = false;
-      running = new AbortController();
-      try {
-        await work(running.signal, () => again);
-      } catch (error) {
-        if (error.name !== "AbortError") throw error;
-      }
-    } while (again);
-    running = null;
+    try {
+      do {
+        again = false;
+        running = new AbortController();
+        try {
+          await work(running.signal, () => again);
+        } catch (error) {
+          if (error.name !== "AbortError") throw error;
+        }
+      } while (again);
+    } finally {
+      running = null;
+    }
   };
 }
 
