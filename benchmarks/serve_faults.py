@@ -133,7 +133,7 @@ class Attack:
 
     def huge_bodies(self) -> Answers:
         """Bodies of 100 MB, with and without their length."""
-        head = f"POST /recommend HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n"
+        head = f"POST /recommend HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n"
         block = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
         told = f"{head}Content-Length: {HUGE}\r\n\r\n".encode() + b"x" * HUGE
         chunks = f"{head}Transfer-Encoding: chunked\r\n\r\n".encode() + block * (HUGE // 0x10000)
@@ -142,7 +142,7 @@ class Attack:
 
     def no_http(self) -> Answers:
         """Bytes that are no HTTP, and headers without an end."""
-        head = f"GET /health HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n"
+        head = f"GET /health HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n"
         return self.statuses([
             b"\x16\x03\x01\x02\x00\x01\x00", b"HELLO\r\n\r\n", b"\x00" * 1000 + b"\r\n\r\n",
             b"GET " + b"/" * 200_000 + b" HTTP/1.1\r\n\r\n",
@@ -185,7 +185,7 @@ class Attack:
         counts: Answers = Counter()
         with connections(self.server, self.half_open) as opened:
             for connection in opened:
-                connection.sendall(b"POST /recommend HTTP/1.1\r\nHost: x\r\nContent-Le")
+                connection.sendall(b"POST /recommend HTTP/1.1\r\nHost: localhost\r\nContent-Le")
             for _ in range(10):
                 self._answered_meanwhile(counts)
         counts["half-open"] = len(opened)
@@ -267,7 +267,7 @@ def recommend(body: dict[str, Any]) -> str:
 def body_request(body: bytes) -> bytes:
     """A request for recommendations with any bytes as its body."""
     head = (
-        f"POST /recommend HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n"
+        f"POST /recommend HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n"
         f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body

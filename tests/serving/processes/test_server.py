@@ -118,7 +118,7 @@ def _half_open_connections(server: Server, number: int = 200) -> None:
     """Connections that say nothing, or half a head, stop nobody."""
     with _connections(server, number) as idle:
         for each in idle[::2]:
-            each.sendall(b"POST /recommend HTTP/1.1\r\nHost: a\r\nContent-")
+            each.sendall(b"POST /recommend HTTP/1.1\r\nHost: localhost\r\nContent-")
         answer = httpx.post(f"{server.url}/recommend", json=BODY, headers=BEARER)
         assert answer.status_code == 200
 
@@ -156,7 +156,7 @@ def test_slow_and_large_clients_stop_nobody(link, tmp_path):
 
 
 def _head(path: str, length: int) -> bytes:
-    head = f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     return f"{head}Content-Length: {length}\r\n\r\n".encode()
 
 
