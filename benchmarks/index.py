@@ -123,7 +123,7 @@ def measure(task: dict[str, Any]) -> dict[str, Any]:
     for k, expected in best.items():
         parts = torch.split(users, BATCH)
         begin = time.perf_counter()
-        found = torch.cat([find(part, k) for part in parts])
+        ranked = torch.cat([find(part, k) for part in parts])
         result[f"{k} in batches"] = len(users) / (time.perf_counter() - begin)
         alone, done, begin = users[:64], 0, time.perf_counter()
         while done < len(alone) and time.perf_counter() - begin < 10:
@@ -131,7 +131,7 @@ def measure(task: dict[str, Any]) -> dict[str, Any]:
             done += 1
         result[f"{k} alone"] = done / (time.perf_counter() - begin)
         hits = [
-            len(set(a) & set(b)) for a, b in zip(found.tolist(), expected.tolist(), strict=True)
+            len(set(a) & set(b)) for a, b in zip(ranked.tolist(), expected.tolist(), strict=True)
         ]
         result[f"recall@{k}"] = sum(hits) / (k * len(users))
     return result

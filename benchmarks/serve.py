@@ -66,7 +66,7 @@ def installed(*modules: str) -> bool:
 
 def systems(run: Path, user: str, workers: int) -> dict[str, tuple[Start, Callable[[str], str]]]:
     """The servers that can be started here by name: how to start one, and its requests."""
-    found: dict[str, tuple[Start, Callable[[str], str]]] = {}
+    starts: dict[str, tuple[Start, Callable[[str], str]]] = {}
 
     def kgrec_of(number: int) -> Start:
         return lambda folder: kgrec_server(run, folder, number)
@@ -78,7 +78,7 @@ def systems(run: Path, user: str, workers: int) -> dict[str, tuple[Start, Callab
 
     for number in sorted({1, workers}):
         name = f"kgrec serve, {number} worker{'' if number == 1 else 's'}"
-        found[name] = kgrec_of(number), kgrec_request
+        starts[name] = kgrec_of(number), kgrec_request
     loops = [("Flask's server", "flask", "score"), ("waitress", "waitress", "score"),
              ("gunicorn", "gunicorn", "score"),
              ("gunicorn, numbers, 1 thread", "gunicorn", "numbers"),
@@ -90,20 +90,20 @@ def systems(run: Path, user: str, workers: int) -> dict[str, tuple[Start, Callab
             continue
         request = cornac_request if app == "cornac" else plain_request
         title = f"Cornac's BPR, {name}" if app == "cornac" else f"plain loop, {name}"
-        found[title] = plain_of(app, server, request(user)), request
-    return found
+        starts[title] = plain_of(app, server, request(user)), request
+    return starts
 
 
 def answers(server: Server, request: Callable[[str], str], users: list[str]) -> dict[str, Any]:
     """The items of each user as the server gives them."""
-    found = {}
+    items = {}
     for user in users:
         status, _, body = exchange(server.port, request(user).encode())
         if status != 200:
             raise SystemExit(f"{server.command}: status {status} for user {user}: {body!r}")
         answer = json.loads(body)
-        found[user] = (answer.get("results") or [answer])[0]["items"]
-    return found
+        items[user] = (answer.get("results") or [answer])[0]["items"]
+    return items
 
 
 def differing(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
@@ -166,9 +166,9 @@ def speed(run: Path, users: list[str], args: argparse.Namespace, folder: Path) -
     if others:
         pairs = f"the same {K} items for {len(checked[first])} users: {', '.join(checked)}"
         table = f"{table}\n\n{pairs}"
-    found = {"machine": machine(), "loads": measured, "peak_mb": memory}
+    measurements = {"machine": machine(), "loads": measured, "peak_mb": memory}
     print(f"\n{table}")
-    write(args.out, "serve", found, table)
+    write(args.out, "serve", measurements, table)
     return table
 
 
@@ -214,8 +214,8 @@ def soak(
     }  # fmt: skip
     table = markdown(list(columns), [list(columns.values())])
     print(f"\n{table}")
-    found = {"machine": machine(), "load": load, "memory": memory.rows, "slope": slope}
-    write(args.out, "serve_soak", found, table)
+    measurements = {"machine": machine(), "load": load, "memory": memory.rows, "slope": slope}
+    write(args.out, "serve_soak", measurements, table)
     if load["errors"] or again["errors"]:
         raise SystemExit(f"errors: found {load['statuses']} and {again['statuses']}, expected 200")
     return table

@@ -135,10 +135,10 @@ class Attack:
         """Bodies of 100 MB, with and without their length."""
         head = f"POST /recommend HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n"
         block = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
-        told = f"{head}Content-Length: {HUGE}\r\n\r\n".encode() + b"x" * HUGE
+        with_length = f"{head}Content-Length: {HUGE}\r\n\r\n".encode() + b"x" * HUGE
         chunks = f"{head}Transfer-Encoding: chunked\r\n\r\n".encode() + block * (HUGE // 0x10000)
         lying = f"{head}Content-Length: {10**15}\r\n\r\nx".encode()
-        return self.statuses([told, chunks + b"0\r\n\r\n", lying])
+        return self.statuses([with_length, chunks + b"0\r\n\r\n", lying])
 
     def no_http(self) -> Answers:
         """Bytes that are no HTTP, and headers without an end."""
