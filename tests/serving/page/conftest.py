@@ -1,21 +1,29 @@
-"""The server and the browser of the tests of the page."""
+"""The server and the browser of the tests of the page.
+
+The imports stand in the fixtures: :mod:`pages` skips the module that imports it where there is no
+browser, and a conftest cannot be skipped.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from browser import CHROMIUM
-from http_server import Server, running
-from pages import Visit, interactions, items, playwright
 
-import kgrec
+if TYPE_CHECKING:
+    from http_server import Server
+    from pages import Visit
 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server of runs: with weights of relations, without them, and without fold-in."""
+    from http_server import running
+    from pages import interactions, items
+
+    import kgrec
+
     place = tmp_path_factory.mktemp("page")
     models = {
         "kgcn": ["model.H=2", "model.K=4"], "lightgcn": [], "popularity_balance": [],
@@ -31,6 +39,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
+    from browser import CHROMIUM
+    from pages import playwright
+
     with playwright.sync_playwright() as driver:
         started = driver.chromium.launch(
             executable_path=CHROMIUM,
@@ -43,6 +54,8 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def visit(browser: Any, server: Server) -> Iterator[Visit]:
+    from pages import Visit
+
     started = Visit(browser, server)
     yield started
     started.close()
