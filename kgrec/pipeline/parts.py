@@ -65,13 +65,19 @@ class Parts:
     evaluator: Evaluator
 
 
-def build(cfg: DictConfig, dataset: RecDataset, validates: bool = True) -> Parts:
+def build(
+    cfg: DictConfig,
+    dataset: RecDataset,
+    validates: bool = True,
+    callbacks: Sequence[pl.Callback] = (),
+) -> Parts:
     """Builds everything that a run needs.
 
     Args:
         cfg: the configuration.
         dataset: the data.
         validates: whether the data set has rows for validation; a refit has none.
+        callbacks: callbacks that come after the configured ones.
 
     Raises:
         ConfigError: a setting that cannot work, too little memory, or nothing to resume.
@@ -98,7 +104,7 @@ def build(cfg: DictConfig, dataset: RecDataset, validates: bool = True) -> Parts
     )
     datamodule = make_datamodule(cfg, dataset, recommender)
     control_line = ControlLine(cfg.monitor)
-    trainer = make_trainer(cfg, [control_line], validates)
+    trainer = make_trainer(cfg, [control_line], validates, callbacks)
     if recommender.trainable:
         fit_to_machine(cfg, recommender, dataset, trainer.strategy.root_device)
     if cfg.ckpt_path is not None:
@@ -211,7 +217,10 @@ def one_device(cfg: DictConfig) -> dict[str, Any]:
 
 
 def make_trainer(
-    cfg: DictConfig, first_callbacks: Sequence[pl.Callback] = (), validates: bool = True
+    cfg: DictConfig,
+    first_callbacks: Sequence[pl.Callback] = (),
+    validates: bool = True,
+    last_callbacks: Sequence[pl.Callback] = (),
 ) -> pl.Trainer:
     """A Lightning Trainer with the configured callbacks and without loggers.
 
@@ -219,9 +228,11 @@ def make_trainer(
         cfg: the configuration.
         first_callbacks: callbacks that come before the configured ones.
         validates: whether epochs are validated and checkpoints kept by callbacks.
+        last_callbacks: callbacks that come after the configured ones.
     """
     configured = [instantiate(node) for node in cfg.callbacks.values() if node is not None]
-    callbacks = [*first_callbacks, *(callback for callback in configured if callback is not None)]
+    used = [callback for callback in configured if callback is not None]
+    callbacks = [*first_callbacks, *used, *last_callbacks]
     settings = passed_on(trainer_settings(cfg))
     if isinstance(name := settings.get("profiler"), str):
         settings["profiler"] = profiler(name, cfg.paths.run)
