@@ -26,7 +26,7 @@ from kgrec.runs.folder import RunFolder
 log = logging.getLogger(__name__)
 
 
-class Pruned(Exception):
+class Pruned(Exception):  # noqa: N818 - a pruned trial is not an error
     """The training was stopped early, because other trials of the search are better."""
 
 

@@ -61,8 +61,8 @@ def make_pruner(configuration: DictConfig | None) -> BasePruner:
 class Pruning(Callback):
     """Reports the validation value of each epoch to the study, and stops a trial that is behind.
 
-    The callback comes after early stopping: a training that ends by itself is not pruned. If the study cannot be reached,
-    the trial is trained to its end.
+    The callback comes after early stopping: a training that ends by itself is not pruned. If the
+    study cannot be reached, the trial is trained to its end.
 
     Args:
         folder: run folder of the job, in the sweep's folder.

@@ -163,5 +163,5 @@ def test_a_pruner_is_one_of_optuna_or_none():
     median = OmegaConf.create({"_target_": "optuna.pruners.MedianPruner", "n_startup_trials": 2})
     assert isinstance(make_pruner(median), optuna.pruners.MedianPruner)
     for wrong in ("median", OmegaConf.create({"_target_": "optuna.samplers.RandomSampler"})):
-        with pytest.raises(ConfigError, match=r"hydra\.sweeper\.pruner: found .*, expected a pruner"):
+        with pytest.raises(ConfigError, match=r"sweeper\.pruner: found .*, expected a pruner"):
             make_pruner(wrong)

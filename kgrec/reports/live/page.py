@@ -112,7 +112,8 @@ def tiles(snapshot: Snapshot) -> list[tuple[str, str]]:
     shown = [(f"{counts['finished']} of {total}", "jobs finished")]
     if snapshot.live or counts[RUNNING]:
         shown.append((str(counts[RUNNING]), "running"))
-    shown += [(str(counts[s]), s) for s in ("waiting", PRUNED, "failed", "interrupted") if counts[s]]
+    others = ("waiting", PRUNED, FAILED, INTERRUPTED)
+    shown += [(str(counts[state]), state) for state in others if counts[state]]
     if snapshot.worked is not None:
         shown.append((duration(snapshot.worked), "total time of jobs"))
     if snapshot.left is not None:
