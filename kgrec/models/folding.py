@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kgrec.data.batches import PairwiseBatch
+from kgrec.data.batches import PointwiseBatch
 from kgrec.data.draws import generator
 from kgrec.data.interactions import Interactions
 from kgrec.data.negatives import NegativeSampler
@@ -182,9 +182,11 @@ class Rows(NamedTuple):
     def loss(self, model: Recommender, encoded: Any) -> Tensor:
         """Sum of the users' losses, of the kind on which the model is trained."""
         scores, q = model.score(self.users, self.items, encoded), len(self.pairs)
+        if model.objective is not None:
+            scores = scores / model.objective.temperature
         weights = self.weights.to(scores.dtype)
         positive, negative = torch.split(scores, [len(scores) - q, q])
-        if PairwiseBatch in model.batches:
+        if model.step_batches[0] is not PointwiseBatch:  # scores of one user are compared
             return F.softplus(negative - positive[self.pairs]) @ weights[len(positive) :]
         return 0.5 * (F.softplus(torch.cat([-positive, negative])) @ weights)
 

@@ -126,6 +126,10 @@ class LightGCN(InnerProduct):
         folded.item_embedding.weight = nn.Parameter(mean, requires_grad=False)
         return folded.eval()
 
+    def step_values(self) -> Tensor:
+        """(N, d) e of every user and item, which a step propagates once."""
+        return self.encode()
+
     def score(self, users: Tensor, items: Tensor, encoded: Tensor | None = None) -> Tensor:
         """(B,) scores ŷ(u, i), from users (B,) and items (B,)."""
         e = self.encode() if encoded is None else encoded
