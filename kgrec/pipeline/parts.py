@@ -88,7 +88,7 @@ def build(
     """
     facts = {"name": dataset.name, "protocol": dataset.protocol, "fingerprint": dataset.fingerprint}
     ks = cutoffs(cfg, dataset)
-    fit_monitor(cfg, ks, dataset.num_items)  # first, because models may choose by it too
+    fit_monitor(cfg, ks, dataset.num_candidates)  # first, because models may choose by it too
     recommender: Recommender = instantiate(cfg.model, dataset)
     recommender.objective = make_objective(cfg, recommender)
     rank_validation = cfg.ranking.validation or "@" in cfg.monitor
@@ -135,10 +135,11 @@ def cutoffs(cfg: DictConfig, dataset: RecDataset) -> list[int]:
     if cfg.ranking.name == "none":
         return []
     ks = [int(k) for k in cfg.ranking.ks]
-    if too_large := [k for k in ks if k > dataset.num_items]:
+    num_items = dataset.num_candidates
+    if too_large := [k for k in ks if k > num_items]:
         listed = ", ".join(map(str, too_large))
-        log.info("ranking.ks: left out %s, because there are %d items", listed, dataset.num_items)
-    return [k for k in ks if k <= dataset.num_items]
+        log.info("ranking.ks: left out %s, because there are %d items", listed, num_items)
+    return [k for k in ks if k <= num_items]
 
 
 def fit_monitor(cfg: DictConfig, ks: Sequence[int], num_items: int) -> None:

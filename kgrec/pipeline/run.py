@@ -141,6 +141,8 @@ def save_inputs(
         "seed": cfg.seed,
         "weight_decay": cfg.optimizer.get("weight_decay", 0.0),
     }
+    if dataset.items_apart:
+        about["items_apart"] = True  # only the items of a part are ranked
     keep(folder, data, dataset, about | dict(marks or {}))
     return facts
 
