@@ -170,10 +170,9 @@ def test_negatives_of_cold_items_are_cold_items():
 @pytest.mark.parametrize("protocol", [paper, clean])
 def test_no_cold_item_is_a_training_negative(protocol, kind, negatives):
     dataset = protocol(timed(), ColdItems())
-    batches = KGDataModule(dataset, 64, 64, negatives, kinds=(kind,)).train_dataloader()
-    columns = (1, 2) if kind is PairwiseBatch else (1,)
-    steps = [batch for group in batches for (batch,) in group]
-    trained = torch.cat([batch[column] for batch in steps for column in columns])
+    module = KGDataModule(dataset, 64, 64, negatives, kinds=(kind,))
+    _, *items = module.train_batches.sources[0].draw(0)
+    trained = torch.cat(items if kind is PairwiseBatch else items[:1])
     held_out = torch.cat([dataset.val.items, dataset.test.items])
     assert len(torch.unique(trained)) > 10
     assert not torch.isin(trained, held_out).any()
