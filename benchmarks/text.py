@@ -36,7 +36,6 @@ from common import compose
 from hydra.utils import instantiate
 from torch import Tensor, nn
 
-from kgrec.data.batches import PointwiseBatch
 from kgrec.data.dataset import RecDataset
 from kgrec.data.negatives import NegativeSampler
 from kgrec.data.training_rows import PointwiseRows
