@@ -68,7 +68,7 @@ def with_pruner(curves: Curves, pruner: BasePruner) -> tuple[int, float]:
                 break
         else:
             study.tell(trial, max(values))
-            best = max(best, max(values))
+            best = max(best, *values)
     return epochs, best
 
 
