@@ -42,7 +42,7 @@ def with_new_items(model: M, edges: Neighborhood, known: Tensor, seed: int) -> M
     twin = frozen(model)
     twin.num_items = model.num_items + len(known)
     twin.indptr, twin.neighbors, twin.relations = graph
-    twin.entity_embedding = nn.Embedding.from_pretrained(vectors)
+    twin.entity_embedding = _table(vectors)
     twin.text_features = None
     _extend_item_tables(twin, len(known))
     sizes = {"num_items": twin.num_items, "text": None, "text_entities": None}
@@ -54,14 +54,14 @@ def _extend_item_tables(twin: KGCNParameters, n: int) -> None:
     """Adds the biases and the y of n new items to a frozen copy of a model."""
     if twin.item_bias is not None:
         biases = twin.item_bias.weight
-        twin.item_bias = nn.Embedding.from_pretrained(
-            torch.cat([biases, biases.mean().expand(n, 1)])
-        )
+        twin.item_bias = _table(torch.cat([biases, biases.mean().expand(n, 1)]))
     if twin.history is not None and twin.history.embedding is not None:
         y = twin.history.embedding.weight
-        twin.history.embedding = nn.Embedding.from_pretrained(
-            torch.cat([y, y.new_zeros(n, y.shape[1])])
-        )
+        twin.history.embedding = _table(torch.cat([y, y.new_zeros(n, y.shape[1])]))
+
+
+def _table(weight: Tensor) -> nn.Embedding:
+    return nn.Embedding(len(weight), weight.shape[1], _weight=weight, _freeze=True)
 
 
 def extended(
