@@ -10,8 +10,9 @@ by Averaging", SIAM J. Control Optim. 1992; β_t grows, so that the first weight
 swa: Izmailov et al., "Averaging Weights Leads to Wider Optima and Better Generalization", UAI 2018,
 here with the learning rate of the optimiser.
 
-Lightning's own callback averages once per call of ``training_step``, which here has several optimiser
-steps, and takes the average out again before the module ranks at the end of a validation.
+Lightning's own callback averages once per call of ``training_step``, which here has several
+optimiser steps; and it takes the average out again before the module ranks at the end of a
+validation.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
 """Averages of the weights: their formulas, who uses them, and resuming."""
 
+from typing import Any
+
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -36,18 +38,22 @@ class Linear(pl.LightningModule):
         self.validated.append(self.weight.detach().clone())
 
 
-def fitted(callback: WeightAveraging) -> Linear:
+def fitted(callback: WeightAveraging, epochs: int = 2, folder: Any = None) -> Linear:
+    """Trains for some epochs; with a folder, from its checkpoint if it has one."""
     rows = torch.randn(3, 4, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     module = Linear()
     trainer = pl.Trainer(
-        max_epochs=2, callbacks=[callback], accelerator="cpu", logger=False,
+        max_epochs=epochs, callbacks=[callback], accelerator="cpu", logger=False,
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip
     loader = torch.utils.data.DataLoader(rows, batch_size=None)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("warnings.warn", lambda *_, **__: None)  # few workers, few batches
-        trainer.fit(module, loader, loader)
-    assert len(module.history) == 24
+        last = folder / "last.ckpt" if folder else None
+        before = str(last) if last and last.exists() else None
+        trainer.fit(module, loader, loader, ckpt_path=before, weights_only=True)
+        if last:
+            trainer.save_checkpoint(last)
     return module
 
 
@@ -65,6 +71,17 @@ def test_a_moving_average_is_that_of_its_formula():
     torch.testing.assert_close(module.validated[-1], expected[1])
     torch.testing.assert_close(module.weight.detach(), expected[1])
     assert not torch.allclose(module.history[11], expected[0])
+
+
+@pytest.mark.parametrize("settings", [{"decay": 0.6}, {"start": 1}, {"start": 2}])
+def test_a_resumed_training_has_the_same_average(settings, tmp_path):
+    whole = fitted(WeightAveraging(**settings), 4)
+    fitted(WeightAveraging(**settings), 2, tmp_path)
+    resumed = fitted(WeightAveraging(**settings), 4, tmp_path)
+    assert len(resumed.history) == len(whole.history) / 2 == 24
+    assert torch.equal(resumed.history[-1], whole.history[-1])
+    assert torch.equal(resumed.weight, whole.weight)
+    assert not torch.equal(whole.weight, whole.history[-1])
 
 
 def test_a_mean_begins_at_its_epoch():
@@ -87,6 +104,7 @@ def test_validation_checkpoint_and_test_use_the_average(train: Train):
     assert all(not torch.equal(raw[name], averaged[name]) for name in raw)
 
 
+@pytest.mark.slow
 def test_the_average_does_not_depend_on_the_steps_of_a_call(train: Train):
     one = train(*EMA, "steps_per_call=1", folder="one")
     three = train(*EMA, "steps_per_call=3", folder="three")
@@ -94,6 +112,7 @@ def test_the_average_does_not_depend_on_the_steps_of_a_call(train: Train):
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [EMA, ["averaging=swa", "averaging.start=1"]])
 def test_resuming_gives_the_same_average_bit_for_bit(settings, train: Train):
     whole = train(*settings, "epochs=3", folder="whole")
@@ -107,6 +126,7 @@ def test_resuming_gives_the_same_average_bit_for_bit(settings, train: Train):
     assert whole.metrics["test/auc"] == resumed.metrics["test/auc"]
 
 
+@pytest.mark.slow
 def test_training_is_the_same_with_an_average(train: Train):
     plain, averaged = train(folder="plain"), train("averaging=ema", folder="averaged")
     raw = checkpoint(averaged, "last")[RAW]
@@ -114,6 +134,7 @@ def test_training_is_the_same_with_an_average(train: Train):
     assert all(torch.equal(raw[name], state[name]) for name in raw)
 
 
+@pytest.mark.slow
 def test_a_mean_that_never_begins_is_said(train: Train):
     run = train("averaging=swa", "averaging.start=5")
     assert run.code == 0
