@@ -44,16 +44,16 @@ def _interactions_loss(
     """The part of the loss that scores positives and negatives."""
     values, users = recommender.step_values(), batch.users
     if isinstance(batch, PointwiseBatch):
-        return bce(recommender.score(users, batch.items, values), batch.labels)
+        return bce(recommender.training_score(users, batch.items, values), batch.labels)
     if isinstance(batch, PairwiseBatch):
-        positive = recommender.score(users, batch.positives, values)
-        return objective(positive, recommender.score(users, batch.negatives, values))
+        positive = recommender.training_score(users, batch.positives, values)
+        return objective(positive, recommender.training_score(users, batch.negatives, values))
     shared = batch.shared()
     if shared is None:
         items = torch.cat([batch.positives[:, None], batch.negatives], dim=1)
         scores = recommender.score_lists(users, items, values)
         return objective(scores[:, 0], scores[:, 1:], batch.log_q)
-    positive = recommender.score(users, batch.positives, values)
+    positive = recommender.training_score(users, batch.positives, values)
     return objective(positive, recommender.score_grid(users, shared, values), batch.log_q)
 
 
