@@ -246,24 +246,22 @@ class KGAT(InnerProduct):
 
     def graph_loss(self, pairs: PairwiseBatch, triples: TripleBatch) -> Tensor:
         """Mean L_KG of the triples, and of the pairs as interactions in both directions."""
-        first, R = self.num_users, self.num_relations
-        heads, tails, false_heads, false_tails = (
-            column + first
+        R, users = self.num_relations, pairs.users
+        items, negatives = pairs.positives + self.num_users, pairs.negatives + self.num_users
+        h, t, false_h, false_t = (
+            column + self.num_users
             for column in (
                 triples.heads, triples.tails, triples.corrupted_heads, triples.corrupted_tails,
             )
         )  # fmt: skip
-        inverse = torch.where(false_heads != heads, R, 0)  # a false tail of the inverse relation
-        users, items, negatives = pairs.users, pairs.positives + first, pairs.negatives + first
-        interact = torch.full_like(users, R - 1)
-        relations = torch.cat([triples.relations + inverse, interact, interact + R]).repeat(2)
-        # f of TransR is the same for both directions but for the sign of the difference.
-        back = inverse > 0
-        true_heads, true_tails = _turned(heads, tails, back)
-        other_heads, other_tails = _turned(false_heads, false_tails, back)
-        heads = torch.cat([true_heads, users, items, other_heads, users, negatives])
-        tails = torch.cat([true_tails, items, users, other_tails, negatives, users])
-        true, corrupted = self.kge.score(heads, relations, tails).chunk(2)
+        back = false_h != h  # a corrupted head is a corrupted tail of the inverse relation
+        interact = torch.full_like(items, R - 1)
+        relations = torch.cat([triples.relations + back * R, interact, interact + R]).repeat(2)
+        heads = [torch.where(back, t, h), users, items]
+        heads += [torch.where(back, false_t, false_h), users, negatives]
+        tails = [torch.where(back, h, t), items, users]
+        tails += [torch.where(back, false_h, false_t), negatives, users]
+        true, corrupted = self.kge.score(torch.cat(heads), relations, torch.cat(tails)).chunk(2)
         return F.softplus(corrupted - true).mean()
 
     @torch.no_grad()
@@ -306,8 +304,3 @@ class KGAT(InnerProduct):
         sizes = [self.arguments["d"], *self.arguments["layers"]]
         numbers = self.kge.entity_embedding.num_embeddings * sum(sizes)
         return 48.0 * float(numbers) + 2 * len(self.heads) * 44
-
-
-def _turned(heads: Tensor, tails: Tensor, back: Tensor) -> tuple[Tensor, Tensor]:
-    """Heads and tails, exchanged where ``back`` is true."""
-    return torch.where(back, tails, heads), torch.where(back, heads, tails)
