@@ -199,8 +199,9 @@ class KGAT(InnerProduct):
                 own, neighbors = self._scored(own), self._scored(neighbors)
             result = layer(own, neighbors)
             if draws is not None:
-                kept = torch.rand(result.shape, generator=draws, device=result.device)
-                result = result * (kept >= self.dropout) / (1 - self.dropout)
+                share = 1 - self.dropout
+                kept = torch.empty_like(result).bernoulli_(share, generator=draws)
+                result = result * kept.div_(share)
             vectors.append(result)
         return vectors
 
