@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -16,17 +17,19 @@ from kgrec.training.trainer_arguments import COUNTED, check_arguments
 TOP_LEVEL_KEYS = (
     "seed", "monitor", "epochs", "patience", "batch_size", "eval_batch_size", "memory_budget",
     "steps_per_call", "threads", "cores", "ckpt_path", "sweep", "dataset", "protocol", "split",
-    "negatives", "ranking", "model", "settings", "optimizer", "trainer", "callbacks", "logger",
-    "paths",
+    "negatives", "loss", "ranking", "model", "settings", "optimizer", "trainer", "callbacks",
+    "logger", "paths",
 )  # fmt: skip
 
 # Groups that the run reads key by key.
 KEYS = {
-    "negatives": ("name", "ratio"),
+    "negatives": ("name", "ratio", "power"),
+    "loss": ("name", "temperature", "correction"),
     "ranking": ("name", "ks", "validation"),
     "paths": ("data", "cache", "logs", "run"),
 }
 
+LOSSES = ("own", "bce", "bpr", "softmax")
 RANKINGS = ("full", "released", "none")
 # Copies from kgrec.evaluation.ranking, whose import would take seconds; a test compares the two.
 RANKING_METRICS = ("recall", "precision", "ndcg", "mrr", "map", "hit")
@@ -64,6 +67,7 @@ def check(cfg: DictConfig) -> None:
         raise ConfigError(f"threads: found {threads!r}, expected an integer >= 1, auto, or null")
     parse_bytes(cfg.memory_budget)
     _check_numbers(cfg)
+    _check_loss(cfg)
     _check_trainer(cfg)
     _check_ranking(cfg)
 
@@ -108,6 +112,17 @@ def _check_numbers(cfg: DictConfig) -> None:
             raise ConfigError(f"{key}: found {value!r}, expected a number")
         if value < 0 and key.startswith("optimizer"):
             raise ConfigError(f"{key}: found {value!r}, expected at least 0")
+
+
+def _check_loss(cfg: DictConfig) -> None:
+    loss = cfg.loss
+    if loss.name not in LOSSES:
+        raise ConfigError(f"loss.name: found {loss.name!r}, expected one of {listed(LOSSES)}")
+    temperature, correction = loss.get("temperature", 1.0), loss.get("correction", True)
+    if type(temperature) not in (int, float) or not 0 < temperature < math.inf:
+        raise ConfigError(f"loss.temperature: found {temperature!r}, expected a number above 0")
+    if not isinstance(correction, bool):
+        raise ConfigError(f"loss.correction: found {correction!r}, expected true or false")
 
 
 def _check_trainer(cfg: DictConfig) -> None:

@@ -9,11 +9,29 @@ search, on any device and for all rows at once.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import Tensor
 
 from kgrec.data.draws import widest_float
 from kgrec.data.interactions import Interactions
+
+
+class Sampler(Protocol):
+    """Sampler of training negatives.
+
+    Attributes:
+        num_drawable: (num_users,) 0 where no item may be drawn for the user.
+    """
+
+    num_drawable: Tensor
+
+    def draw(self, users: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draws one item for each row; see :meth:`NegativeSampler.draw`."""
+
+    def log_probability(self, users: Tensor, items: Tensor) -> Tensor:
+        """(n,) float32 ln q of items (n,) that are drawn for users (n,)."""
 
 
 class NegativeSampler:
@@ -51,8 +69,12 @@ class NegativeSampler:
             m <= n.
         """
         users = users[self.num_drawable[users] > 0]
-        k = _uniform_below(self.num_drawable[users], generator)
+        k = uniform_below(self.num_drawable[users], generator)
         return users, self.nth_drawable(users, k)
+
+    def log_probability(self, users: Tensor, items: Tensor) -> Tensor:
+        """(n,) float32 ln q of items (n,) that are drawn for users (n,)."""
+        return -self.num_drawable[users].log()
 
     def draw_distinct(self, counts: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draws ``counts[u]`` distinct items for every user u, uniformly over such sets of items.
@@ -76,7 +98,7 @@ class NegativeSampler:
         return keys // self.num_items, keys % self.num_items
 
 
-def _uniform_below(bounds: Tensor, generator: torch.Generator) -> Tensor:
+def uniform_below(bounds: Tensor, generator: torch.Generator) -> Tensor:
     """(n,) int64, uniform in [0, bounds)."""
     dtype, device = widest_float(bounds.device), bounds.device
     draw = torch.rand(bounds.shape, generator=generator, dtype=dtype, device=device)
@@ -92,7 +114,7 @@ def _redraw(
     batches: list[Tensor] = []  # each sorted; later batches are much smaller
     missing, num_missing = users, counts
     while len(missing):
-        drawn = torch.unique(missing * width + _uniform_below(num_drawable[missing], generator))
+        drawn = torch.unique(missing * width + uniform_below(num_drawable[missing], generator))
         for keys in batches:
             at = torch.searchsorted(keys, drawn).clamp_(max=len(keys) - 1)
             drawn = drawn[keys[at] != drawn]

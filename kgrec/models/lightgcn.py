@@ -116,6 +116,10 @@ class LightGCN(InnerProduct):
         users = Bags(history.items, offsets, shares).sums(torch.stack(items[:-1]).sum(dim=0))
         return BPRMF.from_vectors(users / (self.H + 1), torch.stack(items).mean(dim=0))
 
+    def step_values(self) -> Tensor:
+        """(N, d) e of every user and item, which a step propagates once."""
+        return self.encode()
+
     def score(self, users: Tensor, items: Tensor, encoded: Tensor | None = None) -> Tensor:
         """(B,) scores ŷ(u, i), from users (B,) and items (B,)."""
         e = self.encode() if encoded is None else encoded

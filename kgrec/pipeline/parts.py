@@ -20,12 +20,15 @@ from kgrec.config.sizes import parse_bytes
 from kgrec.data.datamodule import KGDataModule
 from kgrec.data.dataset import RecDataset
 from kgrec.errors import ConfigError
+from kgrec.models.objectives import Objective
 from kgrec.models.recommender import Recommender
 from kgrec.runs.checkpoints import read_checkpoint
 from kgrec.runs.identity import check_resume, resume_settings
 from kgrec.tracking.results import ControlLine
+from kgrec.training.losses import has_regularizer
 from kgrec.training.memory import (
     CORES,
+    Lists,
     check_memory,
     evaluation_batch_size,
     threads_for,
@@ -81,6 +84,7 @@ def build(cfg: DictConfig, dataset: RecDataset, validates: bool = True) -> Parts
     ks = cutoffs(cfg, dataset)
     fit_monitor(cfg, ks, dataset.num_items)  # first, because models may choose by it too
     recommender: Recommender = instantiate(cfg.model, dataset)
+    recommender.objective = make_objective(cfg, recommender)
     rank_validation = cfg.ranking.validation or "@" in cfg.monitor
     own = applied(trainer_settings(cfg))
     log_every_n_steps = own.pop("log_every_n_steps", None)
@@ -153,6 +157,23 @@ def fit_monitor(cfg: DictConfig, ks: Sequence[int], num_items: int) -> None:
     cfg.monitor = expected[-1]
 
 
+def make_objective(cfg: DictConfig, recommender: Recommender) -> Objective | None:
+    """The objective of the training; None: the model's own loss, or nothing to train.
+
+    Raises:
+        ConfigError: the model's own loss has terms that it would lose.
+    """
+    if cfg.loss.name == "own" or not recommender.trainable:
+        return None
+    if len(recommender.batches) > 1 and not has_regularizer(recommender):
+        raise ConfigError(
+            f"loss: found {cfg.loss.name}, expected own: {type(recommender).__name__} has further "
+            "terms in its loss, and no regularizer that keeps them"
+        )
+    temperature, correction = cfg.loss.get("temperature", 1.0), cfg.loss.get("correction", True)
+    return Objective(cfg.loss.name, float(temperature), correction)
+
+
 def fit_to_machine(
     cfg: DictConfig, recommender: Recommender, dataset: RecDataset, device: torch.device
 ) -> None:
@@ -163,27 +184,33 @@ def fit_to_machine(
     """
     items, budget = dataset.train.items, parse_bytes(cfg.memory_budget)
     rows = math.ceil(cfg.batch_size / world_size(cfg))
+    in_batch = cfg.negatives.name == "in_batch"
+    lists = Lists(cfg.batch_size if in_batch else cfg.negatives.ratio, in_batch)
     if cfg.threads == "auto":
         cores = max(1, (cfg.cores or CORES) // num_devices(cfg))
-        torch.set_num_threads(threads_for(recommender, items, rows, cores))
-    pieces = check_memory(recommender, items, rows, budget, device)
+        torch.set_num_threads(threads_for(recommender, items, rows, cores, lists))
+    pieces = check_memory(recommender, items, rows, budget, device, lists)
     if pieces > 1:
         log.info("memory_budget: a step is taken in about %d pieces", pieces)
 
 
 def make_datamodule(cfg: DictConfig, dataset: RecDataset, recommender: Recommender) -> KGDataModule:
     """Batches of the sizes that the configuration or the free memory asks for."""
+    negatives = cfg.negatives.name
+    if not recommender.trainable and negatives == "in_batch":
+        negatives = "resampled"  # nothing is drawn
     datamodule = KGDataModule(
         dataset,
         batch_size=cfg.batch_size,
         eval_batch_size=cfg.eval_batch_size
         or evaluation_batch_size(recommender, dataset.train.items, parse_bytes(cfg.memory_budget)),
-        negatives=cfg.negatives.name,
+        negatives=negatives,
         ratio=cfg.negatives.ratio,
         seed=cfg.seed,
         steps_per_call=steps_per_call(cfg),
         ranking=cfg.ranking.name,
-        kinds=recommender.batches,
+        kinds=recommender.step_batches,
+        power=cfg.negatives.get("power", 1.0),
     )
     datamodule.check_devices(world_size(cfg))
     missing = datamodule.train_batches.sources[0].undrawable

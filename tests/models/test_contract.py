@@ -20,10 +20,12 @@ from kgrec.errors import SettingError
 from kgrec.evaluation.candidates import full_candidates
 from kgrec.evaluation.topk import top_k
 from kgrec.models.inner_product import InnerProduct
+from kgrec.models.objectives import Objective
 from kgrec.models.recipes import rebuild
 from kgrec.models.recommender import Recommender
 from kgrec.runs.checkpoints import load_recommender
 from kgrec.training.lazy_adam import LazyAdam
+from kgrec.training.losses import step_loss
 from kgrec.training.memory import RowBudget
 
 MODELS = sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml"))
@@ -116,6 +118,17 @@ def test_the_loss_is_a_mean_over_rows(model, dataset):
     taken = batches(model, dataset)
     twice = [type(batch)(*(torch.cat([part, part]) for part in batch)) for batch in taken]
     torch.testing.assert_close(model.loss(*taken), model.loss(*twice))
+
+
+def test_the_loss_is_an_objective_and_the_further_terms(model, dataset):
+    if not model.trainable:
+        pytest.skip("nothing to train")
+    taken = batches(model, dataset)
+    torch.manual_seed(0)  # a model may draw in every step
+    own = model.loss(*taken)
+    model.objective = Objective("bce" if isinstance(taken[0], PointwiseBatch) else "bpr")
+    torch.manual_seed(0)
+    torch.testing.assert_close(step_loss(model, taken), own)
 
 
 def test_a_recipe_and_the_state_rebuild_the_model(model, dataset):
