@@ -101,6 +101,13 @@ class Recommender(nn.Module):
         """
         return None
 
+    def training_score(self, users: Tensor, items: Tensor, encoded: Any = None) -> Tensor:
+        """(B,) scores as the loss computes them, as :meth:`score` does unless overridden.
+
+        A model in which a user's history is a part of the score leaves the scored item out of it.
+        """
+        return self.score(users, items, encoded)
+
     def step_values(self) -> Any:
         """Values with gradients that a training step computes once, as ``encoded``; or None."""
         return None
@@ -115,20 +122,13 @@ class Recommender(nn.Module):
         """Batch types of a training step on the objective, or on the own loss."""
         return self.batches if self.objective is None else (self.objective.batch, *self.batches[1:])
 
-    def training_score(self, users: Tensor, items: Tensor, encoded: Any = None) -> Tensor:
-        """(B,) scores as the loss computes them, as :meth:`score` does unless overridden.
-
-        A model in which a user's history is a part of the score leaves the scored item out of it.
-        """
-        return self.score(users, items, encoded)
-
     def score_lists(self, users: Tensor, items: Tensor, encoded: Any = None) -> Tensor:
-        """(B, n) scores of a list of items (B, n) for each user (B,), with gradients."""
+        """(B, n) training scores of a list of items (B, n) for each user (B,)."""
         rows = users.repeat_interleave(items.shape[1])
         return self.training_score(rows, items.flatten(), encoded).view(items.shape)
 
     def score_grid(self, users: Tensor, items: Tensor, encoded: Any = None) -> Tensor:
-        """(B, n) scores of the same items (n,) for each user (B,), with gradients."""
+        """(B, n) training scores of the same items (n,) for each user (B,)."""
         return self.score_lists(users, items.expand(len(users), -1), encoded)
 
     def score_all(self, users: Tensor, encoded: Any = None) -> Tensor:

@@ -25,6 +25,7 @@ from kgrec.models.recommender import Recommender
 from kgrec.runs.checkpoints import read_checkpoint
 from kgrec.runs.identity import check_resume, resume_settings
 from kgrec.tracking.results import ControlLine
+from kgrec.training.averaging import WeightAveraging
 from kgrec.training.losses import has_regularizer
 from kgrec.training.memory import (
     CORES,
@@ -189,7 +190,8 @@ def fit_to_machine(
     if cfg.threads == "auto":
         cores = max(1, (cfg.cores or CORES) // num_devices(cfg))
         torch.set_num_threads(threads_for(recommender, items, rows, cores, lists))
-    pieces = check_memory(recommender, items, rows, budget, device, lists)
+    averages = cfg.averaging.name != "none"
+    pieces = check_memory(recommender, items, rows, budget, device, lists, averages)
     if pieces > 1:
         log.info("memory_budget: a step is taken in about %d pieces", pieces)
 
@@ -249,6 +251,9 @@ def make_trainer(
     """
     configured = [instantiate(node) for node in cfg.callbacks.values() if node is not None]
     callbacks = [*first_callbacks, *(callback for callback in configured if callback is not None)]
+    if cfg.averaging.name != "none":
+        decay, start = cfg.averaging.get("decay"), cfg.averaging.get("start", 0)
+        callbacks = [WeightAveraging(decay, start), *callbacks]
     settings = passed_on(trainer_settings(cfg))
     if isinstance(name := settings.get("profiler"), str):
         settings["profiler"] = profiler(name, cfg.paths.run)

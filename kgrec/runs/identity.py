@@ -98,7 +98,7 @@ TABLE = {
 
 # Settings that came later, with the value by which earlier runs worked. With it, a run of today and
 # an earlier run, whose files lack the setting, are the same.
-NEUTRAL = {"loss.name": "own"}
+NEUTRAL = {"loss.name": "own", "averaging.name": "none"}
 
 
 def role(key: str) -> Role:

@@ -185,6 +185,7 @@ def check_memory(
     budget: float,
     device: torch.device,
     lists: Lists = Lists(),  # noqa: B008
+    averages: bool = False,
 ) -> int:
     """Refuses a training step that would not fit, even in pieces.
 
@@ -195,6 +196,7 @@ def check_memory(
         budget: bytes that one piece of a step may need.
         device: device of the training.
         lists: see :class:`RowBudget`.
+        averages: whether an average of the parameters is kept.
 
     Returns:
         Estimated number of pieces of a step.
@@ -205,12 +207,13 @@ def check_memory(
     parameters = sum(p.numel() * p.element_size() for p in recommender.parameters())
     rows = RowBudget(recommender, budget, lists)
     _, piece = rows.step_bytes(items, batch_size)
-    needed, free = COPIES_OF_PARAMETERS * parameters + piece, available_bytes(device)
+    parameters *= COPIES_OF_PARAMETERS + averages
+    needed, free = parameters + piece, available_bytes(device)
     if needed > free:
         raise ConfigError(
             f"memory_budget: found {budget / GIB:.2f} GiB for a piece of a step; with the "
             f"parameters, their gradients and Adam's moments "
-            f"({COPIES_OF_PARAMETERS * parameters / GIB:.2f} GiB) training needs about "
+            f"({parameters / GIB:.2f} GiB) training needs about "
             f"{needed / GIB:.2f} GiB, expected at most the {free / GIB:.2f} GiB that are free on "
             f"{device}; lower memory_budget, batch_size, or the model's receptive field (model.K, "
             "model.H) and size (model.d)"

@@ -122,6 +122,18 @@ def test_every_key_of_the_main_file_has_a_comment():
         ({"epochs": None}, r"epochs: found None, expected an integer >= 1$"),
         ({"seed": -1}, r"seed: found -1, expected an integer from 0 to"),
         ({"patience": 1.5}, r"patience: found 1.5, expected an integer >= 1, or null"),
+        ({"loss": {"name": "hinge"}}, r"loss\.name: found 'hinge', expected one of bce, bpr"),
+        ({"loss": {"temperature": 0}}, r"loss\.temperature: found 0, expected a number above 0"),
+        ({"loss": {"correction": "no"}}, r"loss\.correction: found 'no', expected true or false"),
+        ({"averaging": {"name": "mean"}}, r"averaging\.name: found 'mean', expected one of ema"),
+        (
+            {"averaging": {"name": "ema", "decay": 1.0}},
+            r"averaging\.decay: found 1\.0, expected a number between 0 and 1",
+        ),
+        (
+            {"averaging": {"name": "swa", "start": -1}},
+            r"averaging\.start: found -1, expected an integer >= 0",
+        ),
         ({"batch_size": "big"}, r"batch_size: found 'big', expected an integer >= 1"),
         ({"model": {"_target_": "no.such.Model"}}, r"model\._target_: found the path 'no\.such"),
     ],

@@ -131,6 +131,23 @@ def test_the_loss_is_an_objective_and_the_further_terms(model, dataset):
     torch.testing.assert_close(step_loss(model, taken), own)
 
 
+def test_scores_of_lists_are_those_of_pairs(model, dataset):
+    if not model.trainable:
+        pytest.skip("nothing to train")
+    users, items = dataset.train.users[::30], dataset.train.items[::30]
+    lists = torch.stack([items, items.flip(0), (items + 1) % dataset.num_items], dim=1)
+    torch.manual_seed(0)  # a model may draw in every step
+    values = model.step_values()
+    expected = [model.training_score(users, column, values) for column in lists.T]
+    torch.testing.assert_close(
+        model.score_lists(users, lists, values), torch.stack(expected, dim=1)
+    )
+    grid = model.score_grid(users, items, values)
+    for column, item in enumerate(items):
+        pairs = model.training_score(users, item.expand_as(users), values)
+        torch.testing.assert_close(grid[:, column], pairs)
+
+
 def test_a_recipe_and_the_state_rebuild_the_model(model, dataset):
     users, items, _ = rows(dataset)
     again = rebuild(model.recipe(), model.state_dict())

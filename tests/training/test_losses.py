@@ -6,6 +6,7 @@ from conftest import Train, composed, small
 from hydra.utils import instantiate
 
 from kgrec.data.batches import ListwiseBatch, PairwiseBatch, PointwiseBatch
+from kgrec.data.interactions import Interactions
 from kgrec.data.protocols import paper
 from kgrec.data.splits import RandomSplit
 from kgrec.data.training_rows import training_rows
@@ -17,6 +18,7 @@ from kgrec.models.objectives import Objective, softmax
 from kgrec.models.recommender import Recommender
 from kgrec.models.svd import SVD
 from kgrec.pipeline.parts import make_objective
+from kgrec.runs.checkpoints import load_recommender
 from kgrec.training.losses import step_loss
 from kgrec.training.memory import Lists, RowBudget
 
@@ -136,6 +138,7 @@ def test_a_loss_whose_terms_would_be_lost_is_refused(dataset):
     assert make_objective(composed("loss=bpr"), CKE.from_dataset(dataset)) == Objective("bpr")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model", "loss"), [("kgcn", "bce"), ("bprmf", "bpr")])
 def test_the_loss_of_a_model_by_its_name_is_its_own(model, loss, train: Train):
     own = train(f"model={model}", folder="own")
@@ -145,12 +148,38 @@ def test_the_loss_of_a_model_by_its_name_is_its_own(model, loss, train: Train):
     assert {k: own.metrics[k] for k in same} == {k: named.metrics[k] for k in same}
 
 
-def test_logits_follow_from_the_loss(train: Train):
-    pointwise = train("model=lightgcn", "loss=bce", "ranking=none", folder="a")
-    softmax = train("model=svd", "loss=softmax", "negatives=in_batch", "ranking=none", folder="b")
-    assert (pointwise.code, softmax.code) == (0, 0), softmax.out
-    assert "test/f1" in pointwise.metrics
-    assert "test/log_loss" in pointwise.metrics
-    assert "test/f1" not in softmax.metrics
-    assert "test/f1_val_threshold" in softmax.metrics
-    assert softmax.metrics["test/auc"] > 0.5
+def test_logits_follow_from_the_loss(dataset, train: Train):
+    run = train("model=lightgcn", "loss=bce", "ranking=none", "epochs=1")
+    assert run.code == 0, run.out
+    assert {"test/f1", "test/accuracy", "test/log_loss"} <= run.metrics.keys()
+    loaded = load_recommender(run.folder / "checkpoints" / "best.ckpt")
+    assert loaded.gives_logits
+    assert loaded.objective == Objective("bce")
+    model = SVD.from_dataset(dataset)
+    assert model.gives_logits
+    model.objective = Objective("softmax")
+    assert not model.gives_logits
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("negatives", ["resampled", "popularity", "in_batch"])
+@pytest.mark.parametrize("model", ["kgcn", "libfm", "lightgcn", "cke", "ripplenet"])
+def test_models_train_on_softmax(model, negatives, train: Train):
+    ratio = [] if negatives == "in_batch" else ["negatives.ratio=8"]
+    settings = ["loss=softmax", f"negatives={negatives}", *ratio, "optimizer=lazy_adam"]
+    run = train(f"model={model}", *settings, "epochs=6", "optimizer.lr=0.02", "batch_size=64")
+    assert run.code == 0, run.out
+    assert run.metrics["test/auc"] > 0.6
+    assert "test/f1" not in run.metrics
+
+
+def test_new_users_are_folded_in_by_the_objective(dataset):
+    model = SVD.from_dataset(dataset, d=4)
+    history = dataset.train.take(dataset.train.users < 3)
+    history = Interactions(history.users, history.items, 3, 40)
+    users = torch.arange(3)
+    own = model.fold_in(history).score_all(users)
+    model.objective = Objective("bce")
+    assert torch.equal(model.fold_in(history).score_all(users), own)
+    model.objective = Objective("softmax")
+    assert not torch.allclose(model.fold_in(history).score_all(users), own)
