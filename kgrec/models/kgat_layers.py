@@ -66,7 +66,7 @@ def edge_attention(kge: TransR, graph: CollaborativeGraph) -> Tensor:
         M, e_r = kge.matrices[r], kge.relation_embedding.weight[r]
         for block in edges.split(EDGE_BLOCK):
             h, t = table[graph.owners[block]] @ M, table[graph.others[block]] @ M
-            logits[block] = (t * torch.tanh(h + e_r)).sum(dim=1)
+            logits[block] = (t * torch.tanh(h + e_r)).sum(dim=1).to(table.dtype)
     return segment_softmax(logits, graph.offsets)
 
 
