@@ -142,7 +142,12 @@ class KGIN(InnerProduct):
         check_number("independence_weight", independence_weight, 0)
         check_number("node_dropout", node_dropout, 0, 1)
         check_number("message_dropout", message_dropout, 0, 1)
-        self.num_items, self.num_relations, self.H, self.variant = num_items, num_relations, H, variant
+        self.num_items, self.num_relations, self.H, self.variant = (
+            num_items,
+            num_relations,
+            H,
+            variant,
+        )
         self.independence, self.independence_weight = independence, independence_weight
         self.node_dropout, self.message_dropout = node_dropout, message_dropout
         self.user_embedding = _table(num_users, d)
@@ -186,7 +191,11 @@ class KGIN(InnerProduct):
 
     def likes(self) -> Means:
         """Means over the items of each user."""
-        U, E, dtype = len(self.user_embedding), len(self.entity_embedding), self.user_embedding.dtype
+        U, E, dtype = (
+            len(self.user_embedding),
+            len(self.entity_embedding),
+            self.user_embedding.dtype,
+        )
         pairs = self.users, self.items
         return self._likes.get(lambda: Means.of_pairs(*pairs, U, E, dtype), *pairs, setting=dtype)
 

@@ -125,6 +125,7 @@ KINDS = {
     "cke": ("user item entity relation", True),
     "ease": None,
     "kgcn": ("user item entity relation", False),
+    "kgin": ("user item entity", True),
     "lightgcn": ("user item", True),
     "libfm": ("user item", True),
     "ncf": ("user item", False),
