@@ -142,12 +142,8 @@ class KGIN(InnerProduct):
         check_number("independence_weight", independence_weight, 0)
         check_number("node_dropout", node_dropout, 0, 1)
         check_number("message_dropout", message_dropout, 0, 1)
-        self.num_items, self.num_relations, self.H, self.variant = (
-            num_items,
-            num_relations,
-            H,
-            variant,
-        )
+        self.num_items, self.num_entities = num_items, num_entities
+        self.num_relations, self.H, self.variant = num_relations, H, variant
         self.independence, self.independence_weight = independence, independence_weight
         self.node_dropout, self.message_dropout = node_dropout, message_dropout
         self.user_embedding = _table(num_users, d)
@@ -191,45 +187,45 @@ class KGIN(InnerProduct):
 
     def likes(self) -> Means:
         """Means over the items of each user."""
-        U, E, dtype = (
-            len(self.user_embedding),
-            len(self.entity_embedding),
-            self.user_embedding.dtype,
-        )
+        U, E, dtype = len(self.user_embedding), self.num_entities, self.user_embedding.dtype
         pairs = self.users, self.items
         return self._likes.get(lambda: Means.of_pairs(*pairs, U, E, dtype), *pairs, setting=dtype)
 
     def neighbors(self) -> RelationalMeans:
         """Means over the neighbours of each entity."""
-        E, R, dtype = len(self.entity_embedding), self.num_relations, self.user_embedding.dtype
+        E, R, dtype = self.num_entities, self.num_relations, self.user_embedding.dtype
         triples = self.heads, self.relations, self.tails
 
-        def compute() -> RelationalMeans:
+        def means() -> RelationalMeans:
             return RelationalMeans.of_triples(*triples, E, R, dtype)
 
-        return self._neighbors.get(compute, *triples, setting=dtype)
+        return self._neighbors.get(means, *triples, setting=dtype)
 
     def mixtures(self) -> Tensor:
         """(P, 2R) α, the shares of the relations in each intent."""
         return self.intent_weights.softmax(dim=1)
 
+    def intent_vectors(self) -> Tensor:
+        """(P, d) e_p of every intent."""
+        return self.mixtures() @ self.relation_embedding
+
     def intents_of(self, users: Tensor) -> Tensor:
         """(B, P) β of users with the vectors (B, d)."""
-        e_p = self.mixtures() @ self.relation_embedding
-        keys = e_p if self.intent_keys is None else self.intent_keys
+        keys = self.intent_vectors() if self.intent_keys is None else self.intent_keys
         return (users @ keys.T).softmax(dim=1)
 
     def gates(self, users: Tensor) -> Tensor:
         """(B, d) vectors by which the items of users with the vectors (B, d) are multiplied."""
-        gates = self.intents_of(users) @ (self.mixtures() @ self.relation_embedding)
+        gates = self.intents_of(users) @ self.intent_vectors()
         return 1 + gates if self.variant == "released" else gates
 
     def layers(self, draws: torch.Generator | None = None) -> list[Vectors]:
         """Vectors of the layers 0 … H; with dropout if there is a generator."""
         likes, neighbors = self.likes(), self.neighbors()
         if draws is not None and self.node_dropout:
-            likes = likes.kept(self._kept(likes.owners, draws))
-            neighbors = neighbors.kept(self._kept(neighbors.owners, draws))
+            keep, dtype = 1 - self.node_dropout, self.user_embedding.dtype
+            likes = likes.kept(_drawn(likes.owners.shape, keep, draws).to(dtype))
+            neighbors = neighbors.kept(_drawn(neighbors.owners.shape, keep, draws).to(dtype))
         layers = [Vectors(self.user_embedding, self.entity_embedding)]
         for _ in range(self.H):
             users, entities = layers[-1]
@@ -238,17 +234,11 @@ class KGIN(InnerProduct):
             layers.append(Vectors(self._finished(users, draws), self._finished(entities, draws)))
         return layers
 
-    def _kept(self, edges: Tensor, draws: torch.Generator) -> Tensor:
-        """1 for the edges that a step keeps, else 0: the shape of ``edges``."""
-        kept = self.user_embedding.new_empty(edges.shape)
-        return kept.bernoulli_(1 - self.node_dropout, generator=draws)
-
     def _finished(self, vectors: Tensor, draws: torch.Generator | None) -> Tensor:
         """The vectors of a layer, after dropout and scaling."""
         if draws is not None and self.message_dropout:
             keep = 1 - self.message_dropout
-            mask = torch.empty_like(vectors, requires_grad=False).bernoulli_(keep, generator=draws)
-            vectors = vectors * mask / keep
+            vectors = vectors * _drawn(vectors.shape, keep, draws) / keep
         return F.normalize(vectors) if self.variant == "released" else vectors
 
     def resample(self, generator: torch.Generator) -> None:
@@ -259,8 +249,10 @@ class KGIN(InnerProduct):
 
     def encode(self, draws: torch.Generator | None = None) -> Vectors:
         """Sums of the layers of every user and entity."""
-        users, entities = zip(*self.layers(draws), strict=True)
-        return Vectors(torch.stack(users).sum(dim=0), torch.stack(entities).sum(dim=0))
+        (users, entities), *further = self.layers(draws)
+        for layer in further:
+            users, entities = users + layer.users, entities + layer.entities
+        return Vectors(users, entities)
 
     def score(self, users: Tensor, items: Tensor, encoded: Vectors | None = None) -> Tensor:
         """(B,) scores ŷ(u, i), from users (B,) and items (B,)."""
@@ -288,7 +280,7 @@ class KGIN(InnerProduct):
         if not self.independence_weight or len(self.intent_weights) == 1:
             return ranking
         released = self.variant == "released"
-        compared = self.intent_weights if released else self.mixtures() @ self.relation_embedding
+        compared = self.intent_weights if released else self.intent_vectors()
         return ranking + self.independence_weight * INDEPENDENCE[self.independence](compared)
 
     @torch.no_grad()
@@ -307,9 +299,9 @@ class KGIN(InnerProduct):
     def explain(self, user: int, item: int, history: Tensor, top: int | None = None) -> Reasons:
         """The items of the user's history, with exact shares, and the weights of relations.
 
-        e_u is a sum over the user's training positives, besides e_u⁽⁰⁾; so is the score. Without an
-        item, β and the lengths of the layers stay as they are. A relation's weight is
-        Σ_p β⁽⁰⁾(u, p) α(r, p), over both directions: its share in the user's mixture of relations.
+        The score is e_u⁽⁰⁾ · e_i plus a term for each training positive of the user; the terms are
+        the shares. Without an item, β and the lengths of the layers stay as they are. The weight of
+        a relation is Σ_p β⁽⁰⁾(u, p) α(r, p) over both directions. The weights sum to 1.
         """
         layers, own = self.layers(), self.items[self.users == user]
         target = torch.stack([layer.entities[item] for layer in layers]).sum(dim=0)
@@ -338,6 +330,11 @@ class KGIN(InnerProduct):
         nodes = len(self.user_embedding) + len(self.entity_embedding)
         layers = 4.0 * d * self.H * (4 * nodes + 2 * edges)
         return layers + 40.0 * (edges + len(self.users))
+
+
+def _drawn(shape: torch.Size, keep: float, draws: torch.Generator) -> Tensor:
+    """True with probability ``keep``."""
+    return torch.rand(shape, generator=draws, device=draws.device) < keep
 
 
 def _table(rows: int, columns: int) -> nn.Parameter:
