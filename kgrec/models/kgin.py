@@ -325,11 +325,10 @@ class KGIN(InnerProduct):
         return torch.full((len(items),), 40.0 + 24 * self.user_embedding.shape[1])
 
     def fixed_bytes(self) -> float:
-        """Bytes of the propagation: in each layer about 4 vectors of a node and 2 of an edge."""
+        """Bytes of the propagation: about 2 vectors of a node and 1 of an edge, in H + 1 layers."""
         d, edges = self.user_embedding.shape[1], 2 * len(self.heads)
         nodes = len(self.user_embedding) + len(self.entity_embedding)
-        layers = 4.0 * d * self.H * (4 * nodes + 2 * edges)
-        return layers + 40.0 * (edges + len(self.users))
+        return 4.0 * d * (self.H + 1) * (2 * nodes + edges) + 40.0 * (edges + len(self.users))
 
 
 def _drawn(shape: torch.Size, keep: float, draws: torch.Generator) -> Tensor:
