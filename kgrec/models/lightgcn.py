@@ -114,12 +114,7 @@ class LightGCN(InnerProduct):
         shares = (sizes[history.users] * degrees[history.items]).to(items[0].dtype).rsqrt()
         offsets = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
         users = Bags(history.items, offsets, shares).sums(torch.stack(items[:-1]).sum(dim=0))
-        with torch.device("meta"):
-            folded = BPRMF(history.num_users, self.num_items, users.shape[1])
-        folded.user_embedding.weight = nn.Parameter(users / (self.H + 1), requires_grad=False)
-        mean = torch.stack(items).mean(dim=0)
-        folded.item_embedding.weight = nn.Parameter(mean, requires_grad=False)
-        return folded.eval()
+        return BPRMF.from_vectors(users / (self.H + 1), torch.stack(items).mean(dim=0))
 
     def score(self, users: Tensor, items: Tensor, encoded: Tensor | None = None) -> Tensor:
         """(B,) scores ŷ(u, i), from users (B,) and items (B,)."""

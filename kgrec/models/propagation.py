@@ -129,6 +129,17 @@ def propagate(
     return cast(Tensor, _Propagate.apply(*args))  # type: ignore[no-untyped-call]
 
 
+def segment_softmax(values: Tensor, offsets: Tensor) -> Tensor:
+    """(m,) softmax of values (m,) within the segments ``offsets[n]:offsets[n + 1]``."""
+    owners = torch.repeat_interleave(offsets.diff())
+    peaks = values.new_full((len(offsets) - 1,), -torch.inf)
+    peaks.scatter_reduce_(0, owners, values, "amax")
+    exponentials = (values - peaks[owners]).exp()
+    places = torch.arange(len(values), device=values.device)
+    sums = Bags(places, offsets).sums(exponentials[:, None])[:, 0]
+    return exponentials / sums[owners]
+
+
 class _Propagate(torch.autograd.Function):
     """A sparse matrix times a dense one; the gradient of the dense one is the same kind of product.
 

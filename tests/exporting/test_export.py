@@ -124,6 +124,7 @@ KINDS = {
     "bprmf": ("user item", True),
     "cke": ("user item entity relation", True),
     "ease": None,
+    "kgat": ("user item entity relation", True),
     "kgcn": ("user item entity relation", False),
     "kgin": ("user item entity", True),
     "lightgcn": ("user item", True),
