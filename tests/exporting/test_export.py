@@ -126,6 +126,7 @@ KINDS = {
     "ease": None,
     "kgat": ("user item entity relation", True),
     "kgcn": ("user item entity relation", False),
+    "kgin": ("user item entity", True),
     "lightgcn": ("user item", True),
     "libfm": ("user item", True),
     "ncf": ("user item", False),

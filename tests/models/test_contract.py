@@ -208,7 +208,9 @@ def test_another_setting_is_another_recipe(model, name, key, value, dataset, tmp
     assert instantiate(cfg, dataset).recipe() != model.recipe()
 
 
-INNER_PRODUCTS = {"svd", "bprmf", "lightgcn", "kgat", "cke", "libfm", "libfm_transe", "per"}
+INNER_PRODUCTS = {
+    "svd", "bprmf", "lightgcn", "kgat", "kgin", "cke", "libfm", "libfm_transe", "per",
+}  # fmt: skip
 
 
 def test_the_product_of_factors_is_the_score(name, model, dataset):
