@@ -72,6 +72,8 @@ class KGDataModule(pl.LightningDataModule):
         self.eval_batch_size = eval_batch_size
         static = dataset.static_negatives if negatives == "static" else None
         sampler: Callable[[Interactions], Sampler] | None = NegativeSampler
+        if dataset.training_items is not None:
+            sampler = partial(NegativeSampler, among=dataset.training_items)
         if negatives == "popularity":
             sampler = partial(PopularitySampler, power=float(power))
         elif negatives == "in_batch":
