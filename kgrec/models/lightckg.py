@@ -11,6 +11,11 @@ and D the diagonal matrix of the row sums of A + sI:
     E⁽ᵏ⁺¹⁾  = D^-½ (A + sI) D^-½ E⁽ᵏ⁾
     e       = 1/(H + 1) Σ_{k=0..H} e⁽ᵏ⁾
     ŷ(u, v) = e_u · e_v + b_v
+    b_v     = γ p_v + c_v
+
+p_v is the logarithm of the item's number of training positives minus the mean of the trained items:
+what b_v would be if no user differed from another. γ starts at 1, c at 0. An item that training
+has not seen has p = 0, as the average trained item.
 
 The score is linear in the vectors that a node reads from a neighbour, so the part of it that comes
 from one entity next to the item, or from one item of the user's history, is a number
@@ -103,7 +108,8 @@ class LightCKG(InnerProduct):
         self.H, self.kg_weight, self.own_weight = H, kg_weight, own_weight
         self.embedding = nn.Parameter(torch.empty(num_users + num_entities, d))  # users first
         nn.init.xavier_uniform_(self.embedding)
-        self.item_bias = nn.Parameter(torch.zeros(num_items)) if item_bias else None
+        self.popularity_weight = nn.Parameter(torch.ones(1)) if item_bias else None  # γ
+        self.item_bias = nn.Parameter(torch.zeros(num_items)) if item_bias else None  # c
         self.heads: Tensor
         self.relations: Tensor
         self.tails: Tensor
@@ -115,6 +121,7 @@ class LightCKG(InnerProduct):
         self.register_buffer("multipliers", None, persistent=False)
         self._graph = FromBuffers[CollaborativeGraph]()
         self._weights = FromBuffers[tuple[Tensor, Tensor]]()
+        self._popularity = FromBuffers[Tensor]()
 
     @classmethod
     def from_dataset(
@@ -164,6 +171,25 @@ class LightCKG(InnerProduct):
         own = self.own_weight * roots.square()[:, None]
         return edges * roots[graph.owners] * roots[graph.others], own
 
+    def bias(self) -> Tensor:
+        """(num_items,) b of every item."""
+        if self.item_bias is None or self.popularity_weight is None:
+            return self.embedding.new_zeros(self.num_items)
+        return self.popularity_weight * self.popularity + self.item_bias
+
+    @property
+    def popularity(self) -> Tensor:
+        """(num_items,) p of every item."""
+        columns = self.relations, self.tails
+        return self._popularity.get(self._log_degrees, *columns, setting=self.embedding.dtype)
+
+    def _log_degrees(self) -> Tensor:
+        items = self.tails[self.relations == self.num_relations] - self.num_users
+        degrees = torch.bincount(items, minlength=self.num_items)
+        logs = degrees.clamp(min=1).to(self.embedding.dtype).log()
+        mean = logs[degrees > 0].mean() if len(items) else 0.0
+        return torch.where(degrees > 0, logs - mean, 0.0)
+
     def layers(self) -> list[Tensor]:
         """(N, d) each: E⁽⁰⁾ … E⁽ᴴ⁾."""
         graph, (edges, own) = self.graph, self.weights
@@ -177,8 +203,7 @@ class LightCKG(InnerProduct):
         """(n, d + 1) e of users, then items; the last number is 1 of a user and b of an item."""
         e = torch.stack(self.layers()).mean(dim=0)[: self.num_users + self.num_items]
         ones = e.new_ones(self.num_users)
-        bias = e.new_zeros(self.num_items) if self.item_bias is None else self.item_bias
-        return torch.cat([e, torch.cat([ones, bias])[:, None]], dim=1)
+        return torch.cat([e, torch.cat([ones, self.bias()])[:, None]], dim=1)
 
     # ------------------------------------------------------------------ scores
 
@@ -248,10 +273,9 @@ class LightCKG(InnerProduct):
         for layer in layers[:-1]:
             users.append(bags.sums(layer) + own * users[-1])
         vectors = [torch.stack(users).mean(dim=0), torch.stack(layers).mean(dim=0)]
-        bias = layers[0].new_zeros(self.num_items) if self.item_bias is None else self.item_bias
+        lasts = vectors[0].new_ones(history.num_users), self.bias()
         vectors = [
-            torch.cat([e, last[:, None]], dim=1)
-            for e, last in zip(vectors, (vectors[0].new_ones(history.num_users), bias), strict=True)
+            torch.cat([e, last[:, None]], dim=1) for e, last in zip(vectors, lasts, strict=True)
         ]
         return BPRMF.from_vectors(*vectors)
 
@@ -282,9 +306,7 @@ class LightCKG(InnerProduct):
                 else:
                     continue
                 gone[node] += share_vector
-        score, bias = self.score_of(user, item), 0.0
-        if self.item_bias is not None:
-            bias = float(self.item_bias[item])
+        score, bias = self.score_of(user, item), float(self.bias()[item])
         without = bias + float((e[user] - gone[user]) @ (e[first + item] - gone[first + item]))
         kept, left_out = ordered(terms, top)
         parts = {"item": bias} if self.item_bias is not None else {}
