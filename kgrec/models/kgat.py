@@ -233,7 +233,7 @@ class KGAT(InnerProduct):
     def loss(self, *batches: Any) -> Tensor:
         """Mean over pairs plus λ times the mean over triples, with the attention of the epoch.
 
-        Before the first epoch there is no dropout.
+        Before the first epoch there is no dropout. Each piece of a step draws its own.
         """
         pairs, triples = batches
         epoch = self._epoch_attention

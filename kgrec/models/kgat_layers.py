@@ -62,11 +62,11 @@ def edge_attention(kge: TransR, graph: CollaborativeGraph) -> Tensor:
     order = torch.argsort(graph.relations, stable=True)
     present, counts = torch.unique_consecutive(graph.relations[order], return_counts=True)
     logits = table.new_empty(len(order))
-    for r, edges in zip(present.tolist(), order.split(counts.tolist()), strict=True):
+    for r, edges in zip(present.tolist(), torch.split(order, counts.tolist()), strict=True):
         M, e_r = kge.matrices[r], kge.relation_embedding.weight[r]
-        for block in edges.split(EDGE_BLOCK):
+        for block in torch.split(edges, EDGE_BLOCK):
             h, t = table[graph.owners[block]] @ M, table[graph.others[block]] @ M
-            logits[block] = (t * torch.tanh(h + e_r)).sum(dim=1)
+            logits[block] = (t * torch.tanh(h + e_r)).sum(dim=1).to(table.dtype)
     return segment_softmax(logits, graph.offsets)
 
 

@@ -122,10 +122,11 @@ def propagate(
     Args:
         vectors: (N, d); differentiable.
         graph: the edges.
-        weights: (m,) of the dtype of the vectors; differentiable.
+        weights: (m,); differentiable.
         reversed_weights: ``weights[graph.reverse]``, if it is known; None: to be computed.
     """
-    args = (vectors, weights, graph, reversed_weights)
+    # With mixed precision, vectors have fewer digits than weights.
+    args = (vectors.to(weights.dtype), weights, graph, reversed_weights)
     return cast(Tensor, _Propagate.apply(*args))  # type: ignore[no-untyped-call]
 
 
