@@ -127,11 +127,9 @@ def train(
     rows, since = PointwiseRows(dataset.train, seed=seed, sampler=sampler), 0
     best: dict[str, Any] = {}
     for epoch in range(cfg.epochs):
-        for columns in zip(
-            *(torch.split(c, cfg.batch_size) for c in rows.draw(epoch)), strict=True
-        ):
+        for batch in rows.batches(epoch, cfg.batch_size):
             optimizer.zero_grad()
-            model.loss(PointwiseBatch(*columns)).backward()  # type: ignore[no-untyped-call]
+            model.loss(batch).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         encoded = model.encode()
         scores = lambda users, e=encoded: model.score_all(users, e)  # noqa: E731

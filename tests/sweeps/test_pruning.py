@@ -25,7 +25,7 @@ SEARCH = [
     "model.d=choice(4,8,16)", "optimizer.weight_decay=0", "batch_size=64", "patience=null",
     "ranking=none", "hydra.sweeper.n_trials=5", "hydra.sweeper.sampler.n_startup_trials=99",
 ]  # fmt: skip
-HALVING = "hydra.sweeper.pruner={_target_:optuna.pruners.SuccessiveHalvingPruner,min_resource:4}"
+HALVING = "hydra.sweeper.pruner.min_resource=4"
 
 
 def search(train: Train, folder: Path, *words: str) -> Finished:
