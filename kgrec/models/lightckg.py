@@ -19,7 +19,7 @@ has not seen has p = 0, as the average trained item.
 
 The score is linear in the vectors that a node reads from a neighbour, so the part of it that comes
 from one entity next to the item, or from one item of the user's history, is a number
-(:meth:`LightCKG.explain`). Weights of relations in a trained model multiply w_r; D stays as trained.
+(:meth:`LightCKG.explain`). Weights of relations multiply w_r in a trained model, whose D stays.
 
 A new user has e⁽⁰⁾ = 0 and gets its layers from those of its items, which stay as trained.
 
