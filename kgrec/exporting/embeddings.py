@@ -19,6 +19,7 @@ from kgrec.models.folding import WithUserTables
 from kgrec.models.kgat import KGAT
 from kgrec.models.kgcn.model import KGCN
 from kgrec.models.kgin import KGIN
+from kgrec.models.lightckg import LightCKG
 from kgrec.models.lightgcn import LightGCN
 from kgrec.models.recommender import Recommender
 from kgrec.models.ripplenet import RippleNet
@@ -49,6 +50,8 @@ def vectors(model: Recommender) -> dict[str, Tensor]:
             found["user"] = torch.cat(tables, dim=1)
         if isinstance(model, LightGCN | KGAT):
             found["user"] = model.encode()[: model.num_users]
+        if isinstance(model, LightCKG):
+            found["user"] = model.encode()[: model.num_users, :-1]
         if isinstance(model, KGIN):
             found["user"], found["entity"] = model.encode()
         if isinstance(model, KGCN):

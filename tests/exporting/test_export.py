@@ -127,6 +127,7 @@ KINDS = {
     "kgat": ("user item entity relation", True),
     "kgcn": ("user item entity relation", False),
     "kgin": ("user item entity", True),
+    "lightckg": ("user item", True),
     "lightgcn": ("user item", True),
     "libfm": ("user item", True),
     "ncf": ("user item", False),
