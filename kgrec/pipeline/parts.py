@@ -192,8 +192,9 @@ def fit_to_machine(
     """
     items, budget = dataset.train.items, parse_bytes(cfg.memory_budget)
     rows = math.ceil(cfg.batch_size / world_size(cfg))
-    in_batch = cfg.negatives.name == "in_batch"
-    lists = Lists(cfg.batch_size if in_batch else cfg.negatives.ratio, in_batch)
+    name = cfg.negatives.name
+    length = cfg.batch_size if name == "in_batch" else cfg.negatives.ratio
+    lists = Lists(length, shared=name in ("in_batch", "shared"))
     if cfg.threads == "auto":
         cores = max(1, (cfg.cores or CORES) // num_devices(cfg))
         torch.set_num_threads(threads_for(recommender, items, rows, cores, lists))
@@ -206,7 +207,7 @@ def fit_to_machine(
 def make_datamodule(cfg: DictConfig, dataset: RecDataset, recommender: Recommender) -> KGDataModule:
     """Batches of the sizes that the configuration or the free memory asks for."""
     negatives = cfg.negatives.name
-    if not recommender.trainable and negatives == "in_batch":
+    if not recommender.trainable and negatives in ("in_batch", "shared"):
         negatives = "resampled"  # nothing is drawn
     datamodule = KGDataModule(
         dataset,
@@ -220,6 +221,7 @@ def make_datamodule(cfg: DictConfig, dataset: RecDataset, recommender: Recommend
         ranking=cfg.ranking.name,
         kinds=recommender.step_batches,
         power=cfg.negatives.get("power", 1.0),
+        items=cfg.negatives.get("items", "catalogue"),
     )
     datamodule.check_devices(world_size(cfg))
     missing = datamodule.train_batches.sources[0].undrawable

@@ -117,7 +117,7 @@ def test_every_key_of_the_main_file_has_a_comment():
         ({"optimizer": {"learning_rate": 1}}, r"optimizer\.learning_rate: found an unknown key"),
         ({"split": {"x": 1}}, r"split\.x: found an unknown key, expected one of ratios"),
         ({"protocol": {"x": 1}}, r"protocol\.x: found an unknown key"),
-        ({"colour": 1}, r"colour: found an unknown key, expected one of batch_size"),
+        ({"colour": 1}, r"colour: found an unknown key, expected one of averaging"),
         ({"epochs": 0}, r"epochs: found 0, expected an integer >= 1$"),
         ({"epochs": None}, r"epochs: found None, expected an integer >= 1$"),
         ({"seed": -1}, r"seed: found -1, expected an integer from 0 to"),
