@@ -23,7 +23,7 @@ TOP_LEVEL_KEYS = (
 
 # Groups that the run reads key by key.
 KEYS = {
-    "negatives": ("name", "ratio", "power"),
+    "negatives": ("name", "ratio", "power", "items"),
     "loss": ("name", "temperature", "correction"),
     "averaging": ("name", "decay", "start"),
     "ranking": ("name", "ks", "validation"),

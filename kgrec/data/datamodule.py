@@ -12,12 +12,14 @@ import torch
 from kgrec.data.batches import Epochs, ListwiseBatch, PointwiseBatch, RowBatches, own_rows
 from kgrec.data.dataset import RecDataset
 from kgrec.data.interactions import Interactions
+from kgrec.data.listwise_rows import InBatchRows, ListwiseRows, SharedRows
 from kgrec.data.negatives import NegativeSampler, Sampler
 from kgrec.data.popularity_sampler import PopularitySampler
 from kgrec.data.training_rows import training_rows
 from kgrec.errors import ConfigError, listed
 
-NEGATIVES = ("resampled", "static", "popularity", "in_batch")
+NEGATIVES = ("resampled", "static", "popularity", "in_batch", "shared")
+ITEMS = ("catalogue", "trained")
 CALLS_PER_EPOCH = 20
 
 
@@ -32,8 +34,9 @@ class KGDataModule(pl.LightningDataModule):
         batch_size: training rows in a batch, over all processes.
         eval_batch_size: rows in a batch for scoring.
         negatives: "resampled" (drawn in each epoch from the items that are not a training positive
-            of the user), "popularity" (so, but in proportion to popularity), "static", or
-            "in_batch" (the positives of the other rows of a step).
+            of the user), "popularity" (so, but in proportion to popularity), "static", "in_batch"
+            (the positives of the other rows of a step), or "shared" (one list for all rows of a
+            step).
         ratio: negatives for each positive, if resampled or by popularity.
         seed: seed of the run.
         steps_per_call: optimiser steps in one call of training_step; None: about 20 calls in an
@@ -42,6 +45,8 @@ class KGDataModule(pl.LightningDataModule):
             the KGCN authors) or "none".
         kinds: types of the batches of a training step, as in ``Recommender.step_batches``.
         power: power of the popularity, to which the probability of a negative is proportional.
+        items: "catalogue": negatives are drawn from all items. "trained": only from items with a
+            training positive, because a new item is unknown and not disliked.
 
     Raises:
         ConfigError: a value that cannot work.
@@ -59,9 +64,10 @@ class KGDataModule(pl.LightningDataModule):
         ranking: str = "full",
         kinds: tuple[Any, ...] = (PointwiseBatch,),
         power: float = 1.0,
+        items: str = "catalogue",
     ) -> None:
         super().__init__()
-        _check_negatives(negatives, ratio, power, kinds[0])
+        _check_negatives(negatives, ratio, power, items, kinds[0])
         if not isinstance(batch_size, int) or batch_size < 1:
             raise ConfigError(f"batch_size: found {batch_size}, expected an integer >= 1")
         if ranking not in ("full", "released", "none"):
@@ -71,14 +77,31 @@ class KGDataModule(pl.LightningDataModule):
         self.seed = seed
         self.eval_batch_size = eval_batch_size
         static = dataset.static_negatives if negatives == "static" else None
-        sampler: Callable[[Interactions], Sampler] | None = NegativeSampler
+        among = dataset.training_items
+        if items == "trained":
+            among = torch.unique(dataset.train.items)
+        sampler: Callable[[Interactions], Sampler] = NegativeSampler
+        if among is not None:
+            sampler = partial(NegativeSampler, among=among)
         if negatives == "popularity":
             sampler = partial(PopularitySampler, power=float(power))
-        elif negatives == "in_batch":
-            sampler = None
+        lists: dict[str, Callable[..., ListwiseRows]] = {
+            "in_batch": InBatchRows,
+            "shared": partial(SharedRows, among=among),
+        }
         positives, weights = dataset.train, dataset.train_weights
         self.train_batches = Epochs(
-            training_rows(kinds, positives, dataset.graph, static, ratio, seed, weights, sampler),
+            training_rows(
+                kinds,
+                positives,
+                dataset.graph,
+                static,
+                ratio,
+                seed,
+                weights,
+                sampler,
+                lists.get(negatives),
+            ),
             batch_size,
             epoch=lambda: self.trainer.current_epoch if self.trainer else 0,
             place=lambda: self._place,
@@ -135,7 +158,7 @@ class KGDataModule(pl.LightningDataModule):
         return batch
 
 
-def _check_negatives(name: str, ratio: Any, power: Any, kind: Any) -> None:
+def _check_negatives(name: str, ratio: Any, power: Any, items: Any, kind: Any) -> None:
     """Checks settings of the training negatives, for the batch type of interactions.
 
     Raises:
@@ -152,13 +175,15 @@ def _check_negatives(name: str, ratio: Any, power: Any, kind: Any) -> None:
         raise ConfigError(f"negatives.ratio: found {ratio}, expected {expected}")
     if isinstance(power, bool) or not isinstance(power, int | float) or not 0 <= power <= 10:
         raise ConfigError(f"negatives.power: found {power!r}, expected a number from 0 to 10")
-    if name == "in_batch" and kind is not ListwiseBatch:
+    if items not in ITEMS:
+        raise ConfigError(f"negatives.items: found {items!r}, expected one of {listed(ITEMS)}")
+    if name in ("in_batch", "shared") and kind is not ListwiseBatch:
         raise ConfigError(
-            "negatives.name: found 'in_batch', expected resampled, static or popularity: only "
-            "loss=softmax takes negatives of the batch"
+            f"negatives.name: found {name!r}, expected resampled, static or popularity: only "
+            "loss=softmax takes negatives that rows share"
         )
     if name == "static" and kind is ListwiseBatch:
         raise ConfigError(
-            "negatives.name: found 'static', expected resampled, popularity or in_batch for "
-            "loss=softmax"
+            "negatives.name: found 'static', expected resampled, popularity, in_batch or shared "
+            "for loss=softmax"
         )

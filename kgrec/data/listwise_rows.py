@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -88,6 +89,15 @@ class ListwiseRows(TrainingRows):
         log_q = self._sampler.log_probability(rows, negatives) + math.log(self.ratio)
         return negatives.view(-1, self.ratio), log_q.view(-1, self.ratio)
 
+    def _positives_among(self, users: Tensor, items: Tensor) -> Tensor:
+        """(B, k) whether each of the items (k,), ascending, is a positive of users (B,)."""
+        row, own = self.positives.of_users(users)
+        at = torch.searchsorted(items, own).clamp_(max=len(items) - 1)
+        is_there = items[at] == own
+        is_positive = torch.zeros(len(users), len(items), dtype=torch.bool, device=users.device)
+        is_positive[row[is_there], at[is_there]] = True
+        return is_positive
+
 
 class InBatchRows(ListwiseRows):
     """Training positives, whose negatives are the positives of the other rows of a step.
@@ -97,15 +107,20 @@ class InBatchRows(ListwiseRows):
 
     Args:
         positives: training positives.
+        ratio: 1; the length of a list is that of the batch.
         seed: seed of the run.
         weights: see :class:`ListwiseRows`.
     """
 
     def __init__(
-        self, positives: Interactions, seed: int = 0, weights: Tensor | None = None
+        self,
+        positives: Interactions,
+        ratio: int = 1,
+        seed: int = 0,
+        weights: Tensor | None = None,
     ) -> None:
         self._weights = weights
-        super().__init__(positives, 1, seed, weights)
+        super().__init__(positives, ratio, seed, weights)
 
     def _place(self, positives: Interactions) -> None:
         super()._place(positives)
@@ -120,12 +135,52 @@ class InBatchRows(ListwiseRows):
     ) -> tuple[Tensor, Tensor]:
         """(B, B) negatives and (B, B) log_q = ln q(j) - ln q(i), from users and positives."""
         items, column = torch.unique(positives, return_inverse=True)
-        row, own = self.positives.of_users(users)
-        at = torch.searchsorted(items, own).clamp_(max=len(items) - 1)
-        is_there = items[at] == own
-        is_positive = torch.zeros(len(users), len(items), dtype=torch.bool, device=users.device)
-        is_positive[row[is_there], at[is_there]] = True
+        is_positive = self._positives_among(users, items)
         log_share = self._log_share[positives]
         log_q = log_share - log_share[:, None]
         log_q = log_q.masked_fill(is_positive[:, column], torch.inf)
         return positives.expand(len(users), -1), log_q
+
+
+class SharedRows(ListwiseRows):
+    """Training positives; one list of sampled negatives is shared by all rows of a step.
+
+    The list is drawn uniformly and with replacement. Where an item of it is a positive of the row's
+    user, log_q is ∞. Scores of one list for all users are one product of matrices, so that
+    hundreds of negatives cost little.
+
+    Args:
+        positives: training positives.
+        ratio: m, length of the list.
+        seed: seed of the run.
+        weights: see :class:`ListwiseRows`.
+        among: (k,) int64, ascending, the items that may be drawn; None: all items.
+    """
+
+    def __init__(
+        self,
+        positives: Interactions,
+        ratio: int,
+        seed: int = 0,
+        weights: Tensor | None = None,
+        among: Tensor | None = None,
+    ) -> None:
+        self._among = torch.arange(positives.num_items) if among is None else among
+        super().__init__(positives, ratio, seed, weights, partial(NegativeSampler, among=among))
+
+    def _place(self, positives: Interactions) -> None:
+        super()._place(positives)
+        self._among = self._among.to(positives.items.device)
+
+    def lists(
+        self, users: Tensor, positives: Tensor, draw: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """(B, m) negatives, the same in every row, and (B, m) log_q = ln(m / k) or ∞."""
+        among, device = self._among, users.device
+        drawn = torch.randint(len(among), (self.ratio,), generator=draw, device=device)
+        # Which of the rows has which item as a positive, looked up in a table of the items drawn.
+        items, column = torch.unique(among[drawn], return_inverse=True)
+        is_positive = self._positives_among(users, items)
+        log_q = torch.full((), math.log(self.ratio / len(among)), device=device)
+        log_q = torch.where(is_positive[:, column], torch.inf, log_q)
+        return among[drawn].expand(len(users), -1), log_q

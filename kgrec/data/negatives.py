@@ -39,9 +39,15 @@ class NegativeSampler:
 
     Args:
         excluded: pairs that must not be drawn.
+        among: (m,) int64, ascending, the items that may be drawn; None: all items.
     """
 
-    def __init__(self, excluded: Interactions) -> None:
+    def __init__(self, excluded: Interactions, among: Tensor | None = None) -> None:
+        self._num_all_items = excluded.num_items
+        self._among = among
+        if among is not None:  # from here on items are places in among
+            among = self._among = among.to(excluded.items.device)
+            excluded = _renumbered(excluded, among)
         degrees = excluded.user_degrees()
         self.num_items = excluded.num_items
         self.num_drawable = self.num_items - degrees  # (num_users,) items that may be drawn
@@ -55,7 +61,8 @@ class NegativeSampler:
     def nth_drawable(self, users: Tensor, k: Tensor) -> Tensor:
         """(n,) the k-th item, 0 <= k < num_drawable[users], that is not excluded for each user."""
         num_before = torch.searchsorted(self._keys, users * (self.num_items + 1) + k, right=True)
-        return k + num_before - self._starts[users]
+        items = k + num_before - self._starts[users]
+        return items if self._among is None else self._among[items]
 
     def draw(self, users: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draws one item for each row, uniformly and with replacement.
@@ -94,8 +101,15 @@ class NegativeSampler:
         users, k = _redraw(torch.where(sparse, counts, 0), self.num_drawable, generator)
         more_users, more_k = _shuffle(torch.where(sparse, 0, counts), self.num_drawable, generator)
         users, k = torch.cat([users, more_users]), torch.cat([k, more_k])
-        keys = (users * self.num_items + self.nth_drawable(users, k)).sort().values
-        return keys // self.num_items, keys % self.num_items
+        keys = (users * self._num_all_items + self.nth_drawable(users, k)).sort().values
+        return keys // self._num_all_items, keys % self._num_all_items
+
+
+def _renumbered(pairs: Interactions, items: Tensor) -> Interactions:
+    """The pairs with one of the items, ascending; an item is numbered by its place among them."""
+    places = torch.searchsorted(items, pairs.items).clamp_(max=len(items) - 1)
+    kept = items[places] == pairs.items
+    return Interactions.from_pairs(pairs.users[kept], places[kept], pairs.num_users, len(items))
 
 
 def uniform_below(bounds: Tensor, generator: torch.Generator) -> Tensor:

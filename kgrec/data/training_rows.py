@@ -9,6 +9,7 @@ Shapes: n rows of an epoch.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -24,7 +25,7 @@ from kgrec.data.batches import (
 from kgrec.data.draws import generator, widest_float
 from kgrec.data.interactions import Interactions, LabelledRows
 from kgrec.data.knowledge_graph import KnowledgeGraph
-from kgrec.data.listwise_rows import InBatchRows, ListwiseRows
+from kgrec.data.listwise_rows import ListwiseRows
 from kgrec.data.negatives import NegativeSampler, Sampler
 from kgrec.data.weights import WeightedDraw
 
@@ -227,7 +228,8 @@ def training_rows(
     ratio: int,
     seed: int,
     weights: Tensor | None = None,
-    sampler: Callable[[Interactions], Sampler] | None = NegativeSampler,
+    sampler: Callable[[Interactions], Sampler] = NegativeSampler,
+    lists: Callable[..., ListwiseRows] | None = None,
 ) -> list[TrainingRows]:
     """A source of rows for each kind of batch.
 
@@ -241,8 +243,9 @@ def training_rows(
         ratio: negatives for each positive.
         seed: seed of the run.
         weights: see :class:`PointwiseRows`.
-        sampler: see :class:`PointwiseRows`; None: the negatives of a row are the positives of the
-            other rows of the step, only with :class:`~kgrec.data.batches.ListwiseBatch`.
+        sampler: see :class:`PointwiseRows`.
+        lists: function from positives, ratio, seed and weights to rows with lists of negatives;
+            None: lists that the sampler draws.
 
     Raises:
         TypeError: the kind is unknown, the first kind is triples, or the negatives do not suit it.
@@ -253,13 +256,11 @@ def training_rows(
         if kind is TripleBatch and sources:
             sources.append(TripleRows(graph, sources[0].num_rows, seed))
         elif kind is ListwiseBatch and static_negatives is None:
-            if sampler is None:
-                sources.append(InBatchRows(positives, seed, weights))
-            else:
-                sources.append(ListwiseRows(positives, ratio, seed, weights, sampler))
-        elif kind is PointwiseBatch and sampler is not None:
+            make = lists or partial(ListwiseRows, sampler=sampler)
+            sources.append(make(positives, ratio, seed, weights))
+        elif kind is PointwiseBatch:
             sources.append(PointwiseRows(*given, sampler))
-        elif kind is PairwiseBatch and sampler is not None:
+        elif kind is PairwiseBatch:
             sources.append(PairwiseRows(*given, sampler))
         else:
             raise TypeError(f"found batches of {kind}, expected a kind of interaction first")

@@ -69,13 +69,19 @@ class Parts:
     evaluator: Evaluator
 
 
-def build(cfg: DictConfig, dataset: RecDataset, validates: bool = True) -> Parts:
+def build(
+    cfg: DictConfig,
+    dataset: RecDataset,
+    validates: bool = True,
+    callbacks: Sequence[pl.Callback] = (),
+) -> Parts:
     """Builds everything that a run needs.
 
     Args:
         cfg: the configuration.
         dataset: the data.
         validates: whether the data set has rows for validation; a refit has none.
+        callbacks: callbacks that come after the configured ones.
 
     Raises:
         ConfigError: a setting that cannot work, too little memory, or nothing to resume.
@@ -83,7 +89,7 @@ def build(cfg: DictConfig, dataset: RecDataset, validates: bool = True) -> Parts
     """
     facts = {"name": dataset.name, "protocol": dataset.protocol, "fingerprint": dataset.fingerprint}
     ks = cutoffs(cfg, dataset)
-    fit_monitor(cfg, ks, dataset.num_items)  # first, because models may choose by it too
+    fit_monitor(cfg, ks, dataset.num_candidates)  # first, because models may choose by it too
     recommender: Recommender = instantiate(cfg.model, dataset)
     recommender.objective = make_objective(cfg, recommender)
     rank_validation = cfg.ranking.validation or "@" in cfg.monitor
@@ -103,7 +109,7 @@ def build(cfg: DictConfig, dataset: RecDataset, validates: bool = True) -> Parts
     )
     datamodule = make_datamodule(cfg, dataset, recommender)
     control_line = ControlLine(cfg.monitor)
-    trainer = make_trainer(cfg, [control_line], validates)
+    trainer = make_trainer(cfg, [control_line], validates, callbacks)
     if recommender.trainable:
         fit_to_machine(cfg, recommender, dataset, trainer.strategy.root_device)
     if cfg.ckpt_path is not None:
@@ -130,10 +136,11 @@ def cutoffs(cfg: DictConfig, dataset: RecDataset) -> list[int]:
     if cfg.ranking.name == "none":
         return []
     ks = [int(k) for k in cfg.ranking.ks]
-    if too_large := [k for k in ks if k > dataset.num_items]:
+    num_items = dataset.num_candidates
+    if too_large := [k for k in ks if k > num_items]:
         listed = ", ".join(map(str, too_large))
-        log.info("ranking.ks: left out %s, because there are %d items", listed, dataset.num_items)
-    return [k for k in ks if k <= dataset.num_items]
+        log.info("ranking.ks: left out %s, because there are %d items", listed, num_items)
+    return [k for k in ks if k <= num_items]
 
 
 def fit_monitor(cfg: DictConfig, ks: Sequence[int], num_items: int) -> None:
@@ -185,8 +192,9 @@ def fit_to_machine(
     """
     items, budget = dataset.train.items, parse_bytes(cfg.memory_budget)
     rows = math.ceil(cfg.batch_size / world_size(cfg))
-    in_batch = cfg.negatives.name == "in_batch"
-    lists = Lists(cfg.batch_size if in_batch else cfg.negatives.ratio, in_batch)
+    name = cfg.negatives.name
+    length = cfg.batch_size if name == "in_batch" else cfg.negatives.ratio
+    lists = Lists(length, shared=name in ("in_batch", "shared"))
     if cfg.threads == "auto":
         cores = max(1, (cfg.cores or CORES) // num_devices(cfg))
         torch.set_num_threads(threads_for(recommender, items, rows, cores, lists))
@@ -199,7 +207,7 @@ def fit_to_machine(
 def make_datamodule(cfg: DictConfig, dataset: RecDataset, recommender: Recommender) -> KGDataModule:
     """Batches of the sizes that the configuration or the free memory asks for."""
     negatives = cfg.negatives.name
-    if not recommender.trainable and negatives == "in_batch":
+    if not recommender.trainable and negatives in ("in_batch", "shared"):
         negatives = "resampled"  # nothing is drawn
     datamodule = KGDataModule(
         dataset,
@@ -213,6 +221,7 @@ def make_datamodule(cfg: DictConfig, dataset: RecDataset, recommender: Recommend
         ranking=cfg.ranking.name,
         kinds=recommender.step_batches,
         power=cfg.negatives.get("power", 1.0),
+        items=cfg.negatives.get("items", "catalogue"),
     )
     datamodule.check_devices(world_size(cfg))
     missing = datamodule.train_batches.sources[0].undrawable
@@ -240,7 +249,10 @@ def one_device(cfg: DictConfig) -> dict[str, Any]:
 
 
 def make_trainer(
-    cfg: DictConfig, first_callbacks: Sequence[pl.Callback] = (), validates: bool = True
+    cfg: DictConfig,
+    first_callbacks: Sequence[pl.Callback] = (),
+    validates: bool = True,
+    last_callbacks: Sequence[pl.Callback] = (),
 ) -> pl.Trainer:
     """A Lightning Trainer with the configured callbacks and without loggers.
 
@@ -248,9 +260,11 @@ def make_trainer(
         cfg: the configuration.
         first_callbacks: callbacks that come before the configured ones.
         validates: whether epochs are validated and checkpoints kept by callbacks.
+        last_callbacks: callbacks that come after the configured ones.
     """
     configured = [instantiate(node) for node in cfg.callbacks.values() if node is not None]
-    callbacks = [*first_callbacks, *(callback for callback in configured if callback is not None)]
+    used = [callback for callback in configured if callback is not None]
+    callbacks = [*first_callbacks, *used, *last_callbacks]
     if cfg.averaging.name != "none":
         decay, start = cfg.averaging.get("decay"), cfg.averaging.get("start", 0)
         callbacks = [WeightAveraging(decay, start), *callbacks]

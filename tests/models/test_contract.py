@@ -208,7 +208,9 @@ def test_another_setting_is_another_recipe(model, name, key, value, dataset, tmp
     assert instantiate(cfg, dataset).recipe() != model.recipe()
 
 
-INNER_PRODUCTS = {"svd", "bprmf", "lightgcn", "cke", "libfm", "libfm_transe", "per"}
+INNER_PRODUCTS = {
+    "svd", "bprmf", "lightgcn", "lightckg", "kgat", "kgin", "cke", "libfm", "libfm_transe", "per",
+}  # fmt: skip
 
 
 def test_the_product_of_factors_is_the_score(name, model, dataset):
@@ -232,7 +234,7 @@ def test_the_product_of_factors_is_the_score(name, model, dataset):
 
 
 def test_relations_are_reweighed_or_the_model_says_that_it_cannot(name, model, dataset):
-    assert model.weighs_relations == (name in ("kgcn", "kgnn_ls"))
+    assert model.weighs_relations == (name in ("kgcn", "kgnn_ls", "lightckg"))
     ones, users = torch.ones(dataset.num_relations), torch.tensor([0, 7])
     if not model.weighs_relations:
         with pytest.raises(SettingError, match="expected a model with attention to relations"):

@@ -7,6 +7,7 @@ from hydra.utils import instantiate
 
 from kgrec.data.batches import ListwiseBatch, PairwiseBatch, PointwiseBatch
 from kgrec.data.interactions import Interactions
+from kgrec.data.listwise_rows import InBatchRows
 from kgrec.data.protocols import paper
 from kgrec.data.splits import RandomSplit
 from kgrec.data.training_rows import training_rows
@@ -29,7 +30,7 @@ def dataset():
 
 
 def batch_of(model, dataset, in_batch: bool = False, ratio: int = 3) -> tuple:
-    sampler = {"sampler": None} if in_batch else {}
+    sampler = {"lists": InBatchRows} if in_batch else {}
     sources = training_rows(
         model.step_batches, dataset.train, dataset.graph, None, ratio, 0, **sampler
     )
