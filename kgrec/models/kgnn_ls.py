@@ -19,7 +19,7 @@ Shapes: B rows; level h of the receptive field has n_h nodes of all rows togethe
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 import torch.nn.functional as F
@@ -59,10 +59,13 @@ class KGNNLS(KGCN):
         ls_weight: γ, weight of label smoothness.
         text: see :class:`KGCN`.
         text_entities: see :class:`KGCN`.
+        sampler: see :class:`KGCN`; a sampler without corrected weights, as labels are averages.
 
     Raises:
         SettingError: a setting that cannot work.
     """
+
+    corrects_draws: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -81,10 +84,11 @@ class KGNNLS(KGCN):
         ls_weight: float = 0.5,
         text: str | None = None,
         text_entities: Tensor | None = None,
+        sampler: str | Mapping[str, Any] = "uniform",
     ) -> None:
         sizes, graph = (num_users, num_items, num_relations), (indptr, neighbors, relations)
         texts = text, text_entities
-        super().__init__(*sizes, *graph, d, H, aggregator, scaling, K, sampling, *texts)
+        super().__init__(*sizes, *graph, d, H, aggregator, scaling, K, sampling, *texts, sampler)
         check_number("ls_weight", ls_weight, 0)
         if not self.attention:
             raise SettingError(
@@ -110,6 +114,7 @@ class KGNNLS(KGCN):
         neighbors: str = "static",
         text: str | None = None,
         cache: str | None = None,
+        sampler: str | Mapping[str, Any] = "uniform",
         ls_weight: float = 0.5,
     ) -> Self:
         """Binds settings to a data set.
@@ -124,12 +129,14 @@ class KGNNLS(KGCN):
             neighbors: see :meth:`KGCN.from_dataset`.
             text: see :meth:`KGCN.from_dataset`.
             cache: see :meth:`KGCN.from_dataset`.
+            sampler: see the class.
             ls_weight: γ.
 
         Raises:
             SettingError: a setting that cannot work.
         """
         settings = {"H": H, "d": d, "aggregator": aggregator, "scaling": scaling}
+        settings["sampler"] = sampler
         model = cls._of_dataset(dataset, K, neighbors, text, cache, **settings, ls_weight=ls_weight)
         users, items = dataset.static_negatives
         keys = torch.cat([dataset.train.keys, users * dataset.num_items + items])

