@@ -40,13 +40,6 @@ class Correction(NamedTuple):
     weights: Tensor
     counts: Tensor
 
-    @property
-    def degrees(self) -> Tensor:
-        """(up to E,) number of neighbours in the full graph, up to the last entity with one."""
-        entities, _, sizes = self.counts.unbind(1)
-        E = int(entities[-1]) + 1 if len(entities) else 0
-        return sizes.new_zeros(E).index_add(0, entities, sizes)
-
     def of(self, entities: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The counts of some distinct entities (n,).
 

@@ -220,7 +220,7 @@ class KGCNParameters(WithUserTables):
         users = torch.randperm(len(table), generator=generator)[:ADAPTED_TO]
         scores = self.user_relation_scores(table[users.to(table.device)]).cpu()
         scores = scores if self.attention else torch.zeros_like(scores)
-        return Current(scores, self.entity_vectors().cpu())
+        return Current(scores.detach(), self.entity_vectors().detach().cpu())
 
     @classmethod
     def _checked_sampler(cls, spec: str | Mapping[str, Any], K: int | str) -> Sampler:
