@@ -56,8 +56,18 @@ class Correction(NamedTuple):
 
 def relation_counts(graph: Neighborhood) -> Tensor:
     """(G, 3) int64, rows (v, r, c[v, r]) in ascending order."""
-    owners = torch.repeat_interleave(graph.degrees)
-    pairs, counts = torch.unique(
-        torch.stack([owners, graph.relations], dim=1), dim=0, return_counts=True
-    )
-    return torch.cat([pairs, counts[:, None]], dim=1)
+    keys, R = _keys(graph)
+    keys, counts = torch.unique(keys, return_counts=True)
+    return torch.stack([keys // R, keys % R, counts], dim=1)
+
+
+def group_of_each(graph: Neighborhood) -> Tensor:
+    """(N,) row of each neighbour in :func:`relation_counts`."""
+    row: Tensor = torch.unique(_keys(graph)[0], return_inverse=True)[1]
+    return row
+
+
+def _keys(graph: Neighborhood) -> tuple[Tensor, int]:
+    """(N,) v · R + r of each neighbour, and R."""
+    R = int(graph.relations.max()) + 1 if len(graph.relations) else 1
+    return torch.repeat_interleave(graph.degrees) * R + graph.relations, R

@@ -38,7 +38,7 @@ from torch import Tensor
 
 from kgrec.data.knowledge_graph import Neighborhood
 from kgrec.errors import SettingError
-from kgrec.models.kgcn.correction import relation_counts
+from kgrec.models.kgcn.correction import group_of_each, relation_counts
 from kgrec.models.kgcn.samplers.base import Current, Draw, Sampler
 from kgrec.models.kgcn.samplers.preferring import (
     checked_power,
@@ -116,9 +116,7 @@ class Adaptive(Importance):
         if current is None:
             return uniform
         counts = relation_counts(graph)
-        owners = torch.repeat_interleave(graph.degrees)
-        R = current.scores.shape[1]
-        group = torch.searchsorted(counts[:, 0] * R + counts[:, 1], owners * R + graph.relations)
+        group = group_of_each(graph)
         attention = mean_square_attention(counts, current.scores, len(graph.degrees)).sqrt()
         norms = current.vectors.double().norm(dim=1)
         # An entity whose vectors are all 0 has uniform draws.

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from kgrec.data.knowledge_graph import Neighborhood
 from kgrec.errors import SettingError
-from kgrec.models.kgcn.correction import relation_counts
+from kgrec.models.kgcn.correction import group_of_each, relation_counts
 from kgrec.models.kgcn.samplers.base import Current, Draw, Sampler, first_of_each
 
 
@@ -99,7 +99,5 @@ def degree_weights(graph: Neighborhood, power: float) -> Tensor:
 
 def relation_balanced_weights(graph: Neighborhood) -> Tensor:
     """(N,) float64 1 / c[v, r] of each neighbour."""
-    owners, R = torch.repeat_interleave(graph.degrees), 1 + int(graph.relations.max().clamp(min=0))
-    counts = relation_counts(graph)
-    place = torch.searchsorted(counts[:, 0] * R + counts[:, 1], owners * R + graph.relations)
+    counts, place = relation_counts(graph), group_of_each(graph)
     return counts[place, 2].double().reciprocal()
