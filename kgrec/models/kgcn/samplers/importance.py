@@ -71,7 +71,7 @@ class Importance(Sampler):
             )
         self.kind, self.power = proposal, checked_power(power)
 
-    def proposal(self, graph: Neighborhood, current: Current | None) -> Tensor:
+    def proposal(self, graph: Neighborhood, K: int, current: Current | None) -> Tensor:
         """(N,) float64 q(e|v), which sums to 1 over the neighbours of each entity."""
         if self.kind == "relation_balanced":
             return normalized(graph, relation_balanced_weights(graph))
@@ -85,7 +85,7 @@ class Importance(Sampler):
         current: Current | None = None,
     ) -> Draw:
         """See :class:`Sampler`."""
-        q = self.proposal(graph, current)
+        q = self.proposal(graph, K, current)
         points = torch.rand(len(graph.degrees), K, generator=generator, dtype=torch.float64)
         return stratified(graph, q, points)
 
@@ -110,38 +110,39 @@ class Adaptive(Importance):
         super().__init__()
         self.mixture = mixture
 
-    def proposal(self, graph: Neighborhood, current: Current | None) -> Tensor:
-        """See :class:`Importance`; O(M · G) for the attention, in blocks of users."""
-        uniform = super().proposal(graph, None)
+    def proposal(self, graph: Neighborhood, K: int, current: Current | None) -> Tensor:
+        """See :class:`Importance`; O(M · G) for the attention of entities with draws."""
+        uniform = super().proposal(graph, K, None)
         if current is None:
             return uniform
-        counts = relation_counts(graph)
-        group = group_of_each(graph)
-        attention = mean_square_attention(counts, current.scores, len(graph.degrees)).sqrt()
+        counts, group = relation_counts(graph), group_of_each(graph)
+        drawn = graph.degrees[counts[:, 0]] > K
+        attention = torch.ones(len(counts), dtype=torch.float64)
+        attention[drawn] = mean_square_attention(counts[drawn], current.scores).sqrt()
         norms = current.vectors.double().norm(dim=1)
-        # An entity whose vectors are all 0 has uniform draws.
+        # An entity whose neighbours are all 0 has uniform draws.
         weights = attention[group] * norms[graph.neighbors] + torch.finfo(torch.float64).tiny
         return self.mixture * uniform + (1 - self.mixture) * normalized(graph, weights)
 
 
-def mean_square_attention(counts: Tensor, scores: Tensor, num_entities: int) -> Tensor:
+def mean_square_attention(counts: Tensor, scores: Tensor) -> Tensor:
     """(G,) float64 mean over users of π̃(u, r)², Eq. 2 over all neighbours of v.
 
     Args:
-        counts: (G, 3) rows (v, r, c[v, r]).
+        counts: (G, 3) rows (v, r, c[v, r]) in ascending order.
         scores: (M, R) π(u, r).
-        num_entities: E.
     """
-    owners, relations, sizes = counts.unbind(1)
+    _, relations, sizes = counts.unbind(1)
+    entities, owners = torch.unique_consecutive(counts[:, 0], return_inverse=True)
     total = torch.zeros(len(counts), dtype=torch.float64)
-    for block in torch.split(scores.double(), max(1, BLOCK_NUMBERS // max(1, len(counts)))):
+    for block in torch.split(scores, max(1, BLOCK_NUMBERS // max(1, len(counts)))):
         logits = block.T[relations]  # (G, m)
-        shape = num_entities, len(block)
+        shape = len(entities), len(block)
         peaks = logits.new_full(shape, -torch.inf)
         peaks.scatter_reduce_(0, owners[:, None].expand_as(logits), logits, "amax")
-        powers = (logits - peaks[owners]).exp()
+        powers = (logits - peaks[owners]).exp_()
         sums = logits.new_zeros(shape).index_add_(0, owners, powers * sizes[:, None])
-        total += (powers / sums[owners]).square().sum(dim=1)
+        total += (powers / sums[owners]).square_().sum(dim=1)
     return total / len(scores)
 
 
