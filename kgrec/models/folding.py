@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kgrec.data.batches import PairwiseBatch
+from kgrec.data.batches import PointwiseBatch
 from kgrec.data.draws import generator
 from kgrec.data.interactions import Interactions
 from kgrec.data.negatives import NegativeSampler
@@ -59,13 +59,20 @@ class WithUserTables(Recommender):
         check_history(history, self.arguments["num_items"])
         model, history, state = frozen(self), history.to("cpu"), self.state_dict()
         trained = {name: state[name] for name in self.user_tables if name in state}
+        device = next(iter(trained.values())).device
         with torch.inference_mode(False), torch.enable_grad():
-            blocks = list(_blocks(model, history))
-            solved = [_solve(model, trained, block, seed) for block in blocks]
+            solved = []
+            for block in _blocks(model, history):
+                model.set_histories(block.to(device))
+                solved.append(_solve(model, trained, block, seed))
             for name, parts in zip(trained, zip(*solved, strict=True), strict=True):
                 _set_table(model, name, torch.cat(parts))
         model.arguments = {**self.arguments, "num_users": history.num_users}
+        model.set_histories(history.to(device))
         return model
+
+    def set_histories(self, history: Interactions) -> None:
+        """Replaces the histories of all users, in a model that has them; here: none."""
 
 
 def check_history(history: Interactions, num_items: int) -> None:
@@ -179,18 +186,20 @@ class Rows(NamedTuple):
             pairs,
         )
 
-    def loss(self, model: Recommender, encoded: Any) -> Tensor:
+    def loss(self, model: WithUserTables, encoded: Any) -> Tensor:
         """Sum of the users' losses, of the kind on which the model is trained."""
-        scores, q = model.score(self.users, self.items, encoded), len(self.pairs)
+        scores, q = model.training_score(self.users, self.items, encoded), len(self.pairs)
+        if model.objective is not None:
+            scores = scores / model.objective.temperature
         weights = self.weights.to(scores.dtype)
         positive, negative = torch.split(scores, [len(scores) - q, q])
-        if PairwiseBatch in model.batches:
+        if model.step_batches[0] is not PointwiseBatch:  # scores of one user are compared
             return F.softplus(negative - positive[self.pairs]) @ weights[len(positive) :]
         return 0.5 * (F.softplus(torch.cat([-positive, negative])) @ weights)
 
 
 def _solve(
-    model: Recommender, trained: Mapping[str, Tensor], history: Interactions, seed: int
+    model: WithUserTables, trained: Mapping[str, Tensor], history: Interactions, seed: int
 ) -> list[Tensor]:
     """Rows (b, D) of the users of a block, for every table.
 

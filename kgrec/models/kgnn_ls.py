@@ -59,6 +59,10 @@ class KGNNLS(KGCN):
         ls_weight: γ, weight of label smoothness.
         text: see :class:`KGCN`.
         text_entities: see :class:`KGCN`.
+        item_bias: see :class:`KGCN`.
+        history: see :class:`KGCN`.
+        history_users: see :class:`KGCN`.
+        history_items: see :class:`KGCN`.
         sampler: see :class:`KGCN`; a sampler without corrected weights, as labels are averages.
 
     Raises:
@@ -84,11 +88,20 @@ class KGNNLS(KGCN):
         ls_weight: float = 0.5,
         text: str | None = None,
         text_entities: Tensor | None = None,
+        *,
+        item_bias: bool = False,
+        history: str | None = None,
+        history_users: Tensor | None = None,
+        history_items: Tensor | None = None,
         sampler: str | Mapping[str, Any] = "uniform",
     ) -> None:
         sizes, graph = (num_users, num_items, num_relations), (indptr, neighbors, relations)
         texts = text, text_entities
-        super().__init__(*sizes, *graph, d, H, aggregator, scaling, K, sampling, *texts, sampler)
+        super().__init__(
+            *sizes, *graph, d, H, aggregator, scaling, K, sampling, *texts, item_bias=item_bias,
+            history=history, history_users=history_users, history_items=history_items,
+            sampler=sampler,
+        )  # fmt: skip
         check_number("ls_weight", ls_weight, 0)
         if not self.attention:
             raise SettingError(
@@ -114,8 +127,11 @@ class KGNNLS(KGCN):
         neighbors: str = "static",
         text: str | None = None,
         cache: str | None = None,
-        sampler: str | Mapping[str, Any] = "uniform",
         ls_weight: float = 0.5,
+        *,
+        item_bias: bool = False,
+        history: str | None = None,
+        sampler: str | Mapping[str, Any] = "uniform",
     ) -> Self:
         """Binds settings to a data set.
 
@@ -129,15 +145,18 @@ class KGNNLS(KGCN):
             neighbors: see :meth:`KGCN.from_dataset`.
             text: see :meth:`KGCN.from_dataset`.
             cache: see :meth:`KGCN.from_dataset`.
-            sampler: see the class.
             ls_weight: γ.
+            item_bias: see :class:`KGCN`.
+            history: see :class:`KGCN`.
+            sampler: see the class.
 
         Raises:
             SettingError: a setting that cannot work.
         """
         settings = {"H": H, "d": d, "aggregator": aggregator, "scaling": scaling}
         settings["sampler"] = sampler
-        model = cls._of_dataset(dataset, K, neighbors, text, cache, **settings, ls_weight=ls_weight)
+        further = {"ls_weight": ls_weight, "item_bias": item_bias, "history": history}
+        model = cls._of_dataset(dataset, K, neighbors, text, cache, **settings, **further)
         users, items = dataset.static_negatives
         keys = torch.cat([dataset.train.keys, users * dataset.num_items + items])
         values = torch.zeros(len(keys))
@@ -149,13 +168,17 @@ class KGNNLS(KGCN):
     def loss(self, *batches: PointwiseBatch) -> Tensor:
         """The loss of KGCN plus γ times the mean cross-entropy of propagated labels."""
         (batch,) = batches
-        propagated = self.propagate(batch.users, batch.items).clamp(MARGIN, 1 - MARGIN)
-        smooth = F.binary_cross_entropy(propagated, batch.labels)
-        return super().loss(batch) + self.ls_weight * smooth
+        smoothness = self.regularizer(batch)
+        return super().loss(batch) + smoothness
+
+    def regularizer(self, rows: PointwiseBatch, *others: Any) -> Tensor:
+        """γ times the mean cross-entropy of propagated labels."""
+        propagated = self.propagate(rows.users, rows.items).clamp(MARGIN, 1 - MARGIN)
+        return self.ls_weight * F.binary_cross_entropy(propagated, rows.labels)
 
     def propagate(self, users: Tensor, items: Tensor) -> Tensor:
-        """(B,) l_u(v), from users (B,) and items (B,)."""
-        scores = self.user_relation_scores(self.user_embedding(users))
+        """(B,) l_u(v), from users (B,) and items (B,); v is held out of the user's history too."""
+        scores = self.user_relation_scores(self.user_vectors(users, without=items))
         attention = Attention(scores, averaged=False, dtype=scores.dtype)
         num_entities = self.entity_embedding.num_embeddings
         rows, nodes, hops = levels(self._view, attention, items, self.H, num_entities)

@@ -38,6 +38,8 @@ FURTHER = [
     ("kgcn", "model.H=2", "model.K=3", "model.sampler=importance"),
     ("kgcn", "model.H=3", "model.K=20", "model.sampler=importance"),
     ("kgcn", "model.H=2", "model.K=3", "model.sampler=ppr"),
+    ("kgcn", "model.item_bias=true", "model.history=own"),
+    ("kgcn", "model.H=2", "model.item_bias=true", "model.history=shared"),
     ("kgnn_ls", "model.K=all"),
     ("libfm", "model.attributes=true"),
     ("libfm", "model.bias=false", "model.linear=false"),

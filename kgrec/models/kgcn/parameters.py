@@ -14,16 +14,18 @@ from torch import Tensor, nn
 
 from kgrec.data.dataset import RecDataset
 from kgrec.data.draws import generator
+from kgrec.data.interactions import Interactions
 from kgrec.data.knowledge_graph import Neighborhood
 from kgrec.errors import SettingError
 from kgrec.files import user_path
 from kgrec.models.folding import WithUserTables
 from kgrec.models.kgcn.aggregators import Aggregator, make_aggregator
 from kgrec.models.kgcn.correction import Correction, relation_counts
+from kgrec.models.kgcn.history import UserHistory, checked_history
 from kgrec.models.kgcn.memory import bytes_per_item
 from kgrec.models.kgcn.neighborhood import View, view
-from kgrec.models.kgcn.samplers import Current, Draw, Full, Sampler, Uniform, make_sampler
-from kgrec.models.recommender import MOST_LAYERS, check_at_least
+from kgrec.models.kgcn.samplers import Current, Draw, Full, checked_sampler, make_sampler
+from kgrec.models.recommender import MOST_LAYERS, check_at_least, check_bool
 from kgrec.models.text import TextFeatures, entities_with_text
 
 SCALINGS = ("paper", "released")
@@ -57,6 +59,11 @@ class KGCNParameters(WithUserTables):
         sampling: str = "static",
         text: str | None = None,
         text_entities: Tensor | None = None,
+        *,
+        item_bias: bool = False,
+        history: str | None = None,
+        history_users: Tensor | None = None,
+        history_items: Tensor | None = None,
         sampler: str | Mapping[str, Any] = "uniform",
         edge_weights: Tensor | None = None,
         counts: Tensor | None = None,
@@ -70,7 +77,8 @@ class KGCNParameters(WithUserTables):
             raise SettingError(f"K: found {K!r}, expected an integer >= 1, or all")
         if sampling not in NEIGHBORS:
             raise SettingError(f"neighbors: found {sampling!r}, expected static or resampled")
-        self.sampler = self._checked_sampler(sampler, K)
+        self.sampler = checked_sampler(sampler, K, self.corrects_draws)
+        check_bool("item_bias", item_bias)
         self.num_items = num_items
         self.d, self.H, self.scaling = d, H, scaling
         self.user_embedding = nn.Embedding(num_users, d)
@@ -89,6 +97,14 @@ class KGCNParameters(WithUserTables):
         self.text_features: TextFeatures | None = None
         if text is not None and text_entities is not None:
             self.text_features = TextFeatures(text_entities, d, text)
+        self.item_bias: nn.Embedding | None = None
+        if item_bias:
+            self.item_bias = nn.Embedding(num_items, 1)  # a matrix, on which weight decay acts
+            nn.init.zeros_(self.item_bias.weight)
+        self.history: UserHistory | None = None
+        if history is not None:
+            positives = checked_history(history, history_users, history_items)
+            self.history = UserHistory(history, *positives, num_items, d)
         self._cache: Path | None = None
         self.indptr: Tensor
         self.neighbors: Tensor
@@ -120,6 +136,9 @@ class KGCNParameters(WithUserTables):
         neighbors: str = "static",
         text: str | None = None,
         cache: str | None = None,
+        *,
+        item_bias: bool = False,
+        history: str | None = None,
         sampler: str | Mapping[str, Any] = "uniform",
     ) -> Self:
         """Binds settings to a data set; S(v) is drawn here, from torch's initial seed.
@@ -137,6 +156,8 @@ class KGCNParameters(WithUserTables):
                 vectors (:mod:`kgrec.models.text`); None: they do not.
             cache: folder for the vectors of texts; None: encode the texts in every run. It does
                 not change results.
+            item_bias: see the class.
+            history: see the class.
             sampler: how the K neighbours are chosen, by name, or a mapping with ``name`` and
                 arguments (:mod:`kgrec.models.kgcn.samplers`); "full" is K="all", whatever K says.
 
@@ -145,7 +166,8 @@ class KGCNParameters(WithUserTables):
         """
         settings = {"H": H, "d": d, "aggregator": aggregator, "scaling": scaling}
         settings["sampler"] = sampler
-        return cls._of_dataset(dataset, K, neighbors, text, cache, **settings)
+        gaps = {"item_bias": item_bias, "history": history}
+        return cls._of_dataset(dataset, K, neighbors, text, cache, **settings, **gaps)
 
     @classmethod
     def _of_dataset(
@@ -161,13 +183,16 @@ class KGCNParameters(WithUserTables):
         whole = dataset.graph.neighborhood()
         spec = settings.get("sampler", "uniform")
         K = "all" if isinstance(make_sampler(spec), Full) else K
-        sampler = cls._checked_sampler(spec, K)
+        sampler = checked_sampler(spec, K, cls.corrects_draws)
         drawn, weights = Draw(whole)
         if isinstance(K, int) and K >= 1:
             draws = generator(torch.initial_seed(), "neighbors")
             drawn, weights = sampler.first_draw(whole, K, draws)
         if weights is not None:
             settings |= {"edge_weights": weights, "counts": relation_counts(whole)}
+        if settings.get("history") is not None:
+            train = dataset.train
+            settings |= {"history_users": train.users, "history_items": train.items}
         model = cls(
             num_users=dataset.num_users,
             num_items=dataset.num_items,
@@ -216,30 +241,37 @@ class KGCNParameters(WithUserTables):
     @torch.no_grad()
     def _current(self, generator: torch.Generator) -> Current:
         """The attention of some users, and the vectors, for an adaptive sampler."""
-        table: Tensor = self.user_embedding.weight
-        users = torch.randperm(len(table), generator=generator)[:ADAPTED_TO]
-        scores = self.user_relation_scores(table[users.to(table.device)]).cpu()
+        users = torch.randperm(self.user_embedding.num_embeddings, generator=generator)
+        users = users[:ADAPTED_TO].to(self.relation_embedding.device)
+        scores = self.user_relation_scores(self.user_vectors(users)).cpu()
         scores = scores if self.attention else torch.zeros_like(scores)
         return Current(scores.detach(), self.entity_vectors().detach().cpu())
 
-    @classmethod
-    def _checked_sampler(cls, spec: str | Mapping[str, Any], K: int | str) -> Sampler:
-        """The sampler.
+    def user_vectors(self, users: Tensor, without: Tensor | None = None) -> Tensor:
+        """(B, d) vectors of users (B,), with their histories if these are used.
 
-        Raises:
-            SettingError: the sampler does not exist, or does not go with K or the model.
+        Args:
+            users: (B,) int64.
+            without: (B,) int64, an item that each row leaves out of the user's history; or None.
         """
-        sampler = make_sampler(spec)
-        if K == "all" and not isinstance(sampler, Full | Uniform):
-            raise SettingError(
-                f"sampler: found {spec!r} with K=all, expected an integer K, or the sampler full"
-            )
-        if sampler.corrected and not cls.corrects_draws:
-            raise SettingError(
-                f"sampler: found {spec!r}, whose weights do not sum to 1, expected a sampler "
-                "without corrected weights, such as uniform"
-            )
-        return sampler
+        u: Tensor = self.user_embedding(users)
+        if self.history is None:
+            return u
+        sparse = self.entity_embedding.sparse and self.text_features is None
+        vectors: Tensor = self.history(users, without, self.entity_vectors(), sparse)
+        return u + vectors
+
+    def all_user_vectors(self) -> Tensor:
+        """(num_users, d) vectors of all users; see :meth:`user_vectors`."""
+        table = self.user_embedding.weight
+        return self.user_vectors(torch.arange(len(table), device=table.device))
+
+    def set_histories(self, history: Interactions) -> None:
+        """Replaces the histories, where they are used."""
+        if self.history is not None:
+            self.history.users, self.history.items = history.users, history.items
+            histories = {"history_users": history.users, "history_items": history.items}
+            self.arguments = self.arguments | histories
 
     def user_relation_scores(self, u: Tensor) -> Tensor:
         """(B, R) π(u, r) of Eq. 1, plus ln w(r) if reweighed, from user vectors u (B, d)."""
@@ -292,7 +324,8 @@ class KGCNParameters(WithUserTables):
     def bytes_per_row(self, items: Tensor) -> Tensor:
         """(B,) bytes at the peak of a training step, from the real degrees; an upper bound."""
         reads, graph = self._view.reads, self.neighborhood
-        return bytes_per_item(reads, graph, self.H, self.d)[items.cpu()]
+        row_bytes = bytes_per_item(reads, graph, self.H, self.d)[items.cpu()]
+        return row_bytes if self.history is None else row_bytes + self.history.bytes_per_row(self.d)
 
     def fixed_bytes(self) -> float:
         """Bytes of the vectors of all entities, which every step computes where texts are used."""

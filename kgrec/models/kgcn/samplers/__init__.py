@@ -27,7 +27,7 @@ SAMPLERS: dict[str, type[Sampler]] = {
     "adaptive": Adaptive,
 }
 
-__all__ = ["SAMPLERS", "Current", "Draw", "Full", "Sampler", "Uniform", "make_sampler"]
+__all__ = ["SAMPLERS", "Current", "Draw", "Full", "Sampler", "checked_sampler", "make_sampler"]
 
 
 def make_sampler(spec: str | Mapping[str, Any]) -> Sampler:
@@ -49,3 +49,27 @@ def make_sampler(spec: str | Mapping[str, Any]) -> Sampler:
             names = ", ".join(parameters) or "no argument"
             raise SettingError(f"sampler.{key}: found an argument of {name}, expected {names}")
     return SAMPLERS[name](**settings)
+
+
+def checked_sampler(spec: str | Mapping[str, Any], K: int | str, corrects: bool) -> Sampler:
+    """The sampler of a model.
+
+    Args:
+        spec: name or mapping.
+        K: number of neighbours, or "all".
+        corrects: whether the model may have a sampler with corrected weights.
+
+    Raises:
+        SettingError: the sampler does not exist, or does not go with K or the model.
+    """
+    sampler = make_sampler(spec)
+    if K == "all" and not isinstance(sampler, Full | Uniform):
+        raise SettingError(
+            f"sampler: found {spec!r} with K=all, expected an integer K, or the sampler full"
+        )
+    if sampler.corrected and not corrects:
+        raise SettingError(
+            f"sampler: found {spec!r}, whose weights do not sum to 1, expected a sampler "
+            "without corrected weights, such as uniform"
+        )
+    return sampler
