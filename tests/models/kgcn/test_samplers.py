@@ -176,13 +176,13 @@ def test_personalized_pagerank_is_that_of_the_linear_equations(dataset):
         torch.testing.assert_close(kept, best, rtol=1e-4, atol=0)
 
 
-def literal(model: KGCN, user: int, item: int) -> float:
+def literal(model: KGCN, user: int, item: int) -> torch.Tensor:
     """ŷ from corrected draws: Σ_k a_k π̃(u, r_k) e_k in each layer, π̃ over the full graph."""
     u, full = model.user_embedding.weight[user], GRAPH.neighborhood()
 
-    def power(relation: int) -> float:
+    def power(relation: int) -> torch.Tensor:
         divisor = model.d if model.scaling == "released" else 1
-        return math.exp(float(u @ model.relation_embedding[relation]) / divisor)
+        return torch.exp(u @ model.relation_embedding[relation] / divisor)
 
     def vector(layer: int, entity: int) -> torch.Tensor:
         if layer == 0:
@@ -198,8 +198,7 @@ def literal(model: KGCN, user: int, item: int) -> float:
             pooled = pooled + weight * vector(layer - 1, int(model.neighbors[k]))
         return model.layers[layer - 1](vector(layer - 1, entity)[None], pooled[None])[0]
 
-    with torch.no_grad():
-        return float(u @ vector(model.H, item))
+    return u @ vector(model.H, item)
 
 
 def corrected(H: int, aggregator: str, scaling: str) -> KGCN:
@@ -224,7 +223,7 @@ def corrected(H: int, aggregator: str, scaling: str) -> KGCN:
 def test_corrected_draws_score_as_the_literal_estimate(H, aggregator, scaling, monkeypatch):
     model = corrected(H, aggregator, scaling)
     expected = torch.tensor(
-        [[literal(model, user, item) for item in range(ITEMS)] for user in range(USERS)],
+        [[float(literal(model, user, item)) for item in range(ITEMS)] for user in range(USERS)],
         dtype=torch.float64,
     )
     tolerance = {"rtol": 1e-9, "atol": 1e-12}
@@ -243,8 +242,26 @@ def test_corrected_draws_score_as_the_literal_estimate(H, aggregator, scaling, m
             gone = (model.neighbors[row] == step.entity) & (model.relations[row] == step.relation)
             kept = model.edge_weights.clone()
             kept[row][gone] = 0
-            without = literal(_with_weights(model, kept), 1, 0)
+            without = float(literal(_with_weights(model, kept), 1, 0))
             assert term.share == pytest.approx(reasons.score - without, abs=1e-9)
+
+
+@pytest.mark.parametrize("aggregator", ["sum", "avg"])
+@pytest.mark.parametrize("H", [1, 2])
+def test_gradients_of_corrected_draws_equal_those_of_the_literal_estimate(H, aggregator):
+    model = corrected(H, aggregator, "paper")
+    users, items = torch.tensor([0, 1, 2, 0, 1]), torch.tensor([0, 1, 2, 3, 0])
+    expected = torch.stack(
+        [literal(model, int(u), int(v)) for u, v in zip(users, items, strict=True)]
+    )
+    factors, parameters = torch.arange(1.0, 6.0).double(), list(model.parameters())
+    ours, theirs = (
+        torch.autograd.grad((scores * factors).sum(), parameters, allow_unused=True)
+        for scores in (model.score(users, items), expected)
+    )
+    for gradient, reference in zip(ours, theirs, strict=True):
+        if reference is not None:  # with the aggregator avg, no relation has a gradient
+            torch.testing.assert_close(gradient, reference, rtol=1e-9, atol=1e-12)
 
 
 def _with_weights(model: KGCN, weights: torch.Tensor) -> KGCN:
@@ -260,7 +277,9 @@ def test_a_wide_spread_of_attention_is_exact():
         model.relation_embedding.mul_(60)
     users = torch.arange(USERS)
     ranked = model.score_all(users, model.encode())
-    expected = [[literal(model, user, item) for item in range(ITEMS)] for user in range(USERS)]
+    expected = [
+        [float(literal(model, user, item)) for item in range(ITEMS)] for user in range(USERS)
+    ]
     torch.testing.assert_close(ranked, torch.tensor(expected).double())
 
 
