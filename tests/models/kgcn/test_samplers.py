@@ -223,7 +223,10 @@ def corrected(H: int, aggregator: str, scaling: str) -> KGCN:
 def test_corrected_draws_score_as_the_literal_estimate(H, aggregator, scaling, monkeypatch):
     model = corrected(H, aggregator, scaling)
     expected = torch.tensor(
-        [[float(literal(model, user, item)) for item in range(ITEMS)] for user in range(USERS)],
+        [
+            [float(literal(model, user, item).detach()) for item in range(ITEMS)]
+            for user in range(USERS)
+        ],
         dtype=torch.float64,
     )
     tolerance = {"rtol": 1e-9, "atol": 1e-12}
@@ -242,7 +245,7 @@ def test_corrected_draws_score_as_the_literal_estimate(H, aggregator, scaling, m
             gone = (model.neighbors[row] == step.entity) & (model.relations[row] == step.relation)
             kept = model.edge_weights.clone()
             kept[row][gone] = 0
-            without = float(literal(_with_weights(model, kept), 1, 0))
+            without = float(literal(_with_weights(model, kept), 1, 0).detach())
             assert term.share == pytest.approx(reasons.score - without, abs=1e-9)
 
 
@@ -278,7 +281,8 @@ def test_a_wide_spread_of_attention_is_exact():
     users = torch.arange(USERS)
     ranked = model.score_all(users, model.encode())
     expected = [
-        [float(literal(model, user, item)) for item in range(ITEMS)] for user in range(USERS)
+        [float(literal(model, user, item).detach()) for item in range(ITEMS)]
+        for user in range(USERS)
     ]
     torch.testing.assert_close(ranked, torch.tensor(expected).double())
 
