@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from kgrec.data.knowledge_graph import Neighborhood
 from kgrec.exporting.programs import Buffers, Formulation, user_by_user
+from kgrec.models.kgcn.correction import Correction
 from kgrec.models.kgcn.model import KGCN
 
 # Pairs are scored by their own receptive fields if these have up to this many leaves.
@@ -33,6 +34,7 @@ class Groups(Buffers):
         relations: (m,) relation of each neighbour.
         n: number of entities.
         averaged: whether weighted neighbours are averaged instead of summed ("released").
+        correction: correction of drawn neighbours, of these entities; None: they are not corrected.
 
     Attributes:
         width: g.
@@ -43,12 +45,24 @@ class Groups(Buffers):
     relations: Tensor
     degrees: Tensor
 
-    def __init__(self, owners: Tensor, relations: Tensor, n: int, averaged: bool) -> None:
+    def __init__(
+        self,
+        owners: Tensor,
+        relations: Tensor,
+        n: int,
+        averaged: bool,
+        correction: Correction | None = None,
+    ) -> None:
         super().__init__()
-        R = int(relations.max()) + 1 if len(relations) else 1
-        keys, group, sizes = torch.unique(
-            owners * R + relations, return_inverse=True, return_counts=True
-        )
+        every = relations if correction is None else correction.counts[:, 1]
+        R = int(every.max()) + 1 if len(every) else 1
+        keys = owners * R + relations
+        if correction is None:
+            keys, group, sizes = torch.unique(keys, return_inverse=True, return_counts=True)
+        else:
+            of, by, sizes = correction.counts[correction.counts[:, 0] < n].unbind(1)
+            drawn, keys = keys, of * R + by
+            group = torch.searchsorted(keys, drawn)
         owner = keys // R
         groups = torch.bincount(owner, minlength=n)
         rank = torch.arange(len(keys)) - (groups.cumsum(0) - groups)[owner]
@@ -56,7 +70,7 @@ class Groups(Buffers):
         self.slots = (owner * self.width + rank)[group]
         counts, of_group = torch.zeros(n, self.width), torch.zeros(n, self.width, dtype=torch.int64)
         counts[owner, rank], of_group[owner, rank] = sizes.float(), keys % R
-        degrees = torch.bincount(owners, minlength=n)
+        degrees = sizes.new_zeros(n).index_add(0, owner, sizes)
         self.averaged = averaged
         self.keep(counts=counts, relations=of_group, degrees=degrees.clamp(min=1).float())
 
@@ -139,9 +153,13 @@ class OneHop(Attentive):
         table, n = model.entity_vectors().detach(), model.num_items
         neighbors = int(model.indptr[n])
         owners = torch.repeat_interleave(model.indptr.diff()[:n])
-        self.groups = Groups(owners, model.relations[:neighbors], n, self.averaged)
+        correction = model.correction
+        self.groups = Groups(owners, model.relations[:neighbors], n, self.averaged, correction)
         sums = torch.zeros(n * self.groups.width, table.shape[1])
-        sums.index_add_(0, self.groups.slots, table[model.neighbors[:neighbors]])
+        vectors = table[model.neighbors[:neighbors]]
+        if correction is not None:
+            vectors = vectors * correction.weights[:neighbors, None]
+        sums.index_add_(0, self.groups.slots, vectors)
         self.keep(own=table[:n].clone(), sums=sums.view(n, self.groups.width, -1))
 
     def pairs(self, users: Tensor, items: Tensor) -> Tensor:
@@ -169,14 +187,25 @@ class Table(Buffers):
     Args:
         below: (n, L) neighbours.
         slots: (n, L) their groups; the last index of the flat weights: padding.
+        factors: (n, L) their corrected weights; None: all are 1.
     """
 
     below: Tensor
     slots: Tensor
+    factors: Tensor
 
-    def __init__(self, below: Tensor, slots: Tensor) -> None:
+    def __init__(self, below: Tensor, slots: Tensor, factors: Tensor | None) -> None:
         super().__init__()
+        self.corrected = factors is not None
         self.keep(below=below, slots=slots)
+        if factors is not None:
+            self.keep(factors=factors)
+
+    def pooled(self, weights: Tensor, x: Tensor) -> Tensor:
+        """(n, d) weighted sums, from flat weights of groups and vectors of entities x (·, d)."""
+        own = weights[self.slots]
+        own = own * self.factors if self.corrected else own
+        return (own[:, None] @ x[self.below]).squeeze(1)
 
 
 class Layer(Buffers):
@@ -186,16 +215,19 @@ class Layer(Buffers):
         graph: S(v).
         n: number of entities.
         averaged: as in :class:`Groups`.
+        correction: as in :class:`Groups`.
     """
 
     places: Tensor
 
-    def __init__(self, graph: Neighborhood, n: int, averaged: bool) -> None:
+    def __init__(
+        self, graph: Neighborhood, n: int, averaged: bool, correction: Correction | None
+    ) -> None:
         super().__init__()
         self.n = n
         degrees, m = graph.degrees[:n], int(graph.indptr[n])
         owners = torch.repeat_interleave(degrees)
-        self.groups = Groups(owners, graph.relations[:m], n, averaged)
+        self.groups = Groups(owners, graph.relations[:m], n, averaged, correction)
         # Entities with 2^(j - 1) < degree <= 2^j share a table as wide as the largest degree.
         size = torch.log2(degrees.clamp(min=1).double()).ceil().long()
         tables, members = [], []
@@ -206,7 +238,8 @@ class Layer(Buffers):
             edge = torch.where(inside, graph.indptr[:n][chosen][:, None] + place, 0)
             below = torch.where(inside, _at(graph.neighbors, edge), 0)
             slots = torch.where(inside, _at(self.groups.slots, edge), n * self.groups.width)
-            tables.append(Table(below, slots))
+            factors = None if correction is None else _at(correction.weights, edge)
+            tables.append(Table(below, slots, factors))
             members.append(chosen)
         self._tables = nn.ModuleList(tables)
         self.keep(places=torch.argsort(torch.cat(members)))
@@ -215,8 +248,7 @@ class Layer(Buffers):
         """(n, d) Eq. 3 of one user, from π (R,) and vectors of entities x (·, d)."""
         weights = torch.cat([self.groups(scores).flatten(), torch.zeros(1)])
         tables = cast(list[Table], list(self._tables))
-        sums = [(weights[table.slots][:, None] @ x[table.below]).squeeze(1) for table in tables]
-        return torch.cat(sums)[self.places]
+        return torch.cat([table.pooled(weights, x) for table in tables])[self.places]
 
 
 class Deep(Attentive):
@@ -234,18 +266,20 @@ class Deep(Attentive):
     entities: Tensor
     below: Tensor
     slots: Tensor
+    factors: Tensor
 
     def __init__(self, model: KGCN) -> None:
         super().__init__(model)
         self.H, self.num_items = model.H, model.num_items
         graph = Neighborhood(model.indptr, model.neighbors, model.relations)
         reached, sizes = _reached(graph, model.num_items, model.H)
-        graph = _renumbered(graph, reached, sizes[-2])
+        graph, correction = _renumbered(graph, model.correction, reached, sizes[-2])
+        self.corrected = correction is not None
         self.keep(entities=model.entity_vectors()[reached])
         widest = max(1, int(graph.degrees.max()))
         self.by_tree = widest**self.H <= MOST_LEAVES
         self.note = self.BY_LAYERS + (self.BY_TREE if self.by_tree else self.WHOLE)
-        layers = [Layer(graph, n, self.averaged) for n in reversed(sizes[:-1])]
+        layers = [Layer(graph, n, self.averaged, correction) for n in reversed(sizes[:-1])]
         self._layers = nn.ModuleList(layers)
         if self.by_tree:
             groups, place = layers[0].groups, torch.arange(widest)
@@ -256,6 +290,8 @@ class Deep(Attentive):
                 below=torch.where(inside, _at(graph.neighbors, edge), 0),
                 slots=torch.where(inside, slot, groups.width),
             )
+            if correction is not None:
+                self.keep(factors=_at(correction.weights, edge))
 
     def pairs(self, users: Tensor, items: Tensor) -> Tensor:
         """(B,) scores."""
@@ -270,7 +306,9 @@ class Deep(Attentive):
             rows = scores[:, None].expand(-1, count, -1).reshape(B * count, -1)
             own = layers[0].groups(rows, flat)  # (B · count, g)
             own = torch.cat([own, torch.zeros_like(own[:, :1])], dim=1)
-            weights.append(own.gather(1, self.slots[flat]).view(B * count, 1, width))
+            own = own.gather(1, self.slots[flat])
+            own = own * self.factors[flat] if self.corrected else own
+            weights.append(own.view(B * count, 1, width))
             nodes.append(self.below[flat].view(B, count * width))
         x = [self.entities[level].view(-1, d) for level in nodes]
         for number in range(self.H):
@@ -318,7 +356,9 @@ def _reached(graph: Neighborhood, num_items: int, H: int) -> tuple[Tensor, list[
     return reached, sizes
 
 
-def _renumbered(graph: Neighborhood, entities: Tensor, n: int) -> Neighborhood:
+def _renumbered(
+    graph: Neighborhood, correction: Correction | None, entities: Tensor, n: int
+) -> tuple[Neighborhood, Correction | None]:
     """S(v) of the first n of some entities, which are numbered by their place."""
     number = torch.full((len(graph.degrees),), -1)
     number[entities] = torch.arange(len(entities))
@@ -327,4 +367,9 @@ def _renumbered(graph: Neighborhood, entities: Tensor, n: int) -> Neighborhood:
     owner = torch.repeat_interleave(degrees)
     edge = graph.indptr[entities[:n]][owner] + torch.arange(len(owner)) - first[owner]
     indptr = torch.cat([first, degrees.sum()[None]])
-    return Neighborhood(indptr, number[graph.neighbors[edge]], graph.relations[edge])
+    if correction is not None:
+        counts = torch.stack(correction.of(entities[:n]), dim=1)
+        counts = counts[torch.argsort(counts[:, 0], stable=True)]  # relations stay ascending
+        correction = Correction(correction.weights[edge], counts)
+    renumbered = Neighborhood(indptr, number[graph.neighbors[edge]], graph.relations[edge])
+    return renumbered, correction

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from kgrec.data.draws import generator
+from kgrec.errors import SettingError
 from kgrec.models.kgcn import KGCN
 
 
@@ -53,7 +54,13 @@ def fidelity(model: KGCN, users: Tensor, items: Tensor, seed: int = 0) -> Fideli
 
     Raises:
         ValueError: no item has two entities as neighbours.
+        SettingError: the model estimates sums over all neighbours, of which it has some.
     """
+    if model.correction is not None:
+        raise SettingError(
+            "sampler: found one with corrected weights, whose other neighbours the model does not "
+            "know, expected one without"
+        )
     draw = generator(seed, "fidelity")
     nobody = torch.empty(0, dtype=torch.int64)
     rows: list[list[float]] = []

@@ -19,7 +19,7 @@ Shapes: B rows; level h of the receptive field has n_h nodes of all rows togethe
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 import torch.nn.functional as F
@@ -63,10 +63,13 @@ class KGNNLS(KGCN):
         history: see :class:`KGCN`.
         history_users: see :class:`KGCN`.
         history_items: see :class:`KGCN`.
+        sampler: see :class:`KGCN`; a sampler without corrected weights, as labels are averages.
 
     Raises:
         SettingError: a setting that cannot work.
     """
+
+    corrects_draws: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -90,12 +93,14 @@ class KGNNLS(KGCN):
         history: str | None = None,
         history_users: Tensor | None = None,
         history_items: Tensor | None = None,
+        sampler: str | Mapping[str, Any] = "uniform",
     ) -> None:
         sizes, graph = (num_users, num_items, num_relations), (indptr, neighbors, relations)
         texts = text, text_entities
         super().__init__(
             *sizes, *graph, d, H, aggregator, scaling, K, sampling, *texts, item_bias=item_bias,
             history=history, history_users=history_users, history_items=history_items,
+            sampler=sampler,
         )  # fmt: skip
         check_number("ls_weight", ls_weight, 0)
         if not self.attention:
@@ -126,6 +131,7 @@ class KGNNLS(KGCN):
         *,
         item_bias: bool = False,
         history: str | None = None,
+        sampler: str | Mapping[str, Any] = "uniform",
     ) -> Self:
         """Binds settings to a data set.
 
@@ -142,11 +148,13 @@ class KGNNLS(KGCN):
             ls_weight: γ.
             item_bias: see :class:`KGCN`.
             history: see :class:`KGCN`.
+            sampler: see the class.
 
         Raises:
             SettingError: a setting that cannot work.
         """
         settings = {"H": H, "d": d, "aggregator": aggregator, "scaling": scaling}
+        settings["sampler"] = sampler
         further = {"ls_weight": ls_weight, "item_bias": item_bias, "history": history}
         model = cls._of_dataset(dataset, K, neighbors, text, cache, **settings, **further)
         users, items = dataset.static_negatives

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from kgrec.data.knowledge_graph import Neighborhood
 from kgrec.models.kgcn.aggregators import Aggregator
+from kgrec.models.kgcn.correction import Correction
 
 # exp of less than this below the maximum underflows in float32.
 WIDEST_SPREAD = 80.0
@@ -47,6 +48,8 @@ class Tables(NamedTuple):
         neighborhood: S(v) of every entity.
         num_items: items, the first of the entities.
         averaged: whether weighted neighbours are averaged instead of summed ("released").
+        correction: correction of a drawn S(v): T sums weighted neighbours, and c counts the full
+            neighbourhood.
     """
 
     entities: Tensor
@@ -54,6 +57,7 @@ class Tables(NamedTuple):
     neighborhood: Neighborhood
     num_items: int
     averaged: bool
+    correction: Correction | None = None
 
 
 class AllItems:
@@ -139,17 +143,27 @@ class Layer:
         first = (indptr[entities] - degrees.cumsum(0) + degrees)[owners]
         edge = first + torch.arange(len(owners), device=owners.device)
         keys = (owners * R + all_relations[edge]) * E + all_neighbors[edge]
-        keys, times = torch.unique(keys, return_counts=True)
+        correction = tables.correction
+        keys, *place, times = torch.unique(
+            keys, return_inverse=correction is not None, return_counts=True
+        )
         self.entities = entities
         self.neighbors = keys % E  # (m,)
         self.relations = torch.div(keys, E, rounding_mode="floor") % R  # (m,)
         self.owners = torch.div(keys, E * R, rounding_mode="floor")  # (m,) index into entities
-        self.times = times.to(dtype)  # (m,) how often S(v) has the edge
+        self.times = times.to(dtype)  # (m,) how often S(v) has the edge, or its weight
         ends = torch.bincount(self.owners, minlength=len(entities)).cumsum(0)
         self.offsets = torch.cat([ends.new_zeros(1), ends])  # (n + 1,)
         self.m = len(keys)
         self.counts = torch.zeros(R, len(entities), dtype=dtype, device=entities.device)
-        self.counts.index_put_((self.relations, self.owners), self.times, accumulate=True)
+        if correction is None:
+            self.counts.index_put_((self.relations, self.owners), self.times, accumulate=True)
+        else:
+            weights = correction.weights[edge].to(dtype)
+            self.times = torch.zeros_like(self.times).index_add(0, place[0], weights)
+            owners, relations, counts = correction.of(entities)
+            self.counts[relations, owners] = counts.to(dtype)
+            degrees = degrees.new_zeros(len(entities)).index_add(0, owners, counts)
         # Added to the divisor Σ e_r · c[v, r], so that an isolated entity gets 0 / 1.
         self.isolated = (degrees == 0).to(dtype)
         self.divisor = degrees.clamp_min(1).to(dtype) if tables.averaged else None

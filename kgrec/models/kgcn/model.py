@@ -68,6 +68,11 @@ class KGCN(KGCNParameters):
         history_users: (n,) int64, users of the training positives, ascending; None without
             ``history``.
         history_items: (n,) int64, items of the training positives; None without ``history``.
+        sampler: name of the sampler that drew S(v), or a mapping with ``name`` and arguments
+            (:mod:`kgrec.models.kgcn.samplers`).
+        edge_weights: (N,) corrected weights of the neighbours
+            (:mod:`kgrec.models.kgcn.correction`); None for a sampler without.
+        counts: (G, 3) int64, neighbours of the full graph by entity and relation; None likewise.
 
     Raises:
         SettingError: a setting that cannot work.

@@ -7,7 +7,8 @@ needs one exponential per relation. Order-0 vectors of one relation are summed o
 
     Σ_e π̃(u, r(v, e)) · e = Σ_r exp(u·r) · T[v, r] / Σ_r exp(u·r) · c[v, r],
 
-T[v, r] the sum and c[v, r] the number of v's neighbours by r.
+T[v, r] the sum and c[v, r] the number of v's neighbours by r. With a correction of drawn
+neighbours (correction.py), T is their weighted sum, and c counts the full neighbourhood.
 
 Shapes: B rows, R relations, E entities; level h has n_h nodes of all rows together (n_0 = B).
 """
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor
 
 from kgrec.data.knowledge_graph import Neighborhood
+from kgrec.models.kgcn.correction import Correction
 from kgrec.models.lookup import Bags
 
 # From this many sampled neighbours on, grouping is faster (benchmarks/choices.py).
@@ -98,8 +100,10 @@ class View(Protocol):
         """Leaves and groups of the last level; see :class:`ReceptiveField`."""
 
 
-def view(neighborhood: Neighborhood) -> View:
-    """The faster view of a neighbourhood."""
+def view(neighborhood: Neighborhood, correction: Correction | None = None) -> View:
+    """The faster view of a neighbourhood, or the one that has the correction."""
+    if correction is not None:
+        return Grouped(neighborhood, correction)
     degrees = neighborhood.degrees
     K = int(degrees.max()) if len(degrees) else 0
     if 0 < K < GROUP_FROM_K and bool(((degrees == K) | (degrees == 0)).all()):
@@ -189,32 +193,48 @@ class Grouped:
 
     Args:
         neighborhood: S(v).
+        correction: weights of the neighbours and counts of the full neighbourhood, whose pairs of
+            entity and relation are the groups, drawn or not; None: S(v) is not corrected.
     """
 
-    def __init__(self, neighborhood: Neighborhood) -> None:
+    def __init__(self, neighborhood: Neighborhood, correction: Correction | None = None) -> None:
         indptr, neighbors, relations = neighborhood
-        self.degrees = neighborhood.degrees
-        owner = torch.repeat_interleave(self.degrees)
-        num_relations = int(relations.max()) + 1 if len(relations) else 1
+        self.lengths = neighborhood.degrees  # (E,) drawn neighbours
+        owner = torch.repeat_interleave(self.lengths)
+        every = relations if correction is None else correction.counts[:, 1]
+        num_relations = int(every.max()) + 1 if len(every) else 1
         keys, order = (owner * num_relations + relations).sort(stable=True)
-        groups, self._group, sizes = torch.unique_consecutive(
-            keys, return_inverse=True, return_counts=True
-        )
+        self._edge_weights: Tensor | None = None
+        if correction is None:
+            groups, self._group, sizes = torch.unique_consecutive(
+                keys, return_inverse=True, return_counts=True
+            )
+            self._count, self.degrees = sizes, self.lengths
+        else:
+            owners, relations, self._count = correction.counts.unbind(1)
+            groups = owners * num_relations + relations
+            self._group = torch.searchsorted(groups, keys)
+            sizes = torch.bincount(self._group, minlength=len(groups))
+            self._edge_weights = correction.weights[order]
+            self.degrees = torch.zeros_like(self.lengths).index_add(0, owners, self._count)
         # Edges are sorted by entity, then relation; so are groups.
         self.neighbors = neighbors[order]  # (N,)
         self._first_edge = indptr[:-1]
         self._relation = groups % num_relations  # (G,)
-        self._size = sizes
+        self._size = sizes  # (G,) drawn neighbours; _count: neighbours in the denominator
         self._starts = sizes.cumsum(0) - sizes  # (G,) start of each group's edges
-        self.reads = torch.bincount(groups // num_relations, minlength=len(self.degrees))
+        self.reads = torch.bincount(groups // num_relations, minlength=len(self.lengths))
         self._first_group = self.reads.cumsum(0) - self.reads
 
     def inner(self, attention: Attention, row: Tensor | None, nodes: Tensor) -> Bags:
         """See :class:`View`."""
         weights, first = self._weights(attention, row, nodes)
-        edge, offsets, node = _ranges(self._first_edge[nodes], self.degrees[nodes])
+        edge, offsets, node = _ranges(self._first_edge[nodes], self.lengths[nodes])
         index = (first[:-1] - self._first_group[nodes])[node] + self._group[edge]
-        return Bags(self.neighbors[edge], offsets, weights[index])
+        weights = weights[index]
+        if self._edge_weights is not None:
+            weights = weights * self._edge_weights[edge]
+        return Bags(self.neighbors[edge], offsets, weights)
 
     def last(
         self, attention: Attention, row: Tensor | None, nodes: Tensor
@@ -225,7 +245,8 @@ class Grouped:
         counts = self.reads[entities]
         group, first, _ = _ranges(self._first_group[entities], counts)
         edge, edges, _ = _ranges(self._starts[group], self._size[group])
-        leaves = Bags(self.neighbors[edge], edges)
+        of_edges = None if self._edge_weights is None else self._edge_weights[edge]
+        leaves = Bags(self.neighbors[edge], edges, of_edges)
         return leaves, Bags(_ranges(first[which], counts[which])[0], offsets, weights)
 
     def _weights(
@@ -244,7 +265,7 @@ class Grouped:
         peak = logits.new_full((len(nodes),), -torch.inf)
         peak = peak.scatter_reduce(0, node, logits.detach(), "amax")
         powers = (logits - peak[node]).exp()
-        total = logits.new_zeros(len(nodes)).index_add(0, node, powers * self._size[group])
+        total = logits.new_zeros(len(nodes)).index_add(0, node, powers * self._count[group])
         if attention.averaged:
             total = total * degrees
         return powers / total[node], offsets

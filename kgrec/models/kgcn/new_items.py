@@ -13,7 +13,7 @@ Shapes: n new items, I items of the training, E entities, d embedding size.
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from kgrec.data.draws import generator
 from kgrec.data.knowledge_graph import Neighborhood
 from kgrec.models.folding import frozen
+from kgrec.models.kgcn.correction import Correction, relation_counts
 from kgrec.models.kgcn.parameters import KGCNParameters
 
 M = TypeVar("M", bound=KGCNParameters)
@@ -33,9 +34,11 @@ def renumbered(entities: Tensor, num_items: int, num_new: int) -> Tensor:
 
 def with_new_items(model: M, edges: Neighborhood, known: Tensor, seed: int) -> M:
     """A model with further items; arguments as of :meth:`Recommender.add_items`."""
+    weights: Tensor | None = None
+    whole, device = edges, model.indptr.device
     if model.arguments["K"] != "all":
-        edges = edges.sample(model.arguments["K"], generator(seed, "neighbors of new items"))
-    device = model.indptr.device
+        draws, sampler = generator(seed, "neighbors of new items"), model.sampler
+        edges, weights = sampler.for_new_items(edges, model.arguments["K"], draws)
     edges = Neighborhood(*(part.to(device) for part in edges))
     vectors = model.entity_vectors().detach()  # with texts, which new items do not have
     graph, vectors = extended(model.neighborhood, vectors, model.num_items, edges, known.to(device))
@@ -45,9 +48,37 @@ def with_new_items(model: M, edges: Neighborhood, known: Tensor, seed: int) -> M
     twin.entity_embedding = _table(vectors)
     twin.text_features = None
     _extend_item_tables(twin, len(known))
-    sizes = {"num_items": twin.num_items, "text": None, "text_entities": None}
-    twin.arguments = model.arguments | graph._asdict() | sizes
+    changed: dict[str, Any] = {"num_items": twin.num_items, "text": None, "text_entities": None}
+    if model.correction is not None and weights is not None:
+        entries, n = int(model.indptr[model.num_items]), len(known)
+        sizes = model.num_items, n, entries
+        correction = corrected(model.correction, *sizes, weights, relation_counts(whole))
+        twin.edge_weights, twin.counts = correction
+        changed |= {"edge_weights": correction.weights, "counts": correction.counts}
+    twin.arguments = model.arguments | graph._asdict() | changed
     return twin
+
+
+def corrected(
+    old: Correction, num_items: int, num_new: int, entries: int, weights: Tensor, counts: Tensor
+) -> Correction:
+    """The correction of S(v) with new items, as :func:`extended` orders it.
+
+    Args:
+        old: correction of the training's S(v).
+        num_items: I.
+        num_new: n.
+        entries: number of neighbours of the old items.
+        weights: weights of the new items' neighbours.
+        counts: (g, 3) relation counts of the new items.
+    """
+    weights, counts = weights.to(old.weights), counts.to(old.counts)
+    weights = torch.cat([old.weights[:entries], weights, old.weights[entries:]])
+    counts[:, 0] += num_items
+    of_items = int((old.counts[:, 0] < num_items).sum())
+    shifted = old.counts.clone()
+    shifted[of_items:, 0] += num_new
+    return Correction(weights, torch.cat([shifted[:of_items], counts, shifted[of_items:]]))
 
 
 def _extend_item_tables(twin: KGCNParameters, n: int) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, ClassVar, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,18 +20,28 @@ from kgrec.errors import SettingError
 from kgrec.files import user_path
 from kgrec.models.folding import WithUserTables
 from kgrec.models.kgcn.aggregators import Aggregator, make_aggregator
+from kgrec.models.kgcn.correction import Correction, relation_counts
 from kgrec.models.kgcn.history import UserHistory, checked_history
 from kgrec.models.kgcn.memory import bytes_per_item
 from kgrec.models.kgcn.neighborhood import View, view
+from kgrec.models.kgcn.samplers import Current, Draw, Full, checked_sampler, make_sampler
 from kgrec.models.recommender import MOST_LAYERS, check_at_least, check_bool
 from kgrec.models.text import TextFeatures, entities_with_text
 
 SCALINGS = ("paper", "released")
 NEIGHBORS = ("static", "resampled")
+# Users to whose attention an adaptive sampler adapts.
+ADAPTED_TO = 128
 
 
 class KGCNParameters(WithUserTables):
-    """What a :class:`kgrec.models.kgcn.KGCN` is made of; its arguments are described there."""
+    """What a :class:`kgrec.models.kgcn.KGCN` is made of; its arguments are described there.
+
+    Attributes:
+        corrects_draws: whether the model may have a sampler with corrected weights.
+    """
+
+    corrects_draws: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -54,6 +64,9 @@ class KGCNParameters(WithUserTables):
         history: str | None = None,
         history_users: Tensor | None = None,
         history_items: Tensor | None = None,
+        sampler: str | Mapping[str, Any] = "uniform",
+        edge_weights: Tensor | None = None,
+        counts: Tensor | None = None,
     ) -> None:
         super().__init__()
         check_at_least("d", d, 1)
@@ -64,6 +77,7 @@ class KGCNParameters(WithUserTables):
             raise SettingError(f"K: found {K!r}, expected an integer >= 1, or all")
         if sampling not in NEIGHBORS:
             raise SettingError(f"neighbors: found {sampling!r}, expected static or resampled")
+        self.sampler = checked_sampler(sampler, K, self.corrects_draws)
         check_bool("item_bias", item_bias)
         self.num_items = num_items
         self.d, self.H, self.scaling = d, H, scaling
@@ -98,13 +112,17 @@ class KGCNParameters(WithUserTables):
         self.register_buffer("indptr", indptr)
         self.register_buffer("neighbors", neighbors)
         self.register_buffer("relations", relations)
+        self.edge_weights: Tensor | None
+        self.counts: Tensor | None
+        self.register_buffer("edge_weights", edge_weights)
+        self.register_buffer("counts", counts)
         # (R,) ln w of a reweighed model; no part of a checkpoint.
         self.log_weights: Tensor | None
         self.register_buffer("log_weights", None, persistent=False)
         self.weighs_relations = self.attention
         self._viewed: tuple[Any, View] | None = None
-        # Where neighbours are drawn again in every epoch: the whole graph, and K.
-        self._resampled_from: tuple[Neighborhood, int] | None = None
+        # Where neighbours are drawn again in every epoch: the whole graph.
+        self._resampled_from: Neighborhood | None = None
 
     @classmethod
     def from_dataset(
@@ -121,6 +139,7 @@ class KGCNParameters(WithUserTables):
         *,
         item_bias: bool = False,
         history: str | None = None,
+        sampler: str | Mapping[str, Any] = "uniform",
     ) -> Self:
         """Binds settings to a data set; S(v) is drawn here, from torch's initial seed.
 
@@ -131,18 +150,22 @@ class KGCNParameters(WithUserTables):
             d: embedding size.
             aggregator: see the class.
             scaling: see the class.
-            neighbors: "static", drawn once, or "resampled", drawn again in every epoch.
+            neighbors: "static", drawn once, or "resampled", drawn again in every epoch; the
+                samplers full and ppr have one draw only, and adaptive draws in every epoch.
             text: "usem3": the names and texts of items and entities become features of their
                 vectors (:mod:`kgrec.models.text`); None: they do not.
             cache: folder for the vectors of texts; None: encode the texts in every run. It does
                 not change results.
             item_bias: see the class.
             history: see the class.
+            sampler: how the K neighbours are chosen, by name, or a mapping with ``name`` and
+                arguments (:mod:`kgrec.models.kgcn.samplers`); "full" is K="all", whatever K says.
 
         Raises:
             SettingError: a setting that cannot work.
         """
         settings = {"H": H, "d": d, "aggregator": aggregator, "scaling": scaling}
+        settings["sampler"] = sampler
         gaps = {"item_bias": item_bias, "history": history}
         return cls._of_dataset(dataset, K, neighbors, text, cache, **settings, **gaps)
 
@@ -158,9 +181,15 @@ class KGCNParameters(WithUserTables):
     ) -> Self:
         """As :meth:`from_dataset`, for subclasses with further settings."""
         whole = dataset.graph.neighborhood()
-        drawn = whole
+        spec = settings.get("sampler", "uniform")
+        K = "all" if isinstance(make_sampler(spec), Full) else K
+        sampler = checked_sampler(spec, K, cls.corrects_draws)
+        drawn, weights = Draw(whole)
         if isinstance(K, int) and K >= 1:
-            drawn = whole.sample(K, generator(torch.initial_seed(), "neighbors"))
+            draws = generator(torch.initial_seed(), "neighbors")
+            drawn, weights = sampler.first_draw(whole, K, draws)
+        if weights is not None:
+            settings |= {"edge_weights": weights, "counts": relation_counts(whole)}
         if settings.get("history") is not None:
             train = dataset.train
             settings |= {"history_users": train.users, "history_items": train.items}
@@ -178,22 +207,45 @@ class KGCNParameters(WithUserTables):
             **settings,
         )
         model._cache = None if cache is None else user_path(cache)
-        if neighbors == "resampled" and isinstance(K, int):
-            model._resampled_from = (whole, K)
+        redrawn = sampler.adaptive or (neighbors == "resampled" and not sampler.deterministic)
+        if redrawn and isinstance(K, int):
+            model._resampled_from = whole
         return model
 
     def precompute(self, dataset: RecDataset) -> None:
-        """Encodes the texts, where they are features, or reads their vectors from the cache."""
+        """Encodes the texts, where they are features, or reads their vectors from the cache.
+
+        Neighbours whose choice takes long are chosen here.
+        """
         if self.text_features is not None:
             self.text_features.fill(dataset, self._cache)
+        if self.sampler.long:
+            draws = generator(torch.initial_seed(), "neighbors")
+            self._replace(
+                self.sampler.draw(dataset.graph.neighborhood(), self.arguments["K"], draws)
+            )
 
     def resample(self, generator: torch.Generator) -> None:
         """Draws S(v) again, where ``neighbors="resampled"``; its size does not change."""
-        if self._resampled_from is not None:
-            whole, K = self._resampled_from
-            drawn = whole.sample(K, generator)
-            self.neighbors.copy_(drawn.neighbors)
-            self.relations.copy_(drawn.relations)
+        if (whole := self._resampled_from) is not None:
+            current = self._current(generator) if self.sampler.adaptive else None
+            self._replace(self.sampler.draw(whole, self.arguments["K"], generator, current))
+
+    def _replace(self, draw: Draw) -> None:
+        """Replaces S(v) in place."""
+        self.neighbors.copy_(draw.neighborhood.neighbors)
+        self.relations.copy_(draw.neighborhood.relations)
+        if self.edge_weights is not None and draw.weights is not None:
+            self.edge_weights.copy_(draw.weights)
+
+    @torch.no_grad()
+    def _current(self, generator: torch.Generator) -> Current:
+        """The attention of some users, and the vectors, for an adaptive sampler."""
+        users = torch.randperm(self.user_embedding.num_embeddings, generator=generator)
+        users = users[:ADAPTED_TO].to(self.relation_embedding.device)
+        scores = self.user_relation_scores(self.user_vectors(users)).cpu()
+        scores = scores if self.attention else torch.zeros_like(scores)
+        return Current(scores.detach(), self.entity_vectors().detach().cpu())
 
     def user_vectors(self, users: Tensor, without: Tensor | None = None) -> Tensor:
         """(B, d) vectors of users (B,), with their histories if these are used.
@@ -243,6 +295,13 @@ class KGCNParameters(WithUserTables):
         return Neighborhood(self.indptr, self.neighbors, self.relations)
 
     @property
+    def correction(self) -> Correction | None:
+        """What makes sums over a drawn S(v) unbiased; None: they are not corrected."""
+        if self.edge_weights is None or self.counts is None:
+            return None
+        return Correction(self.edge_weights, self.counts)
+
+    @property
     def layers(self) -> list[Aggregator]:
         """The aggregators of layers 1 … H."""
         return cast(list[Aggregator], list(self.aggregators))
@@ -255,10 +314,11 @@ class KGCNParameters(WithUserTables):
     @property
     def _view(self) -> View:
         """S(v) in the form that training reads, rebuilt when the buffers have changed."""
-        buffers = self.neighborhood
+        graph, correction = self.neighborhood, self.correction
+        buffers = [*graph, *(correction or ())]
         state = [(b.data_ptr(), 0 if b.is_inference() else b._version) for b in buffers]
         if self._viewed is None or self._viewed[0] != state:
-            self._viewed = state, view(buffers)
+            self._viewed = state, view(graph, correction)
         return self._viewed[1]
 
     def bytes_per_row(self, items: Tensor) -> Tensor:

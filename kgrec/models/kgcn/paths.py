@@ -25,6 +25,7 @@ from torch import Tensor
 
 from kgrec.data.knowledge_graph import Neighborhood
 from kgrec.models.kgcn.aggregators import Aggregator
+from kgrec.models.kgcn.correction import Correction
 from kgrec.models.kgcn.parameters import KGCNParameters
 from kgrec.models.reasons import LEAVE_ONE_OUT, Reasons, Step, Term, ordered
 
@@ -41,7 +42,8 @@ class Field(NamedTuple):
         indptr: (sizes[H - 1] + 1,) start of each entity's edges.
         relations: (m,) relation of each edge; an edge is a distinct (relation, neighbour).
         neighbors: (m,) index of the neighbour in ``entities``.
-        weights: (m,) π̃(u, r), times how often S(v) has the edge, as Eq. 3 uses it.
+        weights: (m,) π̃(u, r), times how often S(v) has the edge, or times its corrected weight,
+            as Eq. 3 uses it.
     """
 
     entities: Tensor
@@ -53,7 +55,13 @@ class Field(NamedTuple):
 
     @classmethod
     def around(
-        cls, item: int, H: int, graph: Neighborhood, scores: Tensor, averaged: bool
+        cls,
+        item: int,
+        H: int,
+        graph: Neighborhood,
+        scores: Tensor,
+        averaged: bool,
+        correction: Correction | None = None,
     ) -> Field:
         """The field of one item.
 
@@ -63,6 +71,7 @@ class Field(NamedTuple):
             graph: S(v) of every entity.
             scores: (R,) π(u, r); zeros where all neighbours weigh the same.
             averaged: whether the weights are divided by the size of S(v) ("released").
+            correction: correction of a drawn S(v).
         """
         entities = torch.tensor([item], device=graph.indptr.device)
         sizes = [1]
@@ -76,14 +85,20 @@ class Field(NamedTuple):
         place[entities] = torch.arange(len(entities), device=edge.device)
         R, n = len(scores), len(entities)
         keys = (owner * R + graph.relations[edge]) * n + place[graph.neighbors[edge]]
-        keys, times = torch.unique(keys, return_counts=True)
+        keys, place_of_edge, times = torch.unique(keys, return_inverse=True, return_counts=True)
         owner, relations = keys // (R * n), keys // n % R
-        logits = scores[relations]
-        peaks = logits.new_full((sizes[-2],), -torch.inf).scatter_reduce(0, owner, logits, "amax")
-        powers = (logits - peaks[owner]).exp() * times
-        totals = powers.new_zeros(sizes[-2]).index_add(0, owner, powers)
+        # Neighbours of the denominator, by relation: those of S(v), or of the full neighbourhood.
+        of, by, counts = owner, relations, times
+        if correction is not None:
+            of, by, counts = correction.of(entities[: sizes[-2]])
+            weights = correction.weights[edge].to(scores)
+            times = weights.new_zeros(len(keys)).index_add(0, place_of_edge, weights)
+        peaks = scores.new_full((sizes[-2],), -torch.inf).scatter_reduce(0, of, scores[by], "amax")
+        powers = (scores[by] - peaks[of]).exp() * counts
+        totals = powers.new_zeros(sizes[-2]).index_add(0, of, powers)
         if averaged:
-            totals = totals * graph.degrees[entities[: sizes[-2]]]
+            totals = totals * counts.new_zeros(sizes[-2]).index_add(0, of, counts)
+        powers = (scores[relations] - peaks[owner]).exp() * times
         ends = torch.bincount(owner, minlength=sizes[-2]).cumsum(0)
         indptr = torch.cat([ends.new_zeros(1), ends])
         return cls(entities, sizes, indptr, relations, keys % n, powers / totals[owner])
@@ -119,7 +134,7 @@ def path_reasons(model: KGCNParameters, user: int, item: int, top: int | None = 
     relation_scores = model.user_relation_scores(u[None])[0]
     logits = relation_scores if model.attention else torch.zeros_like(relation_scores)
     averaged = model.scaling == "released" and model.attention
-    field = Field.around(item, H, model.neighborhood, logits, averaged)
+    field = Field.around(item, H, model.neighborhood, logits, averaged, model.correction)
     vectors, pooled = _layers(field, table[field.entities], aggregators)
     own = float(u @ vectors[H][0])
     paths = Paths(u.new_zeros(1, 0, dtype=torch.int64), u.new_zeros(1, 1, dtype=torch.int64),

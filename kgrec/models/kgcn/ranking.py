@@ -31,6 +31,7 @@ class Encoded:
             neighborhood=model.neighborhood,
             num_items=model.num_items,
             averaged=model.scaling == "released" and model.attention,
+            correction=model.correction,
         )
 
     @cached_property
