@@ -253,4 +253,5 @@ def _finish(
         account=account,
         files=data.files,
         train_weights=weights,
+        user_graph=data.user_graph,
     )
