@@ -31,6 +31,7 @@ from kgrec.data.draws import generator
 from kgrec.data.interactions import Interactions
 from kgrec.data.knowledge_graph import KnowledgeGraph, Neighborhood
 from kgrec.errors import SettingError
+from kgrec.models.folding import frozen
 from kgrec.models.kgcn.model import KGCN
 from kgrec.models.kgcn.paths import path_reasons, without_neighbors
 from kgrec.models.kgcn.ranking import Encoded
@@ -72,15 +73,10 @@ class KGCNTwoEnds(KGCN):
         text: see :class:`KGCN`.
         text_entities: see :class:`KGCN`.
 
-    Attributes:
-        user_end: KGCN in which users are the items and items are the users; None for "item".
-
     Raises:
         SettingError: a setting that cannot work.
     """
 
-    fold_in_method: ClassVar[str | None] = None
-    adds_items: ClassVar[bool] = False
     exportable: ClassVar[bool] = False
 
     def __init__(
@@ -125,21 +121,16 @@ class KGCNTwoEnds(KGCN):
             text_entities=text_entities,
         )  # fmt: skip
         self.ends = ends
-        self.weighs_relations = False
-        self.user_end: KGCN | None = None
+        self.weighs_relations = self.attention and ends != "user"
+        self.of_users: KGCN | None = None
         if of_users is None:
             return
-        self.user_end = KGCN(
+        self.of_users = KGCN(
             1, num_users, num_user_relations, of_users.indptr, of_users.neighbors,
             of_users.relations, d=d, H=user_H, aggregator=aggregator, scaling=scaling, K=user_K,
             sampling=sampling,
         )  # fmt: skip
-        # The user end reads the tables of this model. They are plain attributes of it, so that
-        # parameters and the state dict have each table once.
-        tables = {"entity_embedding": self.user_embedding, "user_embedding": self.entity_embedding}
-        for name, table in tables.items():
-            delattr(self.user_end, name)
-            object.__setattr__(self.user_end, name, table)
+        del self.of_users.user_embedding, self.of_users.entity_embedding  # see user_end
         if ends == "user":
             for parameter in (self.relation_embedding, *self.aggregators.parameters()):
                 parameter.requires_grad_(False)  # not used
@@ -187,8 +178,9 @@ class KGCNTwoEnds(KGCN):
             "user_H": user_H, "user_K": user_K,
         }  # fmt: skip
         if ends == "both" and graph is None:
-            log.warning("ends=both: the data set has no user graph, so the model is ends=item; "
-                        "expected %s", HINT)  # fmt: skip
+            log.warning(
+                "ends=both: found no user graph, so the model is ends=item; expected %s", HINT
+            )
             settings["ends"] = "item"
         elif ends in ("user", "both") and graph is not None:
             whole = drawn = graph.neighborhood()
@@ -200,9 +192,21 @@ class KGCNTwoEnds(KGCN):
         if ends == "user":
             dataset = replace(dataset, graph=_without_triples(dataset.graph))
         model = cls._of_dataset(dataset, K, neighbors, text, cache, **settings)
-        if model.user_end is not None and whole is not None and neighbors == "resampled":
-            model.user_end._resampled_from = (whole, user_K) if isinstance(user_K, int) else None
+        if model.of_users is not None and whole is not None and neighbors == "resampled":
+            model.of_users._resampled_from = (whole, user_K) if isinstance(user_K, int) else None
         return model
+
+    @property
+    def user_end(self) -> KGCN | None:
+        """KGCN in which users are the items and items are the users; None for "item".
+
+        It reads the tables of this model. They are plain attributes of it, so that parameters and
+        the state dict have each table once.
+        """
+        if (end := self.of_users) is not None:
+            object.__setattr__(end, "entity_embedding", self.user_embedding)
+            object.__setattr__(end, "user_embedding", self.entity_embedding)
+        return end
 
     def score(self, users: Tensor, items: Tensor, encoded: Any = None) -> Tensor:
         """(B,) logits ŷ(u, v), from users (B,) and items (B,)."""
@@ -264,16 +268,40 @@ class KGCNTwoEnds(KGCN):
         return estimate + self.user_end.bytes_per_row(users).max()
 
     def fold_in(self, history: Interactions, seed: int = 0) -> Recommender:
-        """Refused: a new user has no place in the user graph."""
-        return Recommender.fold_in(self, history, seed)
+        """New users, who have no neighbours in the user graph."""
+        alone = frozen(self)
+        if (end := alone.of_users) is not None:
+            empty = Neighborhood(
+                end.indptr.new_zeros(history.num_users + 1), end.neighbors[:0], end.relations[:0]
+            )
+            end.num_items, (end.indptr, end.neighbors, end.relations) = history.num_users, empty
+            graph = {f"user_{name}": part for name, part in empty._asdict().items()}
+            alone.arguments = self.arguments | graph
+        return super(KGCNTwoEnds, alone).fold_in(history, seed)
 
     def add_items(self, edges: Neighborhood, known: Tensor, seed: int = 0) -> Self:
-        """Refused: the user end knows no vector of a new item."""
-        return cast(Self, Recommender.add_items(self, edges, known, seed))
+        """A model with further items; see :mod:`kgrec.models.kgcn.new_items`.
+
+        The order-0 vector of a new item is 0, so all neighbours of a user weigh the same for it.
+
+        Raises:
+            SettingError: ends=user, where only the order-0 vector says what an item is.
+        """
+        if self.ends == "user":
+            raise SettingError("ends: found 'user', expected item or both, where the neighbours of "
+                               "new items say what they are")  # fmt: skip
+        return super().add_items(edges, known, seed)
 
     def reweighed(self, weights: Tensor) -> Self:
-        """Refused: the relations of the two ends differ."""
-        return cast(Self, Recommender.reweighed(self, weights))
+        """A model with other weights of the relations of the knowledge graph.
+
+        Raises:
+            SettingError: see :meth:`KGCN.reweighed`; or ends=user.
+        """
+        if self.ends == "user":
+            raise SettingError("ends: found 'user', expected item or both, which read relations "
+                               "of the knowledge graph")  # fmt: skip
+        return super().reweighed(weights)
 
 
 def _without_triples(graph: KnowledgeGraph) -> KnowledgeGraph:

@@ -1,8 +1,8 @@
 """RecBole's atomic files.
 
 ``*.inter``, or ``*.train.inter`` and ``*.test.inter`` (and ``*.valid.inter``) for data that come
-with a split; ``*.link``, ``*.kg``; for names ``*.item``; for attributes of users ``*.user``. Fields are separated by tabs; the
-header says ``name:type``; other fields are not read. Rows with label 0 are negatives. A field of
+with a split; ``*.link``, ``*.kg``; for names ``*.item``; for attributes of users ``*.user``. Fields
+are separated by tabs; the header says ``name:type``; other fields are not read. Rows with label 0 are negatives. A field of
 type ``token_seq`` in ``*.kg`` holds several tokens, each of which makes a triple.
 """
 
@@ -288,7 +288,8 @@ def write(folder: Path, raw: RawTables, interactions: Iterable[pl.DataFrame]) ->
     if raw.user_columns is not None and not raw.user_columns.is_empty():
         kinds = raw.user_columns.schema
         lists = [name for name, kind in kinds.items() if kind != pl.String]
-        header = [f"{name}:token{'_seq' if name in lists else ''}" for name in kinds]
-        header[raw.user_columns.columns.index("user")] = "user_id:token"
+        names = ["user_id" if name == "user" else name for name in kinds]
+        types = ["token_seq" if name in lists else "token" for name in kinds]
+        fields = map(":".join, zip(names, types, strict=True))
         rows = raw.user_columns.with_columns(pl.col(lists).list.join(" "))
-        write_rows(folder / f"{stem}.user", rows, "\t", "\t".join(header))
+        write_rows(folder / f"{stem}.user", rows, "\t", "\t".join(fields))

@@ -4,9 +4,9 @@
 split), or ``train.*`` and
 ``test.*`` (and ``val.*``) for data that come with a split; ``triples.*`` (head, relation, tail);
 optionally ``links.*`` (item, entity), ``items.*`` (item, name), ``entities.*`` (entity, name),
-``relations.*`` (relation, name), and the files on users (``user_tables``). Without links an item is the
-entity of the same id; the items are then the items of the interactions and of ``items.*``. Columns
-have their usual names (``headers.NAMES``) or names that the user gives; other columns are
+``relations.*`` (relation, name), and the files on users (``user_tables``). Without links an item
+is the entity of the same id; the items are then the items of the interactions and of ``items.*``.
+Columns have their usual names (``headers.NAMES``) or names that the user gives; other columns are
 not read, and counted.
 """
 
