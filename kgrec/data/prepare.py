@@ -12,7 +12,7 @@ from kgrec.data.interaction_numbers import first, number_interactions, to_tensor
 from kgrec.data.inverses import inverse_pairs, merge_inverses
 from kgrec.data.knowledge_graph import KnowledgeGraph
 from kgrec.data.raw_tables import RawTables
-from kgrec.data.user_graph import number_user_graph
+from kgrec.data.user_graph import number_user_graph, user_tables
 from kgrec.data.weights import WEIGHTS, weigh
 from kgrec.errors import ConfigError, DataError
 
@@ -74,6 +74,9 @@ def prepare(
         of_users = None
         if user_graph == "use":
             of_users = number_user_graph(raw, rows.users["user"], account, place)
+        elif tables := len(user_tables(raw)):
+            line = "tables of users, not used (dataset.user_graph=use makes a graph of them)"
+            account.add("user graph", line, tables)
     popularity = rows.positives.item_degrees()
     account.add("items", "items without any positive, kept", int((popularity == 0).sum()))
     degrees = graph.neighborhood().degrees[: items.height]

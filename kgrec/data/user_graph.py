@@ -26,6 +26,12 @@ LINKS = ("user", "relation", "other")
 STEP = "user graph"
 
 
+def user_tables(raw: RawTables) -> list[pl.DataFrame]:
+    """The tables of which the user graph is made."""
+    tables = (raw.user_columns, raw.user_attributes, raw.user_links)
+    return [table for table in tables if table is not None]
+
+
 class UserGraph(NamedTuple):
     """The user graph and its raw ids.
 
@@ -52,14 +58,13 @@ def number_user_graph(raw: RawTables, users: pl.Series, account: Account, place:
     Raises:
         DataError: there are no attributes and no links, or none connects users.
     """
+    if not user_tables(raw):
+        raise DataError(
+            f"dataset.user_graph: found no table of users in {place}, expected users.csv, "
+            "user_attributes.csv, user_links.csv or, in RecBole's format, a *.user file"
+        )
     attributes, names = user_attributes(raw, account)
     links = raw.user_links
-    if attributes is None and links is None:
-        raise DataError(
-            f"dataset.user_graph: found no attributes of users and no links between them in "
-            f"{place}, expected user_attributes.csv, user_links.csv or, in RecBole's format, a "
-            "*.user file (docs/data.md)"
-        )
     known = users.implode()
     triples = []
     if attributes is not None:

@@ -17,6 +17,7 @@ from kgrec.exporting.formulations import factors
 from kgrec.models.cke import CKE
 from kgrec.models.folding import WithUserTables
 from kgrec.models.kgcn.model import KGCN
+from kgrec.models.kgcn_two_ends import KGCNTwoEnds
 from kgrec.models.lightgcn import LightGCN
 from kgrec.models.recommender import Recommender
 from kgrec.models.ripplenet import RippleNet
@@ -45,6 +46,8 @@ def vectors(model: Recommender) -> dict[str, Tensor]:
             state = model.state_dict()
             tables = [state[name] for name in model.user_tables if name in state]
             found["user"] = torch.cat(tables, dim=1)
+        if isinstance(model, KGCNTwoEnds):  # the table has the other entities of the user graph too
+            found["user"] = found["user"][: model.arguments["num_users"]]
         if isinstance(model, LightGCN):
             found["user"] = model.encode()[: model.num_users]
         if isinstance(model, KGCN):

@@ -188,7 +188,7 @@ FORMATS: dict[str, Format] = {
             _TABLES.optional,
             tables.read,
             partial(tables.write, suffix=".parquet"),
-            tables.cannot_hold,
+            partial(tables.cannot_hold, lists=True),
         ),
     )
 }

@@ -2,8 +2,9 @@
 
 ``*.inter``, or ``*.train.inter`` and ``*.test.inter`` (and ``*.valid.inter``) for data that come
 with a split; ``*.link``, ``*.kg``; for names ``*.item``; for attributes of users ``*.user``. Fields
-are separated by tabs; the header says ``name:type``; other fields are not read. Rows with label 0 are negatives. A field of
-type ``token_seq`` in ``*.kg`` holds several tokens, each of which makes a triple.
+are separated by tabs; the header says ``name:type``; other fields are not read. Rows with label 0
+are negatives. A field of type ``token_seq`` in ``*.kg`` holds several tokens, each of which makes a
+triple.
 """
 
 from __future__ import annotations

@@ -233,9 +233,14 @@ def _triples(
     return pl.DataFrame([table.ids(name, counts) for name in TRIPLE])
 
 
-def cannot_hold(raw: RawTables) -> list[str]:
-    """Lists the content of raw tables that these files cannot hold."""
-    losses = without_rows(raw) + lists_of_users(raw)
+def cannot_hold(raw: RawTables, lists: bool = False) -> list[str]:
+    """Lists the content of raw tables that these files cannot hold.
+
+    Args:
+        raw: the tables.
+        lists: whether a cell may be a list.
+    """
+    losses = without_rows(raw) + ([] if lists else lists_of_users(raw))
     for table, columns in id_columns(raw):
         losses += blank(table, columns) + padded(table, [c for c in columns if c != "name"])
         ids = [c for c in columns if c != "name" and not table.is_empty()]
