@@ -81,7 +81,7 @@ def test_attributes_and_links_are_one_graph_whose_first_entities_are_the_users(d
     assert data.counts()["user entities"] == graph.num_entities == 20 + 1 + 5 + 2
     names = dict(data.ids.user_entities.iter_rows())
     assert names["user.gender=f"] == "f"
-    assert names["user.age=1/5"] == "20 to 24"
+    assert names["user.age=1/5"] == "20 to 22"
     assert names["u0"] is None
     # A link in both directions gives one neighbour in each.
     assert graph.neighborhood().degrees[:2].tolist() == [4, 4]

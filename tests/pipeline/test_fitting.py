@@ -85,7 +85,8 @@ def test_attributes_of_users_and_links_between_them_are_a_graph(frames):
     assert rec.model.arguments["ends"] == "both"
     relations = rec.data.ids.user_relations
     assert set(relations["relation"]) == {"user.city", "user.user_links"}
-    assert rec.recommend(ids[0], k=3, why=1).height == 3
+    assert rec.recommend(ids[0], k=3).height == 3
+    assert rec.explain(ids[0], rec.recommend(ids[0], k=1)["item"][0]).reasons.parts
 
 
 def test_mistakes(frames, tmp_path):

@@ -87,7 +87,8 @@ def read_user_links(
     )
     name, whole = table.name, rows.drop_nulls()
     report.warn(f"{name}: rows with a blank, left out", rows.height - whole.height)
-    known = whole.filter(pl.col("user", "other").is_in(users.implode()))
+    ids = users.implode()
+    known = whole.filter(pl.col("user").is_in(ids) & pl.col("other").is_in(ids))
     report.warn(f"{name}: links of users without an interaction, left out",
                 whole.height - known.height)  # fmt: skip
     links = known.filter(pl.col("user") != pl.col("other"))
