@@ -93,13 +93,17 @@ class Attentive(Formulation):
 
     users: Tensor
     relations: Tensor
+    biases: Tensor
 
     def __init__(self, model: KGCN) -> None:
         super().__init__()
         self.attention, self.released = model.attention, model.scaling == "released"
         self.averaged = self.released and self.attention
         self.aggregators = model.aggregators
-        self.keep(users=model.user_embedding.weight, relations=model.relation_embedding)
+        self.keep(users=model.all_user_vectors(), relations=model.relation_embedding)
+        self.has_biases = model.item_bias is not None
+        if model.item_bias is not None:
+            self.keep(biases=model.item_bias.weight.squeeze(1))
 
     def relation_scores(self, u: Tensor) -> Tensor:
         """(…, R) π of users (…, d), Eq. 1; 0 where all neighbours weigh the same."""
@@ -107,6 +111,12 @@ class Attentive(Formulation):
         if not self.attention:
             return torch.zeros_like(scores)
         return scores / u.shape[-1] if self.released else scores
+
+    def with_biases(self, scores: Tensor, items: Tensor | None = None) -> Tensor:
+        """Scores and the biases of items (of all items if ``items`` is None), if there are any."""
+        if not self.has_biases:
+            return scores
+        return scores + (self.biases if items is None else self.biases[items])
 
     def layer(self, number: int, own: Tensor, pooled: Tensor) -> Tensor:
         """(n, d) of an aggregator, Eq. 4-6."""
@@ -139,7 +149,8 @@ class OneHop(Attentive):
         u = self.users[users]
         weights = self.groups(self.relation_scores(u), items)  # (B, g)
         pooled = (weights[:, None] @ self.sums[items]).squeeze(1)
-        return (u * self.layer(0, self.own[items], pooled)).sum(dim=-1)
+        scores = (u * self.layer(0, self.own[items], pooled)).sum(dim=-1)
+        return self.with_biases(scores, items)
 
     def catalogue(self, users: Tensor) -> Tensor:
         """(B, I) scores."""
@@ -147,7 +158,7 @@ class OneHop(Attentive):
         def score(u: Tensor) -> Tensor:
             weights = self.groups(self.relation_scores(u))  # (I, g)
             pooled = (weights[:, None] @ self.sums).squeeze(1)
-            return self.layer(0, self.own, pooled) @ u
+            return self.with_biases(self.layer(0, self.own, pooled) @ u)
 
         return user_by_user(score, self.users[users])
 
@@ -270,7 +281,7 @@ class Deep(Attentive):
                 )
                 for h in range(self.H - number)
             ]  # fmt: skip
-        return (u * x[0]).sum(dim=-1)
+        return self.with_biases((u * x[0]).sum(dim=-1), items)
 
     @property
     def layers(self) -> list[Layer]:
@@ -284,7 +295,7 @@ class Deep(Attentive):
             scores, x = self.relation_scores(u), self.entities
             for number, layer in enumerate(self.layers):
                 x = self.layer(number, x[: layer.n], layer(scores, x))
-            return x @ u
+            return self.with_biases(x @ u)
 
         return user_by_user(score, self.users[users])
 

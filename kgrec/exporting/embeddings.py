@@ -52,6 +52,7 @@ def vectors(model: Recommender) -> dict[str, Tensor]:
             found["user"] = model.encode()[: model.num_users]
         if isinstance(model, KGCN):
             found |= {"entity": model.entity_vectors(), "relation": model.relation_embedding}
+            found["user"] = model.all_user_vectors()
         if isinstance(model, RippleNet):
             found["entity"] = model.entity_embedding.weight
             found["relation"] = model.relation_matrices.flatten(1)  # R_r, row by row

@@ -59,13 +59,27 @@ class WithUserTables(Recommender):
         check_history(history, self.arguments["num_items"])
         model, history, state = frozen(self), history.to("cpu"), self.state_dict()
         trained = {name: state[name] for name in self.user_tables if name in state}
+        device = next(iter(trained.values())).device
         with torch.inference_mode(False), torch.enable_grad():
-            blocks = list(_blocks(model, history))
-            solved = [_solve(model, trained, block, seed) for block in blocks]
+            solved = []
+            for block in _blocks(model, history):
+                model.set_histories(block.to(device))
+                solved.append(_solve(model, trained, block, seed))
             for name, parts in zip(trained, zip(*solved, strict=True), strict=True):
                 _set_table(model, name, torch.cat(parts))
         model.arguments = {**self.arguments, "num_users": history.num_users}
+        model.set_histories(history.to(device))
         return model
+
+    def set_histories(self, history: Interactions) -> None:
+        """Replaces the histories of all users, in a model that has them; here: none."""
+
+    def training_score(self, users: Tensor, items: Tensor, encoded: Any = None) -> Tensor:
+        """(B,) scores as the loss computes them, as :meth:`score` does unless overridden.
+
+        A model in which a user's history is a part of the score leaves the scored item out of it.
+        """
+        return self.score(users, items, encoded)
 
 
 def check_history(history: Interactions, num_items: int) -> None:
@@ -179,9 +193,9 @@ class Rows(NamedTuple):
             pairs,
         )
 
-    def loss(self, model: Recommender, encoded: Any) -> Tensor:
+    def loss(self, model: WithUserTables, encoded: Any) -> Tensor:
         """Sum of the users' losses, of the kind on which the model is trained."""
-        scores, q = model.score(self.users, self.items, encoded), len(self.pairs)
+        scores, q = model.training_score(self.users, self.items, encoded), len(self.pairs)
         weights = self.weights.to(scores.dtype)
         positive, negative = torch.split(scores, [len(scores) - q, q])
         if PairwiseBatch in model.batches:
@@ -190,7 +204,7 @@ class Rows(NamedTuple):
 
 
 def _solve(
-    model: Recommender, trained: Mapping[str, Tensor], history: Interactions, seed: int
+    model: WithUserTables, trained: Mapping[str, Tensor], history: Interactions, seed: int
 ) -> list[Tensor]:
     """Rows (b, D) of the users of a block, for every table.
 

@@ -72,6 +72,10 @@ class KGCNTwoEnds(KGCN):
         user_K: number of sampled neighbours in S(u), or "all".
         text: see :class:`KGCN`.
         text_entities: see :class:`KGCN`.
+        item_bias: see :class:`KGCN`.
+        history: see :class:`KGCN`; only with ends="item".
+        history_users: see :class:`KGCN`.
+        history_items: see :class:`KGCN`.
 
     Raises:
         SettingError: a setting that cannot work.
@@ -102,6 +106,11 @@ class KGCNTwoEnds(KGCN):
         user_K: int | str = "all",
         text: str | None = None,
         text_entities: Tensor | None = None,
+        *,
+        item_bias: bool = False,
+        history: str | None = None,
+        history_users: Tensor | None = None,
+        history_items: Tensor | None = None,
     ) -> None:
         if not isinstance(ends, str) or ends not in ENDS:
             raise SettingError(f"ends: found {ends!r}, expected {', '.join(ENDS)}")
@@ -112,13 +121,16 @@ class KGCNTwoEnds(KGCN):
         if ends != "item":
             if user_indptr is None or user_neighbors is None or user_relations is None:
                 raise SettingError(f"ends: found {ends!r} without a user graph, expected {HINT}")
+            if history is not None:
+                raise SettingError(f"history: found {history!r} with ends={ends}, expected null")
             of_users = Neighborhood(user_indptr, user_neighbors, user_relations)
         # The table of users has all entities of the user graph, of which users are the first.
         rows = num_users if of_users is None else len(of_users.indptr) - 1
         super().__init__(
             rows, num_items, num_relations, indptr, neighbors, relations, d=d, H=H,
             aggregator=aggregator, scaling=scaling, K=K, sampling=sampling, text=text,
-            text_entities=text_entities,
+            text_entities=text_entities, item_bias=item_bias, history=history,
+            history_users=history_users, history_items=history_items,
         )  # fmt: skip
         self.ends = ends
         self.weighs_relations = self.attention and ends != "user"
@@ -150,6 +162,9 @@ class KGCNTwoEnds(KGCN):
         ends: str = "both",
         user_K: int | str = "all",
         user_H: int = 1,
+        *,
+        item_bias: bool = False,
+        history: str | None = None,
     ) -> Self:
         """Binds settings to a data set; neighbourhoods are drawn from torch's initial seed.
 
@@ -168,6 +183,8 @@ class KGCNTwoEnds(KGCN):
             ends: see the class.
             user_K: number of neighbours sampled for every entity of the user graph, or "all".
             user_H: number of hops in the user graph.
+            item_bias: see the class.
+            history: see the class.
 
         Raises:
             SettingError: a setting that cannot work, or no user graph for "user".
@@ -175,7 +192,7 @@ class KGCNTwoEnds(KGCN):
         graph, whole = dataset.user_graph, None
         settings: dict[str, Any] = {
             "H": H, "d": d, "aggregator": aggregator, "scaling": scaling, "ends": ends,
-            "user_H": user_H, "user_K": user_K,
+            "user_H": user_H, "user_K": user_K, "item_bias": item_bias, "history": history,
         }  # fmt: skip
         if ends == "both" and graph is None:
             log.warning(
@@ -218,7 +235,14 @@ class KGCNTwoEnds(KGCN):
         else:
             v = self.entity_vectors()[items]
         representation = v if self.ends == "user" else self.represent(u, items)
-        return (self.user_end.represent(v, users) * representation).sum(dim=-1)
+        scores = (self.user_end.represent(v, users) * representation).sum(dim=-1)
+        return scores if self.item_bias is None else scores + self.item_bias(items).squeeze(-1)
+
+    def training_score(self, users: Tensor, items: Tensor, encoded: Any = None) -> Tensor:
+        """(B,) logits as :meth:`score`; with ends="item" as in :class:`KGCN`."""
+        if self.user_end is None:
+            return super().training_score(users, items, encoded)
+        return self.score(users, items)
 
     def encode(self) -> Any:
         """Values that ranking computes once, when they are first needed."""
@@ -249,9 +273,12 @@ class KGCNTwoEnds(KGCN):
         u_v = self.user_end.represent(v, pair[0])[0]
         alone = without_neighbors(u[0], self.user_end.layers)
         parts = {USER_PART: float((u_v - alone) @ representation[0])}
-        if self.ends == "user":
-            return Reasons(self.score_of(user, item), NONE, parts=parts)
-        return replace(path_reasons(self, user, item, top, u_v), parts=parts)
+        if self.ends == "both":
+            reasons = path_reasons(self, user, item, top, u_v)
+            return replace(reasons, parts={**reasons.parts, **parts})
+        if self.item_bias is not None:
+            parts["item"] = float(self.item_bias.weight[item])
+        return Reasons(self.score_of(user, item), NONE, parts=parts)
 
     def resample(self, generator: torch.Generator) -> None:
         """Draws S(v) and S(u) again, where ``neighbors="resampled"``."""

@@ -59,6 +59,10 @@ class KGNNLS(KGCN):
         ls_weight: γ, weight of label smoothness.
         text: see :class:`KGCN`.
         text_entities: see :class:`KGCN`.
+        item_bias: see :class:`KGCN`.
+        history: see :class:`KGCN`.
+        history_users: see :class:`KGCN`.
+        history_items: see :class:`KGCN`.
 
     Raises:
         SettingError: a setting that cannot work.
@@ -81,10 +85,18 @@ class KGNNLS(KGCN):
         ls_weight: float = 0.5,
         text: str | None = None,
         text_entities: Tensor | None = None,
+        *,
+        item_bias: bool = False,
+        history: str | None = None,
+        history_users: Tensor | None = None,
+        history_items: Tensor | None = None,
     ) -> None:
         sizes, graph = (num_users, num_items, num_relations), (indptr, neighbors, relations)
         texts = text, text_entities
-        super().__init__(*sizes, *graph, d, H, aggregator, scaling, K, sampling, *texts)
+        super().__init__(
+            *sizes, *graph, d, H, aggregator, scaling, K, sampling, *texts, item_bias=item_bias,
+            history=history, history_users=history_users, history_items=history_items,
+        )  # fmt: skip
         check_number("ls_weight", ls_weight, 0)
         if not self.attention:
             raise SettingError(
@@ -111,6 +123,9 @@ class KGNNLS(KGCN):
         text: str | None = None,
         cache: str | None = None,
         ls_weight: float = 0.5,
+        *,
+        item_bias: bool = False,
+        history: str | None = None,
     ) -> Self:
         """Binds settings to a data set.
 
@@ -125,12 +140,15 @@ class KGNNLS(KGCN):
             text: see :meth:`KGCN.from_dataset`.
             cache: see :meth:`KGCN.from_dataset`.
             ls_weight: γ.
+            item_bias: see :class:`KGCN`.
+            history: see :class:`KGCN`.
 
         Raises:
             SettingError: a setting that cannot work.
         """
         settings = {"H": H, "d": d, "aggregator": aggregator, "scaling": scaling}
-        model = cls._of_dataset(dataset, K, neighbors, text, cache, **settings, ls_weight=ls_weight)
+        further = {"ls_weight": ls_weight, "item_bias": item_bias, "history": history}
+        model = cls._of_dataset(dataset, K, neighbors, text, cache, **settings, **further)
         users, items = dataset.static_negatives
         keys = torch.cat([dataset.train.keys, users * dataset.num_items + items])
         values = torch.zeros(len(keys))
@@ -147,8 +165,8 @@ class KGNNLS(KGCN):
         return super().loss(batch) + self.ls_weight * smooth
 
     def propagate(self, users: Tensor, items: Tensor) -> Tensor:
-        """(B,) l_u(v), from users (B,) and items (B,)."""
-        scores = self.user_relation_scores(self.user_embedding(users))
+        """(B,) l_u(v), from users (B,) and items (B,); v is held out of the user's history too."""
+        scores = self.user_relation_scores(self.user_vectors(users, without=items))
         attention = Attention(scores, averaged=False, dtype=scores.dtype)
         num_entities = self.entity_embedding.num_embeddings
         rows, nodes, hops = levels(self._view, attention, items, self.H, num_entities)

@@ -34,6 +34,8 @@ FURTHER = [
     ("kgcn", "model.H=3", "model.K=all"),
     ("kgcn", "model.scaling=released"),
     ("kgcn", "model.H=2", "model.K=all", "model.scaling=released"),
+    ("kgcn", "model.item_bias=true", "model.history=own"),
+    ("kgcn", "model.H=2", "model.item_bias=true", "model.history=shared"),
     ("kgnn_ls", "model.K=all"),
     ("libfm", "model.attributes=true"),
     ("libfm", "model.bias=false", "model.linear=false"),

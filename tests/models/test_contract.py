@@ -163,6 +163,9 @@ def test_a_value_that_cannot_work_is_one_clear_error(name, dataset, tmp_path):
     [
         ("kgcn", "neighbors", "resampled"),
         ("kgcn", "K", 5),
+        ("kgcn", "item_bias", True),
+        ("kgcn", "history", "own"),
+        ("kgnn_ls", "history", "shared"),
         ("kgnn_ls", "ls_weight", 0.25),
         ("kgnn_ls", "neighbors", "resampled"),
         ("libfm", "attributes", True),

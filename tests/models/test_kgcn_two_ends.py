@@ -87,13 +87,20 @@ def literal(model: KGCNTwoEnds, users: torch.Tensor, items: torch.Tensor) -> tor
         if model.ends != "item":
             left = literal_end(model.user_end, v, model.user_embedding.weight, user)
         scores.append(dot(left, right))
+        if model.item_bias is not None:
+            scores[-1] = scores[-1] + model.item_bias.weight[item, 0]
     return torch.stack(scores)
 
 
 @pytest.mark.parametrize("ends", ["item", "user", "both"])
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"H": 2, "user_H": 2}, {"aggregator": "avg"}, {"scaling": "released", "user_K": 2}],
+    [
+        {},
+        {"H": 2, "user_H": 2},
+        {"aggregator": "avg", "item_bias": True},
+        {"scaling": "released", "user_K": 2},
+    ],
     ids=str,
 )
 def test_scores_and_gradients_are_those_of_the_equations(ends, settings):
@@ -224,6 +231,12 @@ def test_without_a_user_graph_user_is_refused_and_both_is_item(dataset, caplog):
         model = KGCNTwoEnds.from_dataset(dataset)
     assert model.arguments["ends"] == "item"
     assert "found no user graph" in caplog.text
+
+
+def test_a_history_is_for_the_item_end_alone(with_users):
+    KGCNTwoEnds.from_dataset(with_users, ends="item", history="own")
+    with pytest.raises(SettingError, match="history: found 'own' with ends=both, expected null"):
+        KGCNTwoEnds.from_dataset(with_users, history="own")
 
 
 @pytest.mark.parametrize("ends", ["user", "both"])

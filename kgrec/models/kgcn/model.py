@@ -9,6 +9,9 @@ WWW 2019. For user u, item v, and S(v) the neighbours of v:
     v^u      = σ(W · join(v, S_u(v)) + b)                    Eq. 4-6, see aggregators.py
     ŷ(u, v)  = u · v^u                                       Eq. 7
 
+Two settings, both off in the paper, add a bias b_v of the item to Eq. 7, and the user's history to
+the user's vector u (history.py).
+
 H such layers, the first H - 1 with ReLU and the last with tanh (Algorithm 1). A user may weigh
 relations in Eq. 2 by multipliers w(r); see reweighing.py.
 
@@ -59,6 +62,12 @@ class KGCN(KGCNParameters):
             (the argument ``neighbors`` of :meth:`from_dataset`).
         text: encoder of texts, which are features of entities (:mod:`kgrec.models.text`), or None.
         text_entities: (n,) int64, entities that have a text; None without ``text``.
+        item_bias: whether ŷ(u, v) has a term b_v of the item alone.
+        history: "own" or "shared": the user's vector contains the user's training positives
+            (:mod:`kgrec.models.kgcn.history`); None: it does not.
+        history_users: (n,) int64, users of the training positives, ascending; None without
+            ``history``.
+        history_items: (n,) int64, items of the training positives; None without ``history``.
 
     Raises:
         SettingError: a setting that cannot work.
@@ -81,8 +90,18 @@ class KGCN(KGCNParameters):
 
     def score(self, users: Tensor, items: Tensor, encoded: Any = None) -> Tensor:
         """(B,) logits ŷ(u, v), Eq. 7, from users (B,) and items (B,)."""
-        u: Tensor = self.user_embedding(users)  # (B, d)
-        return (u * self.represent(u, items)).sum(dim=-1)
+        return self._score(self.user_vectors(users), items)
+
+    def training_score(self, users: Tensor, items: Tensor, encoded: Any = None) -> Tensor:
+        """(B,) logits as :meth:`score`, without the scored item in the user's history."""
+        return self._score(self.user_vectors(users, without=items), items)
+
+    def _score(self, u: Tensor, items: Tensor) -> Tensor:
+        """(B,) logits, from user vectors (B, d) and items (B,)."""
+        scores = (u * self.represent(u, items)).sum(dim=-1)
+        if self.item_bias is not None:
+            scores = scores + self.item_bias(items).squeeze(-1)
+        return scores
 
     def encode(self) -> Encoded:
         """Values that ranking computes once, when they are first needed."""
@@ -105,7 +124,7 @@ class KGCN(KGCNParameters):
         """
         (batch,) = batches
         return F.binary_cross_entropy_with_logits(
-            self.score(batch.users, batch.items), batch.labels
+            self.training_score(batch.users, batch.items), batch.labels
         )
 
     def represent(self, u: Tensor, items: Tensor) -> Tensor:

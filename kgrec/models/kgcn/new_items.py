@@ -4,6 +4,10 @@ A new item v has no vector of its own that was trained. Its order-0 vector is 0,
 v^u from its neighbours. The items and entities of the training are represented as before: S(v) of
 an old entity does not contain a new item.
 
+Where items have biases, the bias of a new item is their mean. It is not 0, because the biases also
+hold the constant of all scores: with five negatives to a positive, all of them are low. Where items
+have vectors y of their own in histories, that of a new item is 0.
+
 Shapes: n new items, I items of the training, E entities, d embedding size.
 """
 
@@ -38,13 +42,26 @@ def with_new_items(model: M, edges: Neighborhood, known: Tensor, seed: int) -> M
     twin = frozen(model)
     twin.num_items = model.num_items + len(known)
     twin.indptr, twin.neighbors, twin.relations = graph
-    twin.entity_embedding = nn.Embedding(
-        len(vectors), vectors.shape[1], _weight=vectors, _freeze=True
-    )
+    twin.entity_embedding = _table(vectors)
     twin.text_features = None
+    _extend_item_tables(twin, len(known))
     sizes = {"num_items": twin.num_items, "text": None, "text_entities": None}
     twin.arguments = model.arguments | graph._asdict() | sizes
     return twin
+
+
+def _extend_item_tables(twin: KGCNParameters, n: int) -> None:
+    """Adds the biases and the y of n new items to a frozen copy of a model."""
+    if twin.item_bias is not None:
+        biases = twin.item_bias.weight
+        twin.item_bias = _table(torch.cat([biases, biases.mean().expand(n, 1)]))
+    if twin.history is not None and twin.history.embedding is not None:
+        y = twin.history.embedding.weight
+        twin.history.embedding = _table(torch.cat([y, y.new_zeros(n, y.shape[1])]))
+
+
+def _table(weight: Tensor) -> nn.Embedding:
+    return nn.Embedding(len(weight), weight.shape[1], _weight=weight, _freeze=True)
 
 
 def extended(

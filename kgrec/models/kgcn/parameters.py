@@ -14,14 +14,16 @@ from torch import Tensor, nn
 
 from kgrec.data.dataset import RecDataset
 from kgrec.data.draws import generator
+from kgrec.data.interactions import Interactions
 from kgrec.data.knowledge_graph import Neighborhood
 from kgrec.errors import SettingError
 from kgrec.files import user_path
 from kgrec.models.folding import WithUserTables
 from kgrec.models.kgcn.aggregators import Aggregator, make_aggregator
+from kgrec.models.kgcn.history import UserHistory, checked_history
 from kgrec.models.kgcn.memory import bytes_per_item
 from kgrec.models.kgcn.neighborhood import View, view
-from kgrec.models.recommender import MOST_LAYERS, check_at_least
+from kgrec.models.recommender import MOST_LAYERS, check_at_least, check_bool
 from kgrec.models.text import TextFeatures, entities_with_text
 
 SCALINGS = ("paper", "released")
@@ -47,6 +49,11 @@ class KGCNParameters(WithUserTables):
         sampling: str = "static",
         text: str | None = None,
         text_entities: Tensor | None = None,
+        *,
+        item_bias: bool = False,
+        history: str | None = None,
+        history_users: Tensor | None = None,
+        history_items: Tensor | None = None,
     ) -> None:
         super().__init__()
         check_at_least("d", d, 1)
@@ -57,6 +64,7 @@ class KGCNParameters(WithUserTables):
             raise SettingError(f"K: found {K!r}, expected an integer >= 1, or all")
         if sampling not in NEIGHBORS:
             raise SettingError(f"neighbors: found {sampling!r}, expected static or resampled")
+        check_bool("item_bias", item_bias)
         self.num_items = num_items
         self.d, self.H, self.scaling = d, H, scaling
         self.user_embedding = nn.Embedding(num_users, d)
@@ -75,6 +83,14 @@ class KGCNParameters(WithUserTables):
         self.text_features: TextFeatures | None = None
         if text is not None and text_entities is not None:
             self.text_features = TextFeatures(text_entities, d, text)
+        self.item_bias: nn.Embedding | None = None
+        if item_bias:
+            self.item_bias = nn.Embedding(num_items, 1)  # a matrix, on which weight decay acts
+            nn.init.zeros_(self.item_bias.weight)
+        self.history: UserHistory | None = None
+        if history is not None:
+            positives = checked_history(history, history_users, history_items)
+            self.history = UserHistory(history, *positives, num_items, d)
         self._cache: Path | None = None
         self.indptr: Tensor
         self.neighbors: Tensor
@@ -102,6 +118,9 @@ class KGCNParameters(WithUserTables):
         neighbors: str = "static",
         text: str | None = None,
         cache: str | None = None,
+        *,
+        item_bias: bool = False,
+        history: str | None = None,
     ) -> Self:
         """Binds settings to a data set; S(v) is drawn here, from torch's initial seed.
 
@@ -117,12 +136,15 @@ class KGCNParameters(WithUserTables):
                 vectors (:mod:`kgrec.models.text`); None: they do not.
             cache: folder for the vectors of texts; None: encode the texts in every run. It does
                 not change results.
+            item_bias: see the class.
+            history: see the class.
 
         Raises:
             SettingError: a setting that cannot work.
         """
         settings = {"H": H, "d": d, "aggregator": aggregator, "scaling": scaling}
-        return cls._of_dataset(dataset, K, neighbors, text, cache, **settings)
+        gaps = {"item_bias": item_bias, "history": history}
+        return cls._of_dataset(dataset, K, neighbors, text, cache, **settings, **gaps)
 
     @classmethod
     def _of_dataset(
@@ -139,6 +161,9 @@ class KGCNParameters(WithUserTables):
         drawn = whole
         if isinstance(K, int) and K >= 1:
             drawn = whole.sample(K, generator(torch.initial_seed(), "neighbors"))
+        if settings.get("history") is not None:
+            train = dataset.train
+            settings |= {"history_users": train.users, "history_items": train.items}
         model = cls(
             num_users=dataset.num_users,
             num_items=dataset.num_items,
@@ -169,6 +194,32 @@ class KGCNParameters(WithUserTables):
             drawn = whole.sample(K, generator)
             self.neighbors.copy_(drawn.neighbors)
             self.relations.copy_(drawn.relations)
+
+    def user_vectors(self, users: Tensor, without: Tensor | None = None) -> Tensor:
+        """(B, d) vectors of users (B,), with their histories if these are used.
+
+        Args:
+            users: (B,) int64.
+            without: (B,) int64, an item that each row leaves out of the user's history; or None.
+        """
+        u: Tensor = self.user_embedding(users)
+        if self.history is None:
+            return u
+        sparse = self.entity_embedding.sparse and self.text_features is None
+        vectors: Tensor = self.history(users, without, self.entity_vectors(), sparse)
+        return u + vectors
+
+    def all_user_vectors(self) -> Tensor:
+        """(num_users, d) vectors of all users; see :meth:`user_vectors`."""
+        table = self.user_embedding.weight
+        return self.user_vectors(torch.arange(len(table), device=table.device))
+
+    def set_histories(self, history: Interactions) -> None:
+        """Replaces the histories, where they are used."""
+        if self.history is not None:
+            self.history.users, self.history.items = history.users, history.items
+            histories = {"history_users": history.users, "history_items": history.items}
+            self.arguments = self.arguments | histories
 
     def user_relation_scores(self, u: Tensor) -> Tensor:
         """(B, R) π(u, r) of Eq. 1, plus ln w(r) if reweighed, from user vectors u (B, d)."""
@@ -213,7 +264,8 @@ class KGCNParameters(WithUserTables):
     def bytes_per_row(self, items: Tensor) -> Tensor:
         """(B,) bytes at the peak of a training step, from the real degrees; an upper bound."""
         reads, graph = self._view.reads, self.neighborhood
-        return bytes_per_item(reads, graph, self.H, self.d)[items.cpu()]
+        row_bytes = bytes_per_item(reads, graph, self.H, self.d)[items.cpu()]
+        return row_bytes if self.history is None else row_bytes + self.history.bytes_per_row(self.d)
 
     def fixed_bytes(self) -> float:
         """Bytes of the vectors of all entities, which every step computes where texts are used."""

@@ -111,7 +111,7 @@ def path_reasons(
     top: int | None = None,
     readout: Tensor | None = None,
 ) -> Reasons:
-    """Shares of the paths of 1 … H steps in the score.
+    """Shares of the paths of 1 … H steps in the score; an item's bias is the part "item".
 
     Args:
         model: trained model.
@@ -122,7 +122,7 @@ def path_reasons(
     """
     H, aggregators, table = model.H, model.layers, model.entity_vectors()
     score = model.score_of(user, item)
-    u: Tensor = model.user_embedding.weight[user]
+    (u,) = model.user_vectors(torch.tensor([user], device=table.device))
     relation_scores = model.user_relation_scores(u[None])[0]
     logits = relation_scores if model.attention else torch.zeros_like(relation_scores)
     averaged = model.scaling == "released" and model.attention
@@ -152,6 +152,7 @@ def path_reasons(
     return Reasons(
         score, LEAVE_ONE_OUT, kept,
         left_out + _number_of_paths(field, H) - computed, own - float(alone),
+        {} if model.item_bias is None else {"item": float(model.item_bias.weight[item])},
         relation_scores=relation_scores,
     )  # fmt: skip
 

@@ -55,11 +55,13 @@ def score_all(model: KGCNParameters, users: Tensor, encoded: Encoded | None) -> 
     """(B, num_items) logits of every item, from users (B,); no gradients."""
     if encoded is None and _pairs_are_faster(model, users):
         return Recommender.score_all(model, users)
-    u: Tensor = model.user_embedding(users)  # (B, d)
+    u = model.user_vectors(users)  # (B, d)
     s = model.user_relation_scores(u)  # (B, R)
     if not model.attention:
         s = s.new_zeros(1, s.shape[1])  # the same for all users
     scores = (encoded or Encoded(model)).all_items.scores(u, s)
+    if model.item_bias is not None:
+        scores += model.item_bias.weight.squeeze(1)
     rows = torch.nonzero(too_wide(s)).flatten().tolist()
     blocks = blocks_of_items(model, users.device) if rows else []
     for row in rows:  # exact at any spread, one by one

@@ -61,6 +61,8 @@ def _scores(model: KGCNTwoEnds, encoded: EncodedEnds, users: Tensor) -> Tensor:
     own = AllItems(tables(user_end), user_end.layers, items=users, for_vectors=True)
     u = own.vectors(of_items)  # (I or 1, B, d)
     scores = (v * u.transpose(0, 1)).sum(dim=-1)
+    if model.item_bias is not None:
+        scores += model.item_bias.weight.squeeze(1)
     if model.ends == "both":
         for row in torch.nonzero(too_wide(of_users)).flatten().tolist():
             parts = [
