@@ -253,9 +253,10 @@ class KGCNTwoEnds(KGCN):
 
         See :mod:`kgrec.models.kgcn.two_end_ranking`; equal to :meth:`score` up to rounding.
         """
-        if self.user_end is None:
+        if (user_end := self.user_end) is None:
             return super().score_all(users, cast(Encoded | None, encoded))
-        return score_all(self, users, cast(EncodedEnds | None, encoded))
+        ends = cast(EncodedEnds | None, encoded)
+        return score_all(self, user_end, self.ends == "both", users, ends)
 
     @torch.no_grad()
     def explain(self, user: int, item: int, history: Tensor, top: int | None = None) -> Reasons:

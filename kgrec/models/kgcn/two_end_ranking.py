@@ -11,7 +11,6 @@ Shapes: B users of a block, I items, d embedding size.
 from __future__ import annotations
 
 from functools import cached_property, partial
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -21,14 +20,11 @@ from kgrec.models.kgcn.parameters import KGCNParameters
 from kgrec.models.kgcn.ranking import blocks_of_items, tables, too_wide
 from kgrec.models.recommender import in_blocks
 
-if TYPE_CHECKING:
-    from kgrec.models.kgcn_two_ends import KGCNTwoEnds
-
 
 class EncodedEnds:
     """Values that depend only on a model's parameters, each computed at its first use."""
 
-    def __init__(self, model: KGCNTwoEnds) -> None:
+    def __init__(self, model: KGCNParameters) -> None:
         self._model = model
 
     @cached_property
@@ -44,26 +40,44 @@ class EncodedEnds:
 
 
 @torch.no_grad()
-def score_all(model: KGCNTwoEnds, users: Tensor, encoded: EncodedEnds | None) -> Tensor:
-    """(B, I) logits of every item, from users (B,); no gradients."""
+def score_all(
+    model: KGCNParameters,
+    user_end: KGCNParameters,
+    both: bool,
+    users: Tensor,
+    encoded: EncodedEnds | None,
+) -> Tensor:
+    """(B, I) logits of every item; no gradients.
+
+    Args:
+        model: the model, whose own graph is that of the item end.
+        user_end: its user end.
+        both: whether items are represented by the item end, or by their order-0 vectors.
+        users: (B,) int64.
+        encoded: result of the model's ``encode``, or None.
+    """
     distinct, place = torch.unique(users, return_inverse=True)
-    score = partial(_scores, model, encoded or EncodedEnds(model))
+    score = partial(_scores, model, user_end, both, encoded or EncodedEnds(model))
     return in_blocks(score, distinct, model.num_items * model.d)[place]
 
 
-def _scores(model: KGCNTwoEnds, encoded: EncodedEnds, users: Tensor) -> Tensor:
+def _scores(
+    model: KGCNParameters,
+    user_end: KGCNParameters,
+    both: bool,
+    encoded: EncodedEnds,
+    users: Tensor,
+) -> Tensor:
     """(B, I) scores of distinct users (B,)."""
-    user_end = model.user_end
-    assert user_end is not None  # without one, KGCN ranks
     of_users = _relation_scores(model, model.user_embedding(users))  # (B or 1, R)
     of_items = _relation_scores(user_end, encoded.items)  # (I or 1, R')
-    v = encoded.items[None] if model.ends == "user" else encoded.item_end.vectors(of_users)
+    v = encoded.item_end.vectors(of_users) if both else encoded.items[None]
     own = AllItems(tables(user_end), user_end.layers, items=users, for_vectors=True)
     u = own.vectors(of_items)  # (I or 1, B, d)
     scores = (v * u.transpose(0, 1)).sum(dim=-1)
     if model.item_bias is not None:
         scores += model.item_bias.weight.squeeze(1)
-    if model.ends == "both":
+    if both:
         for row in torch.nonzero(too_wide(of_users)).flatten().tolist():
             parts = [
                 model.score(users[row].expand(len(items)), items)
