@@ -8,7 +8,8 @@ positive:
 - added: training has neither; the items are added to the trained model by their triples;
 - chance: items in random order.
 
-AUC is that of the test rows, whose negatives are new items too.
+AUC is that of the test rows, whose negatives are new items too. Training negatives are items of
+training.
 """
 
 from __future__ import annotations
@@ -115,16 +116,11 @@ class Chance(Recommender):
 
 
 @torch.no_grad()
-def evaluate(model: Recommender, dataset: RecDataset, n: int) -> dict[str, float]:
-    """Metrics of a ranking of the last n items alone, and the AUC of the test rows."""
+def evaluate(model: Recommender, dataset: RecDataset) -> dict[str, float]:
+    """Metrics of a ranking of the new items alone, and the AUC of the test rows."""
     encoded, rows = model.encode(), dataset.test
-
-    def scores(users: torch.Tensor) -> torch.Tensor:
-        every = model.score_all(users, encoded)
-        every[:, :-n] = -torch.inf
-        return every
-
-    values = per_user(rank(scores, full_candidates(dataset, "test"), 20), [20])
+    candidates = full_candidates(dataset, "test")
+    values = per_user(rank(lambda users: model.score_all(users, encoded), candidates, 20), [20])
     result = {name: float(values[name].mean()) for name in METRICS}
     return result | {"auc": auc(model.score(rows.users, rows.items, encoded), rows.labels)}
 
@@ -143,7 +139,7 @@ def measure(overrides: list[str]) -> dict[str, Any]:
         edges_of_last(dataset, n), torch.full((n,), -1), cfg.seed
     )
     models = dict(zip(COLUMNS, (seen, added, Chance(dataset.num_items)), strict=True))
-    result: dict[str, Any] = {name: evaluate(m, dataset, n) for name, m in models.items()}
+    result: dict[str, Any] = {name: evaluate(m, dataset) for name, m in models.items()}
     return result | {"sizes": {"users": len(users), "new items": n}}
 
 

@@ -18,10 +18,7 @@ a name, centred on their mean; entities without a name have zeros.
 Controls: ``cosine`` is text alone (the mean vector of the user's training items); ``shuffled`` is
 ``feature`` with the texts of a random other entity.
 
-Every model is trained twice: with negatives from the whole catalogue, as kgrec draws them, and with
-negatives from the training items alone. Items of the part are ranked among the whole catalogue, as
-kgrec does, and among the items of the part. The epoch is chosen by NDCG@20 on validation among
-the items of the part.
+The epoch is chosen by NDCG@20 on validation.
 """
 
 from __future__ import annotations
@@ -30,6 +27,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import polars as pl
@@ -38,11 +36,9 @@ from common import compose
 from hydra.utils import instantiate
 from torch import Tensor, nn
 
-from kgrec.data.batches import PointwiseBatch
 from kgrec.data.dataset import RecDataset
-from kgrec.data.draws import generator
-from kgrec.data.interactions import Interactions
 from kgrec.data.negatives import NegativeSampler
+from kgrec.data.training_rows import PointwiseRows
 from kgrec.evaluation.candidates import full_candidates
 from kgrec.evaluation.ctr import auc
 from kgrec.evaluation.full_ranking import per_user, rank
@@ -50,8 +46,7 @@ from kgrec.models.kgcn.model import KGCN
 
 SEEDS = (2019, 2020, 2021)
 VARIANTS = ("none", "init", "feature", "shuffled")
-POOLS = ("catalogue", "training")
-METRICS = ("AUC", "Recall@20", "NDCG@20", "Recall@20, whole catalogue")
+METRICS = ("AUC", "Recall@20", "NDCG@20")
 K = 20
 Scores = Callable[[Tensor], Tensor]
 
@@ -104,46 +99,22 @@ def make(dataset: RecDataset, variant: str, text: tuple[Tensor, Tensor], setting
     return model
 
 
-def epochs_of(dataset: RecDataset, warm: bool, seed: int) -> Callable[[int], PointwiseBatch]:
-    """The rows of an epoch: training positives, and one negative for each."""
-    train = dataset.train
-    items, numbers = torch.unique(train.items, return_inverse=True)
-    if not warm:
-        items, numbers = torch.arange(dataset.num_items), train.items
-    sampler = NegativeSampler(
-        Interactions.from_pairs(train.users, numbers, dataset.num_users, len(items))
-    )
-
-    def rows(epoch: int) -> PointwiseBatch:
-        users, drawn = sampler.draw(train.users, generator(seed, "negatives", epoch))
-        labels = torch.cat([torch.ones(len(train)), torch.zeros(len(users))])
-        all_users = torch.cat([train.users, users])
-        all_items = torch.cat([train.items, items[drawn]])
-        order = torch.randperm(len(labels), generator=generator(seed, "order", epoch))
-        return PointwiseBatch(all_users[order], all_items[order], labels[order])
-
-    return rows
-
-
 def evaluate(dataset: RecDataset, part: str, scores: Scores) -> dict[str, float]:
     """The metrics of one part; ``scores`` maps users (B,) to (B, num_items)."""
     labelled = dataset.test if part == "test" else dataset.val
-    own = torch.zeros(dataset.num_items)
-    own[labelled.items] = torch.inf
     users = torch.unique(labelled.users)
     table = scores(users)
     pairs = table[torch.searchsorted(users, labelled.users), labelled.items]
     values = {"AUC": auc(pairs, labelled.labels)}
-    chosen = full_candidates(dataset, part)
-    for suffix, mask in (("", own.clamp(max=1e6)), (", whole catalogue", torch.zeros_like(own))):
-        among = per_user(rank(lambda u, m=mask: scores(u).clone() + m.double(), chosen, K), [K])  # type: ignore[misc]
-        values[f"Recall@20{suffix}"] = among[f"recall@{K}"].mean().item()
-        values[f"NDCG@20{suffix}"] = among[f"ndcg@{K}"].mean().item()
+    ranking = rank(lambda u: scores(u).clone(), full_candidates(dataset, part), K)
+    of_users = per_user(ranking, [K])
+    values["Recall@20"] = of_users[f"recall@{K}"].mean().item()
+    values["NDCG@20"] = of_users[f"ndcg@{K}"].mean().item()
     return values
 
 
 def train(
-    dataset: RecDataset, variant: str, text: tuple[Tensor, Tensor], warm: bool, seed: int, cfg: Any
+    dataset: RecDataset, variant: str, text: tuple[Tensor, Tensor], seed: int, cfg: Any
 ) -> dict[str, dict[str, float]]:
     """Metrics of validation and test at the epoch with the best NDCG@20 on validation."""
     torch.manual_seed(seed)
@@ -152,12 +123,13 @@ def train(
     optimizer = torch.optim.Adam(
         model.parameters(), lr=cfg.optimizer.lr, weight_decay=cfg.optimizer.weight_decay
     )
-    rows, since = epochs_of(dataset, warm, seed), 0
+    sampler = partial(NegativeSampler, among=dataset.training_items)
+    rows, since = PointwiseRows(dataset.train, seed=seed, sampler=sampler), 0
     best: dict[str, Any] = {}
     for epoch in range(cfg.epochs):
-        for columns in zip(*(torch.split(c, cfg.batch_size) for c in rows(epoch)), strict=True):
+        for batch in rows.batches(epoch, cfg.batch_size):
             optimizer.zero_grad()
-            model.loss(PointwiseBatch(*columns)).backward()  # type: ignore[no-untyped-call]
+            model.loss(batch).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         encoded = model.encode()
         scores = lambda users, e=encoded: model.score_all(users, e)  # noqa: E731
@@ -193,9 +165,8 @@ def main() -> None:
     parser.add_argument("--column", default="name", help="its column")
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     parser.add_argument("--variants", nargs="+", default=VARIANTS, choices=VARIANTS)
-    parser.add_argument("--negatives", nargs="+", default=POOLS, choices=POOLS)
     args = parser.parse_args()
-    lines: dict[tuple[str, str], list[dict[str, dict[str, float]]]] = {}
+    lines: dict[str, list[dict[str, dict[str, float]]]] = {}
     text = None
     for seed in args.seeds:
         cfg = compose(["split=cold_items", "protocol=clean", f"seed={seed}", *args.overrides])
@@ -213,19 +184,18 @@ def main() -> None:
         }
         for name, scores in controls.items():
             measured = {part: evaluate(dataset, part, scores) for part in parts}
-            lines.setdefault(("", name), []).append(measured)
-        for kind in args.negatives:
-            for variant in args.variants:
-                measured = train(dataset, variant, text, kind == "training", seed, cfg)
-                lines.setdefault((kind, variant), []).append(measured)
-                shown = {m: round(measured["test"][m], 4) for m in METRICS}
-                print(seed, kind, variant, shown, flush=True)
-    print(f"| negatives | model | val AUC | val NDCG@20 | {' | '.join(METRICS)} |")
-    print("|---|---|" + "--:|" * (len(METRICS) + 2))
-    for (kind, name), runs in lines.items():
+            lines.setdefault(name, []).append(measured)
+        for variant in args.variants:
+            measured = train(dataset, variant, text, seed, cfg)
+            lines.setdefault(variant, []).append(measured)
+            shown = {m: round(measured["test"][m], 4) for m in METRICS}
+            print(seed, variant, shown, flush=True)
+    print(f"| model | val AUC | val NDCG@20 | {' | '.join(METRICS)} |")
+    print("|---|" + "--:|" * (len(METRICS) + 2))
+    for name, runs in lines.items():
         cells = [mean([run["val"][m] for run in runs]) for m in ("AUC", "NDCG@20")]
         cells += [mean([run["test"][m] for run in runs]) for m in METRICS]
-        print(f"| {kind} | {name} | {' | '.join(cells)} |")
+        print(f"| {name} | {' | '.join(cells)} |")
 
 
 def texts_of(dataset: RecDataset, names: str | None, column: str) -> list[str | None]:

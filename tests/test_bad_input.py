@@ -9,7 +9,7 @@ from files import RAW, write
 MISTAKES = {
     "unknown key": (["model.Hh=3"], "model.Hh: found an unknown key, expected one of H, K"),
     "unknown key, added": (["+model.Hh=3"], "model.Hh: found an unknown key, expected one of H, K"),
-    "unknown top-level key": (["hops=3"], "hops: found an unknown key, expected one of batch_size"),
+    "unknown top-level key": (["hops=3"], "hops: found an unknown key, expected one of averaging"),
     "unknown top-level key, added": (["+hops=3"], "hops: found an unknown key, expected one of"),
     "unknown model": (["model=kgc"], "model: found 'kgc', expected one of"),
     "unknown aggregator": (["model.aggregator=mean"], "found 'mean', expected one of sum, concat"),

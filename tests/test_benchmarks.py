@@ -45,7 +45,7 @@ def test_every_benchmark_of_speed_is_run_here():
     found = {path.stem for path in (ROOT / "benchmarks").glob("*.py")}
     others = {"common", "port", "kgrec_tasks", "recbole_tasks", "data"}
     others |= {"serve_faults", "serve_load", "serve_plain", "serve_servers"}  # run by serve
-    of_quality = {"text", "fidelity"}
+    of_quality = {"text", "fidelity", "pruning"}
     assert found - others - of_quality == set(BENCHMARKS)
 
 

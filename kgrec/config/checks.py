@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -16,17 +17,21 @@ from kgrec.training.trainer_arguments import COUNTED, check_arguments
 TOP_LEVEL_KEYS = (
     "seed", "monitor", "epochs", "patience", "batch_size", "eval_batch_size", "memory_budget",
     "steps_per_call", "threads", "cores", "ckpt_path", "sweep", "dataset", "protocol", "split",
-    "negatives", "ranking", "model", "settings", "optimizer", "trainer", "callbacks", "logger",
-    "paths",
+    "negatives", "loss", "averaging", "ranking", "model", "settings", "optimizer", "trainer",
+    "callbacks", "logger", "paths",
 )  # fmt: skip
 
 # Groups that the run reads key by key.
 KEYS = {
-    "negatives": ("name", "ratio"),
+    "negatives": ("name", "ratio", "power", "items"),
+    "loss": ("name", "temperature", "correction"),
+    "averaging": ("name", "decay", "start"),
     "ranking": ("name", "ks", "validation"),
     "paths": ("data", "cache", "logs", "run"),
 }
 
+LOSSES = ("own", "bce", "bpr", "softmax")
+AVERAGES = ("none", "ema", "swa")
 RANKINGS = ("full", "released", "none")
 # Copies from kgrec.evaluation.ranking, whose import would take seconds; a test compares the two.
 RANKING_METRICS = ("recall", "precision", "ndcg", "mrr", "map", "hit")
@@ -64,6 +69,8 @@ def check(cfg: DictConfig) -> None:
         raise ConfigError(f"threads: found {threads!r}, expected an integer >= 1, auto, or null")
     parse_bytes(cfg.memory_budget)
     _check_numbers(cfg)
+    _check_loss(cfg)
+    _check_averaging(cfg)
     _check_trainer(cfg)
     _check_ranking(cfg)
 
@@ -108,6 +115,27 @@ def _check_numbers(cfg: DictConfig) -> None:
             raise ConfigError(f"{key}: found {value!r}, expected a number")
         if value < 0 and key.startswith("optimizer"):
             raise ConfigError(f"{key}: found {value!r}, expected at least 0")
+
+
+def _check_loss(cfg: DictConfig) -> None:
+    loss = cfg.loss
+    if loss.name not in LOSSES:
+        raise ConfigError(f"loss.name: found {loss.name!r}, expected one of {listed(LOSSES)}")
+    temperature, correction = loss.get("temperature", 1.0), loss.get("correction", True)
+    if type(temperature) not in (int, float) or not 0 < temperature < math.inf:
+        raise ConfigError(f"loss.temperature: found {temperature!r}, expected a number above 0")
+    if not isinstance(correction, bool):
+        raise ConfigError(f"loss.correction: found {correction!r}, expected true or false")
+
+
+def _check_averaging(cfg: DictConfig) -> None:
+    name, decay, start = (cfg.averaging.get(key) for key in KEYS["averaging"])
+    if name not in AVERAGES:
+        raise ConfigError(f"averaging.name: found {name!r}, expected one of {listed(AVERAGES)}")
+    if name == "ema" and (type(decay) is not float or not 0 < decay < 1):
+        raise ConfigError(f"averaging.decay: found {decay!r}, expected a number between 0 and 1")
+    if name == "swa" and (type(start) is not int or start < 0):
+        raise ConfigError(f"averaging.start: found {start!r}, expected an integer >= 0")
 
 
 def _check_trainer(cfg: DictConfig) -> None:

@@ -44,6 +44,28 @@ class PairwiseBatch(NamedTuple):
     negatives: Tensor
 
 
+class ListwiseBatch(NamedTuple):
+    """Users, each with a positive item and a list of n negative items.
+
+    Attributes:
+        users: (B,) int64.
+        positives: (B,) int64, positive items.
+        negatives: (B, n) int64, negative items. Where all rows share one list it is expanded, so
+            that :meth:`shared` finds it.
+        log_q: (B, n) float32, what the sampling distribution is corrected by
+            (:mod:`kgrec.models.objectives`); ∞ where a negative does not count.
+    """
+
+    users: Tensor
+    positives: Tensor
+    negatives: Tensor
+    log_q: Tensor
+
+    def shared(self) -> Tensor | None:
+        """(n,) the one list of negatives that all rows share; None: each row has its own."""
+        return self.negatives[0] if self.negatives.stride(0) == 0 else None
+
+
 class TripleBatch(NamedTuple):
     """Triples of the graph, each with a corrupted triple in which head or tail was replaced.
 
@@ -99,6 +121,11 @@ class TrainingRows(Protocol):
     def draw(self, epoch: int) -> tuple[Tensor, ...]:
         """The columns of a batch, (n,) each, shuffled."""
 
+    def batches(self, epoch: int, batch_size: int) -> Iterator[Any]:
+        """The batches of an epoch, over all processes."""
+        columns = (torch.split(column, batch_size) for column in self.draw(epoch))
+        return (self.batch(*slices) for slices in zip(*columns, strict=True))
+
 
 class Epochs:
     """Iterable over the shuffled training rows of an epoch, several steps at a time.
@@ -151,14 +178,11 @@ class Epochs:
     def __iter__(self) -> Iterator[list[Step]]:
         """Yields lists of ``steps_per_call`` steps."""
         epoch, (rank, world_size) = self.epoch(), self.place()
-        whole = zip(*(self._batches(source, epoch) for source in self.sources), strict=True)
+        sources = (source.batches(epoch, self.batch_size) for source in self.sources)
+        whole = zip(*sources, strict=True)
         steps = (_own_part(batches, rank, world_size) for batches in whole)
         while group := list(islice(steps, self.steps_per_call)):
             yield group
-
-    def _batches(self, source: TrainingRows, epoch: int) -> Iterator[Any]:
-        columns = (torch.split(column, self.batch_size) for column in source.draw(epoch))
-        return (source.batch(*slices) for slices in zip(*columns, strict=True))
 
 
 def _own_part(batches: tuple[Any, ...], rank: int, world_size: int) -> Step:

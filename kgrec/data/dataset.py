@@ -138,6 +138,7 @@ class RecDataset:
         files: SHA-256 of each raw file, by name.
         train_weights: (n,) float64, weight of each training positive; None: all are equal.
         user_graph: see :class:`PreparedData`.
+        items_apart: whether each part has its own items, as under ``split=cold_items``.
     """
 
     name: str
@@ -153,6 +154,7 @@ class RecDataset:
     files: dict[str, str]
     train_weights: Tensor | None = None
     user_graph: KnowledgeGraph | None = None
+    items_apart: bool = False
 
     @property
     def num_users(self) -> int:
@@ -175,6 +177,35 @@ class RecDataset:
         return self.graph.num_relations
 
     @cached_property
+    def training_items(self) -> Tensor | None:
+        """(m,) ascending items from which training negatives are drawn; None: all items.
+
+        If each part has its own items, the other parts' items must not be trained as negatives.
+        """
+        if not self.items_apart:
+            return None
+        items: Tensor = torch.unique(torch.cat([self.train.items, self.static_negatives[1]]))
+        return items
+
+    def candidate_items(self, stage: str) -> Tensor | None:
+        """(m,) ascending items that are ranked: those with a positive of the part; None: all items.
+
+        Args:
+            stage: "val" or "test".
+        """
+        if not self.items_apart:
+            return None
+        rows = self.test if stage == "test" else self.val
+        items: Tensor = torch.unique(rows.items[rows.labels > 0.5])
+        return items
+
+    @property
+    def num_candidates(self) -> int:
+        """Number of items that are ranked, in the smaller of validation and test."""
+        candidates = [self.candidate_items(stage) for stage in ("val", "test")]
+        return min(self.num_items if items is None else len(items) for items in candidates)
+
+    @cached_property
     def neighborhood(self) -> Neighborhood:
         """S(v) of every entity."""
         return self.graph.neighborhood()
@@ -191,6 +222,8 @@ class RecDataset:
         tensors += [self.train.users, self.train.items]
         for rows in (self.val, self.test):
             tensors += [rows.users, rows.items, rows.labels.long()]
+        if self.items_apart:
+            digest.update(b"items apart")  # other negatives and candidates than before
         for tensor in tensors:
             digest.update(tensor.to(torch.int64).contiguous().numpy().tobytes())
         fingerprint = digest.hexdigest()[:16]

@@ -9,6 +9,8 @@ search, on any device and for all rows at once.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import Tensor
 
@@ -16,14 +18,36 @@ from kgrec.data.draws import widest_float
 from kgrec.data.interactions import Interactions
 
 
+class Sampler(Protocol):
+    """Sampler of training negatives.
+
+    Attributes:
+        num_drawable: (num_users,) 0 where no item may be drawn for the user.
+    """
+
+    num_drawable: Tensor
+
+    def draw(self, users: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draws one item for each row; see :meth:`NegativeSampler.draw`."""
+
+    def log_probability(self, users: Tensor, items: Tensor) -> Tensor:
+        """(n,) float32 ln q of items (n,) that are drawn for users (n,)."""
+
+
 class NegativeSampler:
     """Sampler of items that are not excluded for a user.
 
     Args:
         excluded: pairs that must not be drawn.
+        among: (m,) int64, ascending, the items that may be drawn; None: all items.
     """
 
-    def __init__(self, excluded: Interactions) -> None:
+    def __init__(self, excluded: Interactions, among: Tensor | None = None) -> None:
+        self._num_all_items = excluded.num_items
+        self._among = among
+        if among is not None:  # from here on items are places in among
+            among = self._among = among.to(excluded.items.device)
+            excluded = _renumbered(excluded, among)
         degrees = excluded.user_degrees()
         self.num_items = excluded.num_items
         self.num_drawable = self.num_items - degrees  # (num_users,) items that may be drawn
@@ -37,7 +61,8 @@ class NegativeSampler:
     def nth_drawable(self, users: Tensor, k: Tensor) -> Tensor:
         """(n,) the k-th item, 0 <= k < num_drawable[users], that is not excluded for each user."""
         num_before = torch.searchsorted(self._keys, users * (self.num_items + 1) + k, right=True)
-        return k + num_before - self._starts[users]
+        items = k + num_before - self._starts[users]
+        return items if self._among is None else self._among[items]
 
     def draw(self, users: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draws one item for each row, uniformly and with replacement.
@@ -51,8 +76,12 @@ class NegativeSampler:
             m <= n.
         """
         users = users[self.num_drawable[users] > 0]
-        k = _uniform_below(self.num_drawable[users], generator)
+        k = uniform_below(self.num_drawable[users], generator)
         return users, self.nth_drawable(users, k)
+
+    def log_probability(self, users: Tensor, items: Tensor) -> Tensor:
+        """(n,) float32 ln q of items (n,) that are drawn for users (n,)."""
+        return -self.num_drawable[users].log()
 
     def draw_distinct(self, counts: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draws ``counts[u]`` distinct items for every user u, uniformly over such sets of items.
@@ -72,11 +101,18 @@ class NegativeSampler:
         users, k = _redraw(torch.where(sparse, counts, 0), self.num_drawable, generator)
         more_users, more_k = _shuffle(torch.where(sparse, 0, counts), self.num_drawable, generator)
         users, k = torch.cat([users, more_users]), torch.cat([k, more_k])
-        keys = (users * self.num_items + self.nth_drawable(users, k)).sort().values
-        return keys // self.num_items, keys % self.num_items
+        keys = (users * self._num_all_items + self.nth_drawable(users, k)).sort().values
+        return keys // self._num_all_items, keys % self._num_all_items
 
 
-def _uniform_below(bounds: Tensor, generator: torch.Generator) -> Tensor:
+def _renumbered(pairs: Interactions, items: Tensor) -> Interactions:
+    """The pairs with one of the items, ascending; an item is numbered by its place among them."""
+    places = torch.searchsorted(items, pairs.items).clamp_(max=len(items) - 1)
+    kept = items[places] == pairs.items
+    return Interactions.from_pairs(pairs.users[kept], places[kept], pairs.num_users, len(items))
+
+
+def uniform_below(bounds: Tensor, generator: torch.Generator) -> Tensor:
     """(n,) int64, uniform in [0, bounds)."""
     dtype, device = widest_float(bounds.device), bounds.device
     draw = torch.rand(bounds.shape, generator=generator, dtype=dtype, device=device)
@@ -92,7 +128,7 @@ def _redraw(
     batches: list[Tensor] = []  # each sorted; later batches are much smaller
     missing, num_missing = users, counts
     while len(missing):
-        drawn = torch.unique(missing * width + _uniform_below(num_drawable[missing], generator))
+        drawn = torch.unique(missing * width + uniform_below(num_drawable[missing], generator))
         for keys in batches:
             at = torch.searchsorted(keys, drawn).clamp_(max=len(keys) - 1)
             drawn = drawn[keys[at] != drawn]

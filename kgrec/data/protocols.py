@@ -82,6 +82,7 @@ def paper(data: PreparedData, split: Split) -> RecDataset:
         {"val": rows.take(parts == VAL), "test": rows.take(parts == TEST)},
         {},
         account,
+        split.items_apart,
     )
 
 
@@ -127,16 +128,17 @@ def clean(data: PreparedData, split: Split) -> RecDataset:
     if data.given_negatives is not None:
         line = "negatives given in the files, not used under clean"
         account.add("protocol", line, len(data.given_negatives[0]), changes=True)
-    sampler = None if split.items_apart else NegativeSampler(positives)
     held_out, matched = {}, {}
     for name, part in (("val", VAL), ("test", TEST)):
         own = positives.take(parts == part)
-        negatives = (sampler or _OwnItems(own)).draw_distinct(
-            own.user_degrees(), generator(seed, f"{name} negatives")
-        )
         if split.items_apart:
-            count = int((own.item_degrees() > 0).sum())
-            account.add("protocol", f"{name} items (its negatives are drawn from them)", count)
+            items = torch.unique(own.items)
+            sampler = NegativeSampler(own, items)
+            line = f"{name} items (its negatives are drawn from them)"
+            account.add("protocol", line, len(items))
+        else:
+            sampler = NegativeSampler(positives)
+        negatives = sampler.draw_distinct(own.user_degrees(), generator(seed, f"{name} negatives"))
         account.add("protocol", f"{name} negatives drawn after the split", len(negatives[0]))
         account.add(
             "protocol",
@@ -155,8 +157,9 @@ def clean(data: PreparedData, split: Split) -> RecDataset:
         )
         matched[name] = LabelledRows.from_parts((own.users, own.items), popular)
     train = positives.take(parts == TRAIN)
-    static = NegativeSampler(train).draw(train.users, generator(seed, "static negatives"))
-    return _finish(data, "clean", train, static, held_out, matched, account)
+    among = torch.unique(train.items) if split.items_apart else None
+    static = NegativeSampler(train, among).draw(train.users, generator(seed, "static negatives"))
+    return _finish(data, "clean", train, static, held_out, matched, account, split.items_apart)
 
 
 def _check_given(data: PreparedData, split: Split) -> None:
@@ -167,25 +170,6 @@ def _check_given(data: PreparedData, split: Split) -> None:
             "protocol=clean (protocol=paper draws negatives before it splits, so its rows would "
             "not be the given ones); dataset.pool_splits=true ignores the given split"
         )
-
-
-class _OwnItems:
-    """Sampler of negatives among the items of one part; no other part has these items.
-
-    Args:
-        own: the positives of the part.
-    """
-
-    def __init__(self, own: Interactions) -> None:
-        self.items, numbers = torch.unique(own.items, return_inverse=True)
-        self._sampler = NegativeSampler(
-            Interactions.from_pairs(own.users, numbers, own.num_users, len(self.items))
-        )
-
-    def draw_distinct(self, counts: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Draws distinct items, see :meth:`NegativeSampler.draw_distinct`."""
-        users, numbers = self._sampler.draw_distinct(counts, generator)
-        return users, self.items[numbers]
 
 
 def _check_parts(
@@ -222,6 +206,7 @@ def _finish(
     held_out: dict[str, LabelledRows],
     matched: dict[str, LabelledRows],
     account: Account,
+    items_apart: bool,
 ) -> RecDataset:
     """Checks the parts and puts the data set together."""
     with account.shown_on_failure():
@@ -254,4 +239,5 @@ def _finish(
         files=data.files,
         train_weights=weights,
         user_graph=data.user_graph,
+        items_apart=items_apart,
     )

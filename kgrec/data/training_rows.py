@@ -8,20 +8,29 @@ Shapes: n rows of an epoch.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from kgrec.data.batches import PairwiseBatch, PointwiseBatch, TrainingRows, TripleBatch
+from kgrec.data.batches import (
+    ListwiseBatch,
+    PairwiseBatch,
+    PointwiseBatch,
+    TrainingRows,
+    TripleBatch,
+)
 from kgrec.data.draws import generator, widest_float
 from kgrec.data.interactions import Interactions, LabelledRows
 from kgrec.data.knowledge_graph import KnowledgeGraph
-from kgrec.data.negatives import NegativeSampler
+from kgrec.data.listwise_rows import ListwiseRows
+from kgrec.data.negatives import NegativeSampler, Sampler
 from kgrec.data.weights import WeightedDraw
 
 
-class PointwiseRows:
+class PointwiseRows(TrainingRows):
     """Training positives and negatives, with labels.
 
     Args:
@@ -32,6 +41,7 @@ class PointwiseRows:
         seed: seed of the run.
         weights: (len(positives),) float64, weights by which the positives of an epoch are drawn;
             None: every positive once.
+        sampler: function from the positives to the sampler of negatives.
     """
 
     batch: ClassVar[Any] = PointwiseBatch
@@ -43,8 +53,10 @@ class PointwiseRows:
         ratio: int = 1,
         seed: int = 0,
         weights: Tensor | None = None,
+        sampler: Callable[[Interactions], Sampler] = NegativeSampler,
     ) -> None:
         self.static_negatives = static_negatives
+        self._make_sampler = sampler
         self.ratio = ratio
         self.seed = seed
         self._place(positives)
@@ -59,7 +71,7 @@ class PointwiseRows:
 
     def _place(self, positives: Interactions) -> None:
         self.positives = positives
-        self._sampler = NegativeSampler(positives)
+        self._sampler = self._make_sampler(positives)
 
     def to(self, device: torch.device) -> None:
         """Moves the rows to a device."""
@@ -90,7 +102,7 @@ class PointwiseRows:
         return rows.users, rows.items, rows.labels
 
 
-class PairwiseRows:
+class PairwiseRows(TrainingRows):
     """Training positives, each paired with a negative of the same user.
 
     Args:
@@ -100,6 +112,7 @@ class PairwiseRows:
         ratio: pairs for each positive.
         seed: seed of the run.
         weights: see :class:`PointwiseRows`.
+        sampler: see :class:`PointwiseRows`.
     """
 
     batch: ClassVar[Any] = PairwiseBatch
@@ -111,9 +124,11 @@ class PairwiseRows:
         ratio: int = 1,
         seed: int = 0,
         weights: Tensor | None = None,
+        sampler: Callable[[Interactions], Sampler] = NegativeSampler,
     ) -> None:
         self.ratio = ratio
         self.seed = seed
+        self._make_sampler = sampler
         self._static = static_negatives is not None
         if static_negatives is None:
             pool = positives
@@ -129,7 +144,7 @@ class PairwiseRows:
 
     def _place(self, positives: Interactions, pool: Interactions) -> None:
         self.positives, self._pool = positives, pool
-        self._sampler = NegativeSampler(positives)
+        self._sampler = self._make_sampler(positives)
         self._counts = pool.user_degrees() if self._static else self._sampler.num_drawable
         self._starts = self._counts.cumsum(0) - self._counts
         self._drawable = self._counts[positives.users] > 0
@@ -163,7 +178,7 @@ class PairwiseRows:
         return users[order], items[order], negatives[order]
 
 
-class TripleRows:
+class TripleRows(TrainingRows):
     """Triples of the graph and corrupted triples, as many as another kind of batch has rows.
 
     All triples are used once, in random order, before any is used again. The head or the tail of
@@ -213,6 +228,8 @@ def training_rows(
     ratio: int,
     seed: int,
     weights: Tensor | None = None,
+    sampler: Callable[[Interactions], Sampler] = NegativeSampler,
+    lists: Callable[..., ListwiseRows] | None = None,
 ) -> list[TrainingRows]:
     """A source of rows for each kind of batch.
 
@@ -226,18 +243,25 @@ def training_rows(
         ratio: negatives for each positive.
         seed: seed of the run.
         weights: see :class:`PointwiseRows`.
+        sampler: see :class:`PointwiseRows`.
+        lists: function from positives, ratio, seed and weights to rows with lists of negatives;
+            None: lists that the sampler draws.
 
     Raises:
-        TypeError: the kind is unknown, or the first kind is triples.
+        TypeError: the kind is unknown, the first kind is triples, or the negatives do not suit it.
     """
     sources: list[TrainingRows] = []
+    given = positives, static_negatives, ratio, seed, weights
     for kind in kinds:
         if kind is TripleBatch and sources:
             sources.append(TripleRows(graph, sources[0].num_rows, seed))
+        elif kind is ListwiseBatch and static_negatives is None:
+            make = lists or partial(ListwiseRows, sampler=sampler)
+            sources.append(make(positives, ratio, seed, weights))
         elif kind is PointwiseBatch:
-            sources.append(PointwiseRows(positives, static_negatives, ratio, seed, weights))
+            sources.append(PointwiseRows(*given, sampler))
         elif kind is PairwiseBatch:
-            sources.append(PairwiseRows(positives, static_negatives, ratio, seed, weights))
+            sources.append(PairwiseRows(*given, sampler))
         else:
             raise TypeError(f"found batches of {kind}, expected a kind of interaction first")
     return sources

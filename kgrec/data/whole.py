@@ -49,4 +49,5 @@ def whole(dataset: RecDataset, data: PreparedData) -> RecDataset:
     return replace(
         dataset, train=train, static_negatives=static, val=empty, test=empty, matched={},
         account=account, train_weights=weights,
+        items_apart=False,
     )  # fmt: skip

@@ -16,19 +16,21 @@ RELEASED_USERS = 100  # users over which the authors' code takes the mean
 
 
 class Candidates(NamedTuple):
-    """Users to evaluate, the pairs to recommend, and the pairs to exclude.
+    """Users to evaluate, the pairs to recommend, the pairs to exclude and the items to rank.
 
     Attributes:
         users: (n,) users with at least one relevant item, ascending.
         relevant: pairs that a perfect ranking puts first.
         exclude: pairs that are not ranked.
         order: (num_items,) items in the order in which equal scores are ranked.
+        items: (m,) ascending items that are ranked; None: all.
     """
 
     users: Tensor
     relevant: Interactions
     exclude: Interactions
     order: Tensor
+    items: Tensor | None = None
 
 
 def candidates(
@@ -56,6 +58,8 @@ def candidates(
 def full_candidates(dataset: RecDataset, stage: str, seed: int = 0) -> Candidates:
     """All items for every user with a positive in the split; earlier positives are excluded.
 
+    If each part has its own items (``split=cold_items``), only the items of the split are ranked.
+
     Args:
         dataset: split data.
         stage: "val", which excludes training positives, or "test", which excludes validation
@@ -66,7 +70,8 @@ def full_candidates(dataset: RecDataset, stage: str, seed: int = 0) -> Candidate
     exclude = dataset.train
     if stage == "test":
         exclude = exclude.union(_positives(dataset.val, dataset))
-    return Candidates(torch.unique(relevant.users), relevant, exclude, _order(dataset, seed))
+    users, items = torch.unique(relevant.users), dataset.candidate_items(stage)
+    return Candidates(users, relevant, exclude, _order(dataset, seed), items)
 
 
 def released_candidates(dataset: RecDataset, seed: int) -> Candidates:
@@ -88,7 +93,8 @@ def released_candidates(dataset: RecDataset, seed: int) -> Candidates:
     users = users[exclude.user_degrees()[users] > 0]
     order = torch.randperm(len(users), generator=generator(seed, "users of the released ranking"))
     users = users[order[:RELEASED_USERS]].sort().values
-    return Candidates(users, relevant, exclude, _order(dataset, seed))
+    items = dataset.candidate_items("test")
+    return Candidates(users, relevant, exclude, _order(dataset, seed), items)
 
 
 def _order(dataset: RecDataset, seed: int) -> Tensor:

@@ -27,7 +27,8 @@ class Ranking(NamedTuple):
         hits: (n, L) bool, whether each item is relevant.
         tied: (n, L) bool, whether the next item in the ranking has the same score.
         relevant: (n,) int64, number of relevant items of each user, ranked or not.
-        num_items: items of the catalogue.
+        num_items: number of items that can be recommended.
+        candidates: (num_items,) ascending items that can be recommended; None: the catalogue.
     """
 
     users: Tensor
@@ -36,6 +37,14 @@ class Ranking(NamedTuple):
     tied: Tensor
     relevant: Tensor
     num_items: int
+    candidates: Tensor | None = None
+
+    def places(self) -> Tensor:
+        """(n, L) places of the items among those that can be recommended; -1 as in items."""
+        if self.candidates is None:
+            return self.items
+        places = torch.searchsorted(self.candidates, self.items.contiguous())
+        return places.masked_fill(self.items < 0, -1)
 
 
 def rank(
@@ -44,19 +53,20 @@ def rank(
     depth: int,
     device: torch.device | str = "cpu",
 ) -> Ranking:
-    """Ranks all items for each user and looks up which are relevant.
+    """Ranks all items, or the candidate items, for each user and looks up which are relevant.
 
     Args:
         score_all: function from users (B,) to (B, num_items) scores, on the device.
-        candidates: users, relevant items and exclusions.
-        depth: L, at most the number of items.
+        candidates: users, relevant items, exclusions and items to rank.
+        depth: L, at most the number of items to rank.
         device: device that computes scores; the result is on the CPU.
     """
     users, relevant = candidates.users, candidates.relevant
-    num_items = relevant.num_items
-    depth = min(depth, num_items)
+    num_items, ranked = relevant.num_items, candidates.items
+    num_ranked = num_items if ranked is None else len(ranked)
+    depth = min(depth, num_ranked)
     scores, items = top_k(
-        score_all,
+        score_all if ranked is None else _only(score_all, ranked.to(device), num_items),
         users.to(device),
         min(depth + 1, num_items),  # one more item, to see whether it is tied with the last
         num_items,
@@ -70,8 +80,17 @@ def rank(
     rows = users[:, None].expand_as(items)
     hits = relevant.contains(rows.flatten(), items.flatten().clamp(min=0)).view(items.shape)
     return Ranking(
-        users, items, hits & (items >= 0), tied, relevant.user_degrees()[users], num_items
+        users, items, hits & (items >= 0), tied, relevant.user_degrees()[users], num_ranked, ranked
     )
+
+
+def _only(
+    score_all: Callable[[Tensor], Tensor], items: Tensor, num_items: int
+) -> Callable[[Tensor], Tensor]:
+    """The scores of ``score_all``; those of all other items are -inf, so that none is ranked."""
+    hidden = torch.ones(num_items, dtype=torch.bool, device=items.device)
+    hidden[items] = False
+    return lambda users: score_all(users).masked_fill_(hidden, -torch.inf)
 
 
 def per_user(ranking: Ranking, ks: Sequence[int]) -> dict[str, Tensor]:
@@ -105,15 +124,15 @@ def overall(
         graph: S(v) of every entity; None: no diversity.
     """
     metrics: dict[str, float] = {}
-    ks = _reachable(ranking, ks)
+    ks, places = _reachable(ranking, ks), ranking.places()
     if graph is not None:
         diversities = catalogue.diversity(ranking.items[:, : max(ks, default=0)], graph, ks)
         metrics |= {f"diversity@{k}": value for k, value in diversities.items()}
     for k in ks:
         best = ranking.items[:, :k]
-        metrics[f"coverage@{k}"] = catalogue.coverage(best, ranking.num_items)
+        metrics[f"coverage@{k}"] = catalogue.coverage(places[:, :k], ranking.num_items)
         metrics[f"popularity@{k}"] = catalogue.mean_popularity(best, popularity)
-        metrics[f"gini@{k}"] = catalogue.gini(best, ranking.num_items)
+        metrics[f"gini@{k}"] = catalogue.gini(places[:, :k], ranking.num_items)
         if num_users is not None:
             metrics[f"novelty@{k}"] = catalogue.novelty(best, popularity, num_users)
         metrics[f"tied_users@{k}"] = float(ranking.tied[:, k - 1].float().mean())

@@ -16,8 +16,11 @@ from kgrec.errors import DataError
 from kgrec.exporting.formulations import factors
 from kgrec.models.cke import CKE
 from kgrec.models.folding import WithUserTables
+from kgrec.models.kgat import KGAT
 from kgrec.models.kgcn.model import KGCN
 from kgrec.models.kgcn_two_ends import KGCNTwoEnds
+from kgrec.models.kgin import KGIN
+from kgrec.models.lightckg import LightCKG
 from kgrec.models.lightgcn import LightGCN
 from kgrec.models.recommender import Recommender
 from kgrec.models.ripplenet import RippleNet
@@ -46,19 +49,26 @@ def vectors(model: Recommender) -> dict[str, Tensor]:
             state = model.state_dict()
             tables = [state[name] for name in model.user_tables if name in state]
             found["user"] = torch.cat(tables, dim=1)
-        if isinstance(model, KGCNTwoEnds):  # the table has the other entities of the user graph too
-            found["user"] = found["user"][: model.arguments["num_users"]]
-        if isinstance(model, LightGCN):
+        if isinstance(model, LightGCN | KGAT):
             found["user"] = model.encode()[: model.num_users]
+        if isinstance(model, LightCKG):
+            found["user"] = model.encode()[: model.num_users, :-1]
+        if isinstance(model, KGIN):
+            found["user"], found["entity"] = model.encode()
         if isinstance(model, KGCN):
             found |= {"entity": model.entity_vectors(), "relation": model.relation_embedding}
             found["user"] = model.all_user_vectors()
+        if isinstance(model, KGCNTwoEnds):  # the table has the other entities of the user graph too
+            found["user"] = found["user"][: model.arguments["num_users"]]
         if isinstance(model, RippleNet):
             found["entity"] = model.entity_embedding.weight
             found["relation"] = model.relation_matrices.flatten(1)  # R_r, row by row
         if isinstance(model, CKE):
             found["entity"] = model.kge.entity_embedding.weight
             found["relation"] = model.kge.relation_embedding.weight
+        if isinstance(model, KGAT):  # e⁽⁰⁾, and the relations of the graph in their own direction
+            found["entity"] = model.kge.entity_embedding.weight[model.num_users :]
+            found["relation"] = model.kge.relation_embedding.weight[: model.num_relations - 1]
         return {
             kind: found[kind] for kind in ("user", "item", "entity", "relation") if kind in found
         }

@@ -197,6 +197,8 @@ def _clause(reason: Contribution) -> str:
     liked = [named.text for named in reason.history]
     if reason.relations:
         return wording.alike(liked, " or ".join(reason.relations))
+    if not reason.steps and reason.item is not None:
+        return f"you liked {reason.item.text}"
     steps = [f"{step.reads} {step.entity.text}" for step in reason.steps]
     first, last = reason.steps[0], reason.steps[-1]
     from_history = reason.item is not None

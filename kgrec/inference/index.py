@@ -121,7 +121,7 @@ def index_of(model: Recommender, model_name: str, encoded: Any, kind: str) -> It
     if not isinstance(model, InnerProduct):
         raise ConfigError(
             f"{KEY}: found the model {model_name}, expected a model whose score is one inner "
-            "product: svd, bprmf, lightgcn, cke, libfm, libfm_transe or per"
+            "product: svd, bprmf, lightgcn, lightckg, cke, libfm, libfm_transe, per, kgat or kgin"
         )
     with torch.no_grad():
         vectors = model.item_factors(encoded)

@@ -78,8 +78,10 @@ def score_lists(file: Path, like: RunFolder, name: str, out: Path) -> ScoredList
     seed, num_items = int(config["seed"]), len(items)
     exclude = data.train.union(data.val)
     order = tie_order(items.ids.to_list(), seed)
-    evaluated = Candidates(torch.unique(data.test.users), data.test, exclude, order)
-    ks = [int(k) for k in config["ranking"]["ks"] if int(k) <= num_items]
+    among = torch.unique(data.test.items) if data.about.get("items_apart") else None
+    evaluated = Candidates(torch.unique(data.test.users), data.test, exclude, order, among)
+    num_ranked = num_items if among is None else len(among)
+    ks = [int(k) for k in config["ranking"]["ks"] if int(k) <= num_ranked]
     ranking = rank(RankedLists(rows, num_items).score_all, evaluated, max(ks))
     popular = data.popularity.float()
     control = rank(lambda u: popular.repeat(len(u), 1), evaluated, max(ks))

@@ -11,10 +11,11 @@ Shapes: B rows.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
+import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from kgrec.data.batches import PairwiseBatch
 from kgrec.models.svd import SVD
@@ -31,6 +32,15 @@ class BPRMF(SVD):
 
     batches: ClassVar[tuple[Any, ...]] = (PairwiseBatch,)
     logits: ClassVar[bool] = False
+
+    @classmethod
+    def from_vectors(cls, users: Tensor, items: Tensor) -> Self:
+        """A model of given vectors (num_users, d) and (num_items, d), which is not trained."""
+        with torch.device("meta"):
+            model = cls(len(users), *items.shape)
+        model.user_embedding.weight = nn.Parameter(users, requires_grad=False)
+        model.item_embedding.weight = nn.Parameter(items, requires_grad=False)
+        return model.eval()
 
     def loss(self, *batches: Any) -> Tensor:
         """Mean of -ln σ(x(u, i) - x(u, j)); λ‖Θ‖² is the optimiser's."""

@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kgrec.data.batches import PairwiseBatch, TripleBatch
+from kgrec.data.batches import PairwiseBatch, PointwiseBatch, TripleBatch
 from kgrec.data.dataset import RecDataset
 from kgrec.models.folding import WithUserTables
 from kgrec.models.inner_product import InnerProduct
@@ -75,7 +75,7 @@ class CKE(InnerProduct, WithUserTables):
         return cls(users, items, dataset.num_entities, dataset.num_relations, d, kg_weight)
 
     def represent(self, items: Tensor) -> Tensor:
-        """(B, d) e of items (B,)."""
+        """(…, d) e of items (…)."""
         vectors: Tensor = self.item_embedding(items) + self.kge.entity_embedding(items)
         return vectors
 
@@ -98,6 +98,10 @@ class CKE(InnerProduct, WithUserTables):
         """(num_items, d) e of every item."""
         return self.encode() if encoded is None else encoded
 
+    def factors_of(self, items: Tensor, encoded: Tensor | None = None) -> Tensor:
+        """(…, d) e of items (…)."""
+        return self.represent(items) if encoded is None else F.embedding(items, encoded)
+
     def item_vectors(self) -> Tensor:
         """(num_items, d) e of every item."""
         return self.encode().detach()
@@ -107,7 +111,15 @@ class CKE(InnerProduct, WithUserTables):
         pairs, triples = batches
         items = torch.cat([pairs.positives, pairs.negatives])
         better, worse = self.score(pairs.users.repeat(2), items).chunk(2)
-        return F.softplus(worse - better).mean() + self.kg_weight * self.kge.loss(triples)
+        return F.softplus(worse - better).mean() + self._weighted_loss(triples)
+
+    def regularizer(self, rows: PointwiseBatch, *others: Any) -> Tensor:
+        """λ times the mean over triples."""
+        (triples,) = others
+        return self._weighted_loss(triples)
+
+    def _weighted_loss(self, triples: TripleBatch) -> Tensor:
+        return self.kg_weight * self.kge.loss(triples)
 
     def bytes_per_row(self, items: Tensor) -> Tensor:
         """(B,) bytes at the peak, for a pair and a triple: about 19 vectors."""

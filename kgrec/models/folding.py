@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kgrec.data.batches import PairwiseBatch
+from kgrec.data.batches import PointwiseBatch
 from kgrec.data.draws import generator
 from kgrec.data.interactions import Interactions
 from kgrec.data.negatives import NegativeSampler
@@ -73,13 +73,6 @@ class WithUserTables(Recommender):
 
     def set_histories(self, history: Interactions) -> None:
         """Replaces the histories of all users, in a model that has them; here: none."""
-
-    def training_score(self, users: Tensor, items: Tensor, encoded: Any = None) -> Tensor:
-        """(B,) scores as the loss computes them, as :meth:`score` does unless overridden.
-
-        A model in which a user's history is a part of the score leaves the scored item out of it.
-        """
-        return self.score(users, items, encoded)
 
 
 def check_history(history: Interactions, num_items: int) -> None:
@@ -196,9 +189,11 @@ class Rows(NamedTuple):
     def loss(self, model: WithUserTables, encoded: Any) -> Tensor:
         """Sum of the users' losses, of the kind on which the model is trained."""
         scores, q = model.training_score(self.users, self.items, encoded), len(self.pairs)
+        if model.objective is not None:
+            scores = scores / model.objective.temperature
         weights = self.weights.to(scores.dtype)
         positive, negative = torch.split(scores, [len(scores) - q, q])
-        if PairwiseBatch in model.batches:
+        if model.step_batches[0] is not PointwiseBatch:  # scores of one user are compared
             return F.softplus(negative - positive[self.pairs]) @ weights[len(positive) :]
         return 0.5 * (F.softplus(torch.cat([-positive, negative])) @ weights)
 

@@ -4,13 +4,15 @@ The best items of such a model can be found by an index of the items' vectors
 (:mod:`kgrec.inference.index`). A bias of the item is a further dimension, which is 1 in the user's
 vector; a term of the user alone is one more, which is 1 in the item's.
 
-Shapes: B users, D the size of both vectors.
+Shapes: B users, n items of a list, D the size of both vectors.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from kgrec.models.recommender import Recommender
@@ -31,6 +33,19 @@ class InnerProduct(Recommender):
     def item_factors(self, encoded: Any = None) -> Tensor:
         """(num_items, D) b of every item; for ``encoded`` see :meth:`user_factors`."""
         raise NotImplementedError
+
+    def factors_of(self, items: Tensor, encoded: Any = None) -> Tensor:
+        """(…, D) b of items (…); override it where a few cost less than all."""
+        return F.embedding(items, self.item_factors(encoded))
+
+    def score_lists(self, users: Tensor, items: Tensor, encoded: Any = None) -> Tensor:
+        """(B, n) scores, from users (B,) and items (B, n); a_u is read once for its list."""
+        a, b = self.user_factors(users, encoded), self.factors_of(items, encoded)
+        return torch.einsum("bd,bnd->bn", a, b)
+
+    def score_grid(self, users: Tensor, items: Tensor, encoded: Any = None) -> Tensor:
+        """(B, n) scores, from users (B,) and items (n,), as one product of matrices."""
+        return self.user_factors(users, encoded) @ self.factors_of(items, encoded).T
 
     def score_all(self, users: Tensor, encoded: Any = None) -> Tensor:
         """(B, num_items) scores, from users (B,)."""

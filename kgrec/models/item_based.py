@@ -132,7 +132,7 @@ class ItemBased(Recommender):
             candidates: users and exclusions of a ranking metric; None: build them.
         """
         encoded = self.encode()
-        metric, k = _parse(self.choose_by, self.num_items)
+        metric, k = _parse(self.choose_by, dataset.num_candidates)
         if metric == "auc":
             val = dataset.val
             return auc(self.score(val.users, val.items, encoded), val.labels)

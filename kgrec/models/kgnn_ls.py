@@ -160,9 +160,13 @@ class KGNNLS(KGCN):
     def loss(self, *batches: PointwiseBatch) -> Tensor:
         """The loss of KGCN plus γ times the mean cross-entropy of propagated labels."""
         (batch,) = batches
-        propagated = self.propagate(batch.users, batch.items).clamp(MARGIN, 1 - MARGIN)
-        smooth = F.binary_cross_entropy(propagated, batch.labels)
-        return super().loss(batch) + self.ls_weight * smooth
+        smoothness = self.regularizer(batch)
+        return super().loss(batch) + smoothness
+
+    def regularizer(self, rows: PointwiseBatch, *others: Any) -> Tensor:
+        """γ times the mean cross-entropy of propagated labels."""
+        propagated = self.propagate(rows.users, rows.items).clamp(MARGIN, 1 - MARGIN)
+        return self.ls_weight * F.binary_cross_entropy(propagated, rows.labels)
 
     def propagate(self, users: Tensor, items: Tensor) -> Tensor:
         """(B,) l_u(v), from users (B,) and items (B,); v is held out of the user's history too."""

@@ -21,7 +21,6 @@ from typing import Any, ClassVar, Self
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from kgrec.data.batches import PairwiseBatch
 from kgrec.data.dataset import RecDataset
@@ -30,6 +29,7 @@ from kgrec.models.bprmf import BPRMF
 from kgrec.models.folding import check_history, frozen
 from kgrec.models.inner_product import InnerProduct
 from kgrec.models.lookup import Bags
+from kgrec.models.propagation import CollaborativeGraph, FromBuffers, propagate
 from kgrec.models.recommender import MOST_LAYERS, Recommender, check_at_least
 
 
@@ -66,7 +66,7 @@ class LightGCN(InnerProduct):
         self.items: Tensor
         self.register_buffer("users", users)
         self.register_buffer("items", items)
-        self._adjacency: tuple[Any, Bags] | None = None
+        self._adjacency = FromBuffers[tuple[CollaborativeGraph, Tensor]]()
 
     @classmethod
     def from_dataset(cls, dataset: RecDataset, d: int = 64, H: int = 3) -> Self:
@@ -75,30 +75,25 @@ class LightGCN(InnerProduct):
         return cls(dataset.num_users, dataset.num_items, train.users, train.items, d, H)
 
     @property
-    def adjacency(self) -> Bags:
-        """D^-½ A D^-½ by rows, rebuilt when the buffers have changed."""
-        buffers = (self.users, self.items)
-        versions = [(b.data_ptr(), 0 if b.is_inference() else b._version) for b in buffers]
-        state = (versions, self.embedding.dtype)
-        if self._adjacency is None or self._adjacency[0] != state:
-            self._adjacency = state, self._normalized()
-        return self._adjacency[1]
+    def adjacency(self) -> tuple[CollaborativeGraph, Tensor]:
+        """The graph of users and items, and the (m,) numbers of D^-½ A D^-½ on its edges."""
+        dtype = self.embedding.dtype
+        return self._adjacency.get(self._normalized, self.users, self.items, setting=dtype)
 
-    def _normalized(self) -> Bags:
-        ends = torch.stack([self.users, self.items + self.num_users])  # (2, n)
-        owners, others = torch.cat([ends, ends.flip(0)], dim=1)  # an edge counts for both ends
-        order = torch.argsort(owners, stable=True)
-        degrees = torch.bincount(owners, minlength=len(self.embedding))
-        weights = (degrees[owners] * degrees[others]).to(self.embedding.dtype).rsqrt()
-        offsets = torch.cat([degrees.new_zeros(1), degrees.cumsum(0)])
-        return Bags(others[order], offsets, weights[order])
+    def _normalized(self) -> tuple[CollaborativeGraph, Tensor]:
+        interact, tails = torch.zeros_like(self.users), self.items + self.num_users
+        graph = CollaborativeGraph.from_triples(
+            self.users, interact, tails, len(self.embedding), num_relations=1
+        )
+        return graph, graph.symmetric_weights(self.embedding.dtype)
 
     def encode(self) -> Tensor:
         """(N, d) e of every user and item, users first."""
+        graph, weights = self.adjacency
         vectors: Tensor = self.embedding
         total = vectors
         for _ in range(self.H):
-            vectors = _Propagate.apply(vectors, self.adjacency)  # type: ignore[no-untyped-call]
+            vectors = propagate(vectors, graph, weights, weights)  # the matrix is symmetric
             total = total + vectors
         return total / (self.H + 1)
 
@@ -110,21 +105,20 @@ class LightGCN(InnerProduct):
         """
         check_history(history, self.num_items)
         model, history = frozen(self), history.to(self.items.device)
-        layers = [model.embedding.detach()]
+        layers, (graph, weights) = [model.embedding.detach()], model.adjacency
         for _ in range(self.H):
-            layers.append(model.adjacency.sums(layers[-1]))
+            layers.append(propagate(layers[-1], graph, weights))
         items = [layer[self.num_users :] for layer in layers]
         sizes = history.user_degrees()
         degrees = torch.bincount(self.items, minlength=self.num_items) + 1
-        weights = (sizes[history.users] * degrees[history.items]).to(items[0].dtype).rsqrt()
+        shares = (sizes[history.users] * degrees[history.items]).to(items[0].dtype).rsqrt()
         offsets = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
-        users = Bags(history.items, offsets, weights).sums(torch.stack(items[:-1]).sum(dim=0))
-        with torch.device("meta"):
-            folded = BPRMF(history.num_users, self.num_items, users.shape[1])
-        folded.user_embedding.weight = nn.Parameter(users / (self.H + 1), requires_grad=False)
-        mean = torch.stack(items).mean(dim=0)
-        folded.item_embedding.weight = nn.Parameter(mean, requires_grad=False)
-        return folded.eval()
+        users = Bags(history.items, offsets, shares).sums(torch.stack(items[:-1]).sum(dim=0))
+        return BPRMF.from_vectors(users / (self.H + 1), torch.stack(items).mean(dim=0))
+
+    def step_values(self) -> Tensor:
+        """(N, d) e of every user and item, which a step propagates once."""
+        return self.encode()
 
     def score(self, users: Tensor, items: Tensor, encoded: Tensor | None = None) -> Tensor:
         """(B,) scores ŷ(u, i), from users (B,) and items (B,)."""
@@ -156,18 +150,4 @@ class LightGCN(InnerProduct):
 
     def fixed_bytes(self) -> float:
         """Bytes of the propagation: two tables of the size of E⁽⁰⁾, and the adjacency."""
-        return 4.0 * 2 * self.embedding.numel() + 2 * len(self.users) * 12
-
-
-class _Propagate(torch.autograd.Function):
-    """A symmetric sparse matrix times a dense one; its gradient is the same product."""
-
-    @staticmethod
-    def forward(ctx: Any, vectors: Tensor, adjacency: Bags) -> Tensor:
-        ctx.adjacency = adjacency
-        return adjacency.sums(vectors)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return ctx.adjacency.sums(grad.contiguous()), None
+        return 4.0 * 2 * self.embedding.numel() + 2 * len(self.users) * 36

@@ -64,7 +64,8 @@ class Reasons:
         together: the score minus the score without all terms; None: not defined.
         parts: further parts of the score that are no reasons, such as a bias, by name.
         relation_scores: (R,) π(u, r) of all relations (of a reweighed model π + ln w), for models
-            with attention by user; or None.
+            with attention by user; of KGIN the share of each relation in the user's intents;
+            or None.
     """
 
     score: float

@@ -18,6 +18,7 @@ from kgrec.data.dataset import RecDataset
 from kgrec.data.interactions import Interactions
 from kgrec.data.knowledge_graph import Neighborhood
 from kgrec.errors import SettingError
+from kgrec.models.objectives import Objective
 from kgrec.models.reasons import NONE, Reasons, cosines, similar_history
 
 BLOCK = 2**23  # numbers that :func:`in_blocks` keeps in memory at once
@@ -36,7 +37,9 @@ class Recommender(nn.Module):
 
     Attributes:
         batches: batch types that :meth:`loss` takes; the first defines the epoch.
-        logits: whether scores are logits, so that 0 means a probability of one half.
+        logits: whether scores that :meth:`loss` trains are logits, so that 0 means a probability
+            of one half.
+        objective: what the model is trained on in place of :meth:`loss`; None: nothing.
         ranks: whether to compute ranking metrics.
         fold_in_method: how :meth:`fold_in` finds new users' parameters: "exact", "propagation"
             or "steps"; None: the model cannot.
@@ -54,6 +57,7 @@ class Recommender(nn.Module):
     fold_in_method: ClassVar[str | None] = None
     adds_items: ClassVar[bool] = False
     exportable: ClassVar[bool] = True
+    objective: Objective | None = None
     weighs_relations: bool = False  # of KGCN only with attention, so it is no class variable
     arguments: dict[str, Any]
     precompute_metrics: dict[str, float]
@@ -84,6 +88,48 @@ class Recommender(nn.Module):
     def loss(self, *batches: Any) -> Tensor:
         """The mean loss over the rows of one batch of each type in ``batches``."""
         raise NotImplementedError
+
+    def regularizer(self, rows: PointwiseBatch, *others: Any) -> Tensor | None:
+        """Terms of the loss besides those of positives and negatives; None: there are none.
+
+        A model whose :meth:`loss` has such terms computes them here, so that they are kept where
+        an objective takes the place of the others.
+
+        Args:
+            rows: positives and negatives of the step, with labels.
+            others: one batch of each further type in ``batches``.
+        """
+        return None
+
+    def training_score(self, users: Tensor, items: Tensor, encoded: Any = None) -> Tensor:
+        """(B,) scores as the loss computes them, as :meth:`score` does unless overridden.
+
+        A model in which a user's history is a part of the score leaves the scored item out of it.
+        """
+        return self.score(users, items, encoded)
+
+    def step_values(self) -> Any:
+        """Values with gradients that a training step computes once, as ``encoded``; or None."""
+        return None
+
+    @property
+    def gives_logits(self) -> bool:
+        """Whether scores are logits after training on the objective, or on the own loss."""
+        return self.logits if self.objective is None else self.objective.logits
+
+    @property
+    def step_batches(self) -> tuple[type[NamedTuple], ...]:
+        """Batch types of a training step on the objective, or on the own loss."""
+        return self.batches if self.objective is None else (self.objective.batch, *self.batches[1:])
+
+    def score_lists(self, users: Tensor, items: Tensor, encoded: Any = None) -> Tensor:
+        """(B, n) training scores of a list of items (B, n) for each user (B,)."""
+        rows = users.repeat_interleave(items.shape[1])
+        return self.training_score(rows, items.flatten(), encoded).view(items.shape)
+
+    def score_grid(self, users: Tensor, items: Tensor, encoded: Any = None) -> Tensor:
+        """(B, n) training scores of the same items (n,) for each user (B,)."""
+        return self.score_lists(users, items.expand(len(users), -1), encoded)
 
     def score_all(self, users: Tensor, encoded: Any = None) -> Tensor:
         """(B, num_items) scores of all items for each user; override it with something faster."""

@@ -23,7 +23,7 @@ Shapes: B rows, d embedding size, H hops, M triples of a ripple set, T triples, 
 from __future__ import annotations
 
 import math
-from typing import ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -220,11 +220,22 @@ class RippleNet(Recommender):
         loss = F.binary_cross_entropy_with_logits(scores, batch.labels)
         if self.kge_weight == 0:
             return loss
+        return loss - self._truth(slots, products, has_ripple_set)
+
+    def regularizer(self, rows: PointwiseBatch, *others: Any) -> Tensor | None:
+        """-λ2 Σ_k mean σ(hᵀ R_r t) over the rows' ripple sets."""
+        if self.kge_weight == 0:
+            return None
+        slots, products = self._ripples(rows.users)
+        return -self._truth(slots, products, self._has_ripple_set(rows.users))
+
+    def _truth(self, slots: Tensor, products: Products, has_ripple_set: Tensor) -> Tensor:
+        """λ2 Σ_k mean σ(hᵀ R_r t) over the ripple sets of rows."""
         # A triple counts as often as it is in the ripple set of a row.
         counts = torch.bincount(slots[has_ripple_set].flatten(), minlength=len(products.heads))
         truth: Tensor = (self.entity_embedding(products.heads) * products.answers).sum(-1).sigmoid()
         _, _, M = slots.shape
-        return loss - self.kge_weight * (counts * truth).sum() / (len(slots) * M)
+        return self.kge_weight * (counts * truth).sum() / (len(slots) * M)
 
     def _triples(self) -> Triples:
         """Triples of the graph, grouped by head."""

@@ -63,6 +63,11 @@ class SVD(InnerProduct, WithUserTables):
         """(num_items, d) q of every item."""
         return self.item_embedding.weight
 
+    def factors_of(self, items: Tensor, encoded: Any = None) -> Tensor:
+        """(…, d) q of items (…)."""
+        vectors: Tensor = self.item_embedding(items)
+        return vectors
+
     def item_vectors(self) -> Tensor:
         """(num_items, d) q of every item."""
         return self.item_embedding.weight.detach()

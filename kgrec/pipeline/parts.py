@@ -20,12 +20,16 @@ from kgrec.config.sizes import parse_bytes
 from kgrec.data.datamodule import KGDataModule
 from kgrec.data.dataset import RecDataset
 from kgrec.errors import ConfigError
+from kgrec.models.objectives import Objective
 from kgrec.models.recommender import Recommender
 from kgrec.runs.checkpoints import read_checkpoint
 from kgrec.runs.identity import check_resume, resume_settings
 from kgrec.tracking.results import ControlLine
+from kgrec.training.averaging import WeightAveraging
+from kgrec.training.losses import has_regularizer
 from kgrec.training.memory import (
     CORES,
+    Lists,
     check_memory,
     evaluation_batch_size,
     threads_for,
@@ -65,13 +69,19 @@ class Parts:
     evaluator: Evaluator
 
 
-def build(cfg: DictConfig, dataset: RecDataset, validates: bool = True) -> Parts:
+def build(
+    cfg: DictConfig,
+    dataset: RecDataset,
+    validates: bool = True,
+    callbacks: Sequence[pl.Callback] = (),
+) -> Parts:
     """Builds everything that a run needs.
 
     Args:
         cfg: the configuration.
         dataset: the data.
         validates: whether the data set has rows for validation; a refit has none.
+        callbacks: callbacks that come after the configured ones.
 
     Raises:
         ConfigError: a setting that cannot work, too little memory, or nothing to resume.
@@ -79,8 +89,9 @@ def build(cfg: DictConfig, dataset: RecDataset, validates: bool = True) -> Parts
     """
     facts = {"name": dataset.name, "protocol": dataset.protocol, "fingerprint": dataset.fingerprint}
     ks = cutoffs(cfg, dataset)
-    fit_monitor(cfg, ks, dataset.num_items)  # first, because models may choose by it too
+    fit_monitor(cfg, ks, dataset.num_candidates)  # first, because models may choose by it too
     recommender: Recommender = instantiate(cfg.model, dataset)
+    recommender.objective = make_objective(cfg, recommender)
     rank_validation = cfg.ranking.validation or "@" in cfg.monitor
     own = applied(trainer_settings(cfg))
     log_every_n_steps = own.pop("log_every_n_steps", None)
@@ -98,7 +109,7 @@ def build(cfg: DictConfig, dataset: RecDataset, validates: bool = True) -> Parts
     )
     datamodule = make_datamodule(cfg, dataset, recommender)
     control_line = ControlLine(cfg.monitor)
-    trainer = make_trainer(cfg, [control_line], validates)
+    trainer = make_trainer(cfg, [control_line], validates, callbacks)
     if recommender.trainable:
         fit_to_machine(cfg, recommender, dataset, trainer.strategy.root_device)
     if cfg.ckpt_path is not None:
@@ -125,10 +136,11 @@ def cutoffs(cfg: DictConfig, dataset: RecDataset) -> list[int]:
     if cfg.ranking.name == "none":
         return []
     ks = [int(k) for k in cfg.ranking.ks]
-    if too_large := [k for k in ks if k > dataset.num_items]:
+    num_items = dataset.num_candidates
+    if too_large := [k for k in ks if k > num_items]:
         listed = ", ".join(map(str, too_large))
-        log.info("ranking.ks: left out %s, because there are %d items", listed, dataset.num_items)
-    return [k for k in ks if k <= dataset.num_items]
+        log.info("ranking.ks: left out %s, because there are %d items", listed, num_items)
+    return [k for k in ks if k <= num_items]
 
 
 def fit_monitor(cfg: DictConfig, ks: Sequence[int], num_items: int) -> None:
@@ -153,6 +165,23 @@ def fit_monitor(cfg: DictConfig, ks: Sequence[int], num_items: int) -> None:
     cfg.monitor = expected[-1]
 
 
+def make_objective(cfg: DictConfig, recommender: Recommender) -> Objective | None:
+    """The objective of the training; None: the model's own loss, or nothing to train.
+
+    Raises:
+        ConfigError: the model's own loss has terms that it would lose.
+    """
+    if cfg.loss.name == "own" or not recommender.trainable:
+        return None
+    if len(recommender.batches) > 1 and not has_regularizer(recommender):
+        raise ConfigError(
+            f"loss: found {cfg.loss.name}, expected own: {type(recommender).__name__} has further "
+            "terms in its loss, and no regularizer that keeps them"
+        )
+    temperature, correction = cfg.loss.get("temperature", 1.0), cfg.loss.get("correction", True)
+    return Objective(cfg.loss.name, float(temperature), correction)
+
+
 def fit_to_machine(
     cfg: DictConfig, recommender: Recommender, dataset: RecDataset, device: torch.device
 ) -> None:
@@ -163,27 +192,36 @@ def fit_to_machine(
     """
     items, budget = dataset.train.items, parse_bytes(cfg.memory_budget)
     rows = math.ceil(cfg.batch_size / world_size(cfg))
+    name = cfg.negatives.name
+    length = cfg.batch_size if name == "in_batch" else cfg.negatives.ratio
+    lists = Lists(length, shared=name in ("in_batch", "shared"))
     if cfg.threads == "auto":
         cores = max(1, (cfg.cores or CORES) // num_devices(cfg))
-        torch.set_num_threads(threads_for(recommender, items, rows, cores))
-    pieces = check_memory(recommender, items, rows, budget, device)
+        torch.set_num_threads(threads_for(recommender, items, rows, cores, lists))
+    averages = cfg.averaging.name != "none"
+    pieces = check_memory(recommender, items, rows, budget, device, lists, averages)
     if pieces > 1:
         log.info("memory_budget: a step is taken in about %d pieces", pieces)
 
 
 def make_datamodule(cfg: DictConfig, dataset: RecDataset, recommender: Recommender) -> KGDataModule:
     """Batches of the sizes that the configuration or the free memory asks for."""
+    negatives = cfg.negatives.name
+    if not recommender.trainable and negatives in ("in_batch", "shared"):
+        negatives = "resampled"  # nothing is drawn
     datamodule = KGDataModule(
         dataset,
         batch_size=cfg.batch_size,
         eval_batch_size=cfg.eval_batch_size
         or evaluation_batch_size(recommender, dataset.train.items, parse_bytes(cfg.memory_budget)),
-        negatives=cfg.negatives.name,
+        negatives=negatives,
         ratio=cfg.negatives.ratio,
         seed=cfg.seed,
         steps_per_call=steps_per_call(cfg),
         ranking=cfg.ranking.name,
-        kinds=recommender.batches,
+        kinds=recommender.step_batches,
+        power=cfg.negatives.get("power", 1.0),
+        items=cfg.negatives.get("items", "catalogue"),
     )
     datamodule.check_devices(world_size(cfg))
     missing = datamodule.train_batches.sources[0].undrawable
@@ -211,7 +249,10 @@ def one_device(cfg: DictConfig) -> dict[str, Any]:
 
 
 def make_trainer(
-    cfg: DictConfig, first_callbacks: Sequence[pl.Callback] = (), validates: bool = True
+    cfg: DictConfig,
+    first_callbacks: Sequence[pl.Callback] = (),
+    validates: bool = True,
+    last_callbacks: Sequence[pl.Callback] = (),
 ) -> pl.Trainer:
     """A Lightning Trainer with the configured callbacks and without loggers.
 
@@ -219,9 +260,14 @@ def make_trainer(
         cfg: the configuration.
         first_callbacks: callbacks that come before the configured ones.
         validates: whether epochs are validated and checkpoints kept by callbacks.
+        last_callbacks: callbacks that come after the configured ones.
     """
     configured = [instantiate(node) for node in cfg.callbacks.values() if node is not None]
-    callbacks = [*first_callbacks, *(callback for callback in configured if callback is not None)]
+    used = [callback for callback in configured if callback is not None]
+    callbacks = [*first_callbacks, *used, *last_callbacks]
+    if cfg.averaging.name != "none":
+        decay, start = cfg.averaging.get("decay"), cfg.averaging.get("start", 0)
+        callbacks = [WeightAveraging(decay, start), *callbacks]
     settings = passed_on(trainer_settings(cfg))
     if isinstance(name := settings.get("profiler"), str):
         settings["profiler"] = profiler(name, cfg.paths.run)

@@ -146,6 +146,8 @@ def _settings(
     """
     saved, metrics, environment = source.config(), source.metrics(), source.environment()
     cfg: DictConfig = OmegaConf.create(_moved(saved, str(saved["paths"]["run"]), str(path)))
+    for key in fresh.keys() - cfg.keys():  # groups that came after the run
+        cfg[key] = fresh[key]
     for word in overrides:
         key = word.lstrip("+~").partition("=")[0]
         key = "logger" if key.startswith("logger.") else key

@@ -10,7 +10,7 @@ import logging
 import math
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,8 @@ from kgrec.runs.checkpoints import load_recommender, read_checkpoint
 from kgrec.runs.environment import environment
 from kgrec.runs.folder import RunFolder
 from kgrec.runs.results import shown_k, write_results
-from kgrec.runs.status import update
+from kgrec.runs.status import Pruned, update
+from kgrec.sweeps.pruning import Pruning
 from kgrec.tracking.logger import opened
 from kgrec.tracking.results import log_dataset, log_results
 from kgrec.training import distributed
@@ -46,18 +47,20 @@ from kgrec.training.memory import CORES, peak_memory_gb
 log = logging.getLogger(__name__)
 
 
-def run(cfg: DictConfig, first: bool = True) -> float:
+def run(cfg: DictConfig, first: bool = True, callbacks: Sequence[pl.Callback] = ()) -> float:
     """Runs one configuration.
 
     Args:
         cfg: the configuration.
         first: whether this process prints, writes and tests; one of the training processes does.
+        callbacks: callbacks that come after the configured ones.
 
     Returns:
         The validation metric by which the epoch was chosen; nan on the other processes.
 
     Raises:
         KgrecError: a mistake in data, configuration or checkpoint.
+        Pruned: the run is a trial that was stopped early.
     """
     check(cfg)
     check_targets(cfg)
@@ -67,7 +70,7 @@ def run(cfg: DictConfig, first: bool = True) -> float:
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
 
     data, dataset = prepare(cfg)
-    parts = build(cfg, dataset)
+    parts = build(cfg, dataset, callbacks=callbacks)
     folder = RunFolder(Path(cfg.paths.run))
     if first:
         update(folder.path, monitor=parts.monitor)  # a small catalogue has a smaller cut-off
@@ -138,6 +141,8 @@ def save_inputs(
         "seed": cfg.seed,
         "weight_decay": cfg.optimizer.get("weight_decay", 0.0),
     }
+    if dataset.items_apart:
+        about["items_apart"] = True  # only the items of a part are ranked
     keep(folder, data, dataset, about | dict(marks or {}))
     return facts
 
@@ -179,6 +184,9 @@ def fit(
 
     Returns:
         Epochs, seconds and memory; nothing on processes other than the first.
+
+    Raises:
+        Pruned: the training was stopped because other trials of the search are better.
     """
     start, trainer, best = time.perf_counter(), parts.trainer, folder.checkpoint("best")
     if not parts.recommender.trainable:
@@ -199,6 +207,8 @@ def fit(
         )
         raise
     distributed.close()
+    if any(isinstance(callback, Pruning) and callback.pruned for callback in trainer.callbacks):  # type: ignore[attr-defined]
+        raise Pruned
     if not trainer.is_global_zero:
         return {}
     best_epoch = read_checkpoint(best)["epoch"] + 1

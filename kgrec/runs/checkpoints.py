@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from kgrec.errors import CheckpointError
+from kgrec.models.objectives import Objective
 from kgrec.models.recipes import rebuild
 from kgrec.models.recommender import Recommender
 
@@ -83,4 +84,13 @@ def load_recommender(path: Path, trust: Iterable[str] = ()) -> Recommender:
         recommender = rebuild(checkpoint["kgrec"]["recipe"], state, trust)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
+    recommender.objective = _objective(checkpoint["kgrec"]["settings"])
     return recommender.eval()
+
+
+def _objective(settings: dict[str, Any]) -> Objective | None:
+    """The objective of a run, from the settings in its checkpoint; None: the model's own loss."""
+    name, temperature = settings.get("loss.name"), settings.get("loss.temperature", 1.0)
+    if name not in Objective.names or type(temperature) not in (int, float) or temperature <= 0:
+        return None
+    return Objective(str(name), float(temperature))

@@ -96,6 +96,10 @@ TABLE = {
     "callbacks.progress": PLACE,
 }
 
+# Settings that came later, with the value by which earlier runs worked. With it, a run of today and
+# an earlier run, whose files lack the setting, are the same.
+NEUTRAL = {"loss.name": "own", "averaging.name": "none"}
+
 
 def role(key: str) -> Role:
     """The role of a setting such as ``model.K``."""
@@ -107,12 +111,12 @@ def role(key: str) -> Role:
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """``{"model": {"K": 8}}`` to ``{"model.K": 8}``."""
+    """``{"model": {"K": 8}}`` to ``{"model.K": 8}``, without settings that are neutral."""
     settings: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, Mapping):
             settings |= flat(value, f"{prefix}{key}.")
-        else:
+        elif f"{prefix}{key}" not in NEUTRAL or NEUTRAL[f"{prefix}{key}"] != value:
             settings[f"{prefix}{key}"] = value
     return settings
 

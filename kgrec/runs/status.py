@@ -26,6 +26,10 @@ from kgrec.runs.folder import RunFolder
 log = logging.getLogger(__name__)
 
 
+class Pruned(Exception):  # noqa: N818 - a pruned trial is not an error
+    """The training was stopped early, because other trials of the search are better."""
+
+
 @contextlib.contextmanager
 def at_work(
     folder: Path, wait: bool = False, explain: Callable[[Exception], str] = str
@@ -66,7 +70,9 @@ def at_work(
         yield
     except BaseException as error:
         # A run that Ctrl-C has ended can resume, so it has not failed.
-        if isinstance(error, Exception):
+        if isinstance(error, Pruned):
+            update(folder, state="pruned", error=None, seconds=seconds())
+        elif isinstance(error, Exception):
             message = explain(error).strip() or type(error).__name__
             update(folder, state="failed", error=message, seconds=seconds())
         else:

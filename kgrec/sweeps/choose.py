@@ -30,7 +30,7 @@ from kgrec.runs.folder import LOCK, RunFolder
 from kgrec.runs.status import read_status
 from kgrec.sweeps.folder import SweepFolder
 from kgrec.sweeps.progress import say
-from kgrec.sweeps.state import FINISHED, State, best
+from kgrec.sweeps.state import DONE, State, best
 from kgrec.sweeps.timed import Clock, train
 
 FILE = "choose.json"
@@ -265,7 +265,7 @@ class Choice:
     def _mean_seconds(self, model: str) -> float:
         own = RunFolder(self.path / "own" / model)
         seconds = [self._trial(own, []).seconds] if own.finished else []
-        seconds += [s.seconds for s in self._states(model) if s.state == FINISHED and s.seconds]
+        seconds += [s.seconds for s in self._states(model) if s.state in DONE and s.seconds]
         return sum(seconds) / max(1, len(seconds))
 
     def _seed_seconds(self) -> float:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import math
 import multiprocessing
 import os
 import threading
@@ -18,8 +20,10 @@ from kgrec.config.checks import check_start
 from kgrec.config.messages import any_user_error
 from kgrec.errors import ConfigError
 from kgrec.runs.folder import RunFolder
-from kgrec.runs.status import at_work, held, read_status, update
+from kgrec.runs.status import Pruned, at_work, held, read_status, update
 from kgrec.sweeps.device_pool import free_device, jobs_at_once
+from kgrec.sweeps.pruning import pruning_of
+from kgrec.sweeps.state import PRUNED
 from kgrec.training.memory import forget_peak_memory
 
 log = logging.getLogger(__name__)
@@ -42,15 +46,16 @@ def in_a_sweep() -> bool:
     return True
 
 
-def run_in_sweep(cfg: DictConfig, run: Callable[[DictConfig], float]) -> float:
+def run_in_sweep(cfg: DictConfig, run: Callable[..., float]) -> float:
     """Runs a job, or resumes it from its last checkpoint, or skips it if it is finished.
 
     Args:
         cfg: configuration of the job.
-        run: function that runs a configuration and returns the best value of ``cfg.monitor``.
+        run: function that runs a configuration, with further callbacks, and returns the best value
+            of ``cfg.monitor``.
 
     Returns:
-        The value of ``cfg.monitor``.
+        The value of ``cfg.monitor``; nan if the job was pruned.
     """
     _end_with_the_sweep()
     folder, accelerator = Path(cfg.paths.run), cfg.trainer.accelerator
@@ -61,7 +66,11 @@ def run_in_sweep(cfg: DictConfig, run: Callable[[DictConfig], float]) -> float:
         log.info("another process is at work in %s; waiting for it", folder)
     while held(folder):  # without a device, which another job may need
         time.sleep(POLL_SECONDS)
+    if read_status(folder).get("state") == PRUNED:
+        log.info("this job was pruned: skipped")
+        return math.nan
     with (
+        contextlib.suppress(Pruned),
         free_device(accelerator, side_by_side(accelerator), allowed=allowed) as device,
         at_work(folder, wait=True, explain=explain),
         open_dict(cfg),
@@ -78,7 +87,8 @@ def run_in_sweep(cfg: DictConfig, run: Callable[[DictConfig], float]) -> float:
         if cfg.ckpt_path is None and last.is_file():
             log.info("resuming from %s", last)
             cfg.ckpt_path = str(last)
-        return run(cfg)
+        return run(cfg, callbacks=pruning_of(folder))
+    return math.nan
 
 
 def _end_with_the_sweep() -> None:

@@ -14,7 +14,7 @@ from kgrec.runs.status import held, update
 from kgrec.sweeps.folder import SweepFolder
 from kgrec.sweeps.launcher_workarounds import all_submitit_jobs_awaited, interrupts_kept
 from kgrec.sweeps.progress import POLL_SECONDS, Watching, line, say
-from kgrec.sweeps.state import FAILED, FINISHED, RUNNING, WAITING, Job, State
+from kgrec.sweeps.state import DONE, FAILED, RUNNING, WAITING, Job, State
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ def launch(
         SweepError: the launcher starts no job.
     """
     unique = {job.name: job for job in jobs}.values()
-    waiting = [job for job in unique if State.read(job, sweep.folder(job)).state != FINISHED]
+    waiting = [job for job in unique if State.read(job, sweep.folder(job)).state not in DONE]
     cut_short: list[Job] = []
     while waiting:
         unended = _launch_once(waiting, sweep, launcher, job_overrides)

@@ -18,7 +18,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TextColum
 
 from kgrec.reports.console import terminal_width
 from kgrec.sweeps.folder import SweepFolder
-from kgrec.sweeps.state import FINISHED, RUNNING, Job, State
+from kgrec.sweeps.state import FINISHED, PRUNED, RUNNING, Job, State
 
 POLL_SECONDS = 0.5
 SHOWN = {"test AUC": "test/auc", "Recall@20": "test/recall@20"}
@@ -163,9 +163,12 @@ def line(state: State) -> str:
     """One line on a job that has ended: its settings, metrics and time, or its error."""
     name = words(state.job)
     seconds = f"{state.seconds:.0f} s" if state.seconds is not None else ""
+    parts = [f"{state.monitor} {state.validation:.4f}"] if state.validation is not None else []
+    if state.state == PRUNED:
+        epochs = f"pruned after epoch {state.status.get('epoch')} of {state.status.get('epochs')}"
+        return "  ".join([f"{name}:", *parts, epochs, seconds])
     if state.state != FINISHED:
         error = (str(state.status.get("error")).strip().splitlines() or [""])[0]
         return f"{name}: {state.state} after {seconds or '0 s'}: {error}"
-    parts = [f"{state.monitor} {state.validation:.4f}"] if state.validation is not None else []
     parts += [f"{n} {state.metrics[m]:.4f}" for n, m in SHOWN.items() if m in state.metrics]
     return "  ".join([f"{name}:", *parts, seconds]).rstrip()

@@ -2,7 +2,8 @@
 
 The objective is the validation metric that ``monitor`` names; higher is better. The budget is a
 number of trials. The study is kept in study.db in the sweep's folder, so a search can be resumed.
-The best settings are written to best.yaml, which can be copied to conf/hparams.
+A pruner stops trials that are clearly behind (:mod:`kgrec.sweeps.pruning`). The best settings are
+written to best.yaml, which can be copied to conf/hparams.
 """
 
 from __future__ import annotations
@@ -19,17 +20,18 @@ from omegaconf import DictConfig, OmegaConf
 
 from kgrec.errors import ConfigError
 from kgrec.files import write_text
+from kgrec.runs.status import update
 from kgrec.sweeps.checks import ANOTHER_NAME
 from kgrec.sweeps.folder import SweepFolder
 from kgrec.sweeps.progress import say, words
-from kgrec.sweeps.state import FINISHED, Job, State, best
+from kgrec.sweeps.pruning import NAME, make_pruner, open_storage
+from kgrec.sweeps.state import FAILED, FINISHED, PRUNED, Job, State, best
 from kgrec.sweeps.sweeper import KgrecSweeper
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.study import Study
 
-STUDY = "study.db"
 # The search ends if this many first trials have all failed.
 MAX_FAILURES = 3
 # Groups that a search cannot vary: trials that differ in them cannot be compared.
@@ -42,9 +44,11 @@ class Search(KgrecSweeper):
     """Runs trials, a few at a time; Optuna chooses them by the results of earlier trials.
 
     Args:
-        n_trials: number of trials in all; failed trials and trials of earlier commands count.
+        n_trials: number of trials in all; failed and pruned trials and trials of earlier
+            commands count.
         sampler: configuration of an Optuna sampler with a seed.
         at_once: number of trials that run at once; None: as many as the launcher runs.
+        pruner: configuration of an Optuna pruner; None: every trial trains to its end.
         params: keys to search, each with its values or its interval.
     """
 
@@ -53,10 +57,12 @@ class Search(KgrecSweeper):
         n_trials: int,
         sampler: DictConfig,
         at_once: int | None = None,
+        pruner: DictConfig | None = None,
         params: DictConfig | None = None,
     ) -> None:
         super().__init__(params)
         self.n_trials, self.sampler, self.at_once = n_trials, sampler, at_once
+        self.pruner = pruner
 
     def _sweep(self, arguments: list[str]) -> Any:
         if importlib.util.find_spec("optuna") is None:
@@ -70,6 +76,7 @@ class Search(KgrecSweeper):
                 raise ConfigError(
                     f"hydra.sweeper.{name}: found {value!r}, expected an integer >= 1"
                 )
+        make_pruner(self.pruner)
         self._check_before(space, fixed)
         study = self._study(space)
         # If all trials have failed, their settings are not the reason: the budget starts again.
@@ -81,6 +88,9 @@ class Search(KgrecSweeper):
             trials = {number: job_of(params, space, fixed) for number, params in batch}
             jobs = list({job.name: job for job in trials.values()}.values())
             sweep = self.begin(jobs, list(space), planned=budget)
+            for number, job in trials.items():
+                sweep.folder(job).mkdir(exist_ok=True)
+                update(sweep.folder(job), trial=number)  # its process reports to this trial
             ended = {s.job.name: s for s in self.launch(sweep, jobs)}
             for number, job in trials.items():
                 _report(study, number, ended[job.name])
@@ -109,9 +119,10 @@ class Search(KgrecSweeper):
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         study = optuna.create_study(
-            study_name="kgrec",
-            storage=f"sqlite:///{self.folder / STUDY}",
+            study_name=NAME,
+            storage=open_storage(self.folder),
             direction="maximize",
+            pruner=make_pruner(self.pruner),
             load_if_exists=True,
         )
         if study.trials and (before := study.trials[-1].distributions) != space:
@@ -144,7 +155,9 @@ class Search(KgrecSweeper):
         cfg, path = self.composed(top.job), sweep.path / "best.yaml"
         choices = cfg.hydra.runtime.choices
         finished = [s for s in states if s.state == FINISHED]
-        failed = f" ({len(states) - len(finished)} failed)" if len(finished) < len(states) else ""
+        counts = {word: sum(s.state == word for s in states) for word in (PRUNED, FAILED)}
+        others = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+        others = f" ({others})" if others else ""
         values = sorted((s.validation for s in finished if s.validation is not None), reverse=True)
         groups: list[str] = []
         best_settings, sampler = OmegaConf.create(), str(self.sampler._target_).rpartition(".")[2]
@@ -157,7 +170,7 @@ class Search(KgrecSweeper):
         head = [
             "# @package _global_",
             f"# {choices.model} on {choices.dataset}, chosen by {sweep.monitor} on the split of "
-            f"seed {cfg.seed} among {len(states)} trials{failed} of",
+            f"seed {cfg.seed} among {len(states)} trials{others} of",
             f"# {sweep.plain_command}",
             f"# ({sampler}, {at_once} at a time). Best {sweep.monitor} {values[0]:.4f}, "
             f"median {statistics.median(values):.4f}, least {values[-1]:.4f}.",
@@ -244,5 +257,7 @@ def _report(study: Study, number: int, state: State) -> None:
 
     if state.state == FINISHED and state.validation is not None:
         study.tell(number, state.validation)
+    elif state.state == PRUNED:
+        study.tell(number, state=TrialState.PRUNED)
     else:
         study.tell(number, state=TrialState.FAIL)

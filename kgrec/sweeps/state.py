@@ -19,7 +19,9 @@ from kgrec.runs.status import held, read_status
 MAX_NAME_LENGTH = 160  # characters; file systems allow 255 bytes
 
 WAITING, RUNNING, FINISHED = "waiting", "running", "finished"
-FAILED, INTERRUPTED = "failed", "interrupted"
+FAILED, INTERRUPTED, PRUNED = "failed", "interrupted", "pruned"
+# A job in one of these states is done: the same command does not run it again.
+DONE = (FINISHED, PRUNED)
 
 # Jobs that differ only in these keys have one setting.
 SEEDS = ("seed", "dataset.seed")
@@ -86,8 +88,8 @@ class State:
     Attributes:
         job: the job.
         folder: run folder.
-        state: waiting, running, finished, failed or interrupted (its process has gone and the job
-            can be resumed).
+        state: waiting, running, finished, pruned (stopped early, because other trials of the search
+            are better), failed or interrupted (its process has gone and the job can be resumed).
         status: content of status.json; see :mod:`kgrec.runs.status`.
         metrics: all metrics; empty until the job is finished.
     """
@@ -115,7 +117,7 @@ class State:
     @property
     def ended(self) -> bool:
         """Whether the job changes only if a new command runs it."""
-        return self.state in (FINISHED, FAILED)
+        return self.state in (*DONE, FAILED)
 
     @property
     def monitor(self) -> str:

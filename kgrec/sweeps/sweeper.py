@@ -42,7 +42,7 @@ from kgrec.sweeps.device_pool import jobs_at_once
 from kgrec.sweeps.folder import FILE, SweepFolder, sweeps_of
 from kgrec.sweeps.launching import SweepError, launch
 from kgrec.sweeps.progress import counted, line, say
-from kgrec.sweeps.state import FAILED, FINISHED, Job, State
+from kgrec.sweeps.state import DONE, FAILED, Job, State
 from kgrec.sweeps.table import print_tables, write_table
 
 log = logging.getLogger(__name__)
@@ -263,7 +263,7 @@ class KgrecSweeper(Sweeper):
         print_tables(sweep, states)
         say(f"{path} has this table with all columns")
         names = {job.name for job in jobs}
-        unfinished = sum(s.state != FINISHED for s in states if s.job.name in names)
+        unfinished = sum(s.state not in DONE for s in states if s.job.name in names)
         if unfinished and not failures_allowed:
             raise SweepError(
                 f"{unfinished} of {counted(len(names))} did not finish; the same command with "

@@ -18,6 +18,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from kgrec.errors import ConfigError
 from kgrec.files import write_text
+from kgrec.runs.status import Pruned
 from kgrec.tracking.access import answers, drop_empty_mode, key_problem, server
 
 if TYPE_CHECKING:
@@ -203,6 +204,9 @@ def opened(
                 to_wandb.experiment.config.update(dict(config), allow_val_change=True)
             yield loggers
             failed = False
+        except Pruned:
+            failed = False
+            raise
         finally:
             for logger in loggers:
                 logger.finalize("failed" if failed else "success")

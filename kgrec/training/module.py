@@ -25,6 +25,7 @@ from kgrec.evaluation.results import ScoredTest
 from kgrec.models.recommender import Recommender
 from kgrec.runs.identity import check_resume
 from kgrec.training.distributed import gather_rows, joined
+from kgrec.training.losses import step_loss
 from kgrec.training.memory import RowBudget
 from kgrec.training.metrics import CTRMetrics
 from kgrec.training.sparse_gradients import ask_for_sparse_gradients, average_sparse_gradients
@@ -100,7 +101,7 @@ class RecommenderModule(pl.LightningModule):
         self._accumulated = 0
         self.metrics = nn.ModuleDict(
             {
-                _key(stage, loader): CTRMetrics(recommender.logits)
+                _key(stage, loader): CTRMetrics(recommender.gives_logits)
                 for stage in ("val", "test")
                 for loader in LOADERS
             }
@@ -133,7 +134,7 @@ class RecommenderModule(pl.LightningModule):
         return min(batches.num_rows, self._num_steps * batches.batch_size)
 
     def training_step(self, steps: list[Step], batch_idx: int) -> None:
-        """Takes several steps, each on one batch of each type that the model's loss takes.
+        """Takes several steps, each on one batch of each type that the loss takes.
 
         The steps share Lightning's cost of a call. On several devices a call has one step;
         otherwise the replicas would drift apart between calls.
@@ -176,7 +177,7 @@ class RecommenderModule(pl.LightningModule):
         pieces = self._budget.cut(step.batches)
         total = torch.zeros((), device=self.device)
         for number, (piece, share) in enumerate(pieces):
-            loss = self.recommender.loss(*piece)
+            loss = step_loss(self.recommender, piece)
             if share * step.weight != 1:
                 loss = loss * (share * step.weight)
             with self._no_sync(number + 1 < len(pieces) or not update):

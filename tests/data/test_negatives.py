@@ -27,6 +27,25 @@ def test_nth_drawable_lists_the_complement_in_order(found):
         assert sampler.nth_drawable(torch.full_like(k, user), k).tolist() == free
 
 
+@settings(deadline=None)
+@given(pairs, st.sets(st.integers(0, ITEMS - 1), min_size=1), st.integers(0, 5))
+def test_draws_among_some_items_are_draws_of_a_smaller_catalogue(found, among, seed):
+    items = sorted(among)
+    sampler = NegativeSampler(interactions(found), torch.tensor(items))
+    small = NegativeSampler(interactions({(u, i) for u, i in found if i in among}))
+    assert sampler.num_drawable.tolist() == (small.num_drawable - (ITEMS - len(items))).tolist()
+    for user in range(USERS):
+        free = [i for i in items if (user, i) not in found]
+        k = torch.arange(len(free))
+        assert sampler.nth_drawable(torch.full_like(k, user), k).tolist() == free
+    users, drawn = sampler.draw(torch.arange(USERS).repeat(9), generator(seed, "test"))
+    assert set(drawn.tolist()) <= among
+    every = torch.full((USERS,), ITEMS)
+    users, drawn = sampler.draw_distinct(every, generator(seed, "test"))
+    free = [(u, i) for u in range(USERS) for i in items if (u, i) not in found]
+    assert list(zip(users.tolist(), drawn.tolist(), strict=True)) == free
+
+
 @given(pairs, st.integers(0, 5))
 def test_draws_are_items_that_are_not_excluded(found, seed):
     sampler = NegativeSampler(interactions(found))

@@ -1,9 +1,13 @@
+import dataclasses
+
 import pytest
 import torch
 from conftest import raw_tables, small
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kgrec.data.batches import PairwiseBatch, PointwiseBatch
+from kgrec.data.datamodule import KGDataModule
 from kgrec.data.draws import generator
 from kgrec.data.prepare import prepare
 from kgrec.data.protocols import clean, paper
@@ -128,8 +132,6 @@ def timed(parts: bool = False):
     ratings = [(f"u{u}", f"i{(7 * u + k) % 40}", 5.0) for u in range(30) for k in range(12)]
     links = [(f"i{i}", f"e{i}") for i in range(40)]
     raw = raw_tables(ratings, links, [(f"e{i}", "r", f"a{i % 3}") for i in range(40)])
-    import dataclasses
-
     import polars as pl
 
     columns = {"timestamp": pl.Series(range(len(ratings)), dtype=pl.Float64)}
@@ -161,6 +163,28 @@ def test_negatives_of_cold_items_are_cold_items():
         assert set(rows.items[~liked].tolist()) <= set(rows.items[liked].tolist())
     counts = {e.what: e.count for e in dataset.account.entries}
     assert counts["test items (its negatives are drawn from them)"] == 8
+
+
+@pytest.mark.parametrize("negatives", ["resampled", "static"])
+@pytest.mark.parametrize("kind", [PointwiseBatch, PairwiseBatch])
+@pytest.mark.parametrize("protocol", [paper, clean])
+def test_no_cold_item_is_a_training_negative(protocol, kind, negatives):
+    dataset = protocol(timed(), ColdItems())
+    module = KGDataModule(dataset, 64, 64, negatives, kinds=(kind,))
+    _, *items = module.train_batches.sources[0].draw(0)
+    trained = torch.cat(items if kind is PairwiseBatch else items[:1])
+    held_out = torch.cat([dataset.val.items, dataset.test.items])
+    assert len(torch.unique(trained)) > 10
+    assert not torch.isin(trained, held_out).any()
+    assert torch.isin(dataset.train.items, trained).all()
+
+
+def test_items_apart_change_the_fingerprint_of_their_split_alone():
+    cold, random = clean(timed(), ColdItems()), clean(timed(), RandomSplit())
+    assert (cold.items_apart, random.items_apart) == (True, False)
+    assert cold.fingerprint != dataclasses.replace(cold, items_apart=False).fingerprint
+    assert random.training_items is random.candidate_items("test") is None
+    assert random.num_candidates == random.num_items
 
 
 @pytest.mark.parametrize("split", [RandomSplit(), ColdItems(), ColdUsers()])

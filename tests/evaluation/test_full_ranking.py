@@ -6,7 +6,7 @@ from conftest import small
 
 from kgrec.data.knowledge_graph import KnowledgeGraph
 from kgrec.data.protocols import clean, paper
-from kgrec.data.splits import RandomSplit
+from kgrec.data.splits import ColdItems, RandomSplit
 from kgrec.evaluation.candidates import full_candidates, released_candidates
 from kgrec.evaluation.full_ranking import overall, per_user, rank
 from kgrec.evaluation.ties import tie_order
@@ -51,6 +51,28 @@ def test_recall_equals_a_loop_over_lists(dataset, stage):
         expected = literal(dataset, scores, stage, k, exclude)
         assert found.users.tolist() == list(expected)
         assert recall[f"recall@{k}"].tolist() == pytest.approx(list(expected.values()), abs=1e-12)
+
+
+@pytest.mark.parametrize("stage", ["val", "test"])
+@pytest.mark.parametrize("protocol", [paper, clean])
+def test_only_the_items_of_the_split_are_ranked_if_each_has_its_own(protocol, stage):
+    dataset = protocol(small(), ColdItems())
+    own = {item for _, item in pairs(getattr(dataset, stage))}
+    scores = torch.randint(5, (dataset.num_users, dataset.num_items)).float()
+    scores[:, dataset.train.items] = 9.0  # items that were trained would come first
+    others = {(u, i) for u in range(60) for i in range(40) if i not in own}
+    found = rank(lambda users: scores[users].clone(), full_candidates(dataset, stage), 5)
+    assert set(found.items.flatten().tolist()) <= own
+    expected = literal(dataset, scores, stage, 5, others)
+    assert per_user(found, [5])["recall@5"].tolist() == pytest.approx(list(expected.values()))
+    # The catalogue, of which a share is recommended, are these items.
+    metrics = overall(found, dataset.train.item_degrees(), [5])
+    shown = torch.unique(found.items)
+    assert metrics["coverage@5"] == pytest.approx(len(shown) / len(own))
+    assert 0 <= metrics["gini@5"] < 1
+    deep = rank(lambda users: scores[users].clone(), full_candidates(dataset, stage), 40)
+    assert deep.items.shape[1] == len(own)  # no cut-off is beyond the candidates
+    assert per_user(deep, [len(own)])[f"recall@{len(own)}"].eq(1).all()
 
 
 def test_nothing_excluded_is_recommended(dataset):

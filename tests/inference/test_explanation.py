@@ -242,6 +242,7 @@ NAMELESS = step("film.film.set_in", "m.2", name=None)
          "you liked A, which is linked over director Francis Ford Coppola (friend)"),
         (reason([DIRECTOR, step("country", "e1", name="Italy")]),
          "of its director Francis Ford Coppola, and beyond it country Italy"),
+        (reason([], item="127"), "you liked 127"),
         (reason([DIRECTOR], item="127"), "you liked 127 (director Francis Ford Coppola)"),
         (reason([DIRECTOR, step("country", "e1", name="Italy")], item="127"),
          "you liked 127 (director Francis Ford Coppola, then country Italy)"),

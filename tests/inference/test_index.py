@@ -15,7 +15,18 @@ from kgrec.inference import index
 from kgrec.inference.index import ItemIndex
 
 pytest.importorskip("faiss")
-MODELS = ("svd", "bprmf", "lightgcn", "cke", "libfm", "libfm_transe", "per")
+MODELS = (
+    "svd",
+    "bprmf",
+    "lightgcn",
+    "cke",
+    "libfm",
+    "libfm_transe",
+    "per",
+    "kgat",
+    "kgin",
+    "lightckg",
+)
 
 
 def clustered(n: int, d: int = 16, seed: int = 0) -> torch.Tensor:

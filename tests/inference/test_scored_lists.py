@@ -58,6 +58,19 @@ def test_the_lists_of_the_runs_own_model_have_its_metrics_exactly(suffix, run, t
     assert RunFolder(scored.folder).users("popularity").equals(source.users("popularity"))
 
 
+def test_lists_are_ranked_among_the_cold_items_alone(trained, tmp_path):
+    source = RunFolder(trained("model=svd", "protocol=clean", "split=cold_items"))
+    own_scores(source.path).write_csv(tmp_path / "lists.csv")
+    scored = score_lists(tmp_path / "lists.csv", source, "own", tmp_path / "out")
+    expected = ranking_metrics(source.metrics())
+    assert expected["test/recall@5"] > 0
+    assert ranking_metrics(scored.metrics) == expected
+    assert RunFolder(scored.folder).users("own").equals(source.users("svd"))
+    # There are 8 of 40 items in the test.
+    assert "test/recall@10" not in expected
+    assert source.metrics()["test/coverage@5"] > 8 / 40
+
+
 def test_recommended_lists_scored_again(one_run, tmp_path, kgrec: Kgrec):
     output = kgrec("recommend", str(one_run), "--all-users", "--include-seen", "-k", "40",
                    "--out", "recs.csv")  # fmt: skip

@@ -20,10 +20,12 @@ from kgrec.errors import SettingError
 from kgrec.evaluation.candidates import full_candidates
 from kgrec.evaluation.topk import top_k
 from kgrec.models.inner_product import InnerProduct
+from kgrec.models.objectives import Objective
 from kgrec.models.recipes import rebuild
 from kgrec.models.recommender import Recommender
 from kgrec.runs.checkpoints import load_recommender
 from kgrec.training.lazy_adam import LazyAdam
+from kgrec.training.losses import step_loss
 from kgrec.training.memory import RowBudget
 
 MODELS = sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml"))
@@ -118,6 +120,34 @@ def test_the_loss_is_a_mean_over_rows(model, dataset):
     torch.testing.assert_close(model.loss(*taken), model.loss(*twice))
 
 
+def test_the_loss_is_an_objective_and_the_further_terms(model, dataset):
+    if not model.trainable:
+        pytest.skip("nothing to train")
+    taken = batches(model, dataset)
+    torch.manual_seed(0)  # a model may draw in every step
+    own = model.loss(*taken)
+    model.objective = Objective("bce" if isinstance(taken[0], PointwiseBatch) else "bpr")
+    torch.manual_seed(0)
+    torch.testing.assert_close(step_loss(model, taken), own)
+
+
+def test_scores_of_lists_are_those_of_pairs(model, dataset):
+    if not model.trainable:
+        pytest.skip("nothing to train")
+    users, items = dataset.train.users[::30], dataset.train.items[::30]
+    lists = torch.stack([items, items.flip(0), (items + 1) % dataset.num_items], dim=1)
+    torch.manual_seed(0)  # a model may draw in every step
+    values = model.step_values()
+    expected = [model.training_score(users, column, values) for column in lists.T]
+    torch.testing.assert_close(
+        model.score_lists(users, lists, values), torch.stack(expected, dim=1)
+    )
+    grid = model.score_grid(users, items, values)
+    for column, item in enumerate(items):
+        pairs = model.training_score(users, item.expand_as(users), values)
+        torch.testing.assert_close(grid[:, column], pairs)
+
+
 def test_a_recipe_and_the_state_rebuild_the_model(model, dataset):
     users, items, _ = rows(dataset)
     again = rebuild(model.recipe(), model.state_dict())
@@ -179,7 +209,9 @@ def test_another_setting_is_another_recipe(model, name, key, value, dataset, tmp
     assert instantiate(cfg, dataset).recipe() != model.recipe()
 
 
-INNER_PRODUCTS = {"svd", "bprmf", "lightgcn", "cke", "libfm", "libfm_transe", "per"}
+INNER_PRODUCTS = {
+    "svd", "bprmf", "lightgcn", "lightckg", "kgat", "kgin", "cke", "libfm", "libfm_transe", "per",
+}  # fmt: skip
 
 
 def test_the_product_of_factors_is_the_score(name, model, dataset):
@@ -203,7 +235,8 @@ def test_the_product_of_factors_is_the_score(name, model, dataset):
 
 
 def test_relations_are_reweighed_or_the_model_says_that_it_cannot(name, model, dataset):
-    assert model.weighs_relations == (name in ("kgcn", "kgcn_two_ends", "kgnn_ls"))
+    reweighing = ("kgcn", "kgcn_two_ends", "kgnn_ls", "lightckg")
+    assert model.weighs_relations == (name in reweighing)
     ones, users = torch.ones(dataset.num_relations), torch.tensor([0, 7])
     if not model.weighs_relations:
         with pytest.raises(SettingError, match="expected a model with attention to relations"):

@@ -18,6 +18,7 @@ from kgrec.runs.identity import (
     result_settings,
     resume_settings,
     role,
+    system_settings,
 )
 
 MODELS = sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml"))
@@ -64,7 +65,8 @@ def test_every_setting_of_a_model_must_stay_when_a_run_resumes(model):
 
 @pytest.mark.parametrize("key", [
     "seed", "monitor", "batch_size", "memory_budget", "dataset.seed", "dataset.num_users",
-    *of_groups("protocol", "split", "negatives", "optimizer"), "trainer.check_val_every_n_epoch",
+    *of_groups("protocol", "split", "negatives", "optimizer"), "loss.name", "averaging.name",
+    "trainer.check_val_every_n_epoch",
 ])  # fmt: skip
 def test_data_and_training_must_stay_when_a_run_resumes(key):
     cfg = composed("dataset=synthetic")
@@ -142,6 +144,19 @@ def test_a_job_folder_of_other_results_is_not_taken_over(tmp_path):
     assert difference(file, result_settings(changed(cfg, "callbacks.best.dirpath"))) is None
     message = difference(file, result_settings(changed(cfg, "model.K")))
     assert message == f"found model.K 8 in {file}, expected 'something else'"
+
+
+def test_a_run_without_the_later_settings_is_one_with_their_neutral_values():
+    cfg = composed("dataset=synthetic")
+    old = {k: v for k, v in OmegaConf.to_container(cfg).items() if k not in ("loss", "averaging")}
+    assert system_settings(old) == system_settings(OmegaConf.to_container(cfg))
+    check_resume({"kgrec": module(resume_settings(OmegaConf.create(old)))}, module(
+        resume_settings(cfg)
+    ))  # fmt: skip
+    other = composed("dataset=synthetic", "loss=bpr", "averaging=ema")
+    assert {"loss.name", "averaging.name", "averaging.decay"} <= resume_settings(other).keys()
+    with pytest.raises(CheckpointError, match=r"found averaging\.decay not set in the checkpoint"):
+        check_resume({"kgrec": module(resume_settings(cfg))}, module(resume_settings(other)))
 
 
 def test_the_longest_entry_of_the_table_counts():

@@ -27,6 +27,8 @@ from kgrec.data.datamodule import KGDataModule
 from kgrec.data.dataset import RecDataset
 from kgrec.data.protocols import clean
 from kgrec.data.splits import RandomSplit
+from kgrec.models.objectives import Objective
+from kgrec.pipeline.parts import make_objective
 from kgrec.training import distributed
 from kgrec.training.module import RecommenderModule
 from kgrec.training.updates import UpdateRule
@@ -42,6 +44,7 @@ QUICK = [
     ("model=cke", "optimizer=lazy_adam", "pieces"),
     ("model=svd", "optimizer=lazy_adam"),  # tables alone, which DDP would not wrap
     ("model=lightgcn", "optimizer=lazy_adam"),  # reads its tables whole
+    ("model=svd", "loss=softmax", "negatives=in_batch", "optimizer=lazy_adam", "pieces"),
 ]
 
 
@@ -54,6 +57,8 @@ class Case(NamedTuple):
     batch_size: int
     memory_budget: float
     update_rule: UpdateRule
+    objective: Objective | None
+    negatives: str
 
 
 def odd_dataset() -> RecDataset:
@@ -77,24 +82,28 @@ def case(overrides: tuple[str, ...]) -> Case:
     words = [word for word in overrides if "=" in word]
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         cfg = compose("train", [*SMALL, "protocol=clean", *words, "paths.run=x"])
-    kinds = instantiate(cfg.model, dataset).batches
-    rows = KGDataModule(dataset, 1, 1, kinds=kinds).train_batches.num_rows
+    recommender, negatives = instantiate(cfg.model, dataset), cfg.negatives.name
+    objective = recommender.objective = make_objective(cfg, recommender)
+    kinds = recommender.step_batches
+    rows = KGDataModule(dataset, 1, 1, negatives, kinds=kinds).train_batches.num_rows
     batch_size = next(n for n in range(50, rows) if rows % n == 1)
     budget = 20_000.0 if "pieces" in overrides else float("inf")
     rule = UpdateRule(3, gradient_clip_val=0.1) if "accumulate" in overrides else UpdateRule()
-    return Case(cfg.model, cfg.optimizer, dataset, batch_size, budget, rule)
+    return Case(cfg.model, cfg.optimizer, dataset, batch_size, budget, rule, objective, negatives)
 
 
 def fit(case: Case, strategy: Any, devices: int, folder: Path | None = None) -> dict[str, Any]:
     """Weights and logged metrics after training."""
     pl.seed_everything(0, verbose=False)
     recommender = instantiate(case.model, case.dataset)
+    recommender.objective = case.objective
     recommender.precompute(case.dataset)
     module = RecommenderModule(
         recommender, instantiate(case.optimizer), 0, {}, memory_budget=case.memory_budget,
         ks=[5, 10], rank_validation=True, update_rule=case.update_rule,
     )  # fmt: skip
-    data = KGDataModule(case.dataset, case.batch_size, 64, kinds=recommender.batches)
+    kinds = recommender.step_batches
+    data = KGDataModule(case.dataset, case.batch_size, 64, case.negatives, kinds=kinds)
     trainer = pl.Trainer(
         strategy=strategy, devices=devices, accelerator="cpu", max_epochs=3, logger=False,
         plugins=LightningEnvironment(), enable_checkpointing=False, enable_progress_bar=False,

@@ -15,7 +15,7 @@ from kgrec.reports.results.table import Table
 from kgrec.runs.finished import Run
 from kgrec.runs.folder import RunFolder
 from kgrec.sweeps.progress import words
-from kgrec.sweeps.state import FINISHED, State
+from kgrec.sweeps.state import DONE, State
 
 # Column to metric, for the model and every control.
 FIGURES = {
@@ -100,7 +100,7 @@ def _facts(state: State, run: Run | None) -> dict[str, str]:
     if run is not None and (memory := run.figure("train/peak_memory_gb")) is not None:
         facts["peak memory"] = f"{memory:.2f} GB"
     process = status.get("process") or {}
-    if state.state != FINISHED and process:
+    if state.state not in DONE and process:
         facts["process"] = f"{process.get('pid')} on {process.get('host')}"
     facts |= {"started": run and run.environment.get("started"), "folder": str(state.folder)}
     return {key: str(value) for key, value in facts.items() if value}

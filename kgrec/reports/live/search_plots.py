@@ -9,11 +9,11 @@ from urllib.parse import quote
 
 from kgrec.reports.drawing import BLUE, INK, ORANGE
 from kgrec.reports.live.charts import SCALE, Axis, Chart, chart, escaped, name, paired
+from kgrec.sweeps.pruning import NAME, STUDY
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-FILE, NAME = "study.db", "kgrec"
 FEWEST_TRIALS = 4  # the importance of settings in fewer trials is meaningless
 
 
@@ -23,7 +23,7 @@ def search_charts(folder: Path) -> tuple[list[Chart], list[str]]:
     Args:
         folder: folder of the sweep. Without a study in it there are no charts and no notes.
     """
-    if not (folder / FILE).is_file():
+    if not (folder / STUDY).is_file():
         return [], []
     try:
         import optuna
@@ -31,11 +31,13 @@ def search_charts(folder: Path) -> tuple[list[Chart], list[str]]:
         return [], ["Charts of the search need Optuna, which is not installed here."]
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
-        trials = _trials(folder / FILE)
+        trials = _trials(folder / STUDY)
     except Exception as error:  # errors of many kinds, while the file is being written
         return [], [f"study.db could not be read: {type(error).__name__}."]
     complete = [t for t in trials if t.state.name == "COMPLETE" and t.value is not None]
-    count = f"{len(complete)} of {len(trials)} trials have a value."
+    pruned = sum(trial.state.name == "PRUNED" for trial in trials)
+    count = f"{len(complete)} of {len(trials)} trials have a value"
+    count += f"; {pruned} were pruned." if pruned else "."
     if not complete:
         return [], [count]
     charts, notes = [_history(complete)], [count]

@@ -15,7 +15,7 @@ from kgrec.runs.finished import Run
 from kgrec.runs.folder import RunFolder, watched_files
 from kgrec.runs.status import held, read_status
 from kgrec.sweeps.folder import SweepFolder
-from kgrec.sweeps.state import FINISHED, RUNNING, WAITING, Job, State
+from kgrec.sweeps.state import DONE, FINISHED, RUNNING, WAITING, Job, State
 
 # Runs that were read earlier, by folder and by the time at which their metrics were written.
 Known = dict[tuple[Path, int], Run]
@@ -98,8 +98,8 @@ class Snapshot:
     def left(self) -> float | None:
         """Estimated seconds until all jobs have ended, from the jobs that have ended."""
         running = [state for state in self.states if state.state == RUNNING]
-        finished = [state for state in self.states if state.state == FINISHED]
-        job_seconds = [s.seconds for s in finished if s.seconds is not None]
+        done = [state for state in self.states if state.state in DONE]
+        job_seconds = [s.seconds for s in done if s.seconds is not None]
         job_seconds += filter(None, map(_whole, running))
         to_come = self.sweep.planned - len(self.states)
         waiting = sum(not state.ended for state in self.states) - len(running) + to_come
