@@ -148,7 +148,7 @@ class KGCNTwoEnds(KGCN):
                 parameter.requires_grad_(False)  # not used
 
     @classmethod
-    def from_dataset(
+    def from_dataset(  # type: ignore[override]
         cls,
         dataset: RecDataset,
         K: int | str = 8,
@@ -210,7 +210,7 @@ class KGCNTwoEnds(KGCN):
             dataset = replace(dataset, graph=_without_triples(dataset.graph))
         model = cls._of_dataset(dataset, K, neighbors, text, cache, **settings)
         if model.of_users is not None and whole is not None and neighbors == "resampled":
-            model.of_users._resampled_from = (whole, user_K) if isinstance(user_K, int) else None
+            model.of_users._resampled_from = whole if isinstance(user_K, int) else None
         return model
 
     @property
