@@ -139,7 +139,19 @@ def test_every_model_is_exported_with_equal_scores(name, dataset, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "case", [KGCN[1], KGCN[4], KGCN[-4], KGCN[-2], KGCN[-1], FURTHER[0], FURTHER[2]], ids="-".join
+    "case",
+    [
+        KGCN[1],
+        KGCN[4],
+        KGCN[-4],
+        KGCN[-2],
+        KGCN[-1],
+        FURTHER[0],
+        FURTHER[2],
+        FURTHER[3],
+        FURTHER[5],
+    ],
+    ids="-".join,
 )
 def test_kgcn_of_other_settings_is_exported_with_equal_scores(case, dataset, tmp_path):
     check_programs(built(dataset, tmp_path, *case), tmp_path)

@@ -378,7 +378,13 @@ def test_adaptive_draws_follow_the_vectors(dataset):
         model.entity_embedding.weight[entity] *= 1e4
     for epoch in range(5):
         model.resample(generator(0, "neighbors", epoch))
-        assert entity in model.neighbors[model.indptr[item] : model.indptr[item + 1]].tolist()
+        row = slice(int(model.indptr[item]), int(model.indptr[item + 1]))
+        weights = model.edge_weights[row][model.neighbors[row] == entity]
+        # One of six neighbours has nearly all of the proposal, but for the uniform draws.
+        assert weights.tolist() == pytest.approx(
+            [1 / (3 * (0.8 + 0.2 / 6))] * len(weights), rel=0.01
+        )
+        assert len(weights) >= 2
 
 
 @pytest.mark.parametrize(
