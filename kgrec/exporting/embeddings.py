@@ -14,6 +14,7 @@ from torch import Tensor
 from kgrec.data.dataset import IdMaps
 from kgrec.errors import DataError
 from kgrec.exporting.formulations import factors
+from kgrec.models.blend import Blend
 from kgrec.models.cke import CKE
 from kgrec.models.folding import WithUserTables
 from kgrec.models.kgat.model import KGAT
@@ -37,6 +38,8 @@ def vectors(model: Recommender) -> dict[str, Tensor]:
     Raises:
         DataError: the model has no vectors.
     """
+    if isinstance(model, Blend):
+        return vectors(model.trained)
     with torch.no_grad():
         items = model.item_vectors()
         if items is None:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from kgrec.exporting.attention import Deep, OneHop
 from kgrec.exporting.programs import Formulation, user_by_user
+from kgrec.models.blend import Blend
 from kgrec.models.controls import (
     AllPositive,
     Popularity,
@@ -267,6 +268,27 @@ class SameForAll(Formulation):
         return self.scores.expand(users.shape[0], -1)
 
 
+class Sum(Formulation):
+    """Blend: the scores of the trained model plus the weighted ones of the closed-form model."""
+
+    note = "A score is the sum of the scores of two models, the second times a weight."
+
+    def __init__(self, model: Blend) -> None:
+        super().__init__()
+        self.trained = formulation(model.trained)
+        self.closed_form = formulation(model.closed_form)
+        self.weight = model.weight
+
+    def pairs(self, users: Tensor, items: Tensor) -> Tensor:
+        """(B,) scores."""
+        return self.trained.pairs(users, items) + self.weight * self.closed_form.pairs(users, items)
+
+    def catalogue(self, users: Tensor) -> Tensor:
+        """(B, I) scores."""
+        closed = self.closed_form.catalogue(users)
+        return self.trained.catalogue(users) + self.weight * closed
+
+
 class Direct(Formulation):
     """The model's own ``score``, for models of the user's own.
 
@@ -334,6 +356,7 @@ OTHERS: dict[type[Recommender], Callable[[Any], Formulation]] = {
     NCF: Perceptron,
     EASE: ItemWeights,
     ItemKNN: Neighbours,
+    Blend: Sum,
     AllPositive: SameForAll,
     Popularity: SameForAll,
     PopularityPrior: SameForAll,

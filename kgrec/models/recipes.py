@@ -8,7 +8,7 @@ Aggregator; nothing large is allocated before its size agrees with the tensors o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,6 +17,8 @@ from torch.overrides import TorchFunctionMode
 from kgrec.errors import CheckpointError
 from kgrec.models.importing import check_trusted, import_class, importing_only
 from kgrec.models.recommender import Recommender
+
+R = TypeVar("R", bound=Recommender)
 
 PACKAGE = "kgrec.models"  # classes in it are always trusted
 DTYPES = {
@@ -42,9 +44,7 @@ def rebuild(
         CheckpointError: the recipe names a class that is not a Recommender or not trusted; or
             class, arguments and state do not fit together.
     """
-    if not isinstance(recipe, Mapping) or not isinstance(recipe.get("class"), str):
-        raise CheckpointError("found a recipe without a class, expected class and arguments")
-    path, trust = recipe["class"], tuple(trust)
+    path, trust = _class_path(recipe), tuple(trust)
     with importing_only((PACKAGE, *trust)):
         try:
             kind = import_class(path, Recommender)
@@ -57,6 +57,30 @@ def rebuild(
             reason = " ".join(str(error).split())[:LONGEST_REASON]
             raise CheckpointError(f"the model {path!r} cannot be rebuilt: {reason}") from error
     return model
+
+
+def blank(recipe: Any, base: type[R]) -> R:
+    """A model of a recipe that is a part of another model; the state dict of the whole fills it.
+
+    Numbers that are not drawn are undefined until then.
+
+    Args:
+        recipe: class path and arguments.
+        base: the class of which the model's must be a subclass.
+
+    Raises:
+        CheckpointError: there is no class, or the arguments are not plain values by name.
+        ConfigError: the class is not trusted here, or not a subclass of ``base``.
+    """
+    kind = import_class(_class_path(recipe), base)
+    with _WithoutDraws():
+        return kind(**_with_tensors(_checked(recipe.get("arguments")), torch.zeros))
+
+
+def _class_path(recipe: Any) -> str:
+    if not isinstance(recipe, Mapping) or not isinstance(recipe.get("class"), str):
+        raise CheckpointError("found a recipe without a class, expected class and arguments")
+    return str(recipe["class"])
 
 
 def trusted_by(recommender: Recommender) -> tuple[str, ...]:

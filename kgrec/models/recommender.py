@@ -113,6 +113,11 @@ class Recommender(nn.Module):
         return None
 
     @property
+    def trained_part(self) -> Recommender:
+        """The model whose scores the loss takes: this one, or the trained part of a sum."""
+        return self
+
+    @property
     def gives_logits(self) -> bool:
         """Whether scores are logits after training on the objective, or on the own loss."""
         return self.logits if self.objective is None else self.objective.logits

@@ -79,9 +79,10 @@ class ServedRun:
     @property
     def _compares_items(self) -> bool:
         """Whether the model has similarities of items."""
-        if type(self.rec.model).similar_to is not Recommender.similar_to:
-            return True
-        return self.rec.model.item_vectors() is not None
+        model = self.rec.model.trained_part
+        return (
+            type(model).similar_to is not Recommender.similar_to or model.item_vectors() is not None
+        )
 
 
 class Outcome(NamedTuple):

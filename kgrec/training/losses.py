@@ -33,7 +33,7 @@ def step_loss(recommender: Recommender, batches: Sequence[Any]) -> Tensor:
 
 def has_regularizer(recommender: Recommender) -> bool:
     """Whether the model's class has terms of the loss that every objective keeps."""
-    return type(recommender).regularizer is not Recommender.regularizer
+    return type(recommender.trained_part).regularizer is not Recommender.regularizer
 
 
 def _interactions_loss(

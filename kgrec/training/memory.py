@@ -121,7 +121,7 @@ class RowBudget:
         pairs = kinds[0] is PairwiseBatch and recommender.batches[0] is not PairwiseBatch
         self._scores = 2 if pairs else 1
         # In a list that all rows share only numbers are added, if the vectors are shared too.
-        self._is_product = isinstance(recommender, InnerProduct)
+        self._is_product = isinstance(recommender.trained_part, InnerProduct)
 
     def cut(self, batches: tuple[Any, ...]) -> list[tuple[tuple[Any, ...], float]]:
         """Pieces of one step, each with its share of the rows.

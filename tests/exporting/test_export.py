@@ -121,6 +121,7 @@ def test_json(place, kgrec: Kgrec):
 
 # Kinds of vectors that each model has, and whether its scores are inner products; None: refused.
 KINDS = {
+    "blend": ("user item", False),
     "bprmf": ("user item", True),
     "cke": ("user item entity relation", True),
     "ease": None,

@@ -235,7 +235,7 @@ def test_the_product_of_factors_is_the_score(name, model, dataset):
 
 
 def test_relations_are_reweighed_or_the_model_says_that_it_cannot(name, model, dataset):
-    reweighing = ("kgcn", "kgcn_two_ends", "kgnn_ls", "lightckg")
+    reweighing = ("kgcn", "kgcn_two_ends", "kgnn_ls", "lightckg", "blend")
     assert model.weighs_relations == (name in reweighing)
     ones, users = torch.ones(dataset.num_relations), torch.tensor([0, 7])
     if not model.weighs_relations:
@@ -255,9 +255,9 @@ def test_the_memory_estimate_has_one_number_per_row(model, dataset):
 def test_the_memory_estimate_grows_with_batch_and_size(name, model, dataset, tmp_path):
     if not model.trainable:
         pytest.skip("nothing to train")
-    estimates = []
+    estimates, size = [], "trained.d" if name == "blend" else "d"
     for d in (8, 16, 32):
-        cfg = configured(name, tmp_path, f"model.d={d}")
+        cfg = configured(name, tmp_path, f"model.{size}={d}")
         budget = RowBudget(instantiate(cfg, dataset), 1e9)
         steps = [budget.step_bytes(dataset.train.items, rows)[0] for rows in (10, 20, 40)]
         assert 0 < steps[0] < steps[1] < steps[2]
