@@ -84,7 +84,7 @@ def test_the_table_of_what_models_can_do():
         assert users == METHODS[kind.fold_in_method], name
         assert items == ("yes" if kind.adds_items else "no"), name
     models = {path.stem for path in (ROOT / "conf" / "model").glob("*.yaml")}
-    controls = {"all_positive", "popularity_balance", "unseen_item"}
+    controls = {"all_positive", "popularity_balance", "popularity_prior", "unseen_item"}
     assert named.keys() == models - controls
 
 

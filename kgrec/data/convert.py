@@ -94,6 +94,8 @@ def _content(raw: RawTables) -> dict[str, pl.Series]:
         "interactions": raw.interactions, "links": raw.links, "triples": raw.triples,
         "negatives": raw.negatives, "item names": raw.item_names,
         "entity names": raw.entity_names, "relation names": raw.relation_names,
+        "columns of users": raw.user_columns, "attributes of users": raw.user_attributes,
+        "links between users": raw.user_links,
     }  # fmt: skip
     return {
         name: pl.Series(dtype=pl.UInt64) if table is None
@@ -110,8 +112,13 @@ def _without_empty_tables(raw: RawTables) -> RawTables:
         None if table is None or table.is_empty() else table
         for table in (raw.entity_names, raw.relation_names)
     )
+    columns, attributes, links = (
+        None if table is None or table.is_empty() else table
+        for table in (raw.user_columns, raw.user_attributes, raw.user_links)
+    )
     return replace(raw, negatives=negatives, item_names=names, entity_names=entities,
-                   relation_names=relations)  # fmt: skip
+                   relation_names=relations, user_columns=columns, user_attributes=attributes,
+                   user_links=links)  # fmt: skip
 
 
 # ------------------------------------------------------------------ leaving out
@@ -169,6 +176,26 @@ def _no_graph_names(raw: RawTables) -> tuple[RawTables, str]:
     count = sum(table.height for table in tables)
     smaller = replace(raw, entity_names=None, relation_names=None)
     return smaller, f"{count:,} names of entities and relations, left out"
+
+
+def _no_user_columns(raw: RawTables) -> tuple[RawTables, str]:
+    if raw.user_columns is None:
+        return raw, ""
+    count = raw.user_columns.width - 1
+    return replace(raw, user_columns=None), f"{count:,} columns of attributes of users, left out"
+
+
+def _no_user_attributes(raw: RawTables) -> tuple[RawTables, str]:
+    if raw.user_attributes is None:
+        return raw, ""
+    count = raw.user_attributes.height
+    return replace(raw, user_attributes=None), f"{count:,} attributes of users, left out"
+
+
+def _no_user_links(raw: RawTables) -> tuple[RawTables, str]:
+    if raw.user_links is None:
+        return raw, ""
+    return replace(raw, user_links=None), f"{raw.user_links.height:,} links of users, left out"
 
 
 def _without_column(column: str, content: str) -> Step:
@@ -291,6 +318,9 @@ STEPS: tuple[Step, ...] = (
     _no_texts,
     _no_names,
     _no_graph_names,
+    _no_user_columns,
+    _no_user_attributes,
+    _no_user_links,
     _without_column("weight", "weights"),
     _without_column("timestamp", "timestamps"),
     _without_column("rating", "ratings"),

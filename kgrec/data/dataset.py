@@ -29,19 +29,26 @@ class IdMaps:
             ``text`` where the files have texts on the items.
         entities: columns ``entity`` and ``name`` (as above); the entities of the items come first.
         relations: columns ``relation`` and ``name``.
+        user_entities: entities of the user graph, columns ``entity`` and ``name``; the users come
+            first. None: no user graph.
+        user_relations: relations of the user graph, columns ``relation`` and ``name``, or None.
     """
 
     users: pl.DataFrame
     items: pl.DataFrame
     entities: pl.DataFrame
     relations: pl.DataFrame
+    user_entities: pl.DataFrame | None = None
+    user_relations: pl.DataFrame | None = None
 
     _FILES = ("users", "items", "entities", "relations")
+    _OPTIONAL = ("user_entities", "user_relations")
 
     def save(self, folder: Path) -> None:
         """Writes one Parquet file for each kind of id."""
-        for name in self._FILES:
-            write_parquet(folder / f"{name}.parquet", getattr(self, name))
+        for name in (*self._FILES, *self._OPTIONAL):
+            if (table := getattr(self, name)) is not None:
+                write_parquet(folder / f"{name}.parquet", table)
 
     @classmethod
     def load(cls, folder: Path) -> IdMaps:
@@ -53,7 +60,9 @@ class IdMaps:
         missing = [n for n in cls._FILES if not (folder / f"{n}.parquet").is_file()]
         if missing:
             raise DataError(f"{folder}: found no {missing[0]}.parquet, expected the saved id maps")
-        return cls(*(read_parquet(folder / f"{name}.parquet") for name in cls._FILES))
+        optional = [n for n in cls._OPTIONAL if (folder / f"{n}.parquet").is_file()]
+        names = (*cls._FILES, *optional)
+        return cls(**{name: read_parquet(folder / f"{name}.parquet") for name in names})
 
 
 @dataclass(frozen=True)
@@ -71,6 +80,8 @@ class PreparedData:
         graph: the knowledge graph.
         ids: raw ids.
         account: counts of the preparation's steps.
+        user_graph: graph of the users, their attributes and the links between them, with relations
+            of its own; users are its entities 0 … num_users - 1. None: no user graph.
         seed: ``dataset.seed``, of the split and the evaluation negatives.
         files: SHA-256 of each raw file, by name.
         published_counts: sizes in Table 1 of the KGCN paper, or empty.
@@ -83,6 +94,7 @@ class PreparedData:
     graph: KnowledgeGraph
     ids: IdMaps
     account: Account
+    user_graph: KnowledgeGraph | None = None
     times: Tensor | None = None
     given_parts: Tensor | None = None
     weights: Tensor | None = None
@@ -92,7 +104,7 @@ class PreparedData:
 
     def counts(self) -> dict[str, int]:
         """Sizes of the data set, named as in Table 1 of the paper (interactions are positives)."""
-        return {
+        counts = {
             "users": self.positives.num_users,
             "items": self.positives.num_items,
             "positives": len(self.positives),
@@ -100,6 +112,11 @@ class PreparedData:
             "relations": self.graph.num_relations,
             "triples": len(self.graph),
         }
+        if self.user_graph is not None:
+            counts["user entities"] = self.user_graph.num_entities
+            counts["user relations"] = self.user_graph.num_relations
+            counts["user triples"] = len(self.user_graph)
+        return counts
 
 
 @dataclass(frozen=True)
@@ -120,6 +137,7 @@ class RecDataset:
         account: counts of the steps of preparation and split.
         files: SHA-256 of each raw file, by name.
         train_weights: (n,) float64, weight of each training positive; None: all are equal.
+        user_graph: see :class:`PreparedData`.
         items_apart: whether each part has its own items, as under ``split=cold_items``.
     """
 
@@ -135,6 +153,7 @@ class RecDataset:
     account: Account
     files: dict[str, str]
     train_weights: Tensor | None = None
+    user_graph: KnowledgeGraph | None = None
     items_apart: bool = False
 
     @property
@@ -195,8 +214,8 @@ class RecDataset:
     def fingerprint(self) -> str:
         """16 hex digits that change with the graph or any part of the split.
 
-        With weights, ``+`` and 16 digits that change with the weights follow: runs with the same
-        digits before the ``+`` are tested on the same rows.
+        With weights, ``+`` and 16 digits that change with the weights follow, and likewise with a
+        user graph: runs with the same digits before the first ``+`` are tested on the same rows.
         """
         digest = hashlib.sha256(f"{self.num_users} {self.num_items} {self.num_entities}".encode())
         tensors = [self.graph.heads, self.graph.relations, self.graph.tails]
@@ -208,7 +227,12 @@ class RecDataset:
         for tensor in tensors:
             digest.update(tensor.to(torch.int64).contiguous().numpy().tobytes())
         fingerprint = digest.hexdigest()[:16]
-        if self.train_weights is None:
-            return fingerprint
-        weights = self.train_weights.contiguous().numpy().tobytes()
-        return f"{fingerprint}+{hashlib.sha256(weights).hexdigest()[:16]}"
+        if self.train_weights is not None:
+            weights = self.train_weights.contiguous().numpy().tobytes()
+            fingerprint += f"+{hashlib.sha256(weights).hexdigest()[:16]}"
+        if self.user_graph is not None:
+            graph = self.user_graph
+            sizes = torch.tensor([graph.num_entities, graph.num_relations])
+            numbers = torch.cat([sizes, graph.heads, graph.relations, graph.tails]).numpy()
+            fingerprint += f"+{hashlib.sha256(numbers.tobytes()).hexdigest()[:16]}"
+        return fingerprint

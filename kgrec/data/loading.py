@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from kgrec.data.cache import cached
@@ -33,6 +34,7 @@ def load(
     inverses: str = "keep",
     cache: str | None = None,
     weights: str = "ignore",
+    user_graph: str = "ignore",
 ) -> PreparedData:
     """Finds, reads and prepares a data set.
 
@@ -50,6 +52,7 @@ def load(
         inverses: "keep" or "merge" pairs of inverse relations.
         cache: folder of prepared data; None: prepare the data each time.
         weights: "ignore", "use" or "repeats": weights of the positives in training.
+        user_graph: "ignore" or "use" the attributes of users and the links between them.
 
     Raises:
         ConfigError: an unknown value.
@@ -57,9 +60,12 @@ def load(
     """
     if not isinstance(pool_splits, bool):
         raise ConfigError(f"dataset.pool_splits: found {pool_splits!r}, expected true or false")
+    public = [Source.from_config(source) for source in sources]
+    if user_graph == "use":
+        public = [_with_users(source) for source in public]
     located = locate(
         name,
-        [Source.from_config(source) for source in sources],
+        public,
         user_path(root) if root is not None else None,
         user_path(data_dir),
     )
@@ -70,6 +76,7 @@ def load(
         "pool_splits": pool_splits,
         "inverses": inverses,
         "weights": weights,
+        "user_graph": user_graph,
     }
 
     def make() -> PreparedData:
@@ -88,3 +95,12 @@ def load(
     }
     data = cached(user_path(cache) if cache is not None else None, name, inputs, make)
     return replace(data, seed=seed, files=located.files, published_counts=dict(table1 or {}))
+
+
+def _with_users(source: Source) -> Source:
+    """A source whose file on users is required, so that it is fetched where it is missing."""
+    files = [
+        replace(file, optional=False) if Path(file.name).suffix == ".user" else file
+        for file in source.files
+    ]
+    return replace(source, files=tuple(files))

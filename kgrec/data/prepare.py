@@ -12,6 +12,7 @@ from kgrec.data.interaction_numbers import first, number_interactions, to_tensor
 from kgrec.data.inverses import inverse_pairs, merge_inverses
 from kgrec.data.knowledge_graph import KnowledgeGraph
 from kgrec.data.raw_tables import RawTables
+from kgrec.data.user_graph import number_user_graph, user_tables
 from kgrec.data.weights import WEIGHTS, weigh
 from kgrec.errors import ConfigError, DataError
 
@@ -25,6 +26,7 @@ def prepare(
     inverses: str = "keep",
     place: str = "",
     weights: str = "ignore",
+    user_graph: str = "ignore",
 ) -> PreparedData:
     """Gives every id a number, and counts every row that is dropped or merged.
 
@@ -43,15 +45,18 @@ def prepare(
         place: source of the tables, for messages; empty: the name.
         weights: "ignore", "use" (of the files) or "repeats" (number of interactions of a pair),
             see :mod:`kgrec.data.weights`.
+        user_graph: "ignore" or "use" the attributes of users and the links between them, see
+            :mod:`kgrec.data.user_graph`.
 
     Raises:
-        ConfigError: an unknown value of ``unlinked``, ``inverses`` or ``weights``.
+        ConfigError: an unknown value of ``unlinked``, ``inverses``, ``weights`` or ``user_graph``.
         DataError: the tables do not fit together.
     """
     for key, value, choices in (
         ("unlinked", unlinked, ("drop", "keep")),
         ("inverses", inverses, ("keep", "merge")),
         ("weights", weights, WEIGHTS),
+        ("user_graph", user_graph, ("ignore", "use")),
     ):
         if value not in choices:
             raise ConfigError(f"dataset.{key}: found {value!r}, expected {' or '.join(choices)}")
@@ -66,6 +71,12 @@ def prepare(
         rows = number_interactions(raw, items, min_rating, pool_splits, account, place)
         merge = inverses == "merge"
         graph, entities, relations = _number_graph(raw.triples, items, links, merge, account, place)
+        of_users = None
+        if user_graph == "use":
+            of_users = number_user_graph(raw, rows.users["user"], account, place)
+        elif tables := len(user_tables(raw)):
+            line = "tables of users, not used (dataset.user_graph=use makes a graph of them)"
+            account.add("user graph", line, tables)
     popularity = rows.positives.item_degrees()
     account.add("items", "items without any positive, kept", int((popularity == 0).sum()))
     degrees = graph.neighborhood().degrees[: items.height]
@@ -91,11 +102,14 @@ def prepare(
         rated=rows.rated,
         given_negatives=rows.negatives,
         graph=graph,
+        user_graph=None if of_users is None else of_users.graph,
         ids=IdMaps(
             users=rows.users,
             items=listed,
             entities=_named_entities(entities, raw.entity_names, listed["name"]),
             relations=_named(relations, "relation", raw.relation_names),
+            user_entities=None if of_users is None else of_users.entities,
+            user_relations=None if of_users is None else of_users.relations,
         ),
         account=account,
     )

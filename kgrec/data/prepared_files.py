@@ -37,6 +37,9 @@ def _tensors(data: PreparedData) -> dict[str, Tensor]:
         tensors["given_parts"] = data.given_parts
     if data.weights is not None:
         tensors["weights"] = data.weights
+    if data.user_graph is not None:
+        for part in ("heads", "relations", "tails"):
+            tensors[f"user_graph.{part}"] = getattr(data.user_graph, part)
     if data.given_negatives is not None:
         tensors["negatives.users"], tensors["negatives.items"] = data.given_negatives
     return {name: tensor.contiguous() for name, tensor in tensors.items()}
@@ -64,8 +67,18 @@ def load(folder: Path, manifest: Mapping[str, Any]) -> PreparedData:
     negatives = None
     if "negatives.users" in tensors:
         negatives = (tensors["negatives.users"], tensors["negatives.items"])
+    user_graph = None
+    if "user_graph.heads" in tensors:
+        user_graph = KnowledgeGraph(
+            tensors["user_graph.heads"],
+            tensors["user_graph.relations"],
+            tensors["user_graph.tails"],
+            counts["user entities"],
+            counts["user relations"],
+        )
     return PreparedData(
         name=manifest["name"],
+        user_graph=user_graph,
         positives=positives,
         times=tensors.get("times"),
         given_parts=tensors.get("given_parts"),

@@ -238,5 +238,6 @@ def _finish(
         account=account,
         files=data.files,
         train_weights=weights,
+        user_graph=data.user_graph,
         items_apart=items_apart,
     )

@@ -34,6 +34,10 @@ class RawTables:
             column ``text``.
         entity_names: ``entity, name`` of entities that are not items, or None.
         relation_names: ``relation, name``, or None.
+        user_columns: a table of users: ``user`` and columns of attributes, as the file has them; or
+            None.
+        user_attributes: ``user, relation, entity``: values of attributes of users, or None.
+        user_links: ``user, relation, other``: links between users, or None.
         counts: lines for the account on what the reader skipped, changed or guessed.
         notes: further lines for the account, which need no attention.
     """
@@ -45,6 +49,9 @@ class RawTables:
     item_names: pl.DataFrame | None = None
     entity_names: pl.DataFrame | None = None
     relation_names: pl.DataFrame | None = None
+    user_columns: pl.DataFrame | None = None
+    user_attributes: pl.DataFrame | None = None
+    user_links: pl.DataFrame | None = None
     counts: Counts = field(default_factory=list)
     notes: Counts = field(default_factory=list)
 

@@ -18,6 +18,7 @@ from kgrec.models.cke import CKE
 from kgrec.models.folding import WithUserTables
 from kgrec.models.kgat import KGAT
 from kgrec.models.kgcn.model import KGCN
+from kgrec.models.kgcn_two_ends import KGCNTwoEnds
 from kgrec.models.kgin import KGIN
 from kgrec.models.lightckg import LightCKG
 from kgrec.models.lightgcn import LightGCN
@@ -57,6 +58,8 @@ def vectors(model: Recommender) -> dict[str, Tensor]:
         if isinstance(model, KGCN):
             found |= {"entity": model.entity_vectors(), "relation": model.relation_embedding}
             found["user"] = model.all_user_vectors()
+        if isinstance(model, KGCNTwoEnds):  # the table has the other entities of the user graph too
+            found["user"] = found["user"][: model.arguments["num_users"]]
         if isinstance(model, RippleNet):
             found["entity"] = model.entity_embedding.weight
             found["relation"] = model.relation_matrices.flatten(1)  # R_r, row by row

@@ -14,7 +14,13 @@ from torch import Tensor
 
 from kgrec.exporting.attention import Deep, OneHop
 from kgrec.exporting.programs import Formulation, user_by_user
-from kgrec.models.controls import AllPositive, Popularity, PopularityBalance, UnseenItem
+from kgrec.models.controls import (
+    AllPositive,
+    Popularity,
+    PopularityBalance,
+    PopularityPrior,
+    UnseenItem,
+)
 from kgrec.models.ease import EASE
 from kgrec.models.folding import frozen
 from kgrec.models.inner_product import InnerProduct
@@ -330,6 +336,7 @@ OTHERS: dict[type[Recommender], Callable[[Any], Formulation]] = {
     ItemKNN: Neighbours,
     AllPositive: SameForAll,
     Popularity: SameForAll,
+    PopularityPrior: SameForAll,
     UnseenItem: SameForAll,
     PopularityBalance: _balance,
 }

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import polars as pl
 import torch
 
-from kgrec.data.dataset import IdMaps
 from kgrec.data.frames import as_frame, is_frame
 from kgrec.data.interactions import Interactions
 from kgrec.data.knowledge_graph import Neighborhood
@@ -160,9 +159,7 @@ def _extended(data: KeptData, heads: pl.DataFrame, edges: Neighborhood) -> KeptD
     further = [owners, edges.relations, renumbered(edges.neighbors, old, new)]
     return replace(
         data,
-        ids=IdMaps(
-            ids.users, pl.concat([ids.items, rows]), pl.concat(entities), ids.relations
-        ),
+        ids=replace(ids, items=pl.concat([ids.items, rows]), entities=pl.concat(entities)),
         seen=widened(data.seen),
         train=widened(data.train),
         positives=widened(data.positives),

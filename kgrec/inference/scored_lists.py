@@ -32,7 +32,7 @@ from kgrec.runs.folder import LISTS, VALIDATED, RunFolder
 from kgrec.runs.results import users_frame
 
 JSON_LINES = (".json", ".jsonl", ".ndjson")
-CONTROLS = (BASELINE, "popularity_balance", "unseen_item", "all_positive")
+CONTROLS = (BASELINE, "popularity_prior", "popularity_balance", "unseen_item", "all_positive")
 EXAMPLES = 5  # unknown ids that are named
 
 

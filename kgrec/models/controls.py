@@ -92,6 +92,29 @@ class Popularity(SameForAll):
         return Reasons(score, POPULARITY, terms, left_out, score)
 
 
+class PopularityPrior(Popularity):
+    """Popularity, where an item without a training positive counts as the average trained item.
+
+    The average is the geometric mean of the numbers of training positives. A catalogue that was
+    made from all positives has no item without any, so an item that training has not seen must
+    have a positive in validation or test. Under uniform negatives it is therefore more often a
+    positive than an item with a single training positive is. This control shows what that is
+    worth to a model whose training negatives are trained items alone.
+
+    Args:
+        num_items: number of items.
+    """
+
+    ranks: ClassVar[bool] = False
+
+    def precompute(self, dataset: RecDataset) -> None:
+        """Counts the training positives of every item, and takes their mean for the others."""
+        super().precompute(dataset)
+        seen = self.counts > 0
+        if seen.any():
+            self.counts[~seen] = self.counts[seen].log().mean().exp()
+
+
 class PopularityBalance(Recommender):
     """Popularity and the user's balance of training rows, which leaks test labels.
 

@@ -42,7 +42,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kgrec.data.batches import PairwiseBatch, TripleBatch
+from kgrec.data.batches import PairwiseBatch, PointwiseBatch, TripleBatch
 from kgrec.data.dataset import RecDataset
 from kgrec.data.draws import generator as make_generator
 from kgrec.data.interactions import Interactions
@@ -236,14 +236,30 @@ class KGAT(InnerProduct):
         Before the first epoch there is no dropout. Each piece of a step draws its own.
         """
         pairs, triples = batches
-        epoch = self._epoch_attention
-        if epoch is None:
-            e = self.encode()
-        else:
-            layers = self.propagated(*epoch, dropped=True)
-            e = concatenated([self._scored(layer) for layer in layers])
+        e = self.step_values()
         worse, better = (self.score(pairs.users, i, e) for i in (pairs.negatives, pairs.positives))
         return F.softplus(worse - better).mean() + self.kg_weight * self.graph_loss(pairs, triples)
+
+    def step_values(self) -> Tensor:
+        """(n, D) e* of every user and item, with the attention and the dropout of a step."""
+        epoch = self._epoch_attention
+        if epoch is None:
+            return self.encode()
+        layers = self.propagated(*epoch, dropped=True)
+        return concatenated([self._scored(layer) for layer in layers])
+
+    def regularizer(self, rows: PointwiseBatch, *others: Any) -> Tensor:
+        """λ times the mean over triples; a positive is corrupted by a negative of the step."""
+        (triples,) = others
+        is_positive = rows.labels > 0
+        users, positives = rows.users[is_positive], rows.items[is_positive]
+        negatives = rows.items[~is_positive]
+        if len(negatives) == 0:  # a step of one row, whose batch has no other item
+            negatives = positives
+        # Negatives follow the order of the positives, so those of pairs are of the same user.
+        turn = torch.arange(len(positives), device=users.device) % len(negatives)
+        pairs = PairwiseBatch(users, positives, negatives[turn])
+        return self.kg_weight * self.graph_loss(pairs, triples)
 
     def graph_loss(self, pairs: PairwiseBatch, triples: TripleBatch) -> Tensor:
         """Mean L_KG of the triples, and of the pairs as interactions in both directions."""

@@ -274,14 +274,23 @@ class KGIN(InnerProduct):
     def loss(self, *batches: Any) -> Tensor:
         """Mean of -ln σ(ŷ(u, i) - ŷ(u, j)), plus λ₁ L_IND."""
         (batch,) = batches
-        e = self.encode(self._draws if self.training else None)
+        e = self.step_values()
         better = self.score(batch.users, batch.positives, e)
         ranking = F.softplus(self.score(batch.users, batch.negatives, e) - better).mean()
+        independence = self.regularizer()
+        return ranking if independence is None else ranking + independence
+
+    def step_values(self) -> Vectors:
+        """The vectors of a training step, with its dropout."""
+        return self.encode(self._draws if self.training else None)
+
+    def regularizer(self, rows: Any = None, *others: Any) -> Tensor | None:
+        """λ₁ L_IND."""
         if not self.independence_weight or len(self.intent_weights) == 1:
-            return ranking
+            return None
         released = self.variant == "released"
         compared = self.intent_weights if released else self.intent_vectors()
-        return ranking + self.independence_weight * INDEPENDENCE[self.independence](compared)
+        return self.independence_weight * INDEPENDENCE[self.independence](compared)
 
     @torch.no_grad()
     def fold_in(self, history: Interactions, seed: int = 0) -> Recommender:

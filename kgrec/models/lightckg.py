@@ -93,9 +93,9 @@ class LightCKG(InnerProduct):
         relations: Tensor,
         tails: Tensor,
         d: int = 64,
-        H: int = 3,
-        kg_weight: float = 0.3,
-        own_weight: float = 0.0,
+        H: int = 2,
+        kg_weight: float = 0.1,
+        own_weight: float = 1.0,
         item_bias: bool = True,
     ) -> None:
         super().__init__()
@@ -128,9 +128,9 @@ class LightCKG(InnerProduct):
         cls,
         dataset: RecDataset,
         d: int = 64,
-        H: int = 3,
-        kg_weight: float = 0.3,
-        own_weight: float = 0.0,
+        H: int = 2,
+        kg_weight: float = 0.1,
+        own_weight: float = 1.0,
         item_bias: bool = True,
     ) -> Self:
         """Binds settings to a data set."""

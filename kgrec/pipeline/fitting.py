@@ -20,6 +20,7 @@ from kgrec.inference.loading import load
 from kgrec.pipeline.in_process import run_in_process
 from kgrec.runs.folder import RunFolder
 
+WITH_USER_GRAPH = ("kgcn_two_ends",)  # models that read the user graph
 FITS = Path("logs") / "fit"
 
 
@@ -32,6 +33,7 @@ def fit(
     overrides: Sequence[str] = (),
     folder: str | Path | None = None,
     quiet: bool = False,
+    user_links: Any = None,
 ) -> LoadedModel:
     """Trains and tests a model on frames of polars or pandas.
 
@@ -44,12 +46,14 @@ def fit(
             timestamp, quantity.
         items: frame with one row per item: id, and optionally a title; each further column is an
             attribute, which becomes a relation of the knowledge graph.
-        users: frame with one row per user: id and attributes.
+        users: frame with one row per user: id and attributes. They are used by
+            ``model="kgcn_two_ends"`` alone.
         links: frame with two columns of items that belong together.
         model: model, as in ``model=``.
         overrides: further settings as for ``kgrec train``, such as ``["model.K=8", "epochs=20"]``.
         folder: new run folder; None: a folder in ``logs/fit``, named by model and time.
         quiet: whether to print nothing.
+        user_links: frame with two columns of users that belong together; used as ``users`` are.
 
     Returns:
         What :func:`kgrec.load` returns for the run folder.
@@ -62,7 +66,10 @@ def fit(
     place = Path(folder) if folder is not None else FITS / f"{model}-{stamp}"
     if RunFolder(place).finished or (place.is_dir() and any(place.iterdir())):
         raise DataError(f"{place}: found a folder with files, expected a new folder")
-    given = {"interactions": interactions, "items": items, "users": users, "links": links}
+    given = {
+        "interactions": interactions, "items": items, "users": users, "links": links,
+        "user_links": user_links,
+    }  # fmt: skip
     frames = {name: as_frame(name, frame) for name, frame in given.items() if frame is not None}
     tables, existed = place / "tables", place.is_dir()
     tables.mkdir(parents=True)
@@ -73,6 +80,8 @@ def fit(
         build(_plan(place / "build.yaml"), place / "data")
         root = quoted(str(place / "data"))
         settings = [f"model={model}", "dataset=custom", f"dataset.root={root}", "logger=csv"]
+        if model in WITH_USER_GRAPH and any((place / "data").glob("user_*.csv")):
+            settings.append("dataset.user_graph=use")
         run_in_process([*settings, *overrides], place.absolute(), quiet)
     except BaseException:
         if not RunFolder(place).log_file.exists():  # nothing has been trained

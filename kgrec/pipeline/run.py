@@ -81,7 +81,8 @@ def run(cfg: DictConfig, first: bool = True, callbacks: Sequence[pl.Callback] = 
         if first:
             log_dataset(loggers, save_inputs(folder, cfg, data, dataset))
         metrics = precompute(parts.recommender, dataset)
-        controls = parts.evaluator.controls(parts.model, cfg.negatives.name) if first else {}
+        drawn = cfg.negatives.name, cfg.negatives.get("items", "catalogue")
+        controls = parts.evaluator.controls(parts.model, *drawn) if first else {}
         metrics |= fit(parts, folder, cfg.ckpt_path, controls)
         if not first:
             return math.nan

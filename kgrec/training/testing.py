@@ -13,23 +13,34 @@ from pytorch_lightning.utilities.seed import isolate_rng
 from kgrec.data.datamodule import KGDataModule
 from kgrec.data.dataset import RecDataset
 from kgrec.evaluation.results import BASELINE, Evaluation
-from kgrec.models.controls import AllPositive, Popularity, PopularityBalance, UnseenItem
+from kgrec.models.controls import (
+    AllPositive,
+    Popularity,
+    PopularityBalance,
+    PopularityPrior,
+    UnseenItem,
+)
 from kgrec.models.recommender import Recommender
 from kgrec.training.module import RecommenderModule
 
 
-def controls(dataset: RecDataset, negatives: str) -> dict[str, Recommender]:
+def controls(
+    dataset: RecDataset, negatives: str, items: str = "catalogue"
+) -> dict[str, Recommender]:
     """Controls of a protocol, by name.
 
     Args:
         dataset: split data.
         negatives: "resampled" or "static", the way training negatives are drawn.
+        items: "catalogue" or "trained", the items from which they are drawn.
     """
     models: dict[str, Recommender] = {BASELINE: Popularity.from_dataset(dataset)}
     if dataset.protocol == "clean":
         models["unseen_item"] = UnseenItem.from_dataset(dataset)
     elif negatives == "static":
         models["popularity_balance"] = PopularityBalance.from_dataset(dataset)
+    if items == "trained":
+        models["popularity_prior"] = PopularityPrior.from_dataset(dataset)
     models["all_positive"] = AllPositive.from_dataset(dataset)
     return models
 
@@ -82,7 +93,9 @@ class Evaluator:
         assert module.test_result is not None
         return Evaluation(metrics, module.test_result)
 
-    def controls(self, model: str, negatives: str) -> dict[str, Evaluation]:
+    def controls(
+        self, model: str, negatives: str, items: str = "catalogue"
+    ) -> dict[str, Evaluation]:
         """Evaluates the controls other than the model.
 
         The state of the random number generators does not change.
@@ -90,10 +103,11 @@ class Evaluator:
         Args:
             model: name of the model.
             negatives: "resampled" or "static", the way training negatives are drawn.
+            items: "catalogue" or "trained", the items from which they are drawn.
         """
         evaluations, dataset = {}, self.datamodule.dataset
         with isolate_rng():  # training draws the same numbers with and without controls
-            for name, control in controls(dataset, negatives).items():
+            for name, control in controls(dataset, negatives, items).items():
                 if name != model:
                     control.precompute(dataset)
                     evaluations[name] = self.evaluate(control, ranked=control.ranks)

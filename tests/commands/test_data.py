@@ -150,11 +150,14 @@ def test_a_folder_is_converted(kgrec, tmp_path):
     assert (tmp_path / "final" / "ratings_final.txt").read_text() == "u\t0\t1\n"
 
 
-def test_attributes_of_users_that_are_not_converted_are_named(kgrec, tmp_path):
+def test_attributes_of_users_are_converted_or_named(kgrec, tmp_path):
     write(tmp_path / "mine", CSV | {"user_attributes.csv": "user,relation,entity\n1,a,b\n"})
     output = kgrec("data", "convert", "mine", "new", "--to", "parquet")
     assert output.code == 0
-    assert "no format holds, left out (user_attributes.csv): 1" in output.err
+    assert (tmp_path / "new" / "user_attributes.parquet").is_file()
+    failed(kgrec("data", "convert", "mine", "other", "--to", "recbole"), "attributes of users")
+    output = kgrec("data", "convert", "mine", "other", "--to", "recbole", "--lossy")
+    assert "1 attributes of users, left out" in output.err
 
 
 def test_a_data_set_is_converted_by_its_name(kgrec, tmp_path, monkeypatch):

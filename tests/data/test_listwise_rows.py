@@ -9,7 +9,7 @@ from conftest import small
 
 from kgrec.data.batches import Epochs, ListwiseBatch, PairwiseBatch, PointwiseBatch
 from kgrec.data.datamodule import KGDataModule
-from kgrec.data.listwise_rows import InBatchRows, ListwiseRows
+from kgrec.data.listwise_rows import InBatchRows, ListwiseRows, SharedRows
 from kgrec.data.popularity_sampler import PopularitySampler
 from kgrec.data.protocols import paper
 from kgrec.data.splits import RandomSplit
@@ -137,3 +137,51 @@ def test_the_data_module_makes_lists(dataset):
     assert isinstance(in_batch, InBatchRows)
     batch = next(iter(popular.train_batches))[0].batches[0]
     assert batch.negatives.shape == (64, 4)
+
+
+@pytest.mark.parametrize("among", [None, torch.tensor([1, 3, 4, 9, 20])])
+def test_shared_negatives_are_uniform_and_leave_out_positives(dataset, among):
+    rows = SharedRows(dataset.train, 4000, 0, among=among)
+    users, positives, negatives, log_q = next(rows.batches(0, 30))
+    pool = torch.arange(dataset.num_items) if among is None else among
+    shared = ListwiseBatch(users, positives, negatives, log_q).shared()
+    assert shared is not None
+    assert negatives.shape == (30, 4000)
+    drawn, counts = torch.unique(shared, return_counts=True)
+    assert torch.equal(drawn, pool)
+    expected = 4000 / len(pool)
+    assert float(((counts - expected) ** 2 / expected).sum()) < 2 * len(pool) + 20  # chi-square
+    is_positive = dataset.train.contains(
+        users[:, None].expand_as(negatives).flatten(), negatives.flatten()
+    ).view(negatives.shape)
+    assert is_positive.any()
+    assert torch.equal(log_q.isinf(), is_positive)
+    torch.testing.assert_close(
+        log_q[~is_positive], torch.full_like(log_q[~is_positive], math.log(4000 / len(pool)))
+    )
+    again = next(rows.batches(1, 30)).negatives[0]
+    assert not torch.equal(again, shared)
+    assert torch.equal(next(rows.batches(0, 30)).negatives[0], shared)
+
+
+def test_negatives_of_trained_items_alone(dataset):
+    trained = set(dataset.train.items.tolist())
+    assert len(trained) < dataset.num_items
+    for settings in ({"negatives": "resampled"}, {"negatives": "shared", "ratio": 300}):
+        kinds = (ListwiseBatch,) if settings["negatives"] == "shared" else (PointwiseBatch,)
+        drawn = {}
+        for items in ("catalogue", "trained"):
+            data = KGDataModule(dataset, 50, 50, kinds=kinds, items=items, **settings)
+            batches = [step.batches[0] for call in data.train_batches for step in call]
+            columns = [
+                batch.negatives.flatten() if len(kinds[0]._fields) == 4
+                else batch.items[batch.labels == 0]
+                for batch in batches
+            ]  # fmt: skip
+            drawn[items] = set(torch.cat(columns).tolist())
+        assert drawn["trained"] <= trained
+        assert not drawn["catalogue"] <= trained
+    with pytest.raises(ConfigError, match=r"negatives.items: found 'all', expected one of catal"):
+        KGDataModule(dataset, 50, 50, items="all")
+    with pytest.raises(ConfigError, match="found 'shared', expected resampled"):
+        KGDataModule(dataset, 50, 50, negatives="shared", ratio=3)

@@ -23,7 +23,8 @@ from kgrec.models.kgcn.aggregators import Sum
 from kgrec.models.ncf import NCF
 from kgrec.models.svd import SVD
 
-MODELS = sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml"))
+NOT_EXPORTABLE = {"kgcn_two_ends"}
+MODELS = sorted({path.stem for path in (ROOT / "conf" / "model").glob("*.yaml")} - NOT_EXPORTABLE)
 AGGREGATORS = ("sum", "concat", "neighbor", "avg")
 KGCN = [
     ("kgcn", f"model.H={H}", f"model.K={K}", f"model.aggregator={aggregator}")

@@ -125,7 +125,13 @@ def test_relations_of_the_user(rec):
 @pytest.mark.parametrize("name", MODELS)
 def test_similar_items(name, trained: Trained):
     rec = kgrec.load(trained(f"model={name}"))
-    if name in ("all_positive", "popularity", "popularity_balance", "unseen_item"):
+    if name in (
+        "all_positive",
+        "popularity",
+        "popularity_balance",
+        "popularity_prior",
+        "unseen_item",
+    ):
         with pytest.raises(DataError, match=f"found the model {name}, expected a model that comp"):
             rec.similar_items("item5")
         return

@@ -180,7 +180,8 @@ def test_a_value_that_cannot_work_is_one_clear_error(name, dataset, tmp_path):
     build = get_method(cfg._target_)
     assert {"dataset", *settings} == set(inspect.signature(build).parameters)
     for key, value in settings.items():
-        for wrong in WRONG.get(type(value), []) if key not in PATHS else []:
+        kind = int if value == "all" else type(value)  # all: a number of neighbours, or the word
+        for wrong in WRONG.get(kind, []) if key not in PATHS else []:
             with pytest.raises(SettingError) as caught:
                 build(dataset, **settings | {key: wrong})
             assert str(caught.value).startswith(f"{key}: found {wrong!r}, expected ")
@@ -234,7 +235,8 @@ def test_the_product_of_factors_is_the_score(name, model, dataset):
 
 
 def test_relations_are_reweighed_or_the_model_says_that_it_cannot(name, model, dataset):
-    assert model.weighs_relations == (name in ("kgcn", "kgnn_ls", "lightckg"))
+    reweighing = ("kgcn", "kgcn_two_ends", "kgnn_ls", "lightckg")
+    assert model.weighs_relations == (name in reweighing)
     ones, users = torch.ones(dataset.num_relations), torch.tensor([0, 7])
     if not model.weighs_relations:
         with pytest.raises(SettingError, match="expected a model with attention to relations"):

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from conftest import small
@@ -5,7 +7,14 @@ from conftest import small
 from kgrec.data.protocols import clean, paper
 from kgrec.data.splits import RandomSplit
 from kgrec.evaluation.ctr import auc, f1
-from kgrec.models.controls import AllPositive, Popularity, PopularityBalance, UnseenItem
+from kgrec.models.controls import (
+    AllPositive,
+    Popularity,
+    PopularityBalance,
+    PopularityPrior,
+    UnseenItem,
+)
+from kgrec.training.testing import controls
 
 
 def made(kind, dataset):
@@ -19,6 +28,18 @@ def test_popularity_counts_training_positives_alone():
     scores = made(Popularity, dataset).score_all(torch.tensor([0, 5]))
     expected = torch.bincount(dataset.train.items, minlength=40).float()
     assert torch.equal(scores, expected.repeat(2, 1))
+
+
+def test_an_item_without_a_positive_counts_as_the_average_trained_item():
+    dataset = paper(small(), RandomSplit())
+    counts = torch.bincount(dataset.train.items, minlength=40).tolist()
+    assert 0 in counts
+    trained = [n for n in counts if n]
+    mean = math.prod(trained) ** (1 / len(trained))
+    scores = made(PopularityPrior, dataset).score_all(torch.tensor([0]))[0].tolist()
+    assert scores == pytest.approx([n or mean for n in counts], rel=1e-5)
+    assert "popularity_prior" in controls(dataset, "shared", "trained")
+    assert "popularity_prior" not in controls(dataset, "resampled")
 
 
 def test_unseen_item():

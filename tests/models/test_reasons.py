@@ -76,7 +76,13 @@ def test_the_top_reasons_are_the_first_and_the_others_are_counted(model, dataset
 
 def test_similar_items(name, model, dataset):
     vectors = model.item_vectors()
-    if name in ("all_positive", "popularity", "popularity_balance", "unseen_item"):
+    if name in (
+        "all_positive",
+        "popularity",
+        "popularity_balance",
+        "popularity_prior",
+        "unseen_item",
+    ):
         assert vectors is None
         with pytest.raises(SettingError, match="expected a model that compares items"):
             model.similar_to(3)

@@ -73,6 +73,22 @@ def test_pandas_frames(frames):
     assert len(rec.items) == len(products)
 
 
+def test_attributes_of_users_and_links_between_them_are_a_graph(frames):
+    interactions, products = frames
+    ids = interactions["user"].unique(maintain_order=True)
+    users = pl.DataFrame({"user": ids, "city": ["Bern", "Rome"] * (len(ids) // 2)})
+    friends = pl.DataFrame({"user": ids, "friend": ids.reverse()})
+    rec = kgrec.fit(
+        interactions, items=products, users=users, user_links=friends, model="kgcn_two_ends",
+        overrides=SHORT, quiet=True,
+    )  # fmt: skip
+    assert rec.model.arguments["ends"] == "both"
+    relations = rec.data.ids.user_relations
+    assert set(relations["relation"]) == {"user.city", "user.user_links"}
+    assert rec.recommend(ids[0], k=3).height == 3
+    assert rec.explain(ids[0], rec.recommend(ids[0], k=1)["item"][0]).reasons.parts
+
+
 def test_mistakes(frames, tmp_path):
     interactions, products = frames
     with pytest.raises(DataError, match="interactions: found a int, expected a frame"):

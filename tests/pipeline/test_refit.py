@@ -8,6 +8,7 @@ import pytest
 import torch
 from conftest import Trained, small
 from kgrec_command import failed
+from omegaconf import OmegaConf
 
 import kgrec
 from kgrec.data.protocols import clean, paper
@@ -64,6 +65,19 @@ def test_a_refit_has_seen_everything_and_has_no_test(model, trained: Trained, tm
     best = int(RunFolder(source).metrics().get("train/best_epoch", 0))
     assert read_checkpoint(folder.checkpoint("best"))["epoch"] == best
     assert final.recommend("user3", 3).height == 3
+
+
+def test_a_run_older_than_a_group_of_settings_is_refitted(trained: Trained, tmp_path):
+    old = RunFolder(tmp_path / "old")
+    shutil.copytree(trained("model=svd"), old.path)
+    file = old.path / "config.yaml"
+    config = OmegaConf.load(file)
+    for group in ("loss", "averaging"):
+        del config[group]
+    OmegaConf.save(config, file)
+    folder = RunFolder(refit(old.path, tmp_path / "final"))
+    assert folder.config()["loss"]["name"] == "own"
+    assert folder.metrics()["refit"] == 1
 
 
 def test_the_chosen_setting_and_the_model_of_all_data(trained: Trained, tmp_path):

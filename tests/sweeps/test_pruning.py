@@ -14,6 +14,9 @@ from conftest import Finished, Train
 from omegaconf import OmegaConf
 
 from kgrec.errors import ConfigError
+from kgrec.reports.live.page import tiles
+from kgrec.reports.live.search_plots import search_charts
+from kgrec.reports.live.snapshot import Snapshot
 from kgrec.runs.status import read_status
 from kgrec.sweeps.pruning import NAME, Pruning, make_pruner, open_storage
 from kgrec.sweeps.state import PRUNED, Job, State
@@ -47,46 +50,69 @@ def study_of(folder: Path) -> optuna.Study:
     return optuna.load_study(study_name=NAME, storage=open_storage(folder))
 
 
+def test_a_pruned_trial_is_neither_finished_nor_failed_and_is_not_run_again(train, tmp_path):
+    pruned = tmp_path / "pruned"
+    done = search(train, pruned, HALVING, "hydra.sweeper.n_trials=4")
+    rows = jobs(pruned)
+    stopped = [name for name, row in rows.items() if row["state"] == PRUNED]
+    assert stopped
+    assert {row["state"] for row in rows.values()} == {PRUNED, "finished"}
+    for name in stopped:
+        assert not (pruned / name / "metrics.json").exists()
+        assert (pruned / name / "checkpoints" / "last.ckpt").is_file()
+        assert (rows[name]["error"], rows[name]["best"]) == ("", "false")
+        assert "pruned after epoch 4 of 8" in done.out
+    assert {t.state.name for t in study_of(pruned).trials} == {"PRUNED", "COMPLETE"}
+    assert f"({len(stopped)} pruned) of" in (pruned / "best.yaml").read_text()
+    assert json.loads((pruned / "sweep.json").read_text())["finished"]
+    assert f"; {len(stopped)} were pruned." in search_charts(pruned)[1][0]
+    tile_texts = tiles(Snapshot.take(pruned))
+    assert (str(len(stopped)), PRUNED) in tile_texts
+
+    # The study may not know yet how the trial ended, if the search was killed.
+    study = study_of(pruned)
+    study.enqueue_trial(next(t.params for t in study.trials if t.state.name == "PRUNED"))
+    study.ask(study.trials[0].distributions)
+    logs = {name: (pruned / name / "train.log").stat().st_mtime_ns for name in rows}
+    search(train, pruned, HALVING, "hydra.sweeper.n_trials=5")
+    assert study_of(pruned).trials[-1].state.name == "PRUNED"
+    assert {n: (pruned / n / "train.log").stat().st_mtime_ns for n in rows} == logs
+
+
+@pytest.mark.slow
 def test_a_pruned_search_has_the_same_best_trial_for_fewer_epochs(train, tmp_path):
     full, pruned = tmp_path / "full", tmp_path / "pruned"
     search(train, full, "hydra.sweeper.pruner=null")
-    done = search(train, pruned, HALVING)
+    search(train, pruned, HALVING)
     before, after = jobs(full), jobs(pruned)
     assert before.keys() == after.keys()
     best = [[n for n, row in rows.items() if row["best"] == "true"] for rows in (before, after)]
     assert best[0] == best[1] != []
     assert epochs(full) == 8 * len(before)
     assert epochs(pruned) <= 0.75 * epochs(full)
-    stopped = [name for name, row in after.items() if row["state"] == PRUNED]
-    assert stopped
-    for name in stopped:
-        assert not (pruned / name / "metrics.json").exists()
-        assert (pruned / name / "checkpoints" / "last.ckpt").is_file()
-        assert after[name]["error"] == ""
-        assert f"pruned after epoch {read_status(pruned / name)['epoch']} of 8" in done.out
-    states = [trial.state.name for trial in study_of(pruned).trials]
-    assert states.count("PRUNED") >= len(stopped)
-    assert set(states) == {"PRUNED", "COMPLETE"}
-    assert f"({len(stopped)} pruned) of" in (pruned / "best.yaml").read_text()
-    assert json.loads((pruned / "sweep.json").read_text())["finished"]
-
-    # The same command runs no job again, also where the study does not know yet how it ended.
-    study = study_of(pruned)
-    study.enqueue_trial(next(t.params for t in study.trials if t.state.name == "PRUNED"))
-    study.ask(study.trials[0].distributions)
-    logs = {name: (pruned / name / "train.log").stat().st_mtime_ns for name in after}
-    search(train, pruned, HALVING, "hydra.sweeper.n_trials=6")
-    assert study_of(pruned).trials[-1].state.name == "PRUNED"
-    assert {n: (pruned / n / "train.log").stat().st_mtime_ns for n in after} == logs
-
-    # Asked to, a single run trains it to its end.
-    job = pruned / stopped[0]
+    # Asked to, a single run trains a pruned trial to its end.
+    name = next(name for name, row in after.items() if row["state"] == PRUNED)
     words = [word for word in SEARCH if "sweeper" not in word and "choice" not in word]
-    settings = [f"{key}={after[stopped[0]][key]}" for key in ("optimizer.lr", "model.d")]
-    last = f"ckpt_path='{job / 'checkpoints' / 'last.ckpt'}'"
+    settings = [f"{key}={after[name][key]}" for key in ("optimizer.lr", "model.d")]
+    last = f"ckpt_path='{pruned / name / 'checkpoints' / 'last.ckpt'}'"
     again = train(*words, *settings, last)
     assert again.code == 0, again.err
     assert again.metrics["train/epochs"] == 8
+    assert (
+        again.metrics["val/auc"]
+        == json.loads((full / name / "metrics.json").read_text())["val/auc"]
+    )
+
+
+@pytest.mark.slow
+def test_trials_in_other_processes_see_each_other(train, tmp_path):
+    launcher = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    search(train, tmp_path / "s", HALVING, *launcher)
+    study = study_of(tmp_path / "s")
+    # A trial whose settings an earlier trial had is no job of its own.
+    reported = [trial for trial in study.trials if trial.intermediate_values]
+    assert len(reported) == len(jobs(tmp_path / "s"))
+    assert "PRUNED" in {trial.state.name for trial in study.trials}
 
 
 class FakeTrainer(SimpleNamespace):

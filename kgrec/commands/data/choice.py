@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,7 +74,6 @@ def raw_tables(place: str, columns: Mapping[str, str]) -> tuple[RawTables, str]:
     """
     from omegaconf import OmegaConf
 
-    from kgrec.data.formats import USER_ATTRIBUTES
     from kgrec.data.sources.locate import locate
     from kgrec.data.sources.public_files import Source
 
@@ -97,7 +95,4 @@ def raw_tables(place: str, columns: Mapping[str, str]) -> tuple[RawTables, str]:
         name: column for name, column in settings["columns"].items() if column is not None
     }
     raw = located.format.read(located.folder, configured | dict(columns))
-    if (located.folder / USER_ATTRIBUTES).is_file():
-        what = f"files of attributes of users, which no format holds, left out ({USER_ATTRIBUTES})"
-        raw = replace(raw, notes=[*raw.notes, (what, 1)])
     return raw, located.format.name

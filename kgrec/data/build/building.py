@@ -13,8 +13,8 @@ from kgrec.data.build.columns import Tables
 from kgrec.data.build.existing_graph import OUTCOMES, read_graph, read_links
 from kgrec.data.build.folder import check_target, write_folder
 from kgrec.data.build.interactions import read_interactions
-from kgrec.data.build.links import read_triples
-from kgrec.data.build.plan import ITEM, AttributeTable, Plan
+from kgrec.data.build.links import read_triples, read_user_links
+from kgrec.data.build.plan import ITEM, USER_PREFIX, AttributeTable, Plan
 from kgrec.data.build.report import Report
 from kgrec.data.build.triples import Triples, entity
 from kgrec.data.sources.public_files import file_sha256
@@ -70,6 +70,15 @@ def build(plan: Plan, target: Path) -> Report:
         files["user_attributes.csv"] = _read_users(
             plan.users, rows["user"], items, plan, tables, of_users
         )
+    if plan.user_links:
+        users = rows["user"].unique(maintain_order=True)
+        files["user_links.csv"] = pl.concat(
+            read_user_links(source, users, tables, report) for source in plan.user_links
+        )
+        of_users.relation_names |= {
+            source.relation: source.relation.removeprefix(USER_PREFIX).replace("_", " ")
+            for source in plan.user_links
+        }
     files["entities.csv"] = pl.concat([triples.entity_names(), of_users.entity_names()])
     files["relations.csv"] = pl.DataFrame(
         list((triples.relation_names | of_users.relation_names).items()),

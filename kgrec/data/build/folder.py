@@ -15,7 +15,7 @@ from kgrec.files import write_json
 REPORT = "build.json"
 FILES = (
     "interactions.csv", "triples.csv", "links.csv", "items.csv", "entities.csv", "relations.csv",
-    "user_attributes.csv", "title_links.csv", REPORT,
+    "user_attributes.csv", "user_links.csv", "title_links.csv", REPORT,
 )  # fmt: skip
 
 

@@ -54,8 +54,17 @@ def guess_plan(sources: Sequence[Path], base: Path) -> str:
             lines += [f"  {'- ' if i == 0 else '  '}{line}" for i, line in enumerate(section)]
     if roles.users is not None:
         section = _attributes(*roles.users, "users", base, missing, taken, None)
-        lines += ["users:  # kept in user_attributes.csv; not part of the graph"]
+        lines += ["users:  # user_attributes.csv; a graph of its own with dataset.user_graph=use"]
         lines += [f"  {line}" for line in section]
+    if roles.user_links:
+        lines.append("user_links:")
+    for table, user, other in roles.user_links:
+        lines += [
+            f"  - table: {_path(table.path, base)}  # {table.frame.height:,} links between users",
+            f"    user: {_value(user)}",
+            f"    other: {_value(other)}",
+            f"    relation: {_value(USER_PREFIX + table.path.stem)}  # its name",
+        ]
     if roles.links:
         lines.append("triples:")
     for table, head, tail in roles.links:

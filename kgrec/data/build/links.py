@@ -5,7 +5,8 @@ from __future__ import annotations
 import polars as pl
 
 from kgrec.data.build.columns import Tables
-from kgrec.data.build.plan import ITEM, TripleTable
+from kgrec.data.build.plan import ITEM, TripleTable, UserLinkTable
+from kgrec.data.build.report import RelationSize, Report
 from kgrec.data.build.triples import Triples, entity
 from kgrec.data.build.values import clean_texts
 from kgrec.errors import DataError
@@ -61,3 +62,43 @@ def read_triples(plan: TripleTable, items: pl.Series, tables: Tables, triples: T
     for end, kind in ends.items():
         if kind != ITEM:
             triples.name(known.select(entity=entity(kind, end), name=end, kind=pl.lit(kind)))
+
+
+def read_user_links(
+    plan: UserLinkTable, users: pl.Series, tables: Tables, report: Report
+) -> pl.DataFrame:
+    """``user, relation, other``: the links of a table between users with interactions, each once.
+
+    Args:
+        plan: the columns and the relation.
+        users: ids of the users of the interactions; links of others are left out and counted.
+        tables: the tables of the plan.
+        report: where links are counted.
+
+    Raises:
+        DataError: a column is missing, or no link is left.
+    """
+    table = tables.open(plan.table)
+    rows = pl.DataFrame(
+        [
+            table.ids(plan.user, "user_links.user").alias("user"),
+            table.ids(plan.other, "user_links.other").alias("other"),
+        ]
+    )
+    name, whole = table.name, rows.drop_nulls()
+    report.warn(f"{name}: rows with a blank, left out", rows.height - whole.height)
+    ids = users.implode()
+    known = whole.filter(pl.col("user").is_in(ids) & pl.col("other").is_in(ids))
+    report.warn(f"{name}: links of users without an interaction, left out",
+                whole.height - known.height)  # fmt: skip
+    links = known.filter(pl.col("user") != pl.col("other"))
+    report.warn(f"{name}: links of a user to the same user, left out", known.height - links.height)
+    if links.is_empty():
+        raise DataError(
+            f"{plan.table}: found no link between users with interactions, expected some (the "
+            f"first row is {table.frame.row(0)}, the first user {users[0]!r})"
+        )
+    links = links.unique(maintain_order=True)
+    sizes = links["user"].n_unique(), links["other"].n_unique(), links.height
+    report.relations.append(RelationSize(plan.relation, name, *sizes))
+    return links.select("user", pl.lit(plan.relation).alias("relation"), "other")

@@ -106,6 +106,23 @@ class TripleTable:
 
 
 @dataclass(frozen=True)
+class UserLinkTable:
+    """A table of links between users.
+
+    Attributes:
+        table: the file.
+        user: column of the user ids.
+        other: column of the ids of the users to which they are linked.
+        relation: name of the relation.
+    """
+
+    table: Path
+    user: str
+    other: str
+    relation: str = f"{USER_PREFIX}link"
+
+
+@dataclass(frozen=True)
 class GraphLinks:
     """How the items are linked to the entities of an existing graph.
 
@@ -149,6 +166,7 @@ class Plan:
         interactions: the table of interactions.
         items: tables of items.
         users: table of users, or None.
+        user_links: tables of links between users.
         triples: tables of links.
         graph: an existing graph, or None.
         missing: texts that stand for a missing value of an attribute.
@@ -159,6 +177,7 @@ class Plan:
     interactions: InteractionTable
     items: tuple[AttributeTable, ...] = ()
     users: AttributeTable | None = None
+    user_links: tuple[UserLinkTable, ...] = ()
     triples: tuple[TripleTable, ...] = ()
     graph: Graph | None = None
     missing: tuple[str, ...] = ()

@@ -23,6 +23,7 @@ from kgrec.data.build.plan import (
     InteractionTable,
     Plan,
     TripleTable,
+    UserLinkTable,
     shown_path,
 )
 from kgrec.errors import ConfigError, DataError, one_of
@@ -52,6 +53,7 @@ def read_plan(path: Path) -> Plan:
         interactions=_interactions(interactions),
         items=items,
         users=_attribute_table(users[0], USER_PREFIX) if users else None,
+        user_links=tuple(_user_links(s) for s in top.sections("user_links", UserLinkTable)),
         triples=tuple(_triple_table(s) for s in top.sections("triples", TripleTable)),
         graph=_graph(top.section("graph", Graph)),
         missing=top.texts("missing"),
@@ -234,6 +236,15 @@ def _attribute(column: str, section: _Section, prefix: str) -> Attribute:
         bins=bins,
         edges=edges,
         date=date,
+    )
+
+
+def _user_links(section: _Section) -> UserLinkTable:
+    return UserLinkTable(
+        table=section.table(),
+        user=section.required("user", "the column of the user ids"),
+        other=section.required("other", "the column of the users to which they are linked"),
+        relation=section.text("relation") or UserLinkTable.relation,
     )
 
 

@@ -14,7 +14,7 @@ from kgrec.data.formats.headers import all_fields, headless, matches
 from kgrec.data.raw_tables import TRIPLE
 from kgrec.errors import DataError
 
-_USER = "user|customer|client|member|buyer|reader|visitor|account|person|patron|cust|uid"
+_USER = "user|friend|customer|client|member|buyer|reader|visitor|account|person|patron|cust|uid"
 _ITEM = ("item|product|movie|film|book|article|track|song|artist|sku|asin|isbn|restaurant|business"
          "|recipe|game|course|hotel|app|show|anime|stock_code|iid")  # fmt: skip
 _ID = "id$|no$|nr$|number$|code$|key$|sku|asin|isbn"
@@ -39,6 +39,7 @@ class Roles:
         item: its column of items.
         items: tables of items, the one that lists them first, each with its column of ids.
         users: table of users with its column of ids, or None.
+        user_links: tables of links between users, with the columns of both.
         links: tables of links between items, with the columns of heads and tails.
         graph: file of triples, or None.
         graph_links: file of links to the graph, or None.
@@ -50,6 +51,7 @@ class Roles:
     item: str
     items: list[tuple[UserTable, str]] = field(default_factory=list)
     users: tuple[UserTable, str] | None = None
+    user_links: list[tuple[UserTable, str, str]] = field(default_factory=list)
     links: list[tuple[UserTable, str, str]] = field(default_factory=list)
     graph: Path | None = None
     graph_links: Path | None = None
@@ -111,15 +113,15 @@ def find_roles(files: Sequence[Path]) -> Roles:
             notes.append(f"{table.path.name}: has users and items too; not used")
         elif item is not None:
             lists = [_distinct(t, c) for t, (c, _) in rest.items() if c is not None and t != table]
-            other = _second_items(table, item, pl.concat([items, *lists]))
+            other = _second_ids(table, item, pl.concat([items, *lists]), _ITEM)
             if other is not None:
                 roles.links.append((table, item, other))
             elif two_columns and not about(_ITEM, table.path.stem):
                 roles.graph_links = table.path
             else:
                 roles.items.append((table, item))
-        elif user is not None and roles.users is None:
-            roles.users = table, user
+        elif user is not None and _is_of_users(table, user, users, roles):
+            pass
         elif two_columns and roles.graph_links is None:
             roles.graph_links = table.path
         else:
@@ -127,6 +129,16 @@ def find_roles(files: Sequence[Path]) -> Roles:
     # The table that lists the items comes first: it has each item once.
     roles.items.sort(key=lambda pair: _distinct(*pair).len() != pair[0].frame.height)
     return roles
+
+
+def _is_of_users(table: UserTable, user: str, users: pl.Series, roles: Roles) -> bool:
+    """Adds a table with ids of users to the roles; False if there is a table of users already."""
+    other = _second_ids(table, user, users, _USER)
+    if other is not None:
+        roles.user_links.append((table, user, other))
+    elif roles.users is None:
+        roles.users = table, user
+    return other is not None or roles.users == (table, user)
 
 
 def _is_graph(path: Path) -> bool:
@@ -205,14 +217,21 @@ def _same_ids(
     return column_of_best
 
 
-def _second_items(table: UserTable, first: str, items: pl.Series) -> str | None:
-    """A second column of item ids, in a table of links."""
+def _second_ids(table: UserTable, first: str, known: pl.Series, words: str) -> str | None:
+    """A second column of ids of items or users, in a table of links.
+
+    Args:
+        table: the table.
+        first: the first column of ids.
+        known: the ids.
+        words: words that a name of such a column has.
+    """
     for column in table.frame.columns:
         if column == first:
             continue
         ids = _distinct(table, column)
-        if len(ids) and float(ids.is_in(items.implode()).sum()) >= 0.8 * len(ids) and (
-            about(_ITEM, column) or not ids.str.contains(r"^[0-9]{1,3}$").all()
+        if len(ids) and float(ids.is_in(known.implode()).sum()) >= 0.8 * len(ids) and (
+            about(words, column) or not ids.str.contains(r"^[0-9]{1,3}$").all()
         ):  # fmt: skip
             return column
     return None

@@ -9,14 +9,13 @@ from pathlib import Path
 
 import polars as pl
 
-from kgrec.data.formats import kgat, recbole, released_final, released_raw, tables
+from kgrec.data.formats import kgat, recbole, released_final, released_raw, tables, user_tables
 from kgrec.data.raw_tables import Counts, RawTables
 from kgrec.errors import ConfigError, DataError
 
 # Files that kgrec adds to a folder and that are not raw data: of ``kgrec data build`` and a twin.
-USER_ATTRIBUTES = "user_attributes.csv"
-OWN = ("build.json", "title_links.csv", USER_ATTRIBUTES,
-       "twin.json", "planted_users.parquet", "planted_preferences.parquet")  # fmt: skip
+OWN = ("build.json", "title_links.csv", "twin.json", "planted_users.parquet",
+       "planted_preferences.parquet")  # fmt: skip
 
 Write = Callable[[Path, RawTables, Iterable[pl.DataFrame]], None]
 
@@ -136,7 +135,10 @@ _TABLES = Format(
         (_tables("interactions"), _tables("triples", "kg")),
         (_tables("train"), _tables("test"), _tables("triples", "kg")),
     ),
-    (*_tables("links", "items", "entities", "relations"), *_tables(*tables.PART_FILES[1])),
+    (
+        *_tables("links", "items", "entities", "relations", *user_tables.USER_FILES),
+        *_tables(*tables.PART_FILES[1]),
+    ),
     tables.read,
     tables.write,
     tables.cannot_hold,
@@ -165,7 +167,7 @@ FORMATS: dict[str, Format] = {
         Format(
             "recbole",
             ((("*.inter",), ("*.kg",), ("*.link",)),),
-            ("*.item",),
+            ("*.item", "*.user"),
             recbole.read,
             recbole.write,
             recbole.cannot_hold,
@@ -186,7 +188,7 @@ FORMATS: dict[str, Format] = {
             _TABLES.optional,
             tables.read,
             partial(tables.write, suffix=".parquet"),
-            tables.cannot_hold,
+            partial(tables.cannot_hold, lists=True),
         ),
     )
 }

@@ -25,6 +25,7 @@ NAMES = {
     "entity": ("entity", "entityid"),
     "name": ("name", "title", "itemname", "movietitle"),
     "text": ("text",),
+    "other": ("other", "otheruser", "otheruserid", "friend", "friendid"),
 }
 
 

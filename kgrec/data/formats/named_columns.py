@@ -20,7 +20,7 @@ DATES = (-62_135_596_800, 253_402_300_799)
 
 _UNITS = {"ms": 1e3, "us": 1e6, "ns": 1e9}
 
-_IDS = ("user", "item", "head", "relation", "tail", "entity")
+_IDS = ("user", "item", "head", "relation", "tail", "entity", "other")
 
 
 class Table:
@@ -193,6 +193,13 @@ class Table:
             value = column.filter(wrong)[0]
             raise DataError(f"{self.first(wrong)}: found {value!r}, expected {expected}")
         return numbers.alias(name)
+
+
+def count_unused(table: Table, notes: Counts) -> None:
+    """Counts the columns of a file that are not read."""
+    if table.unused:
+        shown = ", ".join(table.unused[:5]) + (", …" if len(table.unused) > 5 else "")
+        notes.append((f"columns of {table.path.name} not used ({shown})", len(table.unused)))
 
 
 def written_as_floats(ids: pl.Series) -> bool:

@@ -1,9 +1,10 @@
 """RecBole's atomic files.
 
 ``*.inter``, or ``*.train.inter`` and ``*.test.inter`` (and ``*.valid.inter``) for data that come
-with a split; ``*.link``, ``*.kg`` and, for names, ``*.item``. Fields are separated by tabs; the
-header says ``name:type``; other fields are not read. Rows with label 0 are negatives. A field of
-type ``token_seq`` in ``*.kg`` holds several tokens, each of which makes a triple.
+with a split; ``*.link``, ``*.kg``; for names ``*.item``; for attributes of users ``*.user``. Fields
+are separated by tabs; the header says ``name:type``; other fields are not read. Rows with label 0
+are negatives. A field of type ``token_seq`` in ``*.kg`` holds several tokens, each of which makes a
+triple.
 """
 
 from __future__ import annotations
@@ -160,8 +161,35 @@ def read(folder: Path) -> RawTables:
         links=_read_atomic(only(folder, ".link"), links, counts),
         triples=_read_atomic(only(folder, ".kg"), _TRIPLE, counts, sequences=True),
         item_names=names,
+        user_columns=_user_columns(folder, counts),
         counts=counts,
     )
+
+
+def _user_columns(folder: Path, counts: Counts) -> pl.DataFrame | None:
+    """``user`` and all columns of the file on users; None where there is none.
+
+    Cells of sequences become lists, and blank cells null.
+    """
+    if not list(folder.glob("*.user")):
+        return None
+    path = only(folder, ".user")
+    fields = _header(path, ["user_id"])
+    columns = ["user" if name == "user_id" else name for name in fields]
+    lines = read_lines(path)[1:]
+    if lines.is_empty():
+        raise DataError(f"{path}: found a header and no rows, expected rows")
+    frame = require_ids(split_fields(lines, path, columns), path, ["user"]).drop("line")
+    frame = strip_blanks(frame, ["user"], path.name, counts)
+    for name, kind in fields.items():
+        if name == "user_id":
+            continue
+        cell = pl.col(name).str.strip_chars()
+        cell = pl.when(cell != "").then(cell).alias(name)
+        if kind.endswith("_seq"):
+            cell = cell.str.replace_all(r"\s+", " ").str.split(" ")
+        frame = frame.with_columns(cell)
+    return frame
 
 
 def _inter_files(folder: Path) -> list[tuple[Path, int | None]]:
@@ -200,9 +228,28 @@ def only(folder: Path, suffix: str) -> Path:
 def cannot_hold(raw: RawTables) -> list[str]:
     """Lists the content of raw tables that these files cannot hold."""
     parts = raw.given_parts
-    losses = unwritable(raw)
+    losses = unwritable(raw, user_columns=True) + _unfit_users(raw.user_columns)
     if parts and (missing := sorted({"train", "test"} - set(parts))):
         losses.append(f"given splits without a {' and a '.join(missing)} part")
+    return losses
+
+
+def _unfit_users(users: pl.DataFrame | None) -> list[str]:
+    """Columns of users that a file with tabs between fields cannot give back."""
+    losses = []
+    for name, kind in ({} if users is None else dict(users.schema)).items():
+        assert users is not None
+        if kind == pl.String:
+            cells, pattern = users[name], r"[\t\n\r]|^\s|\s$|^$"
+        elif kind == pl.List(pl.String):
+            cells, pattern = users[name].explode(), r"\s|^$"
+        else:
+            losses.append(f"the type {kind} in column {name} of users")
+            continue
+        if ":" in name or re.search(r"[\t\n\r]", name):
+            losses.append(f"the name of column {name!r} of users")
+        if cells.str.contains(pattern).any():
+            losses.append(f"values of column {name} of users (separators or blanks around them)")
     return losses
 
 
@@ -239,3 +286,11 @@ def write(folder: Path, raw: RawTables, interactions: Iterable[pl.DataFrame]) ->
     if raw.item_names is not None and not raw.item_names.is_empty():
         write_rows(folder / f"{stem}.item", raw.item_names.select("item", "name"), "\t",
                    "item_id:token\titem_name:token_seq")  # fmt: skip
+    if raw.user_columns is not None and not raw.user_columns.is_empty():
+        kinds = raw.user_columns.schema
+        lists = [name for name, kind in kinds.items() if kind != pl.String]
+        names = ["user_id" if name == "user" else name for name in kinds]
+        types = ["token_seq" if name in lists else "token" for name in kinds]
+        fields = map(":".join, zip(names, types, strict=True))
+        rows = raw.user_columns.with_columns(pl.col(lists).list.join(" "))
+        write_rows(folder / f"{stem}.user", rows, "\t", "\t".join(fields))

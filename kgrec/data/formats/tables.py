@@ -3,10 +3,10 @@
 ``interactions.*`` (user, item; optionally rating, timestamp, weight, label,
 split), or ``train.*`` and
 ``test.*`` (and ``val.*``) for data that come with a split; ``triples.*`` (head, relation, tail);
-optionally ``links.*`` (item, entity), ``items.*`` (item, name), ``entities.*`` (entity, name) and
-``relations.*`` (relation, name). Without links an item is the
-entity of the same id; the items are then the items of the interactions and of ``items.*``. Columns
-have their usual names (``headers.NAMES``) or names that the user gives; other columns are
+optionally ``links.*`` (item, entity), ``items.*`` (item, name), ``entities.*`` (entity, name),
+``relations.*`` (relation, name), and the files on users (``user_tables``). Without links an item
+is the entity of the same id; the items are then the items of the interactions and of ``items.*``.
+Columns have their usual names (``headers.NAMES``) or names that the user gives; other columns are
 not read, and counted.
 """
 
@@ -18,7 +18,8 @@ from pathlib import Path
 import polars as pl
 
 from kgrec.data.formats.headers import NAMES, headless
-from kgrec.data.formats.named_columns import Table, written_as_floats
+from kgrec.data.formats.named_columns import Table, count_unused, written_as_floats
+from kgrec.data.formats.user_tables import USER_FILES, lists_of_users, read_user_tables
 from kgrec.data.formats.writing import blank, id_columns, padded, without_rows, write_table
 from kgrec.data.parquet_files import check_parquet
 from kgrec.data.raw_tables import PARTS, TRIPLE, Counts, RawTables, by_label, named_items
@@ -73,6 +74,7 @@ def read(folder: Path, columns: Mapping[str, str] | None = None) -> RawTables:
         "items",
         "entities",
         "relations",
+        *USER_FILES,
         *sum(PART_FILES, ()),
     )
     if parquet := [path for path in _files(folder, stems) if path.suffix == ".parquet"]:
@@ -110,13 +112,15 @@ def read(folder: Path, columns: Mapping[str, str] | None = None) -> RawTables:
     if links is not None:
         table = Table(links, {"item": True, "entity": True}, given, other_items=True)
         linked = pl.DataFrame([table.ids("item", counts), table.ids("entity", counts)])
-        _count_unused(table, notes)
+        count_unused(table, notes)
     else:
         listed = [rows, *([] if negatives is None else [negatives])]
         linked = _linked_to_themselves(listed, names, triples, counts, notes)
+    users = [_one(folder, stem) for stem in USER_FILES]
     return RawTables(
-        rows, linked, triples, negatives, names, entity_names, relation_names, counts, notes
-    )
+        rows, linked, triples, negatives, names, entity_names, relation_names,
+        *read_user_tables(users, given, counts, notes), counts, notes,
+    )  # fmt: skip
 
 
 def _names(
@@ -135,7 +139,7 @@ def _names(
     if "text" in table.columns:
         text = table.values("text", "strings (text)").cast(pl.String).str.strip_chars()
         columns.append(text.alias("text"))
-    _count_unused(table, notes)
+    count_unused(table, notes)
     return named_items(pl.DataFrame(columns), path.name, counts)
 
 
@@ -150,7 +154,7 @@ def _graph_names(
         counts.append((f"{path.name} has no columns {kind} and name, not read", 1))
         return None
     name = table.values("name", "strings (name)").cast(pl.String).str.strip_chars()
-    _count_unused(table, notes)
+    count_unused(table, notes)
     names = pl.DataFrame([table.ids(kind, counts), name.alias("name")])
     named = names.filter(pl.col("name") != "")
     first = named.unique(kind, keep="first", maintain_order=True)
@@ -213,14 +217,8 @@ def _interactions(table: Table, counts: Counts, notes: Counts) -> pl.DataFrame:
     if "split" in table.columns:
         part = table.chosen("split", _SPLIT_VALUES, "train, val or test")
         columns.append(part.alias("part"))
-    _count_unused(table, notes)
+    count_unused(table, notes)
     return pl.DataFrame(columns)
-
-
-def _count_unused(table: Table, notes: Counts) -> None:
-    if table.unused:
-        shown = ", ".join(table.unused[:5]) + (", …" if len(table.unused) > 5 else "")
-        notes.append((f"columns of {table.path.name} not used ({shown})", len(table.unused)))
 
 
 def _triples(
@@ -231,13 +229,18 @@ def _triples(
     if no_header:
         counts.append((f"{path.name} has no header: read as head, relation, tail", 1))
     table = Table(path, dict.fromkeys(TRIPLE, True), given, no_header)
-    _count_unused(table, notes)
+    count_unused(table, notes)
     return pl.DataFrame([table.ids(name, counts) for name in TRIPLE])
 
 
-def cannot_hold(raw: RawTables) -> list[str]:
-    """Lists the content of raw tables that these files cannot hold."""
-    losses = without_rows(raw)
+def cannot_hold(raw: RawTables, lists: bool = False) -> list[str]:
+    """Lists the content of raw tables that these files cannot hold.
+
+    Args:
+        raw: the tables.
+        lists: whether a cell may be a list.
+    """
+    losses = without_rows(raw) + ([] if lists else lists_of_users(raw))
     for table, columns in id_columns(raw):
         losses += blank(table, columns) + padded(table, [c for c in columns if c != "name"])
         ids = [c for c in columns if c != "name" and not table.is_empty()]
@@ -276,7 +279,10 @@ def write(
     write_table(folder / f"links{suffix}", [raw.links])
     if raw.item_names is not None and not raw.item_names.is_empty():
         write_table(folder / f"items{suffix}", [raw.item_names])
-    for stem, names in (("entities", raw.entity_names), ("relations", raw.relation_names)):
+    for stem, names in (
+        ("entities", raw.entity_names), ("relations", raw.relation_names),
+        *zip(USER_FILES, (raw.user_columns, raw.user_attributes, raw.user_links), strict=True),
+    ):  # fmt: skip
         if names is not None and not names.is_empty():
             write_table(folder / f"{stem}{suffix}", [names])
 

@@ -39,6 +39,7 @@ def unwritable(
     ratings: bool = True,
     timestamps: bool = True,
     names: bool = True,
+    user_columns: bool = False,
     separators: str = "\t",
 ) -> list[str]:
     """Lists the content of tables that a plain text format cannot hold.
@@ -50,6 +51,7 @@ def unwritable(
         ratings: whether the format can hold ratings.
         timestamps: whether the format can hold times.
         names: whether the format can hold item names.
+        user_columns: whether the format can hold columns of users.
         separators: characters that an id must not contain, in addition to line ends.
     """
     columns = raw.interactions.columns
@@ -63,6 +65,9 @@ def unwritable(
         "item texts": not raw.has_texts,
         "entity names": raw.entity_names is None,
         "relation names": raw.relation_names is None,
+        "columns of users": user_columns or raw.user_columns is None,
+        "attributes of users": raw.user_attributes is None,
+        "links between users": raw.user_links is None,
     }
     losses = [content for content, can_hold in held.items() if not can_hold] + without_rows(raw)
     for table, ids in id_columns(raw):
@@ -80,6 +85,8 @@ def id_columns(raw: RawTables) -> list[tuple[pl.DataFrame, tuple[str, ...]]]:
         (raw.item_names, ("item", "name")),
         (raw.entity_names, ("entity", "name")),
         (raw.relation_names, ("relation", "name")),
+        (raw.user_attributes, ("user", "relation", "entity")),
+        (raw.user_links, ("user", "relation", "other")),
     ]
     return [(table, columns) for table, columns in tables if table is not None]
 

@@ -66,13 +66,22 @@ class AllItems:
     Args:
         tables: embeddings and graph.
         aggregators: aggregators of layers 1 … H.
+        items: (n,) distinct entities in place of all items; None: all items.
+        for_vectors: whether :meth:`vectors` is called, and not :meth:`scores`.
     """
 
-    def __init__(self, tables: Tables, aggregators: Sequence[Aggregator]) -> None:
+    def __init__(
+        self,
+        tables: Tables,
+        aggregators: Sequence[Aggregator],
+        items: Tensor | None = None,
+        for_vectors: bool = False,
+    ) -> None:
         self.aggregators, self.H = list(aggregators), len(aggregators)
-        self.num_items, self.d = tables.num_items, tables.entities.shape[1]
         device = tables.entities.device
-        reached = [torch.arange(tables.num_items, device=device)]
+        items = torch.arange(tables.num_items, device=device) if items is None else items
+        self.num_items, self.d = len(items), tables.entities.shape[1]
+        reached = [items]
         for _ in range(self.H - 1):  # entities within h hops of an item, the nearer first
             is_reached = torch.zeros(len(tables.entities), dtype=torch.bool, device=device)
             is_reached[reached[-1]] = True
@@ -87,7 +96,8 @@ class AllItems:
         if by_edge:
             self.first = EdgeFirstLayer(tables.entities, layer, self.aggregators[0])
         else:
-            d_major = self.H == 1  # scores want entities innermost, a further layer wants vectors
+            # Scores want entities innermost, a further layer wants vectors.
+            d_major = self.H == 1 and not for_vectors
             self.first = FirstLayer(tables.entities, layer, self.aggregators[0], R, d_major)
 
     def scores(self, u: Tensor, relation_scores: Tensor) -> Tensor:
@@ -99,21 +109,39 @@ class AllItems:
                 where all neighbours weigh the same for all users.
         """
         out = u.new_empty(len(u), self.num_items)
-        per_user = sum(4 * (len(layer.entities) * self.d + 4 * layer.m) for layer in self.layers)
-        block = USERS.get(u.device.type, USERS["cpu"])
-        if self.H > 1:
-            max_bytes = LAYER_BYTES.get(u.device.type, LAYER_BYTES["cpu"])
-            fewest = min(self.first.FEWEST_USERS, 8 * max_bytes // per_user)
-            block = max(1, min(block, max(max_bytes // per_user, fewest)))
+        block = self._users_of_a_block(u.device.type)
         for start in range(0, len(u), block):
             users = slice(start, start + block)
             s = relation_scores if len(relation_scores) == 1 else relation_scores[users]
             self._score(u[users], s, out[users])
         return out
 
+    def vectors(self, relation_scores: Tensor) -> Tensor:
+        """(B, num_items, d) representations of every item, from π(u, r) as in :meth:`scores`."""
+        B = len(relation_scores)
+        out = relation_scores.new_empty(B, self.num_items, self.d)
+        block = self._users_of_a_block(relation_scores.device.type)
+        for start in range(0, B, block):
+            powers = _powers(relation_scores[start : start + block])
+            x = self.first.vectors(powers)
+            for layer, aggregator in zip(self.layers[1:], self.aggregators[1:], strict=True):
+                x = _aggregated(x[:, : len(layer.entities)], layer.pooled(powers, x), aggregator)
+            out[start : start + block] = x
+        return out
+
+    def _users_of_a_block(self, device: str) -> int:
+        """Users whose layers fit in memory together."""
+        block = USERS.get(device, USERS["cpu"])
+        if self.H == 1:
+            return block
+        per_user = sum(4 * (len(layer.entities) * self.d + 4 * layer.m) for layer in self.layers)
+        max_bytes = LAYER_BYTES.get(device, LAYER_BYTES["cpu"])
+        fewest = min(self.first.FEWEST_USERS, 8 * max_bytes // per_user)
+        return max(1, min(block, max(max_bytes // per_user, fewest)))
+
     def _score(self, u: Tensor, s: Tensor, out: Tensor) -> None:
         """Writes the scores of a block of users into ``out``."""
-        powers = (s - s.amax(dim=1, keepdim=True)).exp()  # (B, R) e_r
+        powers = _powers(s)
         if isinstance(self.first, FirstLayer) and self.H == 1:
             self.first.scores(powers, u, out)
             return
@@ -314,6 +342,11 @@ class FirstLayer:
                 yield block, _aggregated(own, z.div_(totals[:, block, None]), self.aggregator)
             else:
                 yield block, torch.addcdiv(own, z, totals[:, block, None])
+
+
+def _powers(s: Tensor) -> Tensor:
+    """(B, R) e_r, from π(u, r) (B, R)."""
+    return (s - s.amax(dim=1, keepdim=True)).exp()
 
 
 def _last_scores(u: Tensor, own: Tensor, pooled: Tensor, aggregator: Aggregator) -> Tensor:

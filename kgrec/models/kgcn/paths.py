@@ -119,7 +119,13 @@ class Paths(NamedTuple):
 
 
 @torch.no_grad()
-def path_reasons(model: KGCNParameters, user: int, item: int, top: int | None = None) -> Reasons:
+def path_reasons(
+    model: KGCNParameters,
+    user: int,
+    item: int,
+    top: int | None = None,
+    readout: Tensor | None = None,
+) -> Reasons:
     """Shares of the paths of 1 … H steps in the score; an item's bias is the part "item".
 
     Args:
@@ -127,6 +133,7 @@ def path_reasons(model: KGCNParameters, user: int, item: int, top: int | None = 
         user: number of the user.
         item: number of the item.
         top: number of terms to return; None: all whose shares are computed.
+        readout: (d,) vector whose product with the item's representation is the score; None: u.
     """
     H, aggregators, table = model.H, model.layers, model.entity_vectors()
     score = model.score_of(user, item)
@@ -136,7 +143,8 @@ def path_reasons(model: KGCNParameters, user: int, item: int, top: int | None = 
     averaged = model.scaling == "released" and model.attention
     field = Field.around(item, H, model.neighborhood, logits, averaged, model.correction)
     vectors, pooled = _layers(field, table[field.entities], aggregators)
-    own = float(u @ vectors[H][0])
+    reader = u if readout is None else readout
+    own = float(reader @ vectors[H][0])
     paths = Paths(u.new_zeros(1, 0, dtype=torch.int64), u.new_zeros(1, 1, dtype=torch.int64),
                   u.new_ones(1))  # fmt: skip
     terms, computed = [], 0
@@ -144,7 +152,7 @@ def path_reasons(model: KGCNParameters, user: int, item: int, top: int | None = 
         paths = _extended(paths, field)
         if not len(paths.weights):
             break
-        without = _without(paths, field, vectors, pooled, aggregators) @ u
+        without = _without(paths, field, vectors, pooled, aggregators) @ reader
         shares = own - without
         relations = field.relations[paths.edges].tolist()
         entities = field.entities[paths.nodes[:, 1:]].tolist()
@@ -155,7 +163,7 @@ def path_reasons(model: KGCNParameters, user: int, item: int, top: int | None = 
         ]
         computed += len(paths.weights)
     kept, left_out = ordered(terms, top)
-    alone = u @ _without_all(vectors, aggregators)
+    alone = reader @ without_neighbors(vectors[0][0], aggregators)
     return Reasons(
         score, LEAVE_ONE_OUT, kept,
         left_out + _number_of_paths(field, H) - computed, own - float(alone),
@@ -228,9 +236,9 @@ def _without(
     return changed[0]
 
 
-def _without_all(x: Sequence[Tensor], aggregators: Sequence[Aggregator]) -> Tensor:
-    """(d,) x^H of the item without any neighbour."""
-    vector = x[0][:1]
+def without_neighbors(x: Tensor, aggregators: Sequence[Aggregator]) -> Tensor:
+    """(d,) x^H of an entity without any neighbour, from x^0 (d,)."""
+    vector = x[None]
     for aggregator in aggregators:
         vector = aggregator(vector, torch.zeros_like(vector))
     return vector[0]

@@ -25,20 +25,30 @@ class Encoded:
 
     def __init__(self, model: KGCNParameters) -> None:
         self._aggregators = model.layers
-        self._tables = Tables(
-            entities=model.entity_vectors().detach(),
-            num_relations=len(model.relation_embedding),
-            neighborhood=model.neighborhood,
-            num_items=model.num_items,
-            averaged=model.scaling == "released" and model.attention,
-            correction=model.correction,
-        )
+        self._tables = tables(model)
 
     @cached_property
     def all_items(self) -> AllItems:
         """Scores of all items."""
         with torch.no_grad():
             return AllItems(self._tables, self._aggregators)
+
+
+def tables(model: KGCNParameters) -> Tables:
+    """Tensors of a KGCN that rank all items."""
+    return Tables(
+        entities=model.entity_vectors().detach(),
+        num_relations=len(model.relation_embedding),
+        neighborhood=model.neighborhood,
+        num_items=model.num_items,
+        averaged=model.scaling == "released" and model.attention,
+        correction=model.correction,
+    )
+
+
+def too_wide(scores: Tensor) -> Tensor:
+    """(B,) whether π(u, r) (B, R) of a user spread so far that e_r would underflow."""
+    return scores.amax(dim=1) - scores.amin(dim=1) > WIDEST_SPREAD
 
 
 @torch.no_grad()
@@ -53,16 +63,15 @@ def score_all(model: KGCNParameters, users: Tensor, encoded: Encoded | None) -> 
     scores = (encoded or Encoded(model)).all_items.scores(u, s)
     if model.item_bias is not None:
         scores += model.item_bias.weight.squeeze(1)
-    too_far = s.amax(dim=1) - s.amin(dim=1) > WIDEST_SPREAD
-    rows = torch.nonzero(too_far).flatten().tolist()
-    blocks = _blocks_of_items(model, users.device) if rows else []
+    rows = torch.nonzero(too_wide(s)).flatten().tolist()
+    blocks = blocks_of_items(model, users.device) if rows else []
     for row in rows:  # exact at any spread, one by one
         parts = [model.score(users[row].expand(len(items)), items) for items in blocks]
         scores[row] = torch.cat(parts)
     return scores
 
 
-def _blocks_of_items(model: KGCNParameters, device: torch.device) -> list[Tensor]:
+def blocks_of_items(model: KGCNParameters, device: torch.device) -> list[Tensor]:
     """All items, in blocks whose pairs with one user take up to about :data:`FEW_BYTES`."""
     items = torch.arange(model.num_items)
     number = model.bytes_per_row(items).cumsum(0).div(FEW_BYTES, rounding_mode="floor")

@@ -27,7 +27,7 @@ COSTS: dict[str, tuple[str, int]] = {
 
 
 # Settings of the data set that change training alone, so that the test rows stay comparable.
-OF_TRAINING = ("dataset.weights", "dataset.inverses")
+OF_TRAINING = ("dataset.weights", "dataset.inverses", "dataset.user_graph")
 
 
 def place(run: Run) -> str:

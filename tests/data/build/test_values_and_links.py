@@ -99,3 +99,17 @@ def test_names_and_ids_that_are_words_of_a_header_are_data(tmp_path):
     out = built(tmp_path, plan, products="sku,title,relation,mood\nitem,T,red,x\n001,U,red,y\n")
     assert ("relation", "relation") in out.rows("relations")
     assert ("item", "T") in out.rows("items")
+
+
+def test_links_between_users_are_a_table_of_their_own(tmp_path):
+    plan = PLAN + "user_links: {table: friends.csv, user: who, other: friend}\n"
+    friends = "who,friend\nC1,C2\nC1,C2\nC1,C1\nC2,C9\nC2,\n"
+    out = built(tmp_path, plan, friends=friends)
+    assert out.rows("user_links") == {("C1", "user.link", "C2")}
+    assert ("user.link", "link") in out.rows("relations")
+    warnings = out.warnings
+    assert warnings["friends.csv: rows with a blank, left out"] == 1
+    assert warnings["friends.csv: links of users without an interaction, left out"] == 1
+    assert warnings["friends.csv: links of a user to the same user, left out"] == 1
+    with pytest.raises(DataError, match="no link between users with interactions"):
+        built(tmp_path, plan, friends="who,friend\nC1,C1\n")
