@@ -16,10 +16,10 @@ from kgrec.errors import DataError
 from kgrec.exporting.formulations import factors
 from kgrec.models.cke import CKE
 from kgrec.models.folding import WithUserTables
-from kgrec.models.kgat import KGAT
+from kgrec.models.kgat.model import KGAT
 from kgrec.models.kgcn.model import KGCN
-from kgrec.models.kgcn_two_ends import KGCNTwoEnds
-from kgrec.models.kgin import KGIN
+from kgrec.models.kgcn.two_ends import KGCNTwoEnds
+from kgrec.models.kgin.model import KGIN
 from kgrec.models.lightckg import LightCKG
 from kgrec.models.lightgcn import LightGCN
 from kgrec.models.recommender import Recommender

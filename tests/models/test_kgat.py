@@ -6,7 +6,7 @@ import torch
 from kgrec.data.batches import PairwiseBatch, TripleBatch
 from kgrec.data.interactions import Interactions
 from kgrec.errors import ConfigError
-from kgrec.models.kgat import KGAT
+from kgrec.models.kgat.model import KGAT
 from kgrec.models.reasons import Step
 
 # 3 users, 4 items of 6 entities, 2 relations; nodes 0 to 2 are users, 3 to 8 entities.

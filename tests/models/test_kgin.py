@@ -8,8 +8,8 @@ import torch
 from kgrec.data.batches import PairwiseBatch
 from kgrec.data.interactions import Interactions
 from kgrec.errors import ConfigError
-from kgrec.models.independence import INDEPENDENCE
-from kgrec.models.kgin import KGIN, VARIANTS
+from kgrec.models.kgin.independence import INDEPENDENCE
+from kgrec.models.kgin.model import KGIN, VARIANTS
 
 U, V, E, R, P, D = 4, 4, 7, 2, 3, 3  # V items
 POSITIVES = [(0, 0), (0, 2), (1, 2), (2, 0), (2, 1), (2, 2)]  # user 3 and item 3 have none

@@ -41,6 +41,7 @@ from kgrec.errors import SettingError
 from kgrec.models.bprmf import BPRMF
 from kgrec.models.folding import check_history, frozen
 from kgrec.models.inner_product import InnerProduct
+from kgrec.models.lightckg.reasons import LinearPropagation, linear_reasons
 from kgrec.models.lookup import Bags
 from kgrec.models.propagation import (
     CollaborativeGraph,
@@ -48,7 +49,7 @@ from kgrec.models.propagation import (
     collaborative_triples,
     propagate,
 )
-from kgrec.models.reasons import LEAVE_ONE_OUT, Reasons, Step, Term, ordered
+from kgrec.models.reasons import Reasons
 from kgrec.models.recommender import (
     MOST_LAYERS,
     Recommender,
@@ -281,63 +282,14 @@ class LightCKG(InnerProduct):
 
     @torch.no_grad()
     def explain(self, user: int, item: int, history: Tensor, top: int | None = None) -> Reasons:
-        """Items of the history that the user reads, and entities that the item reads.
+        """Items that the user reads and entities that the item reads, with their shares.
 
-        A term's weight is its entry in D^-½ A D^-½. Its share is the score minus the score where
-        the user, or the item, does not read that neighbour in its own layers, while the vectors of
-        all other nodes stay. The users who like the item are no terms.
+        See :mod:`kgrec.models.lightckg.reasons`.
         """
-        layers, own_weights = self.layers(), self.weights[1].squeeze(1)
-        first = self.num_users
-        e = torch.stack(layers).mean(dim=0)
-        terms: list[Term] = []
-        gone = {user: torch.zeros_like(e[0]), first + item: torch.zeros_like(e[0])}
-        named = set(history.tolist()) - {item}
-        for node, other_end in ((user, first + item), (first + item, user)):
-            reads = self._reads(layers, float(own_weights[node]))
-            for number, relation, weight in self._edges_of(node):
-                share_vector = weight * reads[number]
-                share = float(share_vector @ e[other_end])
-                entity = number - first
-                if node == user and entity in named:
-                    terms.append(Term(weight, share, item=entity))
-                elif node != user and number >= first:
-                    terms.append(Term(weight, share, (Step(relation, entity),)))
-                else:
-                    continue
-                gone[node] += share_vector
-        score, bias = self.score_of(user, item), float(self.bias()[item])
-        without = bias + float((e[user] - gone[user]) @ (e[first + item] - gone[first + item]))
-        kept, left_out = ordered(terms, top)
-        parts = {"item": bias} if self.item_bias is not None else {}
-        return Reasons(score, LEAVE_ONE_OUT, kept, left_out, score - without, parts)
-
-    def _reads(self, layers: list[Tensor], own: float) -> Tensor:
-        """(N, d) what e of a node gains per unit of weight of an edge to each node.
-
-        A layer is Σ weight · e⁽ᵏ⁾ of the neighbours plus ``own`` · its last one, so that what is
-        read in layer k comes again, times ``own``, in every later layer.
-        """
-        total, carried = torch.zeros_like(layers[0]), torch.zeros_like(layers[0])
-        for layer in layers[:-1]:
-            carried = layer + own * carried
-            total = total + carried
-        return total / len(layers)
-
-    def _edges_of(self, node: int) -> list[tuple[int, int, float]]:
-        """Other node, relation and weight of the edges of a node; parallel edges are one."""
-        graph = self.graph
-        begin, end = (int(graph.offsets[node + k]) for k in (0, 1))
-        others, relations = graph.others[begin:end], graph.relations[begin:end]
-        merged: dict[tuple[int, int], float] = {}
-        for other, relation, weight in zip(
-            others.tolist(),
-            (relations % (self.num_relations + 1)).tolist(),
-            self.weights[0][begin:end].tolist(),
-            strict=True,
-        ):
-            merged[other, relation] = merged.get((other, relation), 0.0) + weight
-        return [(other, relation, weight) for (other, relation), weight in merged.items()]
+        edges, own = self.weights
+        done = LinearPropagation(self.graph, edges, own.squeeze(1), self.layers(), self.num_users)
+        bias = None if self.item_bias is None else float(self.bias()[item])
+        return linear_reasons(done, bias, user, item, history, top)
 
     def bytes_per_row(self, items: Tensor) -> Tensor:
         """(B,) bytes at the peak: about 6 vectors, and numbers of the row."""

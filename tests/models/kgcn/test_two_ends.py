@@ -16,7 +16,7 @@ from kgrec.data.knowledge_graph import KnowledgeGraph, Neighborhood
 from kgrec.errors import SettingError
 from kgrec.models.kgcn import KGCN
 from kgrec.models.kgcn.aggregators import Sum
-from kgrec.models.kgcn_two_ends import USER_PART, KGCNTwoEnds
+from kgrec.models.kgcn.two_ends import USER_PART, KGCNTwoEnds
 from kgrec.models.reasons import LEAVE_ONE_OUT, NONE
 from kgrec.models.recipes import rebuild
 from kgrec.models.recommender import Recommender

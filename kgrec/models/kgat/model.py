@@ -50,14 +50,14 @@ from kgrec.errors import SettingError
 from kgrec.models.bprmf import BPRMF
 from kgrec.models.folding import check_history, frozen
 from kgrec.models.inner_product import InnerProduct
-from kgrec.models.kgat_layers import (
+from kgrec.models.kgat.layers import (
     AGGREGATORS,
     Aggregator,
     concatenated,
     edge_attention,
     layer_sizes,
 )
-from kgrec.models.kgat_reasons import Propagation, attention_reasons
+from kgrec.models.kgat.reasons import Propagation, attention_reasons
 from kgrec.models.kge import TransR
 from kgrec.models.lookup import Bags
 from kgrec.models.propagation import (
@@ -304,7 +304,7 @@ class KGAT(InnerProduct):
     def explain(self, user: int, item: int, history: Tensor, top: int | None = None) -> Reasons:
         """Items that the user attends to, and entities that the item attends to.
 
-        See :mod:`kgrec.models.kgat_reasons`.
+        See :mod:`kgrec.models.kgat.reasons`.
         """
         attention = self.attention()
         vectors = self.propagated(attention)

@@ -57,12 +57,12 @@ from kgrec.data.dataset import RecDataset
 from kgrec.data.interactions import Interactions
 from kgrec.errors import SettingError
 from kgrec.models.folding import check_history, frozen
-from kgrec.models.independence import INDEPENDENCE
 from kgrec.models.inner_product import InnerProduct
+from kgrec.models.kgin.independence import INDEPENDENCE
+from kgrec.models.kgin.relational import Means, RelationalMeans
 from kgrec.models.propagation import FromBuffers
 from kgrec.models.reasons import Reasons, weighted_history
 from kgrec.models.recommender import MOST_LAYERS, Recommender, check_at_least, check_number
-from kgrec.models.relational import Means, RelationalMeans
 
 VARIANTS = ("paper", "released")
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from kgrec.models.kgat_layers import concatenated
+from kgrec.models.kgat.layers import concatenated
 from kgrec.models.propagation import CollaborativeGraph
 from kgrec.models.reasons import LEAVE_ONE_OUT, Reasons, Step, Term, ordered
 
