@@ -37,7 +37,7 @@ def test_the_commands_that_were_promised_are_there():
         "python train.py dataset=book model.aggregator=sum",
         "python train.py -m model.H=1,2,3,4",
         "python train.py dataset=book model.K=4 model.H=2 model.d=32 seed=1",
-        "python train.py dataset=custom dataset.root=my/folder",
+        "python train.py dataset=custom dataset.root=my/folder model=lightckg",
     ):
         assert command in COMMANDS
 
