@@ -321,7 +321,7 @@ class LoadedModel:
         if not self.model.weighs_relations:
             raise DataError(
                 f"{KEY}: found the model {self.name}, expected a model with attention to "
-                "relations: kgcn or kgnn_ls, with an aggregator other than avg"
+                "relations: lightckg, or kgcn or kgnn_ls with an aggregator other than avg"
             )
         return self.ranker.reweighed(multipliers(relation_weights, self.relations))
 
