@@ -26,7 +26,7 @@ def train(tmp_path, *words: str) -> subprocess.CompletedProcess[str]:
     [
         (["dataset=musik"], "dataset: found 'musik', expected one of book, custom, movie"),
         (["dataset=musik"], "(did you mean music?)"),
-        (["model=kgnc"], "(did you mean kgcn?)"),
+        (["model=kgcnn"], "(did you mean kgcn?)"),
         (["settings=tunde"], "(did you mean tuned?)"),
         (["model.agregator=sum"], "model.agregator: found an unknown key, expected one of H, K"),
         (["modle=svd"], "(did you mean model?)"),
