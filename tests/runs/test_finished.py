@@ -131,7 +131,7 @@ def test_a_damaged_file_is_an_error_that_names_it(make_run, data, file, damage):
     if damage == "empty" and file == "config.yaml":
         pytest.skip("an empty configuration has no setting, which the difference says")
     content = {
-        "cut": path.read_bytes()[: path.stat().st_size // 2] + b'"{\n"',
+        "cut": path.read_bytes()[: path.stat().st_size // 2] + b'\n"{',
         "empty": b"",
         "text": b"{[ \xff no file\n of this kind",
         "kind": b"{}" if file.endswith("slices.json") else b"[1, 2]",
