@@ -83,6 +83,7 @@ def test_a_malformed_key_is_called_malformed_and_not_shown(monkeypatch):
     assert "tooshort" not in problem
 
 
+@pytest.mark.slow
 def test_an_offline_run_can_be_read_back_and_nothing_else_is_written(tmp_path: Path):
     """In a separate process, with an empty home folder and no key."""
     home = tmp_path / "home"

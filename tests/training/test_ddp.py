@@ -148,6 +148,7 @@ def check_parity(cases: list[tuple[str, ...]], folder: Path) -> None:
         assert abs(first["threshold"] - one["threshold"]) < 1e-4, name
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one(tmp_path: Path):
     check_parity(QUICK, tmp_path)
 
