@@ -68,12 +68,12 @@ def test_negatives_in_the_batch(dataset, weighted):
     for row in range(40):
         for column in range(40):
             user, i, j = (int(c) for c in (batch.users[row], shared[row], shared[column]))
-            found = float(batch.log_q[row, column])
+            correction = float(batch.log_q[row, column])
             if (user, j) in pairs(train.users, train.items):
-                assert found == math.inf
+                assert correction == math.inf
             else:
                 expected = math.log(share[j]) - math.log(share[i])
-                assert found == pytest.approx(expected, abs=1e-5)
+                assert correction == pytest.approx(expected, abs=1e-5)
     assert batch.log_q.isinf().sum() > 40  # more than the diagonal
 
 

@@ -61,13 +61,13 @@ def test_only_the_items_of_the_split_are_ranked_if_each_has_its_own(protocol, st
     scores = torch.randint(5, (dataset.num_users, dataset.num_items)).float()
     scores[:, dataset.train.items] = 9.0  # items that were trained would come first
     others = {(u, i) for u in range(60) for i in range(40) if i not in own}
-    found = rank(lambda users: scores[users].clone(), full_candidates(dataset, stage), 5)
-    assert set(found.items.flatten().tolist()) <= own
+    ranking = rank(lambda users: scores[users].clone(), full_candidates(dataset, stage), 5)
+    assert set(ranking.items.flatten().tolist()) <= own
     expected = literal(dataset, scores, stage, 5, others)
-    assert per_user(found, [5])["recall@5"].tolist() == pytest.approx(list(expected.values()))
+    assert per_user(ranking, [5])["recall@5"].tolist() == pytest.approx(list(expected.values()))
     # The catalogue, of which a share is recommended, are these items.
-    metrics = overall(found, dataset.train.item_degrees(), [5])
-    shown = torch.unique(found.items)
+    metrics = overall(ranking, dataset.train.item_degrees(), [5])
+    shown = torch.unique(ranking.items)
     assert metrics["coverage@5"] == pytest.approx(len(shown) / len(own))
     assert 0 <= metrics["gini@5"] < 1
     deep = rank(lambda users: scores[users].clone(), full_candidates(dataset, stage), 40)

@@ -18,8 +18,8 @@ def tensor(values: list) -> torch.Tensor:
 
 def test_bce():
     expected = [math.log(1 + math.exp(-0.3)), math.log(1 + math.exp(-1.2))]
-    found = bce(tensor([0.3, -1.2]), tensor([1.0, 0.0]))
-    assert float(found) == pytest.approx(sum(expected) / 2, rel=1e-12)
+    loss = bce(tensor([0.3, -1.2]), tensor([1.0, 0.0]))
+    assert float(loss) == pytest.approx(sum(expected) / 2, rel=1e-12)
 
 
 def test_bpr_of_pairs_and_of_lists():
@@ -28,8 +28,8 @@ def test_bpr_of_pairs_and_of_lists():
         for s, others in zip(POSITIVE, NEGATIVE, strict=True)
         for other in others
     ]
-    found = bpr(tensor(POSITIVE), tensor(NEGATIVE))
-    assert float(found) == pytest.approx(sum(terms) / 6, rel=1e-12)
+    loss = bpr(tensor(POSITIVE), tensor(NEGATIVE))
+    assert float(loss) == pytest.approx(sum(terms) / 6, rel=1e-12)
     first = bpr(tensor(POSITIVE), tensor([row[0] for row in NEGATIVE]))
     assert float(first) == pytest.approx(sum(terms[::2]) / 3, rel=1e-12)
 

@@ -158,17 +158,24 @@ class LightCKG(InnerProduct):
             columns.append(self.multipliers)
         return self._weights.get(self._normalized, *columns, setting=self.embedding.dtype)
 
+    def _edge_weights(self) -> Tensor:
+        """(m,) entry of A for every edge, without the multipliers of a reweighed model."""
+        of_relation = self.embedding.new_full((self.num_relations + 1,), self.kg_weight)
+        of_relation[-1] = 1.0
+        return of_relation[self.graph.relations % (self.num_relations + 1)]
+
+    def _row_sums(self, edges: Tensor) -> Tensor:
+        """(N,) diagonal of D, from the edges' entries of A (m,)."""
+        sums = edges.new_zeros(self.graph.num_nodes).index_add_(0, self.graph.owners, edges)
+        return sums + self.own_weight
+
     def _normalized(self) -> tuple[Tensor, Tensor]:
-        graph, R = self.graph, self.num_relations
-        of_relation = self.embedding.new_full((R + 1,), self.kg_weight)
-        of_relation[R] = 1.0
-        relations = graph.relations % (R + 1)
-        edges = of_relation[relations]
-        sums = edges.new_zeros(graph.num_nodes).index_add_(0, graph.owners, edges)
-        roots = (sums + self.own_weight).rsqrt()
+        graph, edges = self.graph, self._edge_weights()
+        roots = self._row_sums(edges).rsqrt()
         roots[roots.isinf()] = 0.0  # a node without edges
         if self.multipliers is not None:
-            edges = edges * torch.cat([self.multipliers, edges.new_ones(1)])[relations]
+            factors = torch.cat([self.multipliers, edges.new_ones(1)])
+            edges = edges * factors[graph.relations % (self.num_relations + 1)]
         own = self.own_weight * roots.square()[:, None]
         return edges * roots[graph.owners] * roots[graph.others], own
 
@@ -245,8 +252,8 @@ class LightCKG(InnerProduct):
                 f"weights: found {weights.tolist()}, expected {R} finite numbers above 0"
             )
         twin = frozen(self)
-        known = 1.0 if self.multipliers is None else self.multipliers
-        twin.multipliers = weights.to(self.embedding) * known
+        current = 1.0 if self.multipliers is None else self.multipliers
+        twin.multipliers = weights.to(self.embedding) * current
         twin._weights = FromBuffers()
         return twin
 
@@ -259,13 +266,9 @@ class LightCKG(InnerProduct):
         check_history(history, self.num_items)
         history, first = history.to(self.heads.device), self.num_users
         layers = [layer[first : first + self.num_items] for layer in self.layers()]
-        graph, of_relation = self.graph, self.embedding.new_full((self.num_relations + 1,), 1.0)
-        of_relation[:-1] = self.kg_weight
-        sums = torch.zeros_like(self.embedding[:, 0]).index_add_(
-            0, graph.owners, of_relation[graph.relations % (self.num_relations + 1)]
-        )
         sizes = history.user_degrees()
-        of_items = sums[first : first + self.num_items] + 1 + self.own_weight
+        sums = self._row_sums(self._edge_weights())
+        of_items = sums[first : first + self.num_items] + 1
         of_users = sizes + self.own_weight
         weights = (of_users[history.users] * of_items[history.items]).rsqrt()
         bags = Bags(history.items, torch.cat([sizes.new_zeros(1), sizes.cumsum(0)]), weights)

@@ -136,8 +136,8 @@ def test_attention_is_that_of_a_loop_and_adds_up_to_1():
     made = model()
     expected, graph = literal_attention(made), made.graph
     columns = (graph.owners, graph.relations, graph.others, made.attention())
-    found = {(h, r, t): x for h, r, t, x in zip(*(c.tolist() for c in columns), strict=True)}
-    assert found == pytest.approx(expected, rel=1e-9)
+    attention = {(h, r, t): x for h, r, t, x in zip(*(c.tolist() for c in columns), strict=True)}
+    assert attention == pytest.approx(expected, rel=1e-9)
     sums = torch.zeros(9, dtype=torch.float64).index_add(0, graph.owners, made.attention())
     torch.testing.assert_close(sums, (graph.degrees > 0).double())
 

@@ -84,12 +84,12 @@ def test_scores_and_gradients_equal_a_literal_computation(
     model = make(item_bias, history)
     users, items = zip(*EVERY, strict=True)
     score = model.training_score if training else model.score
-    found = score(torch.tensor(users), torch.tensor(items))
+    scores = score(torch.tensor(users), torch.tensor(items))
     expected = expected_scores(model, users, items, training)
-    assert_close(found, expected, rtol=1e-9, atol=1e-12)
+    assert_close(scores, expected, rtol=1e-9, atol=1e-12)
     weights = torch.linspace(0.5, 1.5, len(users), dtype=torch.float64)
     parameters = list(model.parameters())
-    ours = torch.autograd.grad((found * weights).sum(), parameters)
+    ours = torch.autograd.grad((scores * weights).sum(), parameters)
     theirs = torch.autograd.grad((expected * weights).sum(), parameters)
     for a, b in zip(ours, theirs, strict=True):
         assert_close(a, b, rtol=1e-8, atol=1e-11)

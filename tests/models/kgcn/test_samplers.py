@@ -162,9 +162,9 @@ def test_personalized_pagerank_is_that_of_the_linear_equations(dataset):
     exact = alpha * torch.linalg.inv(torch.eye(E) - (1 - alpha) * step)  # (node, source)
     sources = torch.tensor([0, 7, 45])
     keys, values = personalized_pagerank(graph, sources, alpha, tolerance)
-    found = torch.zeros(3 * E, dtype=torch.float64)
-    found[keys] = values
-    short = exact[:, sources].T - found.view(3, E)
+    approximation = torch.zeros(3 * E, dtype=torch.float64)
+    approximation[keys] = values
+    short = exact[:, sources].T - approximation.view(3, E)
     assert (short > -1e-12).all()
     assert (short <= tolerance * graph.degrees + 1e-12).all()
     drawn = make_sampler({"name": "ppr", "tolerance": 1e-7}).draw(graph, 3, generator(0, "test"))
