@@ -16,6 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from kgrec.sharding.exchange import gather
+from kgrec.sharding.table import ShardedTable
+
 # Up to this many numbers in a table, PyTorch's own backward is faster than sorting the reads.
 SMALL_TABLE = 3 * 2**16
 
@@ -78,11 +81,12 @@ def rows_and_sums(
     if bags.weights is not None and bags.weights.dtype != table.dtype:  # mixed precision
         dtype = torch.promote_types(bags.weights.dtype, table.dtype)
         table, bags = table.to(dtype), bags._replace(weights=bags.weights.to(dtype))
-    if sparse and table.requires_grad and torch.is_grad_enabled():
+    sharded = isinstance(table, ShardedTable)
+    if sharded or (sparse and table.requires_grad and torch.is_grad_enabled()):
         summed = bags.rows.flatten()
         reads = summed if rows is None else torch.cat([rows, summed])
         touched, reads = torch.unique(reads, return_inverse=True)
-        table = cast(Tensor, _Rows.apply(table, touched))  # type: ignore[no-untyped-call]
+        table = gather(table.local, touched) if sharded else _rows(table, touched)
         rows = None if rows is None else reads[: len(rows)]
         bags = bags._replace(rows=reads[len(reads) - len(summed) :].view(bags.rows.shape))
     elif table.numel() <= SMALL_TABLE and bags.rows.numel() <= table.shape[0]:
@@ -96,6 +100,11 @@ def rows_and_sums(
     weights = None if bags.weights is None else bags.weights.detach()
     args = (single, sums, table, rows, bags._replace(weights=weights))
     return cast(tuple[Tensor, Tensor], _Read.apply(*args))  # type: ignore[no-untyped-call]
+
+
+def _rows(table: Tensor, distinct: Tensor) -> Tensor:
+    """(n, d) distinct rows, with a sparse gradient."""
+    return cast(Tensor, _Rows.apply(table, distinct))  # type: ignore[no-untyped-call]
 
 
 class _Rows(torch.autograd.Function):

@@ -1,0 +1,48 @@
+"""Makes the tables of a model shard by shard, while the model is built."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from kgrec.sharding.table import ShardedTable, rows_of_rank
+
+
+@contextmanager
+def sharded_tables(min_rows: int = 1) -> Iterator[None]:
+    """Within this context each new ``nn.Embedding`` has only the rows of this rank.
+
+    No process holds a whole table, and the rows have the initial values of one process.
+
+    Args:
+        min_rows: tables with fewer rows are not sharded.
+    """
+    rank, ranks = dist.get_rank(), dist.get_world_size()
+    original = nn.Embedding.__init__
+
+    def init(
+        self: nn.Embedding,
+        num_embeddings: int,
+        embedding_dim: int,
+        *args: Any,
+        _weight: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        if _weight is not None or num_embeddings < min_rows:
+            original(self, num_embeddings, embedding_dim, *args, _weight=_weight, **kwargs)
+            return
+        local = torch.empty(rows_of_rank(num_embeddings, rank, ranks), embedding_dim)
+        table = ShardedTable(num_embeddings, local)
+        original(self, num_embeddings, embedding_dim, *args, _weight=table, **kwargs)
+        self.reset_parameters()  # draws as many numbers as one process
+
+    nn.Embedding.__init__ = init  # type: ignore[assignment,method-assign]
+    try:
+        yield
+    finally:
+        nn.Embedding.__init__ = original  # type: ignore[method-assign]
