@@ -205,16 +205,27 @@ class RowBatches:
     Args:
         rows: the rows.
         batch_size: rows in a batch; the last batch may be smaller.
+        num_batches: number of batches of nearly equal size, for processes that must have equally
+            many; None: as many as the size asks for.
     """
 
-    def __init__(self, rows: LabelledRows, batch_size: int) -> None:
+    def __init__(self, rows: LabelledRows, batch_size: int, num_batches: int | None = None) -> None:
         self.rows = rows
         self.batch_size = batch_size
+        self.num_batches = num_batches
 
     def __len__(self) -> int:
+        if self.num_batches is not None:
+            return self.num_batches
         return math.ceil(len(self.rows) / self.batch_size)
 
     def __iter__(self) -> Iterator[PointwiseBatch]:
         parts = (self.rows.users, self.rows.items, self.rows.labels)
-        for slices in zip(*(torch.split(part, self.batch_size) for part in parts), strict=True):
+        even = self.num_batches
+        split = (
+            (torch.split(part, self.batch_size) for part in parts)
+            if even is None
+            else (torch.tensor_split(part, even) for part in parts)
+        )
+        for slices in zip(*split, strict=True):
             yield PointwiseBatch(*slices)

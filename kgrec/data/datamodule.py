@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -140,8 +141,14 @@ class KGDataModule(pl.LightningDataModule):
     def _held_out(self, name: str) -> list[RowBatches]:
         parts = [self.dataset.val if name == "val" else self.dataset.test]
         parts += [self.dataset.matched[name]] if name in self.dataset.matched else []
-        own = [rows.take(own_rows(len(rows), *self._place)) for rows in parts]
-        return [RowBatches(rows.to(self._device), self.eval_batch_size) for rows in own]
+        processes, size = self._place[1], self.eval_batch_size
+        batches = []
+        for rows in parts:
+            own = rows.take(own_rows(len(rows), *self._place)).to(self._device)
+            # Processes that share a table read it equally often.
+            even = math.ceil(math.ceil(len(rows) / processes) / size) if processes > 1 else None
+            batches.append(RowBatches(own, size, even))
+        return batches
 
     @property
     def _place(self) -> tuple[int, int]:

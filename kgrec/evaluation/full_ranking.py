@@ -73,6 +73,21 @@ def rank(
         candidates.exclude.to(device),
         order=candidates.order,
     )
+    return ranking_of(scores, items, candidates, depth)
+
+
+def ranking_of(scores: Tensor, items: Tensor, candidates: Candidates, depth: int) -> Ranking:
+    """The ranking of users whose best items are known.
+
+    Args:
+        scores: (n, depth or more) scores of the best items, best first.
+        items: (n, depth or more) the best items; -1 where fewer are left.
+        candidates: users, relevant items and items to rank.
+        depth: L.
+    """
+    users, relevant = candidates.users, candidates.relevant
+    ranked = candidates.items
+    num_ranked = relevant.num_items if ranked is None else len(ranked)
     scores, items = scores.cpu(), items.cpu()
     tied = torch.zeros_like(items, dtype=torch.bool)
     tied[:, :-1] = (scores[:, :-1] == scores[:, 1:]) & (items[:, 1:] >= 0)

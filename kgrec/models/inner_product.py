@@ -47,6 +47,10 @@ class InnerProduct(Recommender):
         """(B, n) scores, from users (B,) and items (n,), as one product of matrices."""
         return self.user_factors(users, encoded) @ self.factors_of(items, encoded).T
 
+    def score_items(self, users: Tensor, items: Tensor, encoded: Any = None) -> Tensor:
+        """(B, n) scores, from users (B,) and items (n,), as one product of matrices."""
+        return self.user_factors(users, encoded) @ self.factors_of(items, encoded).T
+
     def score_all(self, users: Tensor, encoded: Any = None) -> Tensor:
         """(B, num_items) scores, from users (B,)."""
         encoded = self.encode() if encoded is None else encoded

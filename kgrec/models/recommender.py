@@ -136,6 +136,11 @@ class Recommender(nn.Module):
         """(B, n) training scores of the same items (n,) for each user (B,)."""
         return self.score_lists(users, items.expand(len(users), -1), encoded)
 
+    def score_items(self, users: Tensor, items: Tensor, encoded: Any = None) -> Tensor:
+        """(B, n) scores of the same items (n,) for each user (B,)."""
+        rows = users.repeat_interleave(len(items))
+        return self.score(rows, items.repeat(len(users)), encoded).view(len(users), len(items))
+
     def score_all(self, users: Tensor, encoded: Any = None) -> Tensor:
         """(B, num_items) scores of all items for each user; override it with something faster."""
         items = torch.arange(self.catalogue_size, device=users.device)

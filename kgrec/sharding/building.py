@@ -7,22 +7,22 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import nn
 
 from kgrec.sharding.table import ShardedTable, rows_of_rank
 
 
 @contextmanager
-def sharded_tables(min_rows: int = 1) -> Iterator[None]:
+def sharded_tables(rank: int, ranks: int, min_rows: int = 1) -> Iterator[None]:
     """Within this context each new ``nn.Embedding`` has only the rows of this rank.
 
     No process holds a whole table, and the rows have the initial values of one process.
 
     Args:
+        rank: number of this process.
+        ranks: number of processes.
         min_rows: tables with fewer rows are not sharded.
     """
-    rank, ranks = dist.get_rank(), dist.get_world_size()
     original = nn.Embedding.__init__
 
     def init(
@@ -37,7 +37,7 @@ def sharded_tables(min_rows: int = 1) -> Iterator[None]:
             original(self, num_embeddings, embedding_dim, *args, _weight=_weight, **kwargs)
             return
         local = torch.empty(rows_of_rank(num_embeddings, rank, ranks), embedding_dim)
-        table = ShardedTable(num_embeddings, local)
+        table = ShardedTable(num_embeddings, local, rank, ranks)
         original(self, num_embeddings, embedding_dim, *args, _weight=table, **kwargs)
         self.reset_parameters()  # draws as many numbers as one process
 

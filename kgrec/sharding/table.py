@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -28,18 +27,24 @@ class ShardedTable(Tensor):
 
     Attributes:
         local: (rows of this rank, d) parameter that the optimiser updates; row i is row
-            ``i * W + rank`` of the table.
+            ``i * ranks + rank`` of the table.
+        rank: number of this process.
+        ranks: W, number of processes.
     """
 
     local: nn.Parameter
+    rank: int
+    ranks: int
 
     @staticmethod
-    def __new__(cls, num_rows: int, local: Tensor) -> ShardedTable:
+    def __new__(cls, num_rows: int, local: Tensor, rank: int, ranks: int) -> ShardedTable:
         """Wraps the rows of this rank.
 
         Args:
             num_rows: N.
-            local: rows of this rank, from :func:`rows_of_rank`.
+            local: rows of this rank; :func:`rows_of_rank` says how many.
+            rank: number of this process.
+            ranks: W, number of processes.
         """
         size = (num_rows, local.shape[1])
         table = torch.Tensor._make_wrapper_subclass(
@@ -48,9 +53,10 @@ class ShardedTable(Tensor):
         is_parameter = isinstance(local, nn.Parameter)
         table.local = local if is_parameter else nn.Parameter(local, local.requires_grad)
         table._is_param = True
+        table.rank, table.ranks = rank, ranks
         return table  # type: ignore[no-any-return]
 
-    def __init__(self, num_rows: int, local: Tensor) -> None:
+    def __init__(self, num_rows: int, local: Tensor, rank: int, ranks: int) -> None:
         pass
 
     def __repr__(self, *, tensor_contents: Any = None) -> str:
@@ -90,6 +96,16 @@ def rows_of_rank(num_rows: int, rank: int, ranks: int) -> int:
     return (num_rows - rank + ranks - 1) // ranks
 
 
+def local_part(parameter: Tensor) -> Tensor:
+    """The rows of this rank of a sharded table, or any other parameter itself."""
+    return parameter.local if isinstance(parameter, ShardedTable) else parameter
+
+
+def tables_of(module: nn.Module) -> dict[str, ShardedTable]:
+    """Sharded tables of a module, by their names in the state dict."""
+    return {n: p for n, p in module.named_parameters() if isinstance(p, ShardedTable)}
+
+
 def read(table: ShardedTable, ids: Tensor) -> Tensor:
     """(…, d) rows for ids (…), which may repeat."""
     distinct, places = torch.unique(ids, return_inverse=True)
@@ -121,7 +137,7 @@ def _drawn(draw: Callable[..., Tensor]) -> Callable[..., ShardedTable]:
 
     def fill(table: ShardedTable, *args: Any, **kwargs: Any) -> ShardedTable:
         N, d = table.shape
-        rank, ranks = dist.get_rank(), dist.get_world_size()
+        rank, ranks = table.rank, table.ranks
         step = max(16, CHUNK // d // 16 * 16)
         for first in range(0, N, step):
             last = N if first + 2 * step > N else first + step  # a short draw has its own way
@@ -166,12 +182,35 @@ def _zeroed(table: ShardedTable) -> ShardedTable:
 
 
 def _detached(table: ShardedTable) -> ShardedTable:
-    return ShardedTable(len(table), table.local.detach())
+    return ShardedTable(len(table), table.local.detach(), table.rank, table.ranks)
 
 
 def _required(table: ShardedTable, requires_grad: bool = True) -> ShardedTable:
     table.local.requires_grad_(requires_grad)
     return table
+
+
+def _moved(table: ShardedTable, *args: Any, **kwargs: Any) -> ShardedTable:
+    local = table.local.detach().to(*args, **kwargs)
+    return ShardedTable(
+        len(table), local.requires_grad_(table.requires_grad), table.rank, table.ranks
+    )
+
+
+def _needs_gradients(table: ShardedTable) -> bool:
+    return table.local.requires_grad
+
+
+def _new(name: str) -> Callable[..., Tensor]:
+    return lambda table, *args, **kwargs: getattr(table.local, name)(*args, **kwargs)
+
+
+def _set_data(table: ShardedTable, value: Tensor) -> None:
+    table.local.data = local_part(value).data
+
+
+def _device(table: ShardedTable) -> torch.device:
+    return table.local.device
 
 
 _OWN: dict[Any, Callable[..., Any]] = {
@@ -186,6 +225,13 @@ _OWN: dict[Any, Callable[..., Any]] = {
     nn.init.constant_: _init_constant,
     Tensor.fill_: _filled,
     Tensor.zero_: _zeroed,
+    **{getattr(Tensor, name): _new(name) for name in ("new_zeros", "new_full", "new_empty")},
+    torch._has_compatible_shallow_copy_type: lambda *_: True,
+    Tensor.to: _moved,
+    Tensor.cpu: lambda table: _moved(table, "cpu"),
+    Tensor.data.__set__: _set_data,  # type: ignore[attr-defined]
+    Tensor.device.__get__: _device,  # type: ignore[attr-defined]
+    Tensor.requires_grad.__get__: _needs_gradients,  # type: ignore[attr-defined]
     Tensor.detach: _detached,
     Tensor.requires_grad_: _required,
 }

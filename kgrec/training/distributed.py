@@ -27,6 +27,7 @@ from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from kgrec.errors import ConfigError
+from kgrec.sharding.table import tables_of
 
 # Environment variable with the time in the run folder's name, on which all processes must agree.
 STARTED = "KGREC_STARTED"
@@ -46,11 +47,12 @@ class DDP(DDPStrategy):
         assert module is not None
         _check_same_gpus(self.root_device)
         buffers = dict(module.named_buffers())
-        hidden = sorted({*getattr(module, "_ddp_params_and_buffers_to_ignore", ()), *buffers})
+        sharded = tables_of(module)  # each process has rows of its own
+        hidden = {*getattr(module, "_ddp_params_and_buffers_to_ignore", ()), *buffers, *sharded}
         ignore = DistributedDataParallel._set_params_and_buffers_to_ignore_for_model
-        ignore(module, hidden)  # type: ignore[no-untyped-call]
+        ignore(module, sorted(hidden))  # type: ignore[no-untyped-call]
         parameters = dict(module.named_parameters())
-        for name in hidden:
+        for name in sorted(hidden - set(sharded)):
             tensor = parameters[name].data if name in parameters else buffers[name]
             if tensor.numel():
                 dist.broadcast(tensor, src=0)

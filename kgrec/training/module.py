@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
+import torch.distributed as dist
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -20,10 +21,12 @@ from kgrec.data.datamodule import KGDataModule
 from kgrec.data.draws import generator
 from kgrec.errors import ConfigError
 from kgrec.evaluation.candidates import Candidates, candidates
-from kgrec.evaluation.full_ranking import Ranking, overall, per_user, rank
+from kgrec.evaluation.full_ranking import Ranking, overall, per_user, rank, ranking_of
 from kgrec.evaluation.results import ScoredTest
 from kgrec.models.recommender import Recommender
 from kgrec.runs.identity import check_resume
+from kgrec.sharding.ranking import top_k_of_shards
+from kgrec.sharding.table import local_part, tables_of
 from kgrec.training.distributed import gather_rows, joined
 from kgrec.training.losses import step_loss
 from kgrec.training.memory import RowBudget
@@ -93,6 +96,12 @@ class RecommenderModule(pl.LightningModule):
         self._tables: list[Tensor] = []
         if getattr(getattr(optimizer, "func", None), "sparse_gradients", False):
             self._tables = ask_for_sparse_gradients(self)
+        self._sharded = bool(tables_of(recommender))
+        if self._sharded and not getattr(getattr(optimizer, "func", None), "sparse_gradients", 0):
+            raise ConfigError(
+                "optimizer: found one with dense gradients, expected lazy_adam: sharded tables "
+                "have sparse gradients"
+            )
         self._encoded: Any = None
         # Of each stage, kept because a validation ranks in every epoch.
         self._candidates: dict[tuple[KGDataModule, str], Candidates | None] = {}
@@ -112,7 +121,7 @@ class RecommenderModule(pl.LightningModule):
     def configure_optimizers(self) -> Optimizer:
         """One optimiser; ``weight_decay`` acts on matrices only, not on biases."""
         assert self._optimizer is not None
-        parameters = [p for p in self.recommender.parameters() if p.requires_grad]
+        parameters = [local_part(p) for p in self.recommender.parameters() if p.requires_grad]
         groups: list[dict[str, Any]] = [{"params": [p for p in parameters if p.ndim >= 2]}]
         if vectors := [p for p in parameters if p.ndim < 2]:
             groups.append({"params": vectors, "weight_decay": 0.0})
@@ -175,6 +184,8 @@ class RecommenderModule(pl.LightningModule):
         self._accumulated += 1
         update = last or self._accumulated == self._update_rule.accumulate_grad_batches
         pieces = self._budget.cut(step.batches)
+        if self._sharded:
+            pieces = _as_many_as_others(pieces, self.device)
         total = torch.zeros((), device=self.device)
         for number, (piece, share) in enumerate(pieces):
             loss = step_loss(self.recommender, piece)
@@ -214,7 +225,7 @@ class RecommenderModule(pl.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Encodes the model once: everything that depends only on its parameters."""
-        self._encoded = self.recommender.encode()
+        self._encoded = None if self._sharded else self.recommender.encode()
 
     def validation_step(
         self, batch: PointwiseBatch, batch_idx: int, dataloader_idx: int = 0
@@ -239,7 +250,7 @@ class RecommenderModule(pl.LightningModule):
 
     def on_test_epoch_start(self) -> None:
         """Encodes the model once: everything that depends only on its parameters."""
-        self._encoded = self.recommender.encode()
+        self._encoded = None if self._sharded else self.recommender.encode()
 
     def test_step(self, batch: PointwiseBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Scores test rows."""
@@ -273,20 +284,7 @@ class RecommenderModule(pl.LightningModule):
         if len(evaluated.users) == 0:
             log.info("ranking: found no user to rank for (%s)", data.ranking)
             return None
-        own = own_rows(len(evaluated.users), self.global_rank, self.trainer.world_size)
-        ranking = rank(
-            lambda users: self.recommender.score_all(users, self._encoded),
-            evaluated._replace(users=evaluated.users[own]),
-            max(self._ks),
-            self.device,
-        )
-        ranking = ranking._replace(
-            users=evaluated.users,
-            items=gather_rows(ranking.items, self.device),
-            hits=gather_rows(ranking.hits, self.device),
-            tied=gather_rows(ranking.tied, self.device),
-            relevant=gather_rows(ranking.relevant, self.device),
-        )
+        ranking = self._rank_shards(evaluated) if self._sharded else self._rank_users(evaluated)
         values = {k: float(v.mean()) for k, v in per_user(ranking, self._ks).items()}
         dataset = data.dataset
         values |= overall(
@@ -294,6 +292,39 @@ class RecommenderModule(pl.LightningModule):
         )
         self._log(f"{stage}/", values)
         return ranking
+
+    def _rank_shards(self, evaluated: Candidates) -> Ranking:
+        """Ranks for all users; each process scores its share of the items."""
+        num_items, ranked = evaluated.relevant.num_items, evaluated.items
+        depth = min(max(self._ks), num_items if ranked is None else len(ranked))
+        order = torch.arange(num_items) if evaluated.order is None else evaluated.order
+        best = top_k_of_shards(
+            lambda users, items: self.recommender.score_items(users, items, self._encoded),
+            evaluated.users.to(self.device),
+            min(depth + 1, num_items),
+            num_items,
+            evaluated.exclude.to(self.device),
+            order,
+            ranked,
+        )
+        return ranking_of(*best, evaluated, depth)
+
+    def _rank_users(self, evaluated: Candidates) -> Ranking:
+        """Ranks all items; each process does so for its share of the users."""
+        own = own_rows(len(evaluated.users), self.global_rank, self.trainer.world_size)
+        ranking = rank(
+            lambda users: self.recommender.score_all(users, self._encoded),
+            evaluated._replace(users=evaluated.users[own]),
+            max(self._ks),
+            self.device,
+        )
+        return ranking._replace(
+            users=evaluated.users,
+            items=gather_rows(ranking.items, self.device),
+            hits=gather_rows(ranking.hits, self.device),
+            tied=gather_rows(ranking.tied, self.device),
+            relevant=gather_rows(ranking.relevant, self.device),
+        )
 
     def _score(self, stage: str, batch: PointwiseBatch, loader: int) -> None:
         # In full precision also where training is not: bfloat16 would make ties of close scores.
@@ -338,6 +369,14 @@ class RecommenderModule(pl.LightningModule):
             CheckpointError: the checkpoint is of another data set, model or setting.
         """
         check_resume(checkpoint, self.identity())
+
+
+def _as_many_as_others(pieces: list[Any], device: torch.device) -> list[Any]:
+    """Pieces of as many processes as have most: all read rows together, some without weight."""
+    most = torch.tensor(len(pieces), device=device)
+    dist.all_reduce(most, dist.ReduceOp.MAX)
+    last, _ = pieces[-1]
+    return pieces + [(last, 0.0)] * (int(most) - len(pieces))
 
 
 def _key(stage: str, loader: str) -> str:

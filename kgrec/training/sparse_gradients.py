@@ -7,6 +7,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from kgrec.sharding.table import ShardedTable
 from kgrec.training.distributed import gather_rows, joined
 
 
@@ -19,13 +20,14 @@ def ask_for_sparse_gradients(module: nn.Module) -> list[Tensor]:
         module: module that DistributedDataParallel would wrap.
 
     Returns:
-        Weights of all embeddings.
+        Weights of all embeddings that every process has whole.
     """
     tables, names = [], []
     for name, child in module.named_modules():
         if isinstance(child, nn.Embedding):
             child.sparse = True
-            tables.append(child.weight)
+            if not isinstance(child.weight, ShardedTable):
+                tables.append(child.weight)
             names.append(f"{name}.weight")
     ignore = DistributedDataParallel._set_params_and_buffers_to_ignore_for_model
     ignore(module, names)  # type: ignore[no-untyped-call]

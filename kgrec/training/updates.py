@@ -6,7 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
+
+from kgrec.sharding.table import ShardedTable, local_part
 
 
 @dataclass(frozen=True)
@@ -43,20 +46,34 @@ class UpdateRule:
 def clip_by_norm(parameters: Iterable[Tensor], largest: float) -> Tensor:
     """Scales all gradients together so that their L2 norm is at most ``largest``.
 
-    As :func:`torch.nn.utils.clip_grad_norm_`, but also for sparse gradients.
+    As :func:`torch.nn.utils.clip_grad_norm_`, but also for sparse gradients and sharded tables.
 
     Returns:
         The norm before.
     """
-    values = _gradient_values(parameters)
+    parameters = list(parameters)
+    shards = [p.local for p in parameters if isinstance(p, ShardedTable)]
+    whole = _gradient_values(p for p in parameters if not isinstance(p, ShardedTable))
+    parts = _gradient_values(shards)
+    values = [*whole, *parts]
     if not values:
         return torch.zeros(())
-    norms = torch.stack([torch.linalg.vector_norm(value) for value in values])
-    norm: Tensor = torch.linalg.vector_norm(norms)
+    squares = _squares(whole, values[0])
+    if shards:
+        of_shards = _squares(parts, values[0])
+        dist.all_reduce(of_shards)
+        squares = squares + of_shards
+    norm = squares.sqrt()
     scale = (largest / (norm + 1e-6)).clamp(max=1.0)
     for value in values:
         value.mul_(scale)
     return norm
+
+
+def _squares(values: list[Tensor], like: Tensor) -> Tensor:
+    """The sum of the squares of all numbers, on the device of a tensor."""
+    norms = [torch.linalg.vector_norm(value) for value in values]
+    return torch.stack(norms).square().sum() if norms else like.new_zeros(())
 
 
 def clip_by_value(parameters: Iterable[Tensor], largest: float) -> None:
@@ -68,7 +85,7 @@ def clip_by_value(parameters: Iterable[Tensor], largest: float) -> None:
 def _gradient_values(parameters: Iterable[Tensor]) -> list[Tensor]:
     """The numbers of every gradient, to be changed in place; sparse gradients become coalesced."""
     values = []
-    for parameter in parameters:
+    for parameter in map(local_part, parameters):
         if (grad := parameter.grad) is None:
             continue
         if grad.is_sparse:
