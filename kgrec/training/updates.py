@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -51,29 +51,39 @@ def clip_by_norm(parameters: Iterable[Tensor], largest: float) -> Tensor:
     Returns:
         The norm before.
     """
-    parameters = list(parameters)
-    shards = [p.local for p in parameters if isinstance(p, ShardedTable)]
-    whole = _gradient_values(p for p in parameters if not isinstance(p, ShardedTable))
-    parts = _gradient_values(shards)
-    values = [*whole, *parts]
-    if not values:
-        return torch.zeros(())
-    squares = _squares(whole, values[0])
-    if shards:
-        of_shards = _squares(parts, values[0])
-        dist.all_reduce(of_shards)
-        squares = squares + of_shards
-    norm = squares.sqrt()
+    values, norm = _values_and_norm(parameters)
     scale = (largest / (norm + 1e-6)).clamp(max=1.0)
     for value in values:
         value.mul_(scale)
     return norm
 
 
-def _squares(values: list[Tensor], like: Tensor) -> Tensor:
-    """The sum of the squares of all numbers, on the device of a tensor."""
-    norms = [torch.linalg.vector_norm(value) for value in values]
-    return torch.stack(norms).square().sum() if norms else like.new_zeros(())
+def gradient_norm(parameters: Iterable[Tensor]) -> Tensor:
+    """L2 norm of all gradients together; 0 where there is none."""
+    return _values_and_norm(parameters)[1]
+
+
+def _values_and_norm(parameters: Iterable[Tensor]) -> tuple[list[Tensor], Tensor]:
+    """The numbers of all gradients of this process, and the norm of those of all processes."""
+    parameters = list(parameters)
+    shards = [p for p in parameters if isinstance(p, ShardedTable)]
+    parts = _gradient_values(shards)
+    whole = _gradient_values(p for p in parameters if not isinstance(p, ShardedTable))
+    norm = _norm(whole)
+    if shards:
+        square = _norm(parts).to(shards[0].local.device).square()
+        dist.all_reduce(square)
+        norm = (norm.square() + square).sqrt()
+    return [*whole, *parts], norm
+
+
+def _norm(values: Sequence[Tensor]) -> Tensor:
+    if not values:
+        return torch.zeros(())
+    norms = torch.stack([torch.linalg.vector_norm(value) for value in values])
+    norm: Tensor = torch.linalg.vector_norm(norms)
+    return norm
+
 
 
 def clip_by_value(parameters: Iterable[Tensor], largest: float) -> None:
