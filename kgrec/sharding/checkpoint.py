@@ -18,6 +18,8 @@ from torch import Tensor
 
 from kgrec.sharding.table import ShardedTable, rows_of_rank
 
+PLAIN, TABLES = "plain.ckpt", "tables"  # in the folder of a checkpoint
+
 # Columns of a table, or a little more: many numbers of processes divide 48.
 COLUMNS = 48
 

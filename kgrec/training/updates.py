@@ -85,7 +85,6 @@ def _norm(values: Sequence[Tensor]) -> Tensor:
     return norm
 
 
-
 def clip_by_value(parameters: Iterable[Tensor], largest: float) -> None:
     """Limits each number of all gradients to [-largest, largest]."""
     for value in _gradient_values(parameters):
