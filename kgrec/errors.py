@@ -40,6 +40,10 @@ class SettingError(ConfigError):
     """
 
 
+class DivergedError(KgrecError):
+    """Numbers of a trained model that are no longer finite: a loss, a parameter or a score."""
+
+
 class CheckpointError(KgrecError):
     """A checkpoint that does not belong to this data set or model."""
 
