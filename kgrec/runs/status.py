@@ -19,11 +19,13 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from kgrec.errors import ConfigError
+from kgrec.errors import ConfigError, DivergedError
 from kgrec.files import write_json
 from kgrec.runs.folder import RunFolder
 
 log = logging.getLogger(__name__)
+
+DIVERGED = "diverged"  # a loss, a parameter or a score was no longer finite
 
 
 class Pruned(Exception):  # noqa: N818 - a pruned trial is not an error
@@ -74,7 +76,8 @@ def at_work(
             update(folder, state="pruned", error=None, seconds=seconds())
         elif isinstance(error, Exception):
             message = explain(error).strip() or type(error).__name__
-            update(folder, state="failed", error=message, seconds=seconds())
+            state = DIVERGED if isinstance(error, DivergedError) else "failed"
+            update(folder, state=state, error=message, seconds=seconds())
         else:
             update(folder, state="interrupted", error=None, seconds=seconds())
         raise

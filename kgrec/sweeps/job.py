@@ -22,7 +22,7 @@ from kgrec.config.messages import any_user_error
 from kgrec.errors import ConfigError
 from kgrec.runs.folder import RunFolder
 from kgrec.runs.resuming import Start, check_folder, start_in
-from kgrec.runs.status import Pruned, at_work, held, read_status, update
+from kgrec.runs.status import DIVERGED, Pruned, at_work, held, read_status, update
 from kgrec.sweeps.device_pool import free_device, jobs_at_once
 from kgrec.sweeps.progress import line, say
 from kgrec.sweeps.pruning import pruning_of
@@ -68,8 +68,8 @@ def run_in_sweep(cfg: DictConfig, run: Callable[..., float]) -> float:
         log.info("another process is at work in %s; waiting for it", folder)
     while held(folder):  # without a device, which another job may need
         time.sleep(POLL_SECONDS)
-    if read_status(folder).get("state") == PRUNED:
-        log.info("this job was pruned: skipped")
+    if (state := read_status(folder).get("state")) in (PRUNED, DIVERGED):
+        log.info("this job has %s: skipped", "been pruned" if state == PRUNED else state)
         return math.nan
     with (
         contextlib.suppress(Pruned),
