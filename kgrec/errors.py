@@ -32,6 +32,10 @@ class CheckpointError(KgrecError):
     """A checkpoint that does not belong to this data set or model."""
 
 
+class DiskError(KgrecError, OSError):
+    """A file or folder that cannot be written: a full disk, a read-only one, a file in the way."""
+
+
 def listed(names: Iterable[Any]) -> str:
     """Names in alphabetical order for a message; private ones are left out."""
     return ", ".join(sorted(str(name) for name in names if not str(name).startswith("_")))
