@@ -86,6 +86,10 @@ def several(names: Iterable[Any]) -> str:
     return f"{', '.join(words[:_FEW])} and {len(words) - _FEW:,} more"
 
 
+class DiskError(KgrecError, OSError):
+    """A file or folder that cannot be written: a full disk, a read-only one, a file in the way."""
+
+
 def listed(names: Iterable[Any]) -> str:
     """Names in alphabetical order for a message, see :func:`several`; private ones are left out."""
     return several(sorted(str(name) for name in names if not str(name).startswith("_")))
