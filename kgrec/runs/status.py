@@ -7,7 +7,6 @@ that watch a run read these two files, on the same machine or over a shared disk
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import platform
@@ -19,9 +18,11 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from kgrec.errors import ConfigError, DivergedError
+from kgrec.errors import ConfigError, DataError, DivergedError
 from kgrec.files import write_json
 from kgrec.runs.folder import RunFolder
+from kgrec.runs.reading import read_json
+from kgrec.runs.schema import STATUS
 
 log = logging.getLogger(__name__)
 
@@ -96,10 +97,9 @@ def update(folder: Path, **facts: Any) -> None:
 def read_status(folder: Path) -> dict[str, Any]:
     """Facts of status.json; empty if there is no readable file."""
     try:
-        facts = json.loads(RunFolder(folder).status_file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return dict(read_json(RunFolder(folder).status_file, STATUS))
+    except DataError:
         return {}
-    return facts if isinstance(facts, dict) else {}
 
 
 def held(folder: Path) -> bool:
