@@ -74,18 +74,18 @@ def at_work(
     try:
         yield
     except BaseException as raised:
-        error = full_disk(folder, raised) or raised
+        cause = full_disk(folder, raised) or raised
         # A run that Ctrl-C has ended can resume, so it has not failed.
-        if isinstance(error, Pruned):
+        if isinstance(cause, Pruned):
             update(folder, state="pruned", error=None, seconds=seconds())
-        elif isinstance(error, Exception):
-            message = explain(error).strip() or type(error).__name__
-            state = DIVERGED if isinstance(error, DivergedError) else "failed"
+        elif isinstance(cause, Exception):
+            message = explain(cause).strip() or type(cause).__name__
+            state = DIVERGED if isinstance(cause, DivergedError) else "failed"
             update(folder, state=state, error=message, seconds=seconds())
         else:
             update(folder, state="interrupted", error=None, seconds=seconds())
-        if error is not raised:
-            raise error from raised
+        if cause is not raised:
+            raise cause from raised
         raise
     else:
         update(folder, state="finished", error=None, seconds=seconds())
