@@ -15,6 +15,7 @@ from typing import Any
 import polars as pl
 
 _OWN = 1 << 30  # bytes for threads and buffers of polars
+_MOST_COLUMNS = 50_000
 
 
 def main() -> None:
@@ -39,8 +40,11 @@ def answer(path: str, memory: int, seconds: int) -> dict[str, Any]:
     _limit_memory(memory)
     try:
         scan = pl.scan_parquet(path, glob=False)
+        kinds = scan.collect_schema().dtypes()
+        if len(kinds) > _MOST_COLUMNS:
+            return {"error": f"{len(kinds):,} columns, more than {_MOST_COLUMNS:,}"}
         rows = scan.select(pl.len()).collect().item()
-        least = rows * sum(_width(kind) for kind in scan.collect_schema().dtypes())
+        least = rows * sum(_width(kind) for kind in kinds)
         if least > memory:
             return {"rows": rows, "bytes": least}
         pl.read_parquet(path, glob=False)

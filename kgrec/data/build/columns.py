@@ -10,12 +10,12 @@ from typing import Any
 import polars as pl
 
 from kgrec.data.build.plan import shown_path
-from kgrec.data.csv_files import SEPARATORS, header_fields, line_of, read_csv
+from kgrec.data.csv_files import header_fields, line_of, read_csv
 from kgrec.data.dates import expected_time, seconds
 from kgrec.data.formats.named_columns import written_as_floats
 from kgrec.data.parquet_files import read_parquet
-from kgrec.data.text_files import first_line, repeated_header, second_header
-from kgrec.errors import DataError, one_of
+from kgrec.data.text_files import SEPARATORS, header_line, repeated_header, second_header
+from kgrec.errors import DataError, one_of, quoted
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class UserTable:
         if path.suffix == ".parquet":
             self.frame = _parquet(path)
             return
-        _, text = first_line(path)
+        _, text = header_line(path)
         self.separator = max(SEPARATORS, key=lambda s: len(header_fields(text, s)))
         fields = header_fields(text, self.separator)
         if len(fields) == 1:
@@ -163,7 +163,7 @@ class UserTable:
         if wrong.any():
             index = int(wrong.arg_max() or 0)
             expected = expected_time(values[index], expected) if times else expected
-            raise DataError(f"{self.row(index)}: found {values[index]!r} as {name} ({key}), "
+            raise DataError(f"{self.row(index)}: found {quoted(values[index])} as {name} ({key}), "
                             f"expected {expected}")  # fmt: skip
         return numbers.alias(key.rpartition(".")[2])
 

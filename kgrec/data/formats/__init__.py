@@ -12,7 +12,7 @@ import polars as pl
 from kgrec.data.formats import kgat, recbole, released_final, released_raw, tables, user_tables
 from kgrec.data.polars_errors import polars_errors
 from kgrec.data.raw_tables import Counts, RawTables
-from kgrec.errors import ConfigError, DataError
+from kgrec.errors import ConfigError, DataError, several
 
 # Files that kgrec adds to a folder and that are not raw data: of ``kgrec data build`` and a twin.
 OWN = ("build.json", "title_links.csv", "twin.json", "planted_users.parquet",
@@ -81,7 +81,7 @@ class Format:
         )
         if not others:
             return []
-        shown = ", ".join(others[:5]) + (", …" if len(others) > 5 else "")
+        shown = several(others[:5]) + (", …" if len(others) > 5 else "")
         return [(f"files not read: format {self.name} has no such file ({shown})", len(others))]
 
     def fits(self, folder: Path) -> bool:
@@ -209,7 +209,7 @@ def recognise(folder: Path) -> Format:
         if candidate.fits(folder):
             return candidate
     names = sorted(f"{p.name}/" if p.is_dir() else p.name for p in folder.iterdir())
-    content = ", ".join(names) or "nothing"
+    content = several(names) or "nothing"
     expected = "\n".join(
         f"  {f.name}: {f.description} (optional: {f.extras})"
         for f in FORMATS.values()
