@@ -31,6 +31,7 @@ class UserTable:
         path: the file.
         names: names of the columns of a file without a header; None: the first line has them.
         shown: the file in reports; None: its name.
+        frame: the columns of a file in another format, which was read already.
 
     Attributes:
         path: the file.
@@ -44,10 +45,18 @@ class UserTable:
     """
 
     def __init__(
-        self, path: Path, names: Sequence[str] | None = None, shown: str | None = None
+        self,
+        path: Path,
+        names: Sequence[str] | None = None,
+        shown: str | None = None,
+        frame: pl.DataFrame | None = None,
     ) -> None:
         self.path, self.header, self.name = path, names is None, shown or path.name
         self.used: set[str] = set()
+        self.separator = ""
+        if frame is not None:
+            self.frame = frame
+            return
         if not path.is_file():
             there = sorted(p.name for p in path.parent.glob("*") if p.suffix in SUFFIXES)
             raise DataError(f"{path}: found no such file, expected {one_of(there, path.name)}"
@@ -57,7 +66,6 @@ class UserTable:
                 f"{path}: found a file of the kind {path.suffix!r}, expected CSV, TSV or Parquet "
                 f"({', '.join(SUFFIXES)})"
             )
-        self.separator = ""
         if path.suffix == ".parquet":
             self.frame = _parquet(path)
             return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -63,7 +62,7 @@ class Table:
         used = set(self.columns.values())
         self.unused = [c for c in self.frame.columns if c not in used]
         for name in [name for name in _IDS if name in self.columns]:
-            if re.search(":.*_seq$", self.columns[name]):
+            if self.columns[name].partition(":")[2].endswith("_seq"):
                 raise DataError(
                     f"{path}: found column {self.columns[name]}, which has several values in a "
                     f"cell, expected one {name} in each (type token)"
