@@ -23,8 +23,7 @@ FORMATS = {
     "movielens": MOVIELENS,
 }  # fmt: skip
 
-ROWS = 2_000
-LONG = 1 << 20  # characters
+LONG = 1 << 18  # characters
 
 CONTENTS = {
     "NUL bytes": lambda data: data.replace(b"1", b"\x00"),

@@ -87,7 +87,11 @@ class Table:
                 return len(fields) == len(wanted)
             return sum(bool(matches(fields, name, given)) for name in wanted)
 
-        best = max(SEPARATORS, key=lambda separator: matching(header_fields(text, separator)))
+        def fit(separator: str) -> tuple[int, int]:
+            fields = header_fields(text, separator)
+            return matching(fields), len(fields)
+
+        best = max(SEPARATORS, key=fit)
         required = sum(wanted.values())
         if matching(header_fields(text, best)) < required <= matching(text.split()):
             raise DataError(
