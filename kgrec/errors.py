@@ -40,6 +40,10 @@ class SettingError(ConfigError):
     """
 
 
+class DivergedError(KgrecError):
+    """Numbers of a trained model that are no longer finite: a loss, a parameter or a score."""
+
+
 class CheckpointError(KgrecError):
     """A checkpoint that does not belong to this data set or model."""
 
@@ -91,6 +95,10 @@ def several(names: Iterable[Any]) -> str:
     if len(words) <= MOST_NAMES:
         return ", ".join(words)
     return f"{', '.join(words[:_FEW])} and {len(words) - _FEW:,} more"
+
+
+class DiskError(KgrecError, OSError):
+    """A file or folder that cannot be written: a full disk, a read-only one, a file in the way."""
 
 
 def listed(names: Iterable[Any]) -> str:
