@@ -8,6 +8,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kgrec.errors import DataError
+
 if TYPE_CHECKING:
     import polars as pl
 
@@ -34,6 +36,23 @@ def expand_home(word: str) -> str:
 def quoted(text: str) -> str:
     """Text, such as a path, as a quoted value of Hydra's grammar."""
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def inside(folder: Path, name: str, key: str) -> Path:
+    """The path of a file or folder in ``folder``, whose name comes from data or a configuration.
+
+    Args:
+        folder: folder that the path must not leave.
+        name: name of the file or folder.
+        key: key or file that the name comes from, for the message.
+
+    Raises:
+        DataError: the name has a separator or a control character, or means a folder itself.
+    """
+    if name.strip() in ("", ".", "..") or "/" in name or "\\" in name or min(name) < " ":
+        shown = name if len(name) <= 100 else f"{name[:97]}..."
+        raise DataError(f"{key}: found {shown!r}, expected a name, without folders")
+    return folder / name
 
 
 def write_text(path: Path, text: str) -> None:

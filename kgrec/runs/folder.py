@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from kgrec import __version__
 from kgrec.errors import DataError
-from kgrec.files import write_json, write_parquet, write_text
+from kgrec.files import inside, write_json, write_parquet, write_text
 
 if TYPE_CHECKING:
     import polars as pl
@@ -124,11 +124,14 @@ class RunFolder:
 
     def rows_file(self, model: str) -> Path:
         """Test rows with the scores of the model, or of a control."""
-        return self.path / "evaluation" / model / "rows.parquet"
+        return self._evaluation(model) / "rows.parquet"
 
     def users_file(self, model: str) -> Path:
         """Ranking metrics of each test user, of the model or of a control."""
-        return self.path / "evaluation" / model / "users.parquet"
+        return self._evaluation(model) / "users.parquet"
+
+    def _evaluation(self, model: str) -> Path:
+        return inside(self.path / "evaluation", model, f"{self.path}: model")
 
     # ------------------------------------------------------------ reading
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from kgrec.errors import DataError
-from kgrec.files import write_json
+from kgrec.files import inside, write_json
 from kgrec.sweeps.state import Job, State, shared_overrides
 
 FILE = "sweep.json"
@@ -145,7 +145,7 @@ class SweepFolder:
 
     def folder(self, job: Job) -> Path:
         """The run folder of a job."""
-        return self.path / job.name
+        return inside(self.path, job.name, str(self.path / FILE))
 
     def states(self) -> list[State]:
         """The current state of every job."""
