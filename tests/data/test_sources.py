@@ -52,7 +52,8 @@ class Server:
                 pass
 
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+        poll = {"poll_interval": 0.02}
+        threading.Thread(target=self.http.serve_forever, kwargs=poll, daemon=True).start()
         self.address = f"http://127.0.0.1:{self.http.server_port}"
 
     def source(self) -> Source:
@@ -162,16 +163,14 @@ def test_an_unknown_format_is_refused():
     {"md6": "0"}, {"max_bytes": "1 GB"}, {"max_bytes": True}, {"url": 7}, {"optional": "yes"},
 ])  # fmt: skip
 def test_a_setting_of_a_file_that_cannot_work_is_refused(settings):
-    with pytest.raises(ConfigError, match="dataset.sources: found"):
+    with pytest.raises(ConfigError, match=r"dataset\.sources.*: found"):
         Source.from_config({"format": "released_raw", "files": {"kg.txt": settings}})
 
 
 def test_a_wrong_hash_says_what_was_expected_and_what_to_do(server, tmp_path):
     server.wrong.add("kg.txt")
     wrong, right = sha256(RAW["kg.txt"][::-1]), sha256(RAW["kg.txt"])
-    message = (
-        rf"kg\.txt from .*: found sha256 {wrong}, expected {right}; nothing is kept\. Try again"
-    )
+    message = rf"kg\.txt from .*: found sha256 {wrong}, expected {right}; nothing is kept"
     with pytest.raises(DataError, match=message):
         locate("toy", [server.source()], None, tmp_path / "data")
 

@@ -1,4 +1,4 @@
-"""Transfers from a local server that misbehaves: each ends soon, in one line, and leaves no file."""
+"""Transfers from a local server that misbehaves: each ends soon, in one line."""
 
 from __future__ import annotations
 
