@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from kgrec.data.formats import FORMATS, Format, recognise
+from kgrec.data.incoming import next_to
 from kgrec.data.raw_tables import PARTS, TRIPLE, RawTables
 from kgrec.errors import DataError
 
@@ -71,10 +71,9 @@ def check_target(target: Path) -> None:
 
 def _write(raw: RawTables, target: Path, chosen: Format) -> None:
     target = target.resolve()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".incoming-") as temporary:
+    with next_to(target) as temporary:
         # Some formats name their files after the folder.
-        incoming = Path(temporary) / target.name
+        incoming = temporary / target.name
         incoming.mkdir()
         chosen.write(incoming, raw, [raw.interactions])
         written, read = _content(raw), _content(recognise(incoming).read(incoming))

@@ -177,9 +177,9 @@ def test_a_wrong_hash_says_what_was_expected_and_what_to_do(server, tmp_path):
 
 def test_what_a_killed_download_left_is_removed_at_the_next_start(server, tmp_path):
     folder = tmp_path / "data" / "toy"
-    orphan = folder / ".incoming-12345" / "pip"
-    orphan.mkdir(parents=True)
-    (orphan / "x.whl").write_bytes(b"half")
+    for name in (".incoming", ".incoming-12345"):
+        (folder / name / "pip").mkdir(parents=True)
+        (folder / name / "pip" / "x.whl").write_bytes(b"half")
     locate("toy", [server.source()], None, tmp_path / "data")
     assert sorted(p.name for p in folder.iterdir()) == sorted(RAW)
 
@@ -204,7 +204,7 @@ fetching.download(source, Path("data/toy"), [])
     )  # fmt: skip
     assert process.stdout.readline() == b"begun\n"
     folder = tmp_path / "data" / "toy"
-    assert [p.name for p in folder.iterdir()] == [f".incoming-{process.pid}"]
+    assert [p.name for p in folder.iterdir()] == [".incoming"]
     process.kill()
     process.communicate()
     found = locate("toy", [server.source()], None, tmp_path / "data")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
+import shutil
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from kgrec.data.formats import recognise
+from kgrec.data.incoming import next_to
 from kgrec.errors import DataError
 from kgrec.files import write_json
 
@@ -48,9 +49,11 @@ def write_folder(target: Path, tables: dict[str, pl.DataFrame], report: dict[str
         DataError: the tables do not fit together.
     """
     target = target.absolute()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".incoming-") as temporary:
-        incoming = Path(temporary) / target.name
+    before = target.parent / f".before-{target.name}"
+    with next_to(target) as temporary:
+        if before.exists():  # of a process that was killed between two renames
+            shutil.rmtree(before) if target.exists() else before.rename(target)
+        incoming = temporary / target.name
         incoming.mkdir()
         for name, table in tables.items():
             if not table.is_empty():  # a file without rows is one that nobody can read
@@ -60,7 +63,6 @@ def write_folder(target: Path, tables: dict[str, pl.DataFrame], report: dict[str
             recognise(incoming).read(incoming)
         except DataError as error:  # of the folder to be, not of a temporary one
             raise DataError(str(error).replace(str(incoming), str(target))) from None
-        before = Path(temporary) / "before"
         try:
             if target.exists():
                 target.rename(before)
@@ -69,3 +71,4 @@ def write_folder(target: Path, tables: dict[str, pl.DataFrame], report: dict[str
             if before.exists() and not target.exists():
                 before.rename(target)
             raise
+        shutil.rmtree(before, ignore_errors=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from kgrec.data.incoming import emptied
 from kgrec.data.sources.archives import unpack
 from kgrec.data.sources.public_files import RawFile, Source
 from kgrec.data.sources.transfer import (
@@ -34,7 +35,7 @@ PIP_SECONDS = 600.0
 PIP = (sys.executable, "-m", "pip")
 """Command that starts pip."""
 
-_INCOMING = ".incoming-"
+_INCOMING = ".incoming"
 
 
 def download(source: Source, folder: Path, places: Sequence[Path]) -> None:
@@ -60,11 +61,7 @@ def download(source: Source, folder: Path, places: Sequence[Path]) -> None:
 
 @contextmanager
 def _incoming(folder: Path) -> Iterator[Path]:
-    """An empty temporary folder in ``folder``, for one process at a time.
-
-    A folder that a killed process left is removed, because it has no owner: only the process that
-    has the lock makes one.
-    """
+    """An empty temporary folder in ``folder``, for one process at a time."""
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder.parent / f".{folder.name}.lock")
     try:
@@ -73,14 +70,10 @@ def _incoming(folder: Path) -> Iterator[Path]:
         log.info("another process downloads to %s; waiting for it", folder)
         lock.acquire()
     try:
-        for orphan in folder.glob(f"{_INCOMING}*"):
-            shutil.rmtree(orphan, ignore_errors=True)
-        incoming = folder / f"{_INCOMING}{os.getpid()}"
-        incoming.mkdir()
-        try:
+        for earlier in folder.glob(f"{_INCOMING}-*"):  # of earlier versions
+            shutil.rmtree(earlier, ignore_errors=True)
+        with emptied(folder / _INCOMING) as incoming:
             yield incoming
-        finally:
-            shutil.rmtree(incoming, ignore_errors=True)
     finally:
         lock.release()
 
