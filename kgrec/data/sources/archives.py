@@ -18,9 +18,9 @@ from kgrec.data.sources.transfer import (
     DownloadError,
     check_room,
     check_size,
-    disk_error,
     short,
 )  # fmt: skip
+from kgrec.errors import KgrecError
 from kgrec.files import inside
 
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -47,6 +47,7 @@ def unpack(path: Path, files: Sequence[RawFile], folder: Path) -> None:
     Raises:
         DownloadError: the archive is damaged, lacks a member, or has a member that is larger than
             its file may be, encrypted, compressed in an odd way, not a file, or not unique.
+        OSError: the archive cannot be read, or a file cannot be written.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -54,11 +55,11 @@ def unpack(path: Path, files: Sequence[RawFile], folder: Path) -> None:
             for file in files:
                 if (member := _member(path, file, members)) is not None:
                     _write(archive, member, file, inside(folder, file.name, str(path)))
-    except DownloadError:
+    except KgrecError:
         raise
     except Exception as error:  # of many kinds, from zipfile and zlib on damaged content
         if isinstance(error, OSError) and error.errno != errno.EINVAL:  # of a place in no file
-            raise disk_error(str(path), folder, error) from None
+            raise
         reason = short(str(error)) or type(error).__name__
         raise DownloadError(f"{path}: {reason}; expected a whole zip archive") from None
 
@@ -99,7 +100,7 @@ def _member(
 
 
 def _write(archive: zipfile.ZipFile, member: zipfile.ZipInfo, file: RawFile, target: Path) -> None:
-    check_room(file.name, target.parent, member.file_size)
+    check_room(target, member.file_size)
     written = 0
     with archive.open(member) as packed, target.open("wb") as out:
         while chunk := packed.read(_CHUNK):

@@ -15,17 +15,17 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from kgrec.data.incoming import emptied
 from kgrec.data.sources.archives import unpack
 from kgrec.data.sources.public_files import RawFile, Source
 from kgrec.data.sources.transfer import (
     DownloadError,
     check_room,
     check_size,
-    disk_error,
     fetch,
     short,
 )  # fmt: skip
+from kgrec.disk_errors import disk_error
+from kgrec.files import make_folder, put_in_place, remove_all_leftovers, scratch_folder
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +35,6 @@ PIP_SECONDS = 600.0
 PIP = (sys.executable, "-m", "pip")
 """Command that starts pip."""
 
-_INCOMING = ".incoming"
-
 
 def download(source: Source, folder: Path, places: Sequence[Path]) -> None:
     """Fetches every file of a source to ``folder``: all files or no file.
@@ -45,35 +43,35 @@ def download(source: Source, folder: Path, places: Sequence[Path]) -> None:
     downloads to the folder, this one waits, and uses its files.
 
     Raises:
-        DownloadError: a file could not be fetched or written, or its content is wrong.
+        DownloadError: a file could not be fetched, or its content is wrong.
+        DiskError: a file cannot be written.
     """
-    try:
-        with _incoming(folder) as incoming:
-            if source.complete_in(folder):  # another process was faster
-                return
-            _collect(source, incoming, places)
-            for file in source.files:
-                if (incoming / file.name).is_file():
-                    (incoming / file.name).rename(folder / file.name)
-    except OSError as error:
-        raise disk_error(str(folder), folder, error) from error
+    make_folder(folder)
+    with _locked(folder), scratch_folder(folder / "download") as incoming:
+        if source.complete_in(folder):  # another process was faster
+            return
+        _collect(source, incoming, places)
+        for file in source.files:
+            if (incoming / file.name).is_file():
+                put_in_place(incoming / file.name, folder / file.name)
 
 
 @contextmanager
-def _incoming(folder: Path) -> Iterator[Path]:
-    """An empty temporary folder in ``folder``, for one process at a time."""
-    folder.mkdir(parents=True, exist_ok=True)
+def _locked(folder: Path) -> Iterator[None]:
+    """Lets one process at a time download to a folder; removes what a killed one has left."""
     lock = FileLock(folder.parent / f".{folder.name}.lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
         log.info("another process downloads to %s; waiting for it", folder)
         lock.acquire()
+    except OSError as error:
+        raise disk_error(Path(lock.lock_file), error) or error from error
     try:
-        for earlier in folder.glob(f"{_INCOMING}-*"):  # of earlier versions
+        remove_all_leftovers(folder)
+        for earlier in folder.glob(".incoming-*"):  # of kgrec 0.1
             shutil.rmtree(earlier, ignore_errors=True)
-        with emptied(folder / _INCOMING) as incoming:
-            yield incoming
+        yield
     finally:
         lock.release()
 
@@ -99,7 +97,7 @@ def _at_hand(file: RawFile, target: Path, places: Sequence[Path]) -> bool:
     for place in places:
         path = place / file.name
         if path.is_file() and not file.problem(path):
-            check_room(file.name, target.parent, path.stat().st_size)
+            check_room(target, path.stat().st_size)
             shutil.copyfile(path, target)
             return True
     return False

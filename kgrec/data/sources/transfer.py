@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import shutil
 import sys
@@ -11,7 +10,8 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from kgrec.errors import DataError
+from kgrec.disk_errors import disk_error
+from kgrec.errors import DataError, DiskError, KgrecError
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,8 @@ def fetch(url: str, target: Path, max_bytes: int) -> None:
 
     Raises:
         DownloadError: the server cannot be reached, refuses, sends less than it declares, more
-            than ``max_bytes`` or a page instead of a file, or is too slow; or the disk is full.
+            than ``max_bytes`` or a page instead of a file, or is too slow.
+        DiskError: the file cannot be written.
     """
     log.info("downloading %s", url)
     try:
@@ -53,13 +54,11 @@ def fetch(url: str, target: Path, max_bytes: int) -> None:
         _try(url, target, max_bytes)
 
 
-def check_room(name: str, folder: Path, needed: int) -> None:
-    """Raises DownloadError if the disk of ``folder`` has no room for ``needed`` bytes."""
-    free = shutil.disk_usage(folder).free
+def check_room(path: Path, needed: int) -> None:
+    """Raises DiskError if the disk has no room for a new file of ``needed`` bytes."""
+    free = shutil.disk_usage(path.parent).free
     if needed > free:
-        raise DownloadError(
-            f"{name}: found {free:,} bytes free in {folder}, expected at least {needed:,}"
-        )
+        raise DiskError(f"{path}: found {free:,} bytes free, expected {needed:,} bytes")
 
 
 def check_size(name: str, size: int, max_bytes: int) -> None:
@@ -69,14 +68,6 @@ def check_size(name: str, size: int, max_bytes: int) -> None:
             f"{name}: found {size:,} bytes or more, expected at most {max_bytes:,} (max_bytes of "
             "the file in dataset.sources)"
         )
-
-
-def disk_error(name: str, folder: Path, error: OSError) -> DownloadError:
-    """The error for a file that could not be written."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        free = shutil.disk_usage(folder).free
-        return DownloadError(f"{name}: {folder} is full ({free:,} bytes free); nothing is kept")
-    return DownloadError(f"{name}: {error.strerror or error}")
 
 
 def _try(url: str, target: Path, max_bytes: int) -> None:
@@ -128,7 +119,7 @@ class _Transfer:
         self._url, self._target, self._max_bytes = url, target, max_bytes
         self.received = 0
         self.declared: int | None = None
-        self.error: DownloadError | None = None
+        self.error: KgrecError | None = None
         self.stopped = threading.Event()
 
     def progress(self) -> tuple[str, str]:
@@ -142,7 +133,7 @@ class _Transfer:
 
         try:
             self._run()
-        except DownloadError as error:
+        except KgrecError as error:
             self.error = error
         except requests.ConnectionError as error:  # a timeout of the connection too
             self.error = _DroppedError(f"{self._url}: {short(str(error))}")
@@ -150,10 +141,9 @@ class _Transfer:
             self.error = _DroppedError(f"{self._url}: {short(str(error))}")
         except requests.RequestException as error:  # an OSError too
             self.error = DownloadError(f"{self._url}: {short(str(error))}")
-        except OSError as error:
-            self.error = disk_error(self._target.name, self._target.parent, error)
-        except Exception as error:  # of other kinds, from an odd address
-            self.error = DownloadError(f"{self._url}: {short(str(error))}")
+        except Exception as error:  # of many kinds, from the disk and from an odd address
+            problem = DownloadError(f"{self._url}: {short(str(error))}")
+            self.error = disk_error(self._target, error, self.declared) or problem
 
     def _run(self) -> None:
         import requests
@@ -168,7 +158,7 @@ class _Transfer:
             if length.isascii() and length.isdigit() and "Content-Encoding" not in got.headers:
                 self.declared = int(length[:20])
                 check_size(self._url, self.declared, self._max_bytes)
-                check_room(self._target.name, self._target.parent, self.declared)
+                check_room(self._target, self.declared)
             with self._target.open("wb") as out:
                 for chunk in got.iter_content(_CHUNK):
                     if self.stopped.is_set():
