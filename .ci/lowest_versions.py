@@ -17,4 +17,4 @@ for requirement in [*project["dependencies"], *(word for extra in extras for wor
     if bound is None:
         sys.exit(f"pyproject.toml: found {requirement!r}, expected a lower bound, as NAME>=VERSION")
     name, version = bound.groups()
-    print(f"{name}=={sys.argv[1] if name == 'torch' else version}")
+    sys.stdout.write(f"{name}=={sys.argv[1] if name == 'torch' else version}\n")

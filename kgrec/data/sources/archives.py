@@ -14,12 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kgrec.data.sources.public_files import RawFile
-from kgrec.data.sources.transfer import (
-    DownloadError,
-    check_room,
-    check_size,
-    short,
-)  # fmt: skip
+from kgrec.data.sources.transfer import DownloadError, check_room, check_size, short
 from kgrec.errors import KgrecError
 from kgrec.files import inside
 

@@ -17,13 +17,7 @@ from filelock import FileLock, Timeout
 
 from kgrec.data.sources.archives import unpack
 from kgrec.data.sources.public_files import RawFile, Source
-from kgrec.data.sources.transfer import (
-    DownloadError,
-    check_room,
-    check_size,
-    fetch,
-    short,
-)  # fmt: skip
+from kgrec.data.sources.transfer import DownloadError, check_room, check_size, fetch, short
 from kgrec.disk_errors import disk_error
 from kgrec.files import make_folder, put_in_place, remove_all_leftovers, scratch_folder
 
@@ -69,7 +63,7 @@ def _locked(folder: Path) -> Iterator[None]:
         raise disk_error(Path(lock.lock_file), error) or error from error
     try:
         remove_all_leftovers(folder)
-        for earlier in folder.glob(".incoming-*"):  # of kgrec 0.1
+        for earlier in folder.glob(".incoming-*"):  # of earlier versions
             shutil.rmtree(earlier, ignore_errors=True)
         yield
     finally:
