@@ -1,15 +1,37 @@
 """Errors that the user can fix. Their message is complete, so no stack trace is printed."""
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
+
+
+LONGEST = 2000  # characters of a line of a message
+_KEPT_AT_END = 500  # of them, so that a long line still says what was expected
+# Control characters, marks that turn the direction of a text, and halves of characters: a terminal
+# would obey the first, and cannot print the last.
+_UNPRINTABLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+)
+
+
+def printable(text: str) -> str:
+    """Text of data or settings as a line of a message: escaped, and shortened in the middle."""
+    text = _UNPRINTABLE.sub(lambda match: repr(match[0])[1:-1], text)
+    if len(text) > LONGEST:
+        text = f"{text[: LONGEST - _KEPT_AT_END]} … {text[-_KEPT_AT_END:]}"
+    return text
 
 
 class KgrecError(Exception):
     """A mistake in data, configuration or a checkpoint.
 
-    The message names the place (file, line or key), what was found and what was expected.
+    The message names the place (file, line or key), what was found and what was expected. Each
+    argument is one line of it, and nothing that comes from data adds lines.
     """
+
+    def __str__(self) -> str:
+        return "\n".join(printable(str(line)) for line in self.args)
 
 
 class DataError(KgrecError):
