@@ -17,11 +17,13 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from common import machine, markdown, write
 from fuzzing.findings import Finding, saved
 from fuzzing.session import ROUNDS, Results, Session, plan
+from fuzzing.target import Target
 
 HEADER = ("target", "inputs", "accepted", "refused", "inputs/s", "branches", "kinds of findings")
 
@@ -57,7 +59,7 @@ def main() -> None:
         raise SystemExit(f"--targets: found {unknown[0]}, expected some of {', '.join(TARGETS)}")
     targets = [TARGETS[name] for name in arguments.targets or TARGETS]
     out = arguments.out.resolve()
-    materials = _materials(out)
+    materials = _materials(out, targets)
     begin = time.monotonic()
     deadline = None if arguments.seconds is None else begin + arguments.seconds
     reporter = _Reporter(out, materials)
@@ -69,16 +71,15 @@ def main() -> None:
     _finish(results, out, seconds, arguments.seed)
 
 
-def _materials(out: Path) -> Path:
-    """Folder of materials, in which the workers find a trained run."""
-    from fuzzing.targets.runs import MODELS, train
+def _materials(out: Path, targets: Sequence[Target]) -> Path:
+    """Folder of materials, in which the workers of these targets find runs that are trained."""
     from fuzzing.worker import prepare_process
 
     prepare_process()
     materials = out / "materials"
     materials.mkdir(parents=True, exist_ok=True)
-    for model in MODELS:
-        train(materials, model)
+    for target in targets:
+        target.seeds(materials)
     return materials
 
 
@@ -116,7 +117,8 @@ def _repeat(folder: Path, out: Path) -> None:
 
     name, files = saved(folder)
     with tempfile.TemporaryDirectory() as scratch:
-        trier = Trier(TARGETS[name], _materials(out.resolve()), Path(scratch))
+        target = TARGETS[name]
+        trier = Trier(target, _materials(out.resolve(), [target]), Path(scratch))
         verdict = trier.read(files, twice=True)
     print(f"{verdict.outcome}: {verdict.signature}\n{verdict.detail}")
     raise SystemExit(int(verdict.finding))

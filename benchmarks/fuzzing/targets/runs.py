@@ -22,11 +22,15 @@ from kgrec.runs.folder import RunFolder
 
 RUN = "run"
 SETTINGS = [
-    "dataset=synthetic", "dataset.num_users=30", "dataset.num_items=20", "model.d=4", "epochs=1",
+    "dataset=synthetic", "dataset.num_users=30", "dataset.num_items=20", "epochs=1",
     "dataset.positives_per_user=8", "dataset.attributes_per_relation=3", "logger=csv", "threads=1",
-    "ranking.ks=[2,5]", "optimizer.lr=0.01",
+    "ranking.ks=[2,5]",
 ]  # fmt: skip
-MODELS = ("kgcn", "svd", "lightgcn", "ease", "kgat", "ripplenet", "blend", "itemknn")
+# Models whose checkpoints are changed, with their settings.
+MODELS = {
+    "kgcn": ["model.d=4", "model.K=3"], "svd": ["model.d=4"], "kgat": ["model.d=4"],
+    "ripplenet": ["model.d=4"], "itemknn": [],
+}  # fmt: skip
 # The large files that no reader of results looks at.
 _WITHOUT = ("checkpoints/last.ckpt", "train.log", "wandb")
 
@@ -38,10 +42,8 @@ def train(materials: Path, model: str = "kgcn") -> Path:
     folder = materials / (RUN if model == "kgcn" else f"{RUN}-{model}")
     if not RunFolder(folder).finished:
         shutil.rmtree(folder, ignore_errors=True)
-        words = [*SETTINGS, f"model={model}", f"paths.logs={materials}"]
-        if model == "ease":
-            words = [word for word in words if not word.startswith(("model.d", "optimizer"))]
-        run_in_process(words, folder, quiet=True)
+        own = [f"model={model}", *MODELS[model], f"paths.logs={materials}"]
+        run_in_process([*SETTINGS, *own], folder, quiet=True)
     return folder
 
 
