@@ -165,7 +165,7 @@ class Session:
                 number, index = PLACE.unpack(place.read_bytes())
                 if index < 0:
                     raise SystemExit(f"a worker cannot begin {now[number]}:\n{log[-3000:]}")
-                self._died(replace(task, place=f"{place}-again"), now[number], index, code, log)
+                self._died(replace(task, place=f"{place}-again"), now[number], index, log)
                 rest = replace(now[number], start=index + 1)
                 pieces = (rest, *pieces[number + 1 :])
 
@@ -201,8 +201,8 @@ class Session:
             self.results.findings.append(finding)
             self._report(self.results, finding)
 
-    def _died(self, task: Task, piece: Piece, index: int, code: int, log: str) -> None:
-        """Tries the input of which a worker died once more, alone and with all guards of kgrec."""
+    def _died(self, task: Task, piece: Piece, index: int, log: str) -> None:
+        """Tries the input of which a worker died once more, alone."""
         if task.corpus:
             files = unpack((Path(task.scratch) / LAST).read_bytes())
             with self._lock:
@@ -211,11 +211,11 @@ class Session:
             return
         alone = replace(piece, start=index, stop=index + 1)
         Path(task.place).write_bytes(PLACE.pack(0, -1))
-        again, second_log = self._work(replace(task, pieces=(alone,), guarded=True), again=True)
+        again, second_log = self._work(replace(task, pieces=(alone,)), again=True)
         with self._lock:
             counts = self.results.outcomes[piece.target]
-            if again == 0:  # the guard has refused the file, or the first death was no fault of it
-                counts["refused" if code < 0 else "not repeated"] += 1
+            if again == 0:  # such as a machine that had no processor left for the worker
+                counts["not repeated"] += 1
                 return
             self._add(Finding(piece.target, self.seed, index, _kind(second_log),
                               _signature(second_log), log[-5000:], None))  # fmt: skip

@@ -53,7 +53,6 @@ class Task:
         materials: folder of materials.
         scratch: folder for inputs.
         place: file that says at which input the worker is.
-        guarded: whether Parquet files are first read in another process, as kgrec does.
         corpus: folder of corpora for coverage-guided fuzzing; empty: seeded mutation.
     """
 
@@ -62,7 +61,6 @@ class Task:
     materials: str
     scratch: str
     place: str
-    guarded: bool = False
     corpus: str = ""
 
     def to_json(self) -> str:
@@ -93,8 +91,6 @@ def main() -> None:
     from fuzzing.targets.registry import TARGETS
     from fuzzing.trying import Trier
 
-    if not task.guarded:
-        read_here()
     with Path(task.place).open("r+b") as file:
         place = mmap.mmap(file.fileno(), PLACE.size)
         triers: dict[str, Trier] = {}
@@ -113,21 +109,6 @@ def prepare_process() -> None:
     import torch
 
     torch.set_num_threads(1)
-
-
-def read_here() -> None:
-    """Has Parquet files read in this process alone.
-
-    In kgrec another process reads each file first, because some files make polars abort the
-    process. A worker that dies is started again with that guard, on the same input.
-    """
-    from kgrec.data import parquet_files
-    from kgrec.data.build import columns
-    from kgrec.data.formats import tables
-
-    for module in (parquet_files, columns, tables):
-        if hasattr(module, "check_parquet"):
-            module.check_parquet = lambda paths: None  # type: ignore[attr-defined]
 
 
 class _Reports:

@@ -6,7 +6,6 @@ import logging
 import os
 import sys
 import textwrap
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,13 +26,15 @@ examples:
   {program}                        KGCN on MovieLens-100K
   {program} dataset=music model=svd
   {program} dataset=custom dataset.root=my/folder
+  {program} hydra.run.dir=my/run resume=auto   the same command again resumes it
   {program} -m model.H=1,2,3,4     a sweep: one run per value
 
 {groups}
 
 often used:
   epochs, patience, batch_size, seed, monitor, threads, memory_budget,
-  ckpt_path (resume), model.K, model.H, model.d, model.aggregator,
+  resume=auto (in the folder hydra.run.dir), ckpt_path (a checkpoint to resume from),
+  model.K, model.H, model.d, model.aggregator,
   optimizer.lr, optimizer.weight_decay, trainer.accelerator, trainer.devices,
   dataset.root, dataset.min_rating
 
@@ -148,8 +149,7 @@ def job(cfg: DictConfig) -> float:
         from kgrec.pipeline.in_process import ignore_known_warnings
         from kgrec.pipeline.run import run
         from kgrec.reports.console import leave_the_console
-        from kgrec.runs.status import at_work
-        from kgrec.sweeps.job import check_alone, explain, in_a_sweep, run_in_sweep
+        from kgrec.sweeps.job import in_a_sweep, run_alone, run_in_sweep
         from kgrec.training import distributed
 
         ignore_known_warnings()
@@ -159,10 +159,7 @@ def job(cfg: DictConfig) -> float:
         if in_a_sweep():
             leave_the_console()
             return run_in_sweep(cfg, run)
-        first = distributed.begin(world_size(cfg))
-        check_alone(cfg)
-        with at_work(Path(cfg.paths.run), explain=explain) if first else nullcontext():
-            return run(cfg, first)
+        return run_alone(cfg, run, first=distributed.begin(world_size(cfg)))
     except Exception as error:
         message = user_error(error)
         if message is None:

@@ -14,7 +14,7 @@ from kgrec.data.knowledge_graph import KnowledgeGraph
 from kgrec.data.raw_tables import RawTables
 from kgrec.data.user_graph import number_user_graph, user_tables
 from kgrec.data.weights import WEIGHTS, weigh
-from kgrec.errors import ConfigError, DataError
+from kgrec.errors import ConfigError, DataError, quoted
 
 
 def prepare(
@@ -171,7 +171,9 @@ def _number_items(
         invented = [f"item:{item}" for item in added["item"]]
         clash = next((e for e in invented if e in entity_names), None)
         if clash is not None:
-            raise DataError(f"{place}: found an entity named {clash!r}, a name reserved for items")
+            raise DataError(
+                f"{place}: found an entity named {quoted(clash)}, a name reserved for items"
+            )
         items = pl.concat([items, added.with_columns(entity=pl.Series(invented, dtype=pl.String))])
     if items.is_empty():
         raise DataError(

@@ -19,7 +19,7 @@ from kgrec.data.build.values import attribute_values
 from kgrec.data.interaction_numbers import to_tensor
 from kgrec.data.knowledge_graph import KnowledgeGraph
 from kgrec.data.raw_tables import TRIPLE, RawTables
-from kgrec.errors import DataError
+from kgrec.errors import DataError, quoted
 
 ATTRIBUTES = ("user", "relation", "entity")
 LINKS = ("user", "relation", "other")
@@ -90,7 +90,7 @@ def number_user_graph(raw: RawTables, users: pl.Series, account: Account, place:
         raise DataError(
             f"dataset.user_graph: found no attribute that two users of {place} share and no link "
             "between them, expected at least one (the first user is "
-            f"{users[0] if len(users) else 'missing'!r})"
+            f"{quoted(users[0] if len(users) else 'missing')})"
         )
     graph = _numbered(rows, users, raw, names)
     around = graph.graph.neighborhood().degrees[: len(users)]

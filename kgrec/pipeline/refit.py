@@ -27,7 +27,7 @@ from kgrec.config.messages import any_user_error
 from kgrec.data.dataset import PreparedData, RecDataset
 from kgrec.data.whole import whole
 from kgrec.errors import ConfigError, DataError
-from kgrec.files import quoted
+from kgrec.files import make_folder, quoted
 from kgrec.inference.loading import LOGS, find_run
 from kgrec.pipeline.in_process import composed, ignore_known_warnings, logged
 from kgrec.pipeline.parts import Parts, build, make_loggers
@@ -129,7 +129,7 @@ def _claim(folder: RunFolder, marks: Mapping[str, Any]) -> None:
         if held(path):
             raise ConfigError(f"--out: found another process at work in {path}")
         shutil.rmtree(path)
-    path.mkdir(parents=True, exist_ok=True)
+    make_folder(path)
     folder.mark(marks)
 
 
@@ -164,7 +164,7 @@ def _settings(
     cfg.trainer.max_epochs, cfg.trainer.check_val_every_n_epoch = cfg.epochs, 1
     for key in LENGTHS:
         cfg.trainer[key] = None
-    cfg.ckpt_path = cfg.sweep = None
+    cfg.ckpt_path = cfg.resume = cfg.sweep = None
     check(cfg)
     for name in VALIDATION_CALLBACKS:
         cfg.callbacks[name] = None
@@ -200,8 +200,8 @@ def _run(cfg: DictConfig, source: RunFolder, folder: RunFolder, marks: Mapping[s
         log_dataset(loggers, save_inputs(folder, cfg, data, dataset, marks))
         metrics = {"refit": 1.0, **precompute(parts.recommender, dataset)}
         metrics |= _fit(parts, folder.checkpoint("best"))
-        folder.write_metrics(metrics)
         log_results(loggers, metrics, [], [], folder.checkpoint("best"))
+    folder.write_metrics(metrics)  # last, after the loggers: with them the run is finished
     log.info("the final model is in %s; it has no test metrics, the run has them", folder.path)
 
 

@@ -91,6 +91,7 @@ def run(cfg: DictConfig, first: bool = True, callbacks: Sequence[pl.Callback] = 
     show(parts, evaluations, slices)
     if warning := missing_settings(HydraConfig.get().runtime.choices):
         log.warning("warning: %s", warning)
+    folder.write_metrics(metrics)  # last, after the loggers: with them the run is finished
     log.info("the results are in %s", folder.path)
     return metrics[cfg.monitor]
 
@@ -242,13 +243,16 @@ def save(
     evaluations: dict[str, Evaluation],
     loggers: Any,
 ) -> list[dict[str, Any]]:
-    """Adds the evaluations to the metrics, writes all results, and returns the slices."""
+    """Adds the evaluations to the metrics, writes and logs all results but ``metrics.json``.
+
+    Returns:
+        The slices.
+    """
     for name, evaluation in evaluations.items():
         prefix = "" if name == parts.model else f"{name}/"
         metrics |= {f"{prefix}{key}": value for key, value in evaluation.metrics.items()}
     ks = parts.evaluator.ks
     slices, samples = write_results(folder, parts.dataset, evaluations, ks)
-    folder.write_metrics(metrics)  # last: with them the run is finished
     log_results(loggers, metrics, ks, samples, folder.checkpoint("best"))
     return slices
 

@@ -7,7 +7,6 @@ that watch a run read these two files, on the same machine or over a shared disk
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import platform
@@ -19,11 +18,16 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from kgrec.errors import ConfigError
-from kgrec.files import write_json
+from kgrec.disk_errors import full_disk
+from kgrec.errors import ConfigError, DataError, DiskError, DivergedError
+from kgrec.files import as_json, make_folder, overwrite, remove_all_leftovers, write_json
 from kgrec.runs.folder import RunFolder
+from kgrec.runs.reading import read_json
+from kgrec.runs.schema import STATUS
 
 log = logging.getLogger(__name__)
+
+DIVERGED = "diverged"  # a loss, a parameter or a score was no longer finite
 
 
 class Pruned(Exception):  # noqa: N818 - a pruned trial is not an error
@@ -46,7 +50,7 @@ def at_work(
     Raises:
         ConfigError: another process is at work in the folder, and ``wait`` is false.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     lock = FileLock(RunFolder(folder).lock_file)
     try:
         lock.acquire(timeout=2)  # a program that only looks holds the lock for a moment
@@ -58,6 +62,7 @@ def at_work(
             ) from error
         log.info("another process is at work in %s; waiting for it", folder)
         lock.acquire()
+    remove_all_leftovers(folder)
     before = float(read_status(folder).get("seconds", 0.0))  # of processes before this one
     begin = time.perf_counter()
 
@@ -68,15 +73,19 @@ def at_work(
     update(folder, state="running", error=None, process=process, before=before)
     try:
         yield
-    except BaseException as error:
+    except BaseException as raised:
+        error = full_disk(folder, raised) or raised
         # A run that Ctrl-C has ended can resume, so it has not failed.
         if isinstance(error, Pruned):
             update(folder, state="pruned", error=None, seconds=seconds())
         elif isinstance(error, Exception):
             message = explain(error).strip() or type(error).__name__
-            update(folder, state="failed", error=message, seconds=seconds())
+            state = DIVERGED if isinstance(error, DivergedError) else "failed"
+            update(folder, state=state, error=message, seconds=seconds())
         else:
             update(folder, state="interrupted", error=None, seconds=seconds())
+        if error is not raised:
+            raise error from raised
         raise
     else:
         update(folder, state="finished", error=None, seconds=seconds())
@@ -85,18 +94,27 @@ def at_work(
 
 
 def update(folder: Path, **facts: Any) -> None:
-    """Sets facts in status.json; facts that are not given stay as they are."""
+    """Sets facts in status.json; facts that are not given stay as they are.
+
+    Only a new state waits for the disk: progress is written often, and may be lost with the
+    machine. How a run ended is also written on a full disk, over the old file.
+    """
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    write_json(RunFolder(folder).status_file, read_status(folder) | facts | {"updated": now})
+    path, content = RunFolder(folder).status_file, read_status(folder) | facts | {"updated": now}
+    try:
+        write_json(path, content, sync="state" in facts)
+    except DiskError:
+        if facts.get("state", "running") == "running":
+            raise
+        overwrite(path, as_json(content).encode())
 
 
 def read_status(folder: Path) -> dict[str, Any]:
     """Facts of status.json; empty if there is no readable file."""
     try:
-        facts = json.loads(RunFolder(folder).status_file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return dict(read_json(RunFolder(folder).status_file, STATUS))
+    except DataError:
         return {}
-    return facts if isinstance(facts, dict) else {}
 
 
 def held(folder: Path) -> bool:

@@ -27,10 +27,10 @@ from kgrec.config.checks import check, check_start
 from kgrec.config.messages import any_user_error
 from kgrec.config.targets import check_targets
 from kgrec.errors import ConfigError
-from kgrec.files import quoted
+from kgrec.files import make_folder, quoted
 from kgrec.runs.folder import LOCK, RunFolder
 from kgrec.runs.identity import difference, result_settings
-from kgrec.runs.status import update
+from kgrec.runs.status import DIVERGED, update
 from kgrec.sweeps.checks import (
     ANOTHER_NAME,
     check_experiments,
@@ -42,7 +42,7 @@ from kgrec.sweeps.device_pool import jobs_at_once
 from kgrec.sweeps.folder import FILE, SweepFolder, sweeps_of
 from kgrec.sweeps.launching import SweepError, launch
 from kgrec.sweeps.progress import counted, line, say
-from kgrec.sweeps.state import DONE, FAILED, Job, State
+from kgrec.sweeps.state import DONE, FAILED, FINISHED, Job, State
 from kgrec.sweeps.table import print_tables, write_table
 
 log = logging.getLogger(__name__)
@@ -214,7 +214,7 @@ class KgrecSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> Any:
         """Runs the sweep; Hydra calls this with the overrides of the command line."""
         lock = FileLock(self.folder / LOCK)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         try:
             lock.acquire(timeout=2)
         except Timeout as error:
@@ -256,7 +256,8 @@ class KgrecSweeper(Sweeper):
             retry: effect of the same command, in words.
 
         Raises:
-            SweepError: jobs have failed, and failures are not allowed.
+            SweepError: jobs have failed, and failures are not allowed; or no job has finished,
+                because the training has diverged.
         """
         states = sweep.states()
         path = write_table(sweep, states)
@@ -270,6 +271,9 @@ class KgrecSweeper(Sweeper):
                 f"{sweep_word(sweep.path)} {retry}"
             )
         sweep.close()
+        diverged = sum(s.state == DIVERGED for s in states)
+        if diverged and not any(s.state == FINISHED for s in states):
+            raise SweepError(f"{diverged} of {counted(len(states))} diverged and none finished")
 
 
 @contextlib.contextmanager

@@ -10,11 +10,12 @@ from typing import Any
 import polars as pl
 
 from kgrec.data.build.plan import shown_path
-from kgrec.data.csv_files import SEPARATORS, header_fields, line_of, read_csv
-from kgrec.data.formats.named_columns import DATES, expected_time, seconds, written_as_floats
-from kgrec.data.parquet_files import check_parquet, read_parquet
-from kgrec.data.text_files import first_line, repeated_header, second_header
-from kgrec.errors import DataError, one_of
+from kgrec.data.csv_files import header_fields, line_of, read_csv
+from kgrec.data.dates import expected_time, seconds
+from kgrec.data.formats.named_columns import written_as_floats
+from kgrec.data.parquet_files import read_parquet
+from kgrec.data.text_files import SEPARATORS, header_line, repeated_header, second_header
+from kgrec.errors import DataError, one_of, quoted
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ class UserTable:
         if path.suffix == ".parquet":
             self.frame = _parquet(path)
             return
-        _, text = first_line(path)
+        _, text = header_line(path)
         self.separator = max(SEPARATORS, key=lambda s: len(header_fields(text, s)))
         fields = header_fields(text, self.separator)
         if len(fields) == 1:
@@ -159,13 +160,10 @@ class UserTable:
         if values.dtype == pl.String:
             blank = (values.str.strip_chars() == "").fill_null(True)
         wrong = ~blank & ~numbers.is_finite().fill_null(False)
-        if values.dtype.is_temporal():  # polars panics where it shows a date beyond its calendar
-            wrong |= ~blank & ~numbers.is_between(*DATES)
-            values = numbers
         if wrong.any():
             index = int(wrong.arg_max() or 0)
             expected = expected_time(values[index], expected) if times else expected
-            raise DataError(f"{self.row(index)}: found {values[index]!r} as {name} ({key}), "
+            raise DataError(f"{self.row(index)}: found {quoted(values[index])} as {name} ({key}), "
                             f"expected {expected}")  # fmt: skip
         return numbers.alias(key.rpartition(".")[2])
 
@@ -231,7 +229,6 @@ def parse_numbers(values: pl.Series) -> pl.Series:
 
 
 def _parquet(path: Path) -> pl.DataFrame:
-    check_parquet([path])
     frame = read_parquet(path)
     if frame.is_empty():
         raise DataError(f"{path}: found no rows, expected rows")

@@ -24,7 +24,7 @@ from kgrec.data.build.plan import (
     UserLinkTable,
     shown_path,
 )
-from kgrec.documents import read_yaml
+from kgrec.data.yaml_files import read_yaml
 from kgrec.errors import ConfigError, DataError, one_of
 
 _KEYS = [f.name for f in fields(Plan) if f.name not in ("path", "content")]

@@ -10,8 +10,9 @@ from pathlib import Path
 import polars as pl
 
 from kgrec.data.formats import kgat, recbole, released_final, released_raw, tables, user_tables
+from kgrec.data.polars_errors import polars_errors
 from kgrec.data.raw_tables import Counts, RawTables
-from kgrec.errors import ConfigError, DataError
+from kgrec.errors import ConfigError, DataError, several
 
 # Files that kgrec adds to a folder and that are not raw data: of ``kgrec data build`` and a twin.
 OWN = ("build.json", "title_links.csv", "twin.json", "planted_users.parquet",
@@ -63,10 +64,8 @@ class Format:
                 f"dataset.columns: found {', '.join(sorted(named))}, expected none for files in "
                 f"format {self.name}, whose columns are fixed"
             )
-        try:
+        with polars_errors(folder, "files that polars can read"):
             raw = tables.read(folder, named) if self.reader is tables.read else self.reader(folder)
-        except pl.exceptions.PanicException as error:
-            raise DataError(f"{folder}: {error}; expected files that polars can read") from None
         return replace(raw, counts=raw.counts + self._other_files(folder))
 
     def _other_files(self, folder: Path) -> Counts:
@@ -82,7 +81,7 @@ class Format:
         )
         if not others:
             return []
-        shown = ", ".join(others[:5]) + (", …" if len(others) > 5 else "")
+        shown = several(others[:5]) + (", …" if len(others) > 5 else "")
         return [(f"files not read: format {self.name} has no such file ({shown})", len(others))]
 
     def fits(self, folder: Path) -> bool:
@@ -210,7 +209,7 @@ def recognise(folder: Path) -> Format:
         if candidate.fits(folder):
             return candidate
     names = sorted(f"{p.name}/" if p.is_dir() else p.name for p in folder.iterdir())
-    content = ", ".join(names) or "nothing"
+    content = several(names) or "nothing"
     expected = [
         f"  {f.name}: {f.description} (optional: {f.extras})"
         for f in FORMATS.values()

@@ -19,6 +19,7 @@ from kgrec.data.formats.writing import append_rows, unwritable, write_rows
 from kgrec.data.raw_tables import PARTS, Counts, RawTables, by_label, named_items, strip_blanks
 from kgrec.data.text_files import (
     first_line,
+    header_line,
     malformed,
     parse_number,
     read_fields,
@@ -28,7 +29,7 @@ from kgrec.data.text_files import (
     second_header,
     split_fields,
 )
-from kgrec.errors import DataError
+from kgrec.errors import DataError, several
 
 # RecBole's names of the parts, in the order of PARTS.
 PART_FILES = ("train", "valid", "test")
@@ -45,7 +46,7 @@ def _header(path: Path, required: Iterable[str]) -> dict[str, str]:
         DataError: the header lacks a required field, has a field twice or is not separated by
             tabs.
     """
-    number, text = first_line(path)
+    number, text = header_line(path)
     fields = [field.partition(":") for field in text.strip().split("\t")]
     names = [name.strip() for name, _, _ in fields]
     missing = [name for name in required if name not in names]
@@ -136,8 +137,8 @@ def read(folder: Path) -> RawTables:
     for path, frame in frames[1:]:
         if frame.columns != frames[0][1].columns:
             raise DataError(
-                f"{path}: found the fields {', '.join(frame.columns[:-1])}, expected those of "
-                f"{frames[0][0].name}: {', '.join(frames[0][1].columns[:-1])}"
+                f"{path}: found the fields {several(frame.columns[:-1])}, expected those of "
+                f"{frames[0][0].name}: {several(frames[0][1].columns[:-1])}"
             )
     rows = pl.concat([frame for _, frame in frames])
     negatives = None
@@ -220,7 +221,7 @@ def only(folder: Path, suffix: str) -> Path:
     """
     paths = sorted(folder.glob(f"*{suffix}"))
     if len(paths) != 1:
-        names = ", ".join(p.name for p in paths) or "none"
+        names = several(p.name for p in paths) or "none"
         raise DataError(f"{folder}: found {names}, expected one file that ends in {suffix}")
     return paths[0]
 

@@ -1,26 +1,12 @@
-"""JSON and YAML files that may come from a stranger, read within limits."""
+"""YAML files that may come from a stranger, read within limits."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 DEEPEST = 100  # levels of lists and mappings
 LARGEST = 200_000  # values of a YAML file, with what its aliases repeat
-
-
-def read_json(path: Path) -> Any:
-    """Content of a JSON file in UTF-8.
-
-    Raises:
-        OSError: the file cannot be read.
-        ValueError: the file is no JSON or too deep.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except RecursionError:
-        raise ValueError("too many lists or objects within each other") from None
 
 
 def read_yaml(path: Path) -> Any:

@@ -1,0 +1,42 @@
+"""The log file of a run."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+from pathlib import Path
+
+from kgrec.disk_errors import disk_error
+
+
+class LogFile(logging.FileHandler):
+    """Writes the log file; an error of the disk is one line on the error output, said once.
+
+    Python's own handler prints a stack trace for every line that a full disk does not take, and
+    raises where the file cannot be opened. A run does not fail for its log.
+    """
+
+    _failed = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Writes a line."""
+        try:
+            super().emit(record)
+        except OSError:  # the file cannot be opened
+            self.handleError(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Says an error of the disk once; other errors are printed by Python."""
+        error = sys.exception()
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif not self._failed:
+            self._failed = True
+            message = disk_error(Path(self.baseFilename), error)
+            print(f"warning: {message}; the log is not complete", file=sys.stderr)  # noqa: T201
+
+    def close(self) -> None:
+        """Closes the file; lines that the disk did not take are lost."""
+        with contextlib.suppress(OSError):
+            super().close()
