@@ -10,13 +10,13 @@ from types import TracebackType
 from typing import Any
 
 from fuzzing.target import Target
-from kgrec.errors import KgrecError
+from kgrec.errors import LONGEST, KgrecError
 
 ACCEPTED, REFUSED = "accepted", "refused"
-LONGEST = 4000  # characters of a message
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u2028\u2029]")
-# The only message of several lines lists the file formats.
-_LISTS = ("expected the files of one format:", "these files cannot hold")
+# Messages of several lines: what a folder could hold, and what a table cannot.
+_LISTS = ("expected the files of one format:", "these files cannot hold", "found no table with",
+          "its files were not found")  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,8 @@ def main() -> None:
             target = TARGETS[piece.target]
             if piece.target not in triers:
                 triers[piece.target] = Trier(target, Path(task.materials), Path(task.scratch))
-            (_guided if task.corpus else _try)(triers[piece.target], piece, number, task, place, out)
+            trying = _guided if task.corpus else _try
+            trying(triers[piece.target], piece, number, task, place, out)
 
 
 def prepare_process() -> None:

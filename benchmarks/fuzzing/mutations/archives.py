@@ -84,20 +84,13 @@ def _tensors(value: Any) -> list[tuple[Any, Any]]:
 
 
 def _tensor(tensor: torch.Tensor, luck: Random) -> Any:
-    action = luck.randrange(7)
-    if action == 0:
-        return tensor.to(luck.choice((torch.int64, torch.float16, torch.bool, torch.complex64)))
-    if action == 1:
-        return torch.full_like(tensor.float(), luck.choice((torch.nan, torch.inf, 1e38, -1.0)))
-    if action == 2:
-        return tensor.flatten()
-    if action == 3:
-        return tensor[:0]
-    if action == 4:
-        return torch.cat([tensor.reshape(-1), tensor.reshape(-1)])
-    if action == 5:
-        return tensor.unsqueeze(0)
-    return plain(luck)
+    """A tensor of another type, content or shape, or no tensor."""
+    kind = luck.choice((torch.int64, torch.float16, torch.bool, torch.complex64))
+    number = luck.choice((torch.nan, torch.inf, 1e38, -1.0))
+    return luck.choice((
+        tensor.to(kind), torch.full_like(tensor.float(), number), tensor.flatten(), tensor[:0],
+        tensor.reshape(-1).repeat(2), tensor.unsqueeze(0), plain(luck),
+    ))  # fmt: skip
 
 
 def safetensors(data: bytes, luck: Random) -> bytes:

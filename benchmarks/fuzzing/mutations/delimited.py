@@ -112,7 +112,7 @@ _CHANGES: tuple[Change, ...] = (
 def table(data: bytes, luck: Random) -> bytes:
     """Changes cells, rows or columns; sometimes the separator, the quotes and the line ends too."""
     content = data.decode("utf-8", errors="replace")
-    separator = max(SEPARATORS, key=lambda s: content.partition("\n")[0].count(s))
+    separator = max(SEPARATORS, key=content.partition("\n")[0].count)
     rows = [line.split(separator) for line in content.split("\n")]
     for _ in range(luck.choice((1, 1, 2, 3))):
         rows = [row for row in luck.choice(_CHANGES)(rows, luck) if row] or [[""]]

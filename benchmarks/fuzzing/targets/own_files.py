@@ -23,6 +23,7 @@ from kgrec.data.formats import FORMATS
 from kgrec.data.formats.headers import all_fields, headless
 from kgrec.data.prepare import prepare
 from kgrec.data.prepared_files import load, save
+from kgrec.data.raw_tables import Counts
 from kgrec.data.sources.locate import locate
 from kgrec.data.sources.public_files import Source
 from kgrec.data.text_files import read_fields
@@ -51,12 +52,13 @@ def read_lines(folder: Path) -> Any:
     columns: Mapping[str, type[pl.DataType]] = {"a": pl.String, "b": pl.Float64, "c": pl.String}
     rows: list[Any] = []
     if text.is_file():
-        frame = read_fields(text, columns, counts := [])
+        counts: Counts = []
+        frame = read_fields(text, columns, counts)
         assert frame["b"].is_finite().all(), "numbers that are not finite"
         assert not frame["a"].is_in(["", " "]).any(), "blank ids"
         rows += [frame.rows(), counts]
     if table.is_file():
-        headless(table, ("a", "b", "c"))
+        headless(table, ("head", "relation", "tail"))
         assert all_fields(table), "no field"
         frame = read_csv(table, ",")
         assert frame.height, "no row"

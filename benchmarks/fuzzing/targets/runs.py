@@ -79,7 +79,8 @@ def read_facts(folder: Path) -> Any:
 
     run = Run.read(folder)
     files = run.files
-    facts = [files.kind, run.seed, run.data, run.protocol, run.command, run.settings, run.controls()]
+    facts = [files.kind, run.seed, run.data, run.protocol, run.command, run.settings]
+    facts += run.controls()
     frames = [run.rows(), run.users(), files.seen(), files.triples(), run.curves]
     return repr((facts, [f.shape for f in frames], run.slices, files.about(), read_status(folder)))
 
@@ -96,10 +97,8 @@ def read_model(folder: Path) -> Any:
 
 
 def _has_nan(rec: Any) -> bool:
-    model: Recommender = rec.model
-    return any(
-        bool(t.is_floating_point()) and not bool(t.isfinite().all()) for t in model.state_dict().values()
-    )
+    tensors = [t for t in rec.model.state_dict().values() if t.is_floating_point()]
+    return not all(bool(tensor.isfinite().all()) for tensor in tensors)
 
 
 @cache
