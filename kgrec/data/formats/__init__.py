@@ -213,14 +213,15 @@ def recognise(folder: Path) -> Format:
             return candidate
     names = sorted(f"{p.name}/" if p.is_dir() else p.name for p in folder.iterdir())
     content = several(names) or "nothing"
-    expected = "\n".join(
+    expected = [
         f"  {f.name}: {f.description} (optional: {f.extras})"
         for f in FORMATS.values()
         if f.name != "parquet"
-    )
+    ]
     if any(name.endswith((*tables.SUFFIXES, ".txt")) for name in names):
-        expected += (
-            f"\nfrom tables of your own: kgrec data build --guess {folder} --out build.yaml\n"
-            "writes a plan, and kgrec data build build.yaml --out FOLDER such a folder"
-        )
-    raise DataError(f"{folder}: found {content}; expected the files of one format:\n{expected}")
+        expected += [
+            f"from tables of your own: kgrec data build --guess {folder} --out build.yaml",
+            "writes a plan, and kgrec data build build.yaml --out FOLDER such a folder",
+        ]
+    found = f"{folder}: found {content}; expected the files of one format:"
+    raise DataError(found, *expected)
