@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 
 from kgrec.errors import ConfigError
 from kgrec.files import write_json
+from kgrec.interrupts import interrupted, on_interrupt
 from kgrec.runs.folder import RunFolder
 
 log = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ class Pruned(Exception):  # noqa: N818 - a pruned trial is not an error
 
 @contextlib.contextmanager
 def at_work(
-    folder: Path, wait: bool = False, explain: Callable[[Exception], str] = str
+    folder: Path, wait: bool = False, explain: Callable[[BaseException], str] = str
 ) -> Iterator[None]:
     """Locks the run folder for this process, and writes how the work in it ends.
 
@@ -64,19 +65,23 @@ def at_work(
     def seconds() -> float:
         return round(before + time.perf_counter() - begin, 3)
 
+    def stopped() -> None:
+        update(folder, state="interrupted", error=None, seconds=seconds())
+
     process = {"host": platform.node(), "pid": os.getpid()}
     update(folder, state="running", error=None, process=process, before=before)
     try:
-        yield
+        with on_interrupt(stopped):
+            yield
     except BaseException as error:
-        # A run that Ctrl-C has ended can resume, so it has not failed.
+        # An interrupted run can resume, so it has not failed.
         if isinstance(error, Pruned):
             update(folder, state="pruned", error=None, seconds=seconds())
-        elif isinstance(error, Exception):
+        elif isinstance(error, SystemExit | GeneratorExit):
+            stopped()
+        elif not interrupted(error):
             message = explain(error).strip() or type(error).__name__
             update(folder, state="failed", error=message, seconds=seconds())
-        else:
-            update(folder, state="interrupted", error=None, seconds=seconds())
         raise
     else:
         update(folder, state="finished", error=None, seconds=seconds())

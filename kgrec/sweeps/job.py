@@ -109,7 +109,7 @@ def _end_with_the_sweep() -> None:
         threading.Thread(target=watch, name=WATCH, daemon=True).start()
 
 
-def explain(error: Exception) -> str:
+def explain(error: BaseException) -> str:
     """The message of an error, in the user's words if the user can correct the error."""
     return any_user_error(error) or str(error)
 
