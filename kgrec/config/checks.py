@@ -16,8 +16,8 @@ from kgrec.training.trainer_arguments import COUNTED, check_arguments
 
 TOP_LEVEL_KEYS = (
     "seed", "monitor", "epochs", "patience", "batch_size", "eval_batch_size", "memory_budget",
-    "steps_per_call", "threads", "cores", "ckpt_path", "sweep", "dataset", "protocol", "split",
-    "negatives", "loss", "averaging", "ranking", "model", "settings", "optimizer", "trainer",
+    "steps_per_call", "threads", "cores", "ckpt_path", "resume", "sweep", "dataset", "protocol",
+    "split", "negatives", "loss", "averaging", "ranking", "model", "settings", "optimizer", "trainer",
     "callbacks", "logger", "paths",
 )  # fmt: skip
 
@@ -67,6 +67,12 @@ def check(cfg: DictConfig) -> None:
     threads = cfg.threads
     if threads not in (None, "auto") and (type(threads) is not int or threads < 1):
         raise ConfigError(f"threads: found {threads!r}, expected an integer >= 1, auto, or null")
+    if cfg.resume not in (None, "auto"):
+        raise ConfigError(f"resume: found {cfg.resume!r}, expected auto, or null")
+    if cfg.resume is not None and cfg.ckpt_path is not None:
+        raise ConfigError(
+            f"resume: found {cfg.resume} and ckpt_path={cfg.ckpt_path}, expected one of the two"
+        )
     parse_bytes(cfg.memory_budget)
     _check_numbers(cfg)
     _check_loss(cfg)

@@ -7,6 +7,7 @@ and names the first line that is not.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -169,10 +170,17 @@ def _lines(path: Path, encoding: str, block: int) -> Iterator[pl.DataFrame]:
         before += len(lines)
 
 
+def require_file(path: Path, expected: str) -> None:
+    """Raises DataError where there is no file, or one without an end, such as a pipe."""
+    if not path.is_file():
+        there = os.path.lexists(path)
+        found = "a folder, a dead link or a device" if there else "no such file"
+        raise DataError(f"{path}: found {found}, expected {expected}")
+
+
 def _blocks(path: Path, size: int) -> Iterator[bytes]:
     """Yields the bytes of a file in whole lines, at least ``size`` bytes at once."""
-    if not path.is_file():
-        raise DataError(f"{path}: found no such file, expected a text file")
+    require_file(path, "a text file")
     try:
         with path.open("rb") as file:
             while piece := file.read(size):

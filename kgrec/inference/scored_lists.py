@@ -19,6 +19,7 @@ import torch
 from omegaconf import OmegaConf
 
 from kgrec.data.build.columns import UserTable
+from kgrec.data.polars_errors import polars_errors
 from kgrec.errors import ConfigError, DataError
 from kgrec.evaluation.candidates import Candidates
 from kgrec.evaluation.full_ranking import Ranking, overall, per_user, rank
@@ -159,10 +160,8 @@ def _table(file: Path) -> UserTable:
     """A table in CSV, TSV, Parquet or JSON lines."""
     if file.suffix not in JSON_LINES or not file.is_file():
         return UserTable(file)
-    try:
+    with polars_errors(file, "one JSON object per line"):
         frame = pl.read_ndjson(file, infer_schema_length=None)
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        raise DataError(f"{file}: {error}; expected one JSON object per line") from None
     with tempfile.TemporaryDirectory() as folder:
         frame.write_parquet(copy := Path(folder) / "lists.parquet")
         table = UserTable(copy)

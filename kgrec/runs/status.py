@@ -19,12 +19,15 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from kgrec.errors import ConfigError
+from kgrec.errors import ConfigError, DivergedError
 from kgrec.files import write_json
 from kgrec.interrupts import interrupted, on_interrupt
+from kgrec.runs import log_file
 from kgrec.runs.folder import RunFolder
 
 log = logging.getLogger(__name__)
+
+DIVERGED = "diverged"  # a loss, a parameter or a score was no longer finite
 
 
 class Pruned(Exception):  # noqa: N818 - a pruned trial is not an error
@@ -65,6 +68,8 @@ def at_work(
     def seconds() -> float:
         return round(before + time.perf_counter() - begin, 3)
 
+    log_file.let_through()
+
     def stopped() -> None:
         update(folder, state="interrupted", error=None, seconds=seconds())
 
@@ -81,7 +86,8 @@ def at_work(
             stopped()
         elif not interrupted(error):
             message = explain(error).strip() or type(error).__name__
-            update(folder, state="failed", error=message, seconds=seconds())
+            state = DIVERGED if isinstance(error, DivergedError) else "failed"
+            update(folder, state=state, error=message, seconds=seconds())
         raise
     else:
         update(folder, state="finished", error=None, seconds=seconds())

@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from kgrec.errors import ConfigError
 from kgrec.files import write_text
-from kgrec.runs.status import update
+from kgrec.runs.status import DIVERGED, update
 from kgrec.sweeps.checks import ANOTHER_NAME
 from kgrec.sweeps.folder import SweepFolder
 from kgrec.sweeps.progress import say, words
@@ -44,8 +44,8 @@ class Search(KgrecSweeper):
     """Runs trials, a few at a time; Optuna chooses them by the results of earlier trials.
 
     Args:
-        n_trials: number of trials in all; failed and pruned trials and trials of earlier
-            commands count.
+        n_trials: number of trials in all; failed, pruned and diverged trials and trials
+            of earlier commands count.
         sampler: configuration of an Optuna sampler with a seed.
         at_once: number of trials that run at once; None: as many as the launcher runs.
         pruner: configuration of an Optuna pruner; None: every trial trains to its end.
@@ -155,7 +155,7 @@ class Search(KgrecSweeper):
         cfg, path = self.composed(top.job), sweep.path / "best.yaml"
         choices = cfg.hydra.runtime.choices
         finished = [s for s in states if s.state == FINISHED]
-        counts = {word: sum(s.state == word for s in states) for word in (PRUNED, FAILED)}
+        counts = {word: sum(s.state == word for s in states) for word in (PRUNED, DIVERGED, FAILED)}
         others = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
         others = f" ({others})" if others else ""
         values = sorted((s.validation for s in finished if s.validation is not None), reverse=True)
@@ -257,7 +257,7 @@ def _report(study: Study, number: int, state: State) -> None:
 
     if state.state == FINISHED and state.validation is not None:
         study.tell(number, state.validation)
-    elif state.state == PRUNED:
+    elif state.state in (PRUNED, DIVERGED):  # of a failed trial the sampler would learn nothing
         study.tell(number, state=TrialState.PRUNED)
     else:
         study.tell(number, state=TrialState.FAIL)

@@ -214,10 +214,16 @@ def opened(
 
 
 def _end(exit_code: int) -> None:
-    """Ends the W&B run, if there is one, and the process of W&B, which keeps its folders open."""
+    """Ends the W&B run, if there is one, and the process of W&B, which keeps its folders open.
+
+    An error of W&B is a warning: the results of the run are still to be written.
+    """
     if (wandb := sys.modules.get("wandb")) is not None:
-        wandb.finish(exit_code=exit_code)
-        wandb.teardown(exit_code=exit_code)
+        try:
+            wandb.finish(exit_code=exit_code)
+            wandb.teardown(exit_code=exit_code)
+        except Exception as error:  # of many types
+            log.warning("W&B: the run could not be closed: %s", error)
 
 
 def wandb_loggers(loggers: Sequence[Logger]) -> list[WandbLogger]:

@@ -50,6 +50,7 @@ def study_of(folder: Path) -> optuna.Study:
     return optuna.load_study(study_name=NAME, storage=open_storage(folder))
 
 
+@pytest.mark.slow
 def test_a_pruned_trial_is_neither_finished_nor_failed_and_is_not_run_again(train, tmp_path):
     pruned = tmp_path / "pruned"
     done = search(train, pruned, HALVING, "hydra.sweeper.n_trials=4")

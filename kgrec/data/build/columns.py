@@ -11,8 +11,9 @@ import polars as pl
 
 from kgrec.data.build.plan import shown_path
 from kgrec.data.csv_files import SEPARATORS, header_fields, line_of, read_csv
-from kgrec.data.formats.named_columns import DATES, expected_time, seconds, written_as_floats
-from kgrec.data.parquet_files import check_parquet, read_parquet
+from kgrec.data.dates import expected_time, seconds
+from kgrec.data.formats.named_columns import written_as_floats
+from kgrec.data.parquet_files import read_parquet
 from kgrec.data.text_files import first_line, repeated_header, second_header
 from kgrec.errors import DataError, one_of
 
@@ -159,9 +160,6 @@ class UserTable:
         if values.dtype == pl.String:
             blank = (values.str.strip_chars() == "").fill_null(True)
         wrong = ~blank & ~numbers.is_finite().fill_null(False)
-        if values.dtype.is_temporal():  # polars panics where it shows a date beyond its calendar
-            wrong |= ~blank & ~numbers.is_between(*DATES)
-            values = numbers
         if wrong.any():
             index = int(wrong.arg_max() or 0)
             expected = expected_time(values[index], expected) if times else expected
@@ -231,7 +229,6 @@ def parse_numbers(values: pl.Series) -> pl.Series:
 
 
 def _parquet(path: Path) -> pl.DataFrame:
-    check_parquet([path])
     frame = read_parquet(path)
     if frame.is_empty():
         raise DataError(f"{path}: found no rows, expected rows")

@@ -10,6 +10,7 @@ from pathlib import Path
 import polars as pl
 
 from kgrec.data.formats import kgat, recbole, released_final, released_raw, tables, user_tables
+from kgrec.data.polars_errors import polars_errors
 from kgrec.data.raw_tables import Counts, RawTables
 from kgrec.errors import ConfigError, DataError
 
@@ -63,10 +64,8 @@ class Format:
                 f"dataset.columns: found {', '.join(sorted(named))}, expected none for files in "
                 f"format {self.name}, whose columns are fixed"
             )
-        try:
+        with polars_errors(folder, "files that polars can read"):
             raw = tables.read(folder, named) if self.reader is tables.read else self.reader(folder)
-        except pl.exceptions.PanicException as error:
-            raise DataError(f"{folder}: {error}; expected files that polars can read") from None
         return replace(raw, counts=raw.counts + self._other_files(folder))
 
     def _other_files(self, folder: Path) -> Counts:

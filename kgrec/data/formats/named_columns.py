@@ -9,16 +9,12 @@ from pathlib import Path
 import polars as pl
 
 from kgrec.data.csv_files import SEPARATORS, header_fields, line_of, read_csv
+from kgrec.data.dates import expected_time, plain_numbers, seconds
 from kgrec.data.formats.headers import NAMES, all_fields, matches
 from kgrec.data.parquet_files import read_parquet
 from kgrec.data.raw_tables import Counts, strip_blanks
 from kgrec.data.text_files import first_line, repeated_header, second_header
 from kgrec.errors import DataError
-
-# The years 1 to 9999, in seconds since 1970.
-DATES = (-62_135_596_800, 253_402_300_799)
-
-_UNITS = {"ms": 1e3, "us": 1e6, "ns": 1e9}
 
 _IDS = ("user", "item", "head", "relation", "tail", "entity", "other")
 
@@ -163,20 +159,12 @@ class Table:
         expected = "numbers or dates" if name == "timestamp" else "numbers"
         dates = (pl.Date, pl.Datetime) if name == "timestamp" else ()
         values = self.values(name, f"{expected} ({name})", pl.Boolean, pl.Decimal, *dates)
-        numbers = seconds(values) if name == "timestamp" else _numbers(values)
+        numbers = seconds(values) if name == "timestamp" else plain_numbers(values)
         wrong = (~numbers.is_finite()).fill_null(True)
         if wrong.any():
             value = values.filter(wrong)[0]
             expected = expected_time(value, expected) if name == "timestamp" else expected
             raise DataError(f"{self.first(wrong)}: found {value!r}, expected {expected} ({name})")
-        if values.dtype.is_temporal():
-            impossible = ~numbers.is_between(*DATES)
-            if impossible.any():
-                raise DataError(
-                    f"{self.first(impossible)}: found a date {numbers.filter(impossible)[0]:,.0f} "
-                    f"seconds from 1970 in column {self.columns[name]}, expected one of the years "
-                    "1 to 9999"
-                )
         return numbers.alias(name)
 
     def chosen(self, name: str, values: Mapping[str, int], expected: str) -> pl.Series:
@@ -205,36 +193,6 @@ def count_unused(table: Table, notes: Counts) -> None:
 def written_as_floats(ids: pl.Series) -> bool:
     """Whether all ids are like 42.0, which pandas makes of 42 where a column has gaps."""
     return ids.str.contains(r"^(?:0|-?[1-9][0-9]*)\.0$").all()
-
-
-def _numbers(values: pl.Series) -> pl.Series:
-    """Values as Float64, null where a value is not a number."""
-    if values.dtype == pl.String:
-        values = values.str.strip_chars()
-    return values.cast(pl.Float64, strict=False)
-
-
-def seconds(values: pl.Series) -> pl.Series:
-    """Seconds since 1970 of numbers or dates; dates in strings begin with year-month-day."""
-    if values.dtype == pl.String:
-        numbers = _numbers(values)
-        iso = values.str.contains(r"^\s*[0-9]{4}-[0-9]{2}-[0-9]{2}")
-        if not iso.any():
-            return numbers
-        dates = values.set(~iso.fill_null(False), None).str.strip_chars()
-        values = dates.str.to_datetime(time_unit="us", time_zone="UTC", strict=False)
-    # By the integers behind dates: polars panics at a date outside its calendar.
-    if values.dtype == pl.Date:
-        return values.to_physical().cast(pl.Float64) * 86_400
-    if isinstance(values.dtype, pl.Datetime):
-        return values.to_physical().cast(pl.Float64) / _UNITS[values.dtype.time_unit]
-    return _numbers(values)
-
-
-def expected_time(value: object, expected: str) -> str:
-    """What a message says of a time that :func:`seconds` refused: numbers and dates do not mix."""
-    number = isinstance(value, str) and _numbers(pl.Series([value])).is_finite()[0]
-    return "a date as in other rows of the column, not seconds since 1970" if number else expected
 
 
 def _choose(

@@ -24,6 +24,7 @@ from kgrec.reports.results.systems import systems
 from kgrec.reports.results.table import Table
 from kgrec.reports.results.tables import by_place
 from kgrec.reports.results.verdict import place_verdict
+from kgrec.runs.status import DIVERGED
 from kgrec.sweeps.progress import words
 from kgrec.sweeps.state import FAILED, INTERRUPTED, PRUNED, RUNNING, SEEDS, State, best_jobs
 from kgrec.sweeps.sweeper import sweep_word
@@ -112,7 +113,7 @@ def tiles(snapshot: Snapshot) -> list[tuple[str, str]]:
     shown = [(f"{counts['finished']} of {total}", "jobs finished")]
     if snapshot.live or counts[RUNNING]:
         shown.append((str(counts[RUNNING]), "running"))
-    others = ("waiting", PRUNED, FAILED, INTERRUPTED)
+    others = ("waiting", PRUNED, DIVERGED, FAILED, INTERRUPTED)
     shown += [(str(counts[state]), state) for state in others if counts[state]]
     if snapshot.worked is not None:
         shown.append((duration(snapshot.worked), "total time of jobs"))
@@ -243,7 +244,7 @@ def _text(value: Any) -> Cell:
 def _state(state: State) -> Cell:
     epoch, epochs = state.status.get("epoch", 0), state.status.get("epochs")
     text = state.state
-    if state.state in (RUNNING, PRUNED, FAILED, INTERRUPTED) and epochs:
+    if state.state in (RUNNING, PRUNED, DIVERGED, FAILED, INTERRUPTED) and epochs:
         text += f", epoch {epoch} of {epochs}"
     return Cell(text, kind="state")
 
