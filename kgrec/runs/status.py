@@ -27,6 +27,9 @@ from kgrec.runs.folder import RunFolder
 
 log = logging.getLogger(__name__)
 
+MOST_CHARACTERS = 1_000_000  # read of a status.json
+LARGEST = 1e15  # a number of status.json
+
 DIVERGED = "diverged"  # a loss, a parameter or a score was no longer finite
 
 
@@ -62,7 +65,12 @@ def at_work(
             ) from error
         log.info("another process is at work in %s; waiting for it", folder)
         lock.acquire()
-    before = float(read_status(folder).get("seconds", 0.0))  # of processes before this one
+    except NotImplementedError as error:
+        raise ConfigError(
+            f"hydra.run.dir: found a disk without locks at {folder}, expected one with them: a "
+            "second run in this folder could not be told from this one"
+        ) from error
+    before = float(read_status(folder).get("seconds") or 0.0)  # of processes before this one
     begin = time.perf_counter()
 
     def seconds() -> float:
@@ -102,12 +110,45 @@ def update(folder: Path, **facts: Any) -> None:
 
 
 def read_status(folder: Path) -> dict[str, Any]:
-    """Facts of status.json; empty if there is no readable file."""
+    """Facts of status.json; those of another kind than kgrec writes are left out.
+
+    The result is empty if there is no readable file.
+    """
     try:
-        facts = json.loads(RunFolder(folder).status_file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        with RunFolder(folder).status_file.open(encoding="utf-8") as file:
+            facts = json.loads(file.read(MOST_CHARACTERS))
+    except (OSError, ValueError, RecursionError):
         return {}
-    return facts if isinstance(facts, dict) else {}
+    if not isinstance(facts, dict):
+        return {}
+    return {key: value for key, value in facts.items() if KINDS.get(key, _is_plain)(value)}
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_number(value: object) -> bool:
+    real = isinstance(value, int | float) and not isinstance(value, bool)
+    return real and -LARGEST < value < LARGEST  # type: ignore[operator]
+
+
+def _is_count(value: object) -> bool:
+    return _is_number(value) and isinstance(value, int) and value >= 0
+
+
+def _is_plain(value: object) -> bool:
+    return value is None or isinstance(value, str | int | float | bool | list | dict)
+
+
+# The kind of each fact of status.json that a program reads.
+KINDS: dict[str, Callable[[object], bool]] = {
+    **dict.fromkeys(("state", "monitor", "device", "updated"), _is_text),
+    **dict.fromkeys(("seconds", "before", "value", "best"), _is_number),
+    **dict.fromkeys(("epoch", "epochs", "trial"), _is_count),
+    "error": lambda value: value is None or _is_text(value),
+    "process": lambda value: isinstance(value, dict),
+}
 
 
 def held(folder: Path) -> bool:
