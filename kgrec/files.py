@@ -1,4 +1,4 @@
-"""Paths that users name, and files that are written whole or not at all.
+"""Files and folders that are written whole or not at all.
 
 A file is written under a hidden name in its own folder, flushed to the disk, and renamed. So its
 name has the old content or the new one, also after a kill, a crash of the machine or a full disk.
@@ -18,13 +18,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kgrec.disk_errors import disk_error
 from kgrec.errors import DiskError
 
 if TYPE_CHECKING:
     import polars as pl
 
 _LEFTOVER = re.compile(r"\.(?P<name>.+)\.(?P<host>[^.]+)-(?P<pid>[0-9]+)\.incoming", re.DOTALL)
+_BEFORE = "before"  # the folder that is replaced, until the new one is in its place
 _HOST = re.sub("[^A-Za-z0-9_-]", "_", platform.node())[:40]
+
+
+# ------------------------------------------------------------------ paths of users
 
 
 def user_path(text: str) -> Path:
@@ -69,26 +74,118 @@ def atomic_file(path: Path, size: int | None = None, sync: bool = True) -> Itera
     Raises:
         DiskError: the file cannot be written.
     """
+    if path.is_dir():
+        raise DiskError(f"{path}: found a folder, expected a file")
     if path.exists() and not path.is_file():
-        if path.is_dir():
-            raise DiskError(f"{path}: found a folder, expected a file")
         yield path
         return
+    with _temporary(path, size) as temporary:
+        yield temporary
+        put_in_place(temporary, path, sync)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder of the same name, which takes the place of ``path`` at the end.
+
+    Any exception, also Ctrl-C, removes the temporary folder and leaves ``path`` as it was. A folder
+    that exists is replaced, but an empty one is kept and filled: it may be a mount, a link or the
+    current folder.
+
+    Raises:
+        DiskError: the folder or a file in it cannot be written.
+    """
+    path = path.absolute()
+    fill = path.is_dir() and not any(path.iterdir())
+    make_folder(path.parent)
+    with scratch_folder(path / path.name if fill else path) as scratch:
+        incoming, before = scratch / path.name, scratch / _BEFORE
+        incoming.mkdir()
+        yield incoming
+        for file in incoming.rglob("*"):
+            _sync(file)
+        _sync(incoming)
+        if fill:
+            for file in incoming.iterdir():
+                file.rename(path / file.name)
+        else:
+            try:
+                if path.exists():
+                    path.rename(before)
+                incoming.rename(path)
+            except BaseException:  # Ctrl-C too: the temporary folder is removed next
+                if before.exists() and not path.exists():
+                    before.rename(path)
+                raise
+    _sync(path if fill else path.parent)
+
+
+@contextlib.contextmanager
+def scratch_folder(path: Path) -> Iterator[Path]:
+    """A new folder in the folder of ``path``, for files from which ``path`` is made.
+
+    Raises:
+        DiskError: a file cannot be written.
+    """
+    with _temporary(path) as folder:
+        folder.mkdir()
+        yield folder
+        _remove(folder)
+
+
+@contextlib.contextmanager
+def _temporary(path: Path, size: int | None = None) -> Iterator[Path]:
+    """A temporary path that is removed after an exception; errors of the disk are one line."""
     remove_leftovers(path)
     temporary = temporary_path(path)
     try:
         yield temporary
-        if sync:
-            _sync(temporary)
-        temporary.replace(path)
     except BaseException as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        _remove(temporary)  # before the free bytes are counted
         if (reported := disk_error(path, error, size)) is not None:
             raise reported from error
         raise
+
+
+def put_in_place(temporary: Path, path: Path, sync: bool = True) -> None:
+    """Renames a finished file of the same folder or disk; see :func:`atomic_file`."""
+    if sync:
+        _sync(temporary)
+    temporary.replace(path)
     if sync:
         _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    """Waits until the disk has the content of a file, or the names in a folder."""
+    folder = path.is_dir()
+    if folder and os.name == "nt":  # Windows cannot open folders
+        return
+    descriptor = os.open(path, os.O_RDONLY if folder else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network disks cannot
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder and those above it.
+
+    Raises:
+        DiskError: the folder cannot be made, for example because a file is in its place.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if path.exists():
+            raise DiskError(f"{path}: found a file, expected a folder") from error
+        raise disk_error(path, error) or error from error
+
+
+# ------------------------------------------------------------------ leftovers
 
 
 def temporary_path(path: Path) -> Path:
@@ -102,14 +199,22 @@ def remove_leftovers(path: Path) -> None:
         for leftover in path.parent.glob(".*.incoming"):
             parts = _LEFTOVER.fullmatch(leftover.name)
             if parts and parts["name"] == path.name and _is_dead(parts["host"], int(parts["pid"])):
+                if (before := leftover / _BEFORE).exists() and not path.exists():
+                    before.rename(path)  # killed between the two renames of a folder
                 _remove(leftover)
 
 
 def remove_all_leftovers(folder: Path) -> None:
-    """Removes temporary files in and under a folder that this process has locked."""
-    for leftover in folder.rglob(".*.incoming"):
+    """Removes all temporary files in and under a folder that this process has locked."""
+    for leftover in list(folder.rglob(".*.incoming")):
         if _LEFTOVER.fullmatch(leftover.name):
             _remove(leftover)
+
+
+def is_empty(folder: Path) -> bool:
+    """Whether a folder has no files; leftovers of killed processes do not count."""
+    remove_leftovers(folder.absolute() / folder.absolute().name)
+    return not any(folder.iterdir())
 
 
 def _is_dead(host: str, pid: int) -> bool:
@@ -130,78 +235,10 @@ def _remove(path: Path) -> None:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
-            path.unlink()
+            path.unlink(missing_ok=True)
 
 
-def _sync(path: Path) -> None:
-    """Waits until the disk has the content of a file, or the names in a folder."""
-    if path.is_dir():
-        if os.name == "nt":  # Windows cannot open folders
-            return
-        descriptor = os.open(path, os.O_RDONLY)
-    else:
-        descriptor = os.open(path, os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network disks cannot
-            raise
-    finally:
-        os.close(descriptor)
-
-
-def disk_error(path: Path, error: BaseException, size: int | None = None) -> DiskError | None:
-    """What keeps a file from being written, in one line; None: the error is not of the disk.
-
-    Polars and safetensors have errors of their own for a full disk, which name the number of the
-    operating system's error in their text.
-
-    Args:
-        path: path that is written.
-        error: error of Python, polars or safetensors.
-        size: bytes of the content, or None.
-    """
-    if isinstance(error, DiskError):
-        return error
-    number = error.errno if isinstance(error, OSError) else None
-    if number is None and (named := re.search(r"\(os error ([0-9]+)\)", str(error))):
-        number = int(named[1])
-    if number is None:
-        return None
-    return DiskError(_in_words(path, number, size))
-
-
-def _in_words(path: Path, number: int, size: int | None) -> str:
-    """Found and expected, for the number of the operating system's error."""
-    reason = os.strerror(number)
-    if number in (errno.ENOSPC, errno.EDQUOT):
-        free = "no room"
-        with contextlib.suppress(OSError):
-            free = f"{shutil.disk_usage(path.parent).free:,} bytes free"
-        needed = "more" if size is None else f"{size:,} bytes"
-        return f"{path}: found {free} ({reason}), expected {needed}"
-    for parent in reversed(path.parents):
-        if parent.exists() and not parent.is_dir():
-            return f"{parent}: found a file, expected a folder"
-    if number in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"{path}: found a place that cannot be written ({reason}), expected one that can"
-    if number == errno.ENOENT and not path.parent.exists():
-        return f"{path}: found no folder {path.parent}, expected one"
-    return f"{path}: found a disk that does not take the file ({reason})"
-
-
-def make_folder(path: Path) -> None:
-    """Makes a folder and those above it.
-
-    Raises:
-        DiskError: the folder cannot be made, for example because a file is in its place.
-    """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        if path.exists():
-            raise DiskError(f"{path}: found a file, expected a folder") from error
-        raise disk_error(path, error) or error from error
+# ------------------------------------------------------------------ files
 
 
 def write_bytes(path: Path, content: bytes | memoryview, sync: bool = True) -> None:
@@ -219,6 +256,16 @@ def write_bytes(path: Path, content: bytes | memoryview, sync: bool = True) -> N
         temporary.write_bytes(content)
 
 
+def overwrite(path: Path, content: bytes) -> None:
+    """Writes over a small file in its own blocks, which it has also on a full disk.
+
+    A kill may leave a part, so only a file that can be made anew is written so.
+    """
+    with contextlib.suppress(OSError), path.open("r+b") as file:
+        file.write(content)
+        file.truncate()
+
+
 def write_text(path: Path, text: str, sync: bool = True) -> None:
     """Writes a text file in UTF-8; see :func:`write_bytes`."""
     write_bytes(path, text.encode(), sync)
@@ -226,15 +273,25 @@ def write_text(path: Path, text: str, sync: bool = True) -> None:
 
 def write_json(path: Path, content: Any, sync: bool = True) -> None:
     """Writes a JSON file; NaN is refused."""
-    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    write_text(path, text, sync)
+    write_text(path, as_json(content), sync)
+
+
+def as_json(content: Any) -> str:
+    """The text of a JSON file; NaN is refused."""
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def write_parquet(path: Path, table: pl.DataFrame) -> None:
-    """Writes a table, and makes its folder."""
+    """Writes a table as Parquet, and makes its folder."""
     make_folder(path.parent)
     with atomic_file(path) as temporary:
         table.write_parquet(temporary)
+
+
+def write_csv(path: Path, table: pl.DataFrame) -> None:
+    """Writes a table as CSV with a header."""
+    with atomic_file(path) as temporary:
+        table.write_csv(temporary)
 
 
 def copy_file(source: Path, path: Path) -> None:

@@ -26,6 +26,7 @@ from kgrec.evaluation.full_ranking import Ranking, overall, per_user, rank
 from kgrec.evaluation.ranked_lists import RankedLists
 from kgrec.evaluation.results import BASELINE
 from kgrec.evaluation.ties import tie_order
+from kgrec.files import make_folder
 from kgrec.inference.kept_data import KeptData, read
 from kgrec.inference.raw_ids import RawIds
 from kgrec.runs.environment import environment
@@ -228,7 +229,7 @@ def _write(folder: RunFolder, like: RunFolder, config: Any, name: str, file: Pat
     overrides: list[str] = []
     settings = {**config, "model": {"_target_": f"kgrec.lists.{name}"}, "settings": "none"}
     settings["paths"] = {**config["paths"], "run": str(folder.path)}
-    folder.path.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.path)
     folder.write_inputs(
         OmegaConf.to_yaml(OmegaConf.create(settings)),
         environment() | {"choices": choices, "overrides": overrides} | marks,

@@ -27,7 +27,7 @@ from kgrec.config.messages import any_user_error
 from kgrec.data.dataset import PreparedData, RecDataset
 from kgrec.data.whole import whole
 from kgrec.errors import ConfigError, DataError
-from kgrec.files import quoted
+from kgrec.files import make_folder, quoted
 from kgrec.inference.loading import LOGS, find_run
 from kgrec.interrupts import kept_by_lightning, on_interrupt
 from kgrec.pipeline.in_process import composed, ignore_known_warnings, logged
@@ -130,7 +130,7 @@ def _claim(folder: RunFolder, marks: Mapping[str, Any]) -> None:
         if held(path):
             raise ConfigError(f"--out: found another process at work in {path}")
         shutil.rmtree(path)
-    path.mkdir(parents=True, exist_ok=True)
+    make_folder(path)
     folder.mark(marks)
 
 

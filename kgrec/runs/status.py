@@ -19,8 +19,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from kgrec.errors import ConfigError, DivergedError
-from kgrec.files import write_json
+from kgrec.disk_errors import full_disk
+from kgrec.errors import ConfigError, DiskError, DivergedError
+from kgrec.files import as_json, make_folder, overwrite, remove_all_leftovers, write_json
 from kgrec.interrupts import interrupted, on_interrupt
 from kgrec.runs import log_file
 from kgrec.runs.folder import RunFolder
@@ -29,6 +30,29 @@ log = logging.getLogger(__name__)
 
 MOST_CHARACTERS = 1_000_000  # read of a status.json
 LARGEST = 1e15  # a number of status.json
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_number(value: object) -> bool:
+    real = isinstance(value, int | float) and not isinstance(value, bool)
+    return real and -LARGEST < value < LARGEST  # type: ignore[operator]
+
+
+def _is_count(value: object) -> bool:
+    return _is_number(value) and isinstance(value, int) and value >= 0
+
+
+# The kind of each fact of status.json that a program reads.
+KINDS: dict[str, Callable[[object], bool]] = {
+    **dict.fromkeys(("state", "monitor", "device", "updated"), _is_text),
+    **dict.fromkeys(("seconds", "before", "value", "best"), _is_number),
+    **dict.fromkeys(("epoch", "epochs", "trial"), _is_count),
+    "error": lambda value: value is None or _is_text(value),
+    "process": lambda value: isinstance(value, dict),
+}
 
 DIVERGED = "diverged"  # a loss, a parameter or a score was no longer finite
 
@@ -53,24 +77,25 @@ def at_work(
     Raises:
         ConfigError: another process is at work in the folder, and ``wait`` is false.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     lock = FileLock(RunFolder(folder).lock_file)
     try:
         lock.acquire(timeout=2)  # a program that only looks holds the lock for a moment
-    except Timeout as error:
+    except Timeout as timeout:
         if not wait:
             raise ConfigError(
                 f"hydra.run.dir: found another process at work in {folder}, expected a folder "
                 "for this run alone"
-            ) from error
+            ) from timeout
         log.info("another process is at work in %s; waiting for it", folder)
         lock.acquire()
-    except NotImplementedError as error:
+    except NotImplementedError as missing:
         raise ConfigError(
             f"hydra.run.dir: found a disk without locks at {folder}, expected one with them: a "
             "second run in this folder could not be told from this one"
-        ) from error
-    before = float(read_status(folder).get("seconds") or 0.0)  # of processes before this one
+        ) from missing
+    remove_all_leftovers(folder)
+    before = float(read_status(folder).get("seconds", 0.0))  # of processes before this one
     begin = time.perf_counter()
 
     def seconds() -> float:
@@ -78,24 +103,28 @@ def at_work(
 
     log_file.let_through()
 
-    def stopped() -> None:
-        update(folder, state="interrupted", error=None, seconds=seconds())
+    def ended(state: str, error: str | None = None) -> None:
+        # An error is on its way, and must not be replaced by that of a disk or a lost folder.
+        with contextlib.suppress(OSError, DiskError):
+            update(folder, state=state, error=error, seconds=seconds())
 
     process = {"host": platform.node(), "pid": os.getpid()}
     update(folder, state="running", error=None, process=process, before=before)
     try:
-        with on_interrupt(stopped):
+        with on_interrupt(lambda: ended("interrupted")):
             yield
-    except BaseException as error:
+    except BaseException as raised:
+        error = full_disk(folder, raised) or raised
         # An interrupted run can resume, so it has not failed.
         if isinstance(error, Pruned):
-            update(folder, state="pruned", error=None, seconds=seconds())
+            ended("pruned")
         elif isinstance(error, SystemExit | GeneratorExit):
-            stopped()
+            ended("interrupted")
         elif not interrupted(error):
             message = explain(error).strip() or type(error).__name__
-            state = DIVERGED if isinstance(error, DivergedError) else "failed"
-            update(folder, state=state, error=message, seconds=seconds())
+            ended(DIVERGED if isinstance(error, DivergedError) else "failed", message)
+        if error is not raised:
+            raise error from raised
         raise
     else:
         update(folder, state="finished", error=None, seconds=seconds())
@@ -104,9 +133,19 @@ def at_work(
 
 
 def update(folder: Path, **facts: Any) -> None:
-    """Sets facts in status.json; facts that are not given stay as they are."""
+    """Sets facts in status.json; facts that are not given stay as they are.
+
+    Only a new state waits for the disk: progress is written often, and may be lost with the
+    machine. How a run ended is also written on a full disk, over the old file.
+    """
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    write_json(RunFolder(folder).status_file, read_status(folder) | facts | {"updated": now})
+    path, content = RunFolder(folder).status_file, read_status(folder) | facts | {"updated": now}
+    try:
+        write_json(path, content, sync="state" in facts)
+    except DiskError:
+        if facts.get("state", "running") == "running":
+            raise
+        overwrite(path, as_json(content).encode())
 
 
 def read_status(folder: Path) -> dict[str, Any]:
@@ -121,34 +160,7 @@ def read_status(folder: Path) -> dict[str, Any]:
         return {}
     if not isinstance(facts, dict):
         return {}
-    return {key: value for key, value in facts.items() if KINDS.get(key, _is_plain)(value)}
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
-
-
-def _is_number(value: object) -> bool:
-    real = isinstance(value, int | float) and not isinstance(value, bool)
-    return real and -LARGEST < value < LARGEST  # type: ignore[operator]
-
-
-def _is_count(value: object) -> bool:
-    return _is_number(value) and isinstance(value, int) and value >= 0
-
-
-def _is_plain(value: object) -> bool:
-    return value is None or isinstance(value, str | int | float | bool | list | dict)
-
-
-# The kind of each fact of status.json that a program reads.
-KINDS: dict[str, Callable[[object], bool]] = {
-    **dict.fromkeys(("state", "monitor", "device", "updated"), _is_text),
-    **dict.fromkeys(("seconds", "before", "value", "best"), _is_number),
-    **dict.fromkeys(("epoch", "epochs", "trial"), _is_count),
-    "error": lambda value: value is None or _is_text(value),
-    "process": lambda value: isinstance(value, dict),
-}
+    return {key: value for key, value in facts.items() if key not in KINDS or KINDS[key](value)}
 
 
 def held(folder: Path) -> bool:

@@ -25,7 +25,7 @@ from filelock import FileLock, Timeout
 from kgrec.config.location import options
 from kgrec.errors import ConfigError, DataError
 from kgrec.evaluation.results import BASELINE
-from kgrec.files import quoted, write_json
+from kgrec.files import make_folder, quoted, write_json
 from kgrec.interrupts import on_interrupt
 from kgrec.runs.folder import LOCK, RunFolder
 from kgrec.runs.status import read_status
@@ -308,7 +308,7 @@ class Choice:
         Raises:
             ConfigError: another process is at work in the folder.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path)
         lock = FileLock(self.path / LOCK)
         try:
             lock.acquire(timeout=2)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from kgrec.errors import DataError
-from kgrec.files import write_json
+from kgrec.files import make_folder, write_json
 from kgrec.sweeps.state import Job, State, shared_overrides
 
 FILE = "sweep.json"
@@ -94,7 +94,7 @@ class SweepFolder:
             "planned": max(planned or 0, len(listed)),
             "jobs": list(listed.values()),
         }
-        path.mkdir(parents=True, exist_ok=True)
+        make_folder(path)
         write_json(path / FILE, content)
         return cls(path, content)
 

@@ -27,7 +27,7 @@ from kgrec.config.checks import check, check_start
 from kgrec.config.messages import any_user_error
 from kgrec.config.targets import check_targets
 from kgrec.errors import ConfigError
-from kgrec.files import quoted
+from kgrec.files import make_folder, quoted
 from kgrec.interrupts import on_interrupt
 from kgrec.runs.folder import LOCK, RunFolder
 from kgrec.runs.identity import difference, result_settings
@@ -215,7 +215,7 @@ class KgrecSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> Any:
         """Runs the sweep; Hydra calls this with the overrides of the command line."""
         lock = FileLock(self.folder / LOCK)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         try:
             lock.acquire(timeout=2)
         except Timeout as error:

@@ -17,7 +17,7 @@ from pytorch_lightning.loggers import Logger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from kgrec.errors import ConfigError
-from kgrec.files import write_text
+from kgrec.files import make_folder, write_text
 from kgrec.runs.status import Pruned
 from kgrec.tracking.access import answers, drop_empty_mode, key_problem, server
 
@@ -153,7 +153,7 @@ def _kept_id(folder: Path) -> str:
     """An id that is drawn once, so that a run and its resumed parts are one W&B run."""
     path = folder / "run-id.txt"
     if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         write_text(path, secrets.token_hex(4))
     return path.read_text(encoding="utf-8").strip()
 

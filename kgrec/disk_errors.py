@@ -1,0 +1,72 @@
+"""Errors of the disk in one line: a full disk, a read-only folder, a file in the way."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import shutil
+from pathlib import Path
+
+from kgrec.errors import DiskError, KgrecError
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+_TORCH_WRITER = re.compile(r"unexpected pos \d+ vs \d+|iostream error|PytorchStreamWriter failed")
+
+
+def disk_error(path: Path, error: BaseException, size: int | None = None) -> DiskError | None:
+    """What keeps a file from being written, in one line; None: the error is not of the disk.
+
+    Polars and safetensors have errors of their own, which name the number of the operating system's
+    error in their text. The writer of torch loses it; it has none but that of a full disk.
+
+    Args:
+        path: path that is written.
+        error: error of Python, polars, safetensors or torch.
+        size: bytes of the content, or None.
+    """
+    if isinstance(error, KgrecError):
+        return error if isinstance(error, DiskError) else None
+    number = error.errno if isinstance(error, OSError) else None
+    if number is None and (named := re.search(r"\(os error ([0-9]+)\)", str(error))):
+        number = int(named[1])
+    if number is None and isinstance(error, RuntimeError) and _TORCH_WRITER.search(str(error)):
+        number = errno.ENOSPC
+    return None if number is None else DiskError(_in_words(path, number, size))
+
+
+def full_disk(folder: Path, error: BaseException | None) -> DiskError | None:
+    """The error of a full disk behind an exception; None if there is no such error.
+
+    Args:
+        folder: folder in which files were written, for an error that names no path.
+        error: exception, also one of a library that raised while it handled a full disk.
+    """
+    while error is not None:
+        if isinstance(error, DiskError):
+            return error
+        if isinstance(error, OSError) and error.errno in FULL:
+            named = error.filename
+            return disk_error(Path(named) if isinstance(named, str) else folder / "…", error)
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _in_words(path: Path, number: int, size: int | None) -> str:
+    """Found and expected, for the number of the operating system's error."""
+    reason = os.strerror(number)
+    if number in FULL:
+        free = "no room"
+        with contextlib.suppress(OSError):
+            free = f"{shutil.disk_usage(path.parent).free:,} bytes free"
+        needed = "more" if size is None else f"{size:,} bytes"
+        return f"{path}: found {free} ({reason}), expected {needed}"
+    for parent in reversed(path.parents):
+        if parent.exists() and not parent.is_dir():
+            return f"{parent}: found a file, expected a folder"
+    if number in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"{path}: found a place that cannot be written ({reason}), expected one that can"
+    if number == errno.ENOENT and not path.parent.exists():
+        return f"{path}: found no folder {path.parent}, expected one"
+    return f"{path}: found a disk that does not take the file ({reason})"
