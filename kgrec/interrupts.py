@@ -66,7 +66,7 @@ def ends_in_one_line(whole_process: bool = False) -> Iterator[None]:
 
     Args:
         whole_process: whether the process ends after the context. A signal then ends it without
-            a word, where the handlers from before the context would print a stack trace.
+            a word; the handlers from before the context would print a stack trace.
     """
     global _command  # noqa: PLW0603 - a process has one command
     if _command.active or threading.current_thread() is not threading.main_thread():
@@ -76,9 +76,9 @@ def ends_in_one_line(whole_process: bool = False) -> Iterator[None]:
     hooks = sys.unraisablehook, threading.excepthook
     sys.unraisablehook = _no_interrupt_lost
     handlers = {number: signal.signal(number, _handle) for number in SIGNALS}
-    if MASKS:  # a parent may have held signals back until now
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     try:
+        if MASKS:  # a parent may have held signals back until now
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         yield
     except BaseException as error:
         if not interrupted(error):
@@ -89,7 +89,7 @@ def ends_in_one_line(whole_process: bool = False) -> Iterator[None]:
         sys.exit(_command.code)
     finally:
         for number, handler in handlers.items():
-            signal.signal(number, signal.SIG_DFL if whole_process else handler)
+            signal.signal(number, _end_quietly if whole_process else handler)
         if not whole_process:
             sys.unraisablehook, threading.excepthook = hooks
         _command = before
@@ -205,6 +205,12 @@ def _handle(number: int, frame: FrameType | None) -> None:
     if not first or _importing(frame):
         _leave()
     raise KeyboardInterrupt
+
+
+def _end_quietly(number: int, frame: FrameType | None) -> None:
+    """Handles a signal after the end of the command, while Python closes the process."""
+    end_children()
+    os._exit(128 + number)
 
 
 def _importing(frame: FrameType | None) -> bool:
