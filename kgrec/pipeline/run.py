@@ -27,6 +27,7 @@ from kgrec.config.targets import check_targets
 from kgrec.data.dataset import PreparedData, RecDataset
 from kgrec.evaluation.results import BASELINE, Evaluation
 from kgrec.inference.kept_data import keep
+from kgrec.interrupts import kept_by_lightning
 from kgrec.models.recipes import trusted_by
 from kgrec.models.recommender import Recommender
 from kgrec.pipeline.parts import Parts, build, make_loggers
@@ -197,17 +198,10 @@ def fit(
         return {"train/epochs": 0.0}
     if BASELINE in controls:
         parts.control_line.show(controls[BASELINE].metrics)
-    try:
+    with kept_by_lightning():
         trainer.fit(
             parts.module, datamodule=parts.datamodule, ckpt_path=ckpt_path, weights_only=True
         )
-    except SystemExit:  # Lightning turns Ctrl-C into it
-        last = folder.checkpoint("last")
-        log.info(
-            "interrupted %s",
-            f"(resume with ckpt_path={last})" if last.exists() else "in the first epoch",
-        )
-        raise
     distributed.close()
     if any(isinstance(callback, Pruning) and callback.pruned for callback in trainer.callbacks):  # type: ignore[attr-defined]
         raise Pruned
