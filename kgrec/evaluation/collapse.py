@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
-from kgrec.data.interactions import LabelledRows
+    from kgrec.data.interactions import LabelledRows
 
 PREFIX = "collapsed/"  # of the metrics that say so; a run that has not collapsed has none
 CONSTANT, CHANCE, EXPLODED = "constant", "chance", "exploded"
@@ -96,11 +96,10 @@ def constant(users: Tensor, scores: Tensor) -> bool:
     """Whether all scores (n,) of each user (n,) are equal; false where no user has two rows."""
     if len(scores) == 0 or int(users.bincount().max()) < 2:
         return False
-    _, users = users.unique(return_inverse=True)
     size, scores = int(users.max()) + 1, scores.double()
     low = scores.new_full((size,), math.inf).scatter_reduce(0, users, scores, "amin")
     high = scores.new_full((size,), -math.inf).scatter_reduce(0, users, scores, "amax")
-    return bool((high - low <= SAME * torch.maximum(low.abs(), high.abs())).all())
+    return bool((high - low <= SAME * low.abs().maximum(high.abs())).all())
 
 
 def signs_of(metrics: Mapping[str, float]) -> list[Sign]:

@@ -56,7 +56,9 @@ def test_a_parameter_is_named_with_the_count_of_its_bad_numbers():
         model[0].weight.fill_(3e38)  # their norm overflows
         check_parameters(model, 0)
         model[1].weight[0, 1] = -INF
-    with pytest.raises(DivergedError, match=r"found 1 of 2 numbers of the parameter 1\.weight that"):
+    with pytest.raises(
+        DivergedError, match=r"found 1 of 2 numbers of the parameter 1\.weight that"
+    ):
         check_parameters(model, 0)
     model[1].weight.requires_grad_(requires_grad=False)
     check_parameters(model, 0)
