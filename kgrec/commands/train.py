@@ -81,6 +81,7 @@ def main() -> None:
 
     from kgrec.config.checks import check_words
     from kgrec.config.messages import any_user_error
+    from kgrec.disk_errors import behind
     from kgrec.errors import KgrecError
 
     if "TORCHELASTIC_USE_AGENT_STORE" in os.environ:  # torchrun has started several processes
@@ -94,7 +95,7 @@ def main() -> None:
         sys.exit(1)
     # An OSError is, for example, a run folder that cannot be written.
     except (HydraException, OmegaConfBaseException, KgrecError, OSError) as error:
-        print(f"error: {any_user_error(error) or error}", file=sys.stderr)  # noqa: T201
+        print(f"error: {any_user_error(error) or behind(error) or error}", file=sys.stderr)  # noqa: T201
         sys.exit(1)
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from kgrec.disk_errors import full_disk
+from kgrec.disk_errors import behind
 from kgrec.errors import ConfigError, DataError, DiskError, DivergedError
 from kgrec.files import as_json, make_folder, overwrite, remove_all_leftovers, write_json
 from kgrec.runs.folder import RunFolder
@@ -69,12 +69,12 @@ def at_work(
     def seconds() -> float:
         return round(before + time.perf_counter() - begin, 3)
 
-    process = {"host": platform.node(), "pid": os.getpid()}
-    update(folder, state="running", error=None, process=process, before=before)
     try:
+        process = {"host": platform.node(), "pid": os.getpid()}
+        update(folder, state="running", error=None, process=process, before=before)
         yield
     except BaseException as raised:
-        error = full_disk(folder, raised) or raised
+        error = behind(raised, folder) or raised
         # A run that Ctrl-C has ended can resume, so it has not failed.
         if isinstance(error, Pruned):
             update(folder, state="pruned", error=None, seconds=seconds())
