@@ -18,7 +18,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from kgrec.disk_errors import full_disk
+from kgrec.disk_errors import behind
 from kgrec.errors import ConfigError, DataError, DiskError, DivergedError
 from kgrec.files import as_json, make_folder, overwrite, remove_all_leftovers, write_json
 from kgrec.interrupts import interrupted, on_interrupt
@@ -83,13 +83,13 @@ def at_work(
         with contextlib.suppress(OSError, DiskError):
             update(folder, state=state, error=error, seconds=seconds())
 
-    process = {"host": platform.node(), "pid": os.getpid()}
-    update(folder, state="running", error=None, process=process, before=before)
     try:
+        process = {"host": platform.node(), "pid": os.getpid()}
+        update(folder, state="running", error=None, process=process, before=before)
         with on_interrupt(lambda: ended("interrupted")):
             yield
     except BaseException as raised:
-        cause = full_disk(folder, raised) or raised
+        cause = behind(raised, folder) or raised
         # An interrupted run can resume, so it has not failed.
         if isinstance(cause, Pruned):
             ended("pruned")
