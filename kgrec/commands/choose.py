@@ -87,6 +87,7 @@ def _choice(arguments: argparse.Namespace, words: list[str], models: list[str]) 
     from kgrec.config.checks import check
     from kgrec.pipeline.in_process import composed
     from kgrec.sweeps.choose import Choice
+    from kgrec.sweeps.state import folder_name
     from kgrec.sweeps.timed import Clock
 
     identity = [sorted(words), models, arguments.trials, arguments.seeds]
@@ -96,7 +97,8 @@ def _choice(arguments: argparse.Namespace, words: list[str], models: list[str]) 
         dataset = str(cfg.dataset.get("name") or "synthetic")
         logs = Path(cfg.paths.logs)
     digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:8]
-    path = Path(arguments.out) if arguments.out else logs / "choose" / f"{dataset}-{digest}"
+    name = folder_name([f"{dataset}-{digest}"])  # the data set may have any name
+    path = Path(arguments.out) if arguments.out else logs / "choose" / name
     seeds = list(range(seed, seed + arguments.seeds))
     overrides = [word for word in words if not word.startswith("seed=")]
     clock = Clock(60 * arguments.minutes)

@@ -7,7 +7,6 @@ that watch a run read these two files, on the same machine or over a shared disk
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import platform
@@ -20,40 +19,17 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from kgrec.disk_errors import full_disk
-from kgrec.errors import ConfigError, DiskError, DivergedError
+from kgrec.errors import ConfigError, DataError, DiskError, DivergedError
 from kgrec.files import as_json, make_folder, overwrite, remove_all_leftovers, write_json
 from kgrec.interrupts import interrupted, on_interrupt
 from kgrec.runs import log_file
 from kgrec.runs.folder import RunFolder
+from kgrec.runs.reading import read_json
+from kgrec.runs.schema import STATUS
 
 log = logging.getLogger(__name__)
 
-MOST_CHARACTERS = 1_000_000  # read of a status.json
-LARGEST = 1e15  # a number of status.json
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
-
-
-def _is_number(value: object) -> bool:
-    real = isinstance(value, int | float) and not isinstance(value, bool)
-    return real and -LARGEST < value < LARGEST  # type: ignore[operator]
-
-
-def _is_count(value: object) -> bool:
-    return _is_number(value) and isinstance(value, int) and value >= 0
-
-
-# The kind of each fact of status.json that a program reads.
-KINDS: dict[str, Callable[[object], bool]] = {
-    **dict.fromkeys(("state", "monitor", "device", "updated"), _is_text),
-    **dict.fromkeys(("seconds", "before", "value", "best"), _is_number),
-    **dict.fromkeys(("epoch", "epochs", "trial"), _is_count),
-    "error": lambda value: value is None or _is_text(value),
-    "process": lambda value: isinstance(value, dict),
-}
-
+LONGEST_ERROR = 2_000  # characters; status.json with a text of any length is not read
 DIVERGED = "diverged"  # a loss, a parameter or a score was no longer finite
 
 
@@ -121,7 +97,7 @@ def at_work(
         elif isinstance(error, SystemExit | GeneratorExit):
             ended("interrupted")
         elif not interrupted(error):
-            message = explain(error).strip() or type(error).__name__
+            message = (explain(error).strip() or type(error).__name__)[:LONGEST_ERROR]
             ended(DIVERGED if isinstance(error, DivergedError) else "failed", message)
         if error is not raised:
             raise error from raised
@@ -149,18 +125,11 @@ def update(folder: Path, **facts: Any) -> None:
 
 
 def read_status(folder: Path) -> dict[str, Any]:
-    """Facts of status.json; those of another kind than kgrec writes are left out.
-
-    The result is empty if there is no readable file.
-    """
+    """Facts of status.json; empty if there is no readable file."""
     try:
-        with RunFolder(folder).status_file.open(encoding="utf-8") as file:
-            facts = json.loads(file.read(MOST_CHARACTERS))
-    except (OSError, ValueError, RecursionError):
+        return dict(read_json(RunFolder(folder).status_file, STATUS))
+    except DataError:
         return {}
-    if not isinstance(facts, dict):
-        return {}
-    return {key: value for key, value in facts.items() if key not in KINDS or KINDS[key](value)}
 
 
 def held(folder: Path) -> bool:

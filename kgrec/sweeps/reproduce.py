@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 
 from kgrec.config.location import conf_dir
 from kgrec.errors import ConfigError
-from kgrec.files import quoted
+from kgrec.files import inside, quoted
 from kgrec.interrupts import SIGNALS, call, on_interrupt
 from kgrec.sweeps.grid import jobs_of
 from kgrec.sweeps.state import FINISHED, Job, State, folder_name
@@ -64,7 +64,7 @@ def jobs_of_experiment(experiment: str, dataset: str, overrides: Sequence[str]) 
 def sweep_folder(experiment: str, dataset: str, overrides: Sequence[str], out: Path) -> Path:
     """The folder of a sweep, which depends on the overrides that all its jobs share."""
     shared = [o for o in overrides if o.partition("=")[0] not in sweep_of(experiment)]
-    folder = out / experiment / dataset
+    folder = inside(inside(out, experiment, "experiment"), dataset, "--dataset")
     return folder / folder_name(shared) if shared else folder
 
 

@@ -27,7 +27,7 @@ from kgrec.config.checks import check, check_start
 from kgrec.config.messages import any_user_error
 from kgrec.config.targets import check_targets
 from kgrec.errors import ConfigError
-from kgrec.files import make_folder, quoted
+from kgrec.files import inside, make_folder, quoted
 from kgrec.interrupts import on_interrupt
 from kgrec.runs.folder import LOCK, RunFolder
 from kgrec.runs.identity import difference, result_settings
@@ -95,11 +95,10 @@ class KgrecSweeper(Sweeper):
         folder_given = any(override.startswith("hydra.sweep.dir=") for override in typed)
         parent = Path(self.config.paths.logs).resolve() / "sweeps"
         if name is not None:
-            if str(name) in ("", ".", "..") or Path(str(name)).name != str(name):
-                raise ConfigError(f"sweep: found {name!r}, expected a name, without folders")
+            path = inside(parent, str(name), "sweep")
             if folder_given:
                 raise ConfigError(f"sweep: found {name!r} and hydra.sweep.dir, expected one")
-            return parent / str(name)
+            return path
         if folder_given:
             return Path(self.config.hydra.sweep.dir).resolve()
         earlier = list(sweeps_of(parent, self.words))
