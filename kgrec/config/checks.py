@@ -16,9 +16,9 @@ from kgrec.training.trainer_arguments import COUNTED, check_arguments
 
 TOP_LEVEL_KEYS = (
     "seed", "monitor", "epochs", "patience", "batch_size", "eval_batch_size", "memory_budget",
-    "steps_per_call", "threads", "cores", "ckpt_path", "sweep", "dataset", "protocol", "split",
-    "negatives", "loss", "averaging", "ranking", "model", "settings", "optimizer", "trainer",
-    "callbacks", "logger", "paths",
+    "steps_per_call", "threads", "cores", "ckpt_path", "resume", "sweep", "dataset", "protocol",
+    "split", "negatives", "loss", "averaging", "ranking", "model", "settings", "optimizer",
+    "trainer", "callbacks", "logger", "paths",
 )  # fmt: skip
 
 # Groups that the run reads key by key.
@@ -74,6 +74,12 @@ def check(cfg: DictConfig) -> None:
     for key in ("threads", "cores"):
         if isinstance(cfg[key], int) and cfg[key] > MOST_THREADS:
             raise ConfigError(f"{key}: found {cfg[key]}, expected at most {MOST_THREADS}")
+    if cfg.resume not in (None, "auto"):
+        raise ConfigError(f"resume: found {cfg.resume!r}, expected auto, or null")
+    if cfg.resume is not None and cfg.ckpt_path is not None:
+        raise ConfigError(
+            f"resume: found {cfg.resume} and ckpt_path={cfg.ckpt_path}, expected one of the two"
+        )
     parse_bytes(cfg.memory_budget)
     _check_numbers(cfg)
     _check_loss(cfg)

@@ -27,6 +27,7 @@ from kgrec.runs.checkpoints import read_checkpoint
 from kgrec.runs.identity import check_resume, resume_settings
 from kgrec.tracking.results import ControlLine
 from kgrec.training.averaging import WeightAveraging
+from kgrec.training.checkpoint_files import AtomicCheckpointIO
 from kgrec.training.losses import has_regularizer
 from kgrec.training.memory import (
     CORES,
@@ -283,6 +284,7 @@ def make_trainer(
         _convert_="all",
         logger=False,
         callbacks=callbacks,
+        plugins=[AtomicCheckpointIO()],
         enable_progress_bar=any(isinstance(c, pl.callbacks.ProgressBar) for c in callbacks),
     )
     return trainer

@@ -29,6 +29,7 @@ from kgrec.data.dataset import PreparedData, RecDataset
 from kgrec.evaluation.collapse import collapsed, mark, sentences, signs_of
 from kgrec.evaluation.results import BASELINE, Evaluation
 from kgrec.inference.kept_data import keep
+from kgrec.interrupts import kept_by_lightning
 from kgrec.models.recipes import trusted_by
 from kgrec.models.recommender import Recommender
 from kgrec.pipeline.parts import Parts, build, make_loggers, plain
@@ -93,6 +94,7 @@ def run(cfg: DictConfig, first: bool = True, callbacks: Sequence[pl.Callback] = 
     show(parts, evaluations, slices, metrics)
     if warning := missing_settings(HydraConfig.get().runtime.choices):
         log.warning("warning: %s", warning)
+    folder.write_metrics(metrics)  # last, after the loggers: with them the run is finished
     log.info("the results are in %s", folder.path)
     return metrics[cfg.monitor]
 
@@ -199,17 +201,10 @@ def fit(
         return {"train/epochs": 0.0}
     if BASELINE in controls:
         parts.control_line.show(controls[BASELINE].metrics)
-    try:
+    with kept_by_lightning():
         trainer.fit(
             parts.module, datamodule=parts.datamodule, ckpt_path=ckpt_path, weights_only=True
         )
-    except SystemExit:  # Lightning turns Ctrl-C into it
-        last = folder.checkpoint("last")
-        log.info(
-            "interrupted %s",
-            f"(resume with ckpt_path={last})" if last.exists() else "in the first epoch",
-        )
-        raise
     distributed.close()
     if any(isinstance(callback, Pruning) and callback.pruned for callback in trainer.callbacks):  # type: ignore[attr-defined]
         raise Pruned
@@ -245,7 +240,11 @@ def save(
     evaluations: dict[str, Evaluation],
     loggers: Any,
 ) -> list[dict[str, Any]]:
-    """Adds the evaluations to the metrics, writes all results, and returns the slices."""
+    """Adds the evaluations to the metrics, writes and logs all results but ``metrics.json``.
+
+    Returns:
+        The slices.
+    """
     for name, evaluation in evaluations.items():
         prefix = "" if name == parts.model else f"{name}/"
         metrics |= {f"{prefix}{key}": value for key, value in evaluation.metrics.items()}
@@ -254,7 +253,6 @@ def save(
         metrics |= collapsed(metrics["val/auc"], dataset.val, dataset.test, scores)
     ks = parts.evaluator.ks
     slices, samples = write_results(folder, parts.dataset, evaluations, ks)
-    folder.write_metrics(metrics)  # last: with them the run is finished
     log_results(loggers, metrics, ks, samples, folder.checkpoint("best"))
     return slices
 

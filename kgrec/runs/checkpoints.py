@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import re
-import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from kgrec.errors import CheckpointError
 from kgrec.models.objectives import Objective
 from kgrec.models.recipes import rebuild
 from kgrec.models.recommender import Recommender
+from kgrec.runs.saved_files import NotPlainError, read_saved
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -25,10 +22,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"{path}: found no such file, expected a checkpoint")
     try:
-        with warnings.catch_warnings(action="ignore"):  # torch warns of odd files
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        # torch's own text advises to load the file without protection.
+        checkpoint = read_saved(path)
+    except Exception as error:  # of many kinds, from the zip and pickle readers
         raise CheckpointError(
             f"{path}: found no readable checkpoint ({_reason(error)}), expected one of kgrec, "
             "which holds only tensors and plain values"
@@ -43,8 +38,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError):
         return str(error.strerror)
-    blocked = re.search(r"GLOBAL ([\w.]{1,80})", str(error))
-    return f"it names {blocked[1]}, which was not run" if blocked else "damaged or of another kind"
+    return str(error) if isinstance(error, NotPlainError) else "damaged or of another kind"
 
 
 def _is_ours(checkpoint: Any) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 from kgrec.errors import ConfigError
+from kgrec.files import copy_file, make_folder
 from kgrec.runs.status import read_status, update
 from kgrec.training.distributed import is_first
 from kgrec.training.module import RecommenderModule
@@ -77,10 +77,8 @@ class BestCheckpoint(ModelCheckpoint):
             )
         target = folder / best.name
         if best.resolve() != target.resolve() and is_first():
-            folder.mkdir(parents=True, exist_ok=True)
-            temporary = target.with_suffix(".incoming")
-            shutil.copyfile(best, temporary)
-            temporary.rename(target)
+            make_folder(folder)
+            copy_file(best, target)
         moved = {
             **state_dict,
             "dirpath": str(self.dirpath),

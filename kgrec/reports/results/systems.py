@@ -127,7 +127,7 @@ def systems(runs: Iterable[Run]) -> list[System]:
         group = grouped.setdefault(key, {})
         experiments.setdefault(key, set()).add(str(run.choices.get("experiment")))
         earlier = group.get(run.split_key)
-        if earlier is None or run.environment["started"] >= earlier.environment["started"]:
+        if earlier is None or run.started >= earlier.started:
             group[run.split_key] = run
     grouped_systems = [
         System(sorted(group.values(), key=lambda run: run.seed), experiments[key])
