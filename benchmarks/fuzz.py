@@ -91,8 +91,10 @@ class _Reporter:
 
     def __call__(self, results: Results, finding: Finding | None) -> None:
         if finding is not None and finding.signature:
-            folder = finding.save(self.out / "findings", self._files(finding))
-            print(f"{finding.outcome}: {finding.target}: {finding.signature} ({folder})")
+            folder = self.out / "findings" / finding.name
+            if not folder.exists():
+                finding.save(folder, self._files(finding))
+                print(f"{finding.outcome}: {finding.target}: {finding.signature} ({folder})")
         elif time.monotonic() - self._shown > 30:
             self._shown = time.monotonic()
             print(f"{results.inputs:,} inputs, {len(results.kinds())} kinds of findings")
