@@ -25,6 +25,7 @@ from kgrec.commands import (
     train,
 )
 from kgrec.errors import KgrecError, SettingError
+from kgrec.foreign_text import printable
 
 # In the order of --help.
 COMMANDS = (
@@ -85,7 +86,7 @@ def main() -> None:
         text = (
             json.dumps({"error": message}, ensure_ascii=False) if as_json else f"error: {message}"
         )
-        print(text, file=sys.stderr)  # noqa: T201
+        print(printable(text), file=sys.stderr)  # noqa: T201
         sys.exit(1)
 
 

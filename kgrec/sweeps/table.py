@@ -15,6 +15,7 @@ from rich.table import Table
 
 from kgrec.config.location import applied_hparams, missing_settings
 from kgrec.errors import DataError
+from kgrec.foreign_text import for_spreadsheets
 from kgrec.reports.console import as_text, terminal_width
 from kgrec.runs.folder import RunFolder
 from kgrec.sweeps.folder import SweepFolder
@@ -69,7 +70,8 @@ def write_table(sweep: SweepFolder, states: Sequence[State]) -> Path:
     """Writes the table of jobs as sweep.csv into the sweep's folder, whole or not at all."""
     path = sweep.path / "sweep.csv"
     temporary = path.with_name(f".{path.name}.incoming")
-    pl.DataFrame(records(sweep, states), infer_schema_length=None).write_csv(temporary)
+    table = pl.DataFrame(records(sweep, states), infer_schema_length=None)
+    for_spreadsheets(table).write_csv(temporary)
     temporary.rename(path)
     return path
 

@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from kgrec import __version__
 from kgrec.errors import DataError
 from kgrec.files import write_text
+from kgrec.foreign_text import for_spreadsheets, markdown_text
 from kgrec.reports.palette import Palette
 from kgrec.reports.results.drawn import Drawn
 from kgrec.reports.results.paper_tables import representatives, sweep_table, sweeps, table_2
@@ -97,7 +98,7 @@ def write_report(runs: Sequence[Run], out: Path) -> list[Path]:
     opening = introduction(group, runs)
     write_text(out / "report.md", markdown(parts, names, opening))
     write_text(out / "report.html", page(parts, opening))
-    runs_table(runs).write_csv(out / ".runs.csv")
+    for_spreadsheets(runs_table(runs)).write_csv(out / ".runs.csv")
     (out / ".runs.csv").rename(out / "runs.csv")
     return [out / "report.html", out / "report.md", out / "runs.csv", plots]
 
@@ -155,15 +156,20 @@ def markdown(parts: Sequence[Section], names: Mapping[str, str], opening: str) -
     for section in parts:
         lines += section_lines(section)
         for drawn in section.drawings:
-            lines += [f"![{drawn.title}](plots/{names[drawn.name]}.svg)", "", drawn.caption, ""]
+            lines += [
+                f"![{markdown_text(drawn.title)}](plots/{names[drawn.name]}.svg)",
+                "",
+                markdown_text(drawn.caption),
+                "",
+            ]
     return "\n".join(lines).rstrip() + "\n"
 
 
 def section_lines(section: Section) -> list[str]:
     """Heading, verdict and tables of a section in Markdown."""
-    lines = [f"## {section.title}", ""]
+    lines = [f"## {markdown_text(section.title)}", ""]
     if section.verdict:
-        lines += [*(f"- {sentence}" for sentence in section.verdict), ""]
+        lines += [*(f"- {markdown_text(sentence)}" for sentence in section.verdict), ""]
     for table in section.tables:
         lines += [table.markdown(heading=table.title != section.title), ""]
     if section.folded:
