@@ -15,6 +15,7 @@ from rich.table import Table
 
 from kgrec.data.dataset import PreparedData, RecDataset
 from kgrec.evaluation.results import BASELINE
+from kgrec.foreign_text import printable
 
 # Columns without a terminal, as in a pipe.
 WIDTH = 80
@@ -45,7 +46,8 @@ def as_text(table: Table, width: int | None = None) -> str:
     width = terminal_width() if width is None else width
     # Users choose names: what looks like markup is text.
     Console(file=out, width=width, color_system=None, markup=False, emoji=False).print(table)
-    return "\n".join(line.rstrip() for line in out.getvalue().rstrip().splitlines())
+    lines = printable(out.getvalue()).rstrip().splitlines()
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def fitted(
