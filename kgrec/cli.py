@@ -9,8 +9,7 @@ import sys
 from importlib import import_module
 
 from kgrec import __version__
-from kgrec.errors import KgrecError, SettingError
-from kgrec.foreign_text import printable
+from kgrec.errors import KgrecError, SettingError, printable
 from kgrec.interrupts import ends_in_one_line, interrupted
 
 # In the order of --help.

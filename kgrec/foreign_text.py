@@ -17,9 +17,6 @@ _FORMULA = r"^\s*[=+\-@\t\r]"  # with which a spreadsheet begins to calculate
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 
 
-__all__ = ["for_spreadsheets", "markdown_text", "printable", "rich_text"]
-
-
 def rich_text(text: str) -> str:
     """Text for a table of rich, without control characters and without markup."""
     from rich.markup import escape

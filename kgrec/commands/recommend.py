@@ -272,7 +272,8 @@ def _show(rec: LoadedModel, blocks: Iterable[pl.DataFrame]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from kgrec.foreign_text import printable, rich_text
+    from kgrec.errors import printable
+    from kgrec.foreign_text import rich_text
 
     console = Console(highlight=False)
     for block in blocks:

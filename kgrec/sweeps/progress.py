@@ -16,8 +16,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TextColumn, TimeElapsedColumn
 
+from kgrec.errors import printable
 from kgrec.evaluation.collapse import mark
-from kgrec.foreign_text import printable
 from kgrec.reports.console import terminal_width
 from kgrec.sweeps.folder import SweepFolder
 from kgrec.sweeps.state import FINISHED, PRUNED, RUNNING, Job, State
