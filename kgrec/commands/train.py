@@ -87,6 +87,7 @@ def _main() -> None:
 
     from kgrec.config.checks import check_words
     from kgrec.config.messages import any_user_error
+    from kgrec.disk_errors import behind
     from kgrec.errors import KgrecError
 
     if "TORCHELASTIC_USE_AGENT_STORE" in os.environ:  # torchrun has started several processes
@@ -102,7 +103,8 @@ def _main() -> None:
     except (HydraException, OmegaConfBaseException, KgrecError, OSError) as error:
         if interrupted():
             raise
-        print(f"error: {any_user_error(error) or error}", file=sys.stderr)  # noqa: T201
+        message = any_user_error(error) or behind(error) or error
+        print(f"error: {message}", file=sys.stderr)  # noqa: T201
         sys.exit(1)
 
 

@@ -28,23 +28,34 @@ class LogFile(logging.FileHandler):
         """Writes a line."""
         try:
             super().emit(record)
-        except OSError:  # the file cannot be opened
-            self.handleError(record)
+        except OSError as error:  # the file cannot be opened
+            self._say(error)
+
+    def flush(self) -> None:
+        """Writes what is in memory; an error must not keep Python from closing the file."""
+        try:
+            super().flush()
+        except OSError as error:
+            self._say(error)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
         """Says an error of the disk once; other errors are printed by Python."""
         error = sys.exception()
-        if not isinstance(error, OSError):
+        if isinstance(error, OSError):
+            self._say(error)
+        else:
             super().handleError(record)
-        elif not self._failed:
-            self._failed = True
-            message = disk_error(Path(self.baseFilename), error)
-            print(f"warning: {message}; the log is not complete", file=sys.stderr)  # noqa: T201
 
     def close(self) -> None:
         """Closes the file; lines that the disk did not take are lost."""
         with contextlib.suppress(OSError):
             super().close()
+
+    def _say(self, error: OSError) -> None:
+        if not self._failed:
+            self._failed = True
+            message = disk_error(Path(self.baseFilename), error)
+            print(f"warning: {message}; the log is not complete", file=sys.stderr)  # noqa: T201
 
 
 def hold_back() -> None:

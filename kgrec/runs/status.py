@@ -18,7 +18,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from kgrec.disk_errors import full_disk
+from kgrec.disk_errors import behind
 from kgrec.errors import ConfigError, DataError, DiskError, DivergedError
 from kgrec.files import as_json, make_folder, overwrite, remove_all_leftovers, write_json
 from kgrec.interrupts import interrupted, on_interrupt
@@ -84,23 +84,23 @@ def at_work(
         with contextlib.suppress(OSError, DiskError):
             update(folder, state=state, error=error, seconds=seconds())
 
-    process = {"host": platform.node(), "pid": os.getpid()}
-    update(folder, state="running", error=None, process=process, before=before)
     try:
+        process = {"host": platform.node(), "pid": os.getpid()}
+        update(folder, state="running", error=None, process=process, before=before)
         with on_interrupt(lambda: ended("interrupted")):
             yield
     except BaseException as raised:
-        error = full_disk(folder, raised) or raised
+        cause = behind(raised, folder) or raised
         # An interrupted run can resume, so it has not failed.
-        if isinstance(error, Pruned):
+        if isinstance(cause, Pruned):
             ended("pruned")
-        elif isinstance(error, SystemExit | GeneratorExit):
+        elif isinstance(cause, SystemExit | GeneratorExit):
             ended("interrupted")
-        elif not interrupted(error):
-            message = (explain(error).strip() or type(error).__name__)[:LONGEST_ERROR]
-            ended(DIVERGED if isinstance(error, DivergedError) else "failed", message)
-        if error is not raised:
-            raise error from raised
+        elif not interrupted(cause):
+            message = (explain(cause).strip() or type(cause).__name__)[:LONGEST_ERROR]
+            ended(DIVERGED if isinstance(cause, DivergedError) else "failed", message)
+        if cause is not raised:
+            raise cause from raised
         raise
     else:
         update(folder, state="finished", error=None, seconds=seconds())
