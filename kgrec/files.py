@@ -197,8 +197,6 @@ def make_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        if path.exists():
-            raise DiskError(f"{path}: found a file, expected a folder") from error
         raise disk_error(path, error) or error from error
 
 

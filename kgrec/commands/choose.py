@@ -6,8 +6,6 @@ import argparse
 import hashlib
 import json
 import math
-import signal
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,12 +62,7 @@ def run(arguments: argparse.Namespace) -> None:
     words = [*arguments.words, *(word for word in arguments.models if "=" in word)]
     _check(arguments, words)
     choice = _choice(arguments, words, tuned_models(names, arguments.trials))
-    # A command that is terminated ends its training, too.
-    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    try:
-        choice.run()
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    choice.run()
     _conclude(choice)
 
 

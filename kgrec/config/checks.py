@@ -17,8 +17,8 @@ from kgrec.training.trainer_arguments import COUNTED, check_arguments
 TOP_LEVEL_KEYS = (
     "seed", "monitor", "epochs", "patience", "batch_size", "eval_batch_size", "memory_budget",
     "steps_per_call", "threads", "cores", "ckpt_path", "resume", "sweep", "dataset", "protocol",
-    "split", "negatives", "loss", "averaging", "ranking", "model", "settings", "optimizer", "trainer",
-    "callbacks", "logger", "paths",
+    "split", "negatives", "loss", "averaging", "ranking", "model", "settings", "optimizer",
+    "trainer", "callbacks", "logger", "paths",
 )  # fmt: skip
 
 # Groups that the run reads key by key.

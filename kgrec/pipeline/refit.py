@@ -29,6 +29,7 @@ from kgrec.data.whole import whole
 from kgrec.errors import ConfigError, DataError
 from kgrec.files import make_folder, quoted
 from kgrec.inference.loading import LOGS, find_run
+from kgrec.interrupts import kept_by_lightning, on_interrupt
 from kgrec.pipeline.in_process import composed, ignore_known_warnings, logged
 from kgrec.pipeline.parts import Parts, build, make_loggers
 from kgrec.pipeline.run import precompute, prepare, save_inputs, tracked
@@ -242,11 +243,11 @@ def _fit(parts: Parts, checkpoint: Path) -> dict[str, float]:
         "%d epochs of %d steps: as many epochs as the run's best one; their steps are more",
         trainer.max_epochs, rows.num_steps,
     )  # fmt: skip
-    try:
+    with (
+        kept_by_lightning(),
+        on_interrupt(lambda: "nothing is kept; the same command begins again"),
+    ):
         trainer.fit(parts.module, datamodule=parts.datamodule)
-    except SystemExit:  # Lightning turns Ctrl-C into it
-        log.info("interrupted; nothing is kept, and the same command begins again")
-        raise
     trainer.save_checkpoint(checkpoint, weights_only=True)
     loss = trainer.callback_metrics.get("train/loss")
     return {

@@ -41,7 +41,9 @@ DEEPEST = 20  # nesting of plain values
 MOST_VALUES = 200_000  # plain values of one file
 
 METRICS = {"*": float}
-DATASET = {"name": Name, "protocol": Name, "fingerprint": Name, "files?": {"*": Text}}
+DATASET = {"name": Name, "protocol": Name, "fingerprint": Name, "files?": {"*": Text}, "counts?": {"*": int},
+    "published_counts?": {"*": int},
+}  # fmt: skip
 ENVIRONMENT = {
     "kind?": Name, "started?": Name, "command?": [Text], "overrides?": [Text],
     "choices?": {"*": (Name, None)}, "git_commit?": Name, "refit_of?": Text,

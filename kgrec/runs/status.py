@@ -18,12 +18,14 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from kgrec.disk_errors import full_disk
+from kgrec.disk_errors import behind
 from kgrec.errors import ConfigError, DataError, DiskError, DivergedError
 from kgrec.files import as_json, make_folder, overwrite, remove_all_leftovers, write_json
+from kgrec.interrupts import interrupted, on_interrupt
+from kgrec.runs import log_file
 from kgrec.runs.folder import RunFolder
 from kgrec.runs.reading import read_json
-from kgrec.runs.schema import STATUS
+from kgrec.runs.schema import STATUS, Plain, check
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +38,7 @@ class Pruned(Exception):  # noqa: N818 - a pruned trial is not an error
 
 @contextlib.contextmanager
 def at_work(
-    folder: Path, wait: bool = False, explain: Callable[[Exception], str] = str
+    folder: Path, wait: bool = False, explain: Callable[[BaseException], str] = str
 ) -> Iterator[None]:
     """Locks the run folder for this process, and writes how the work in it ends.
 
@@ -54,14 +56,19 @@ def at_work(
     lock = FileLock(RunFolder(folder).lock_file)
     try:
         lock.acquire(timeout=2)  # a program that only looks holds the lock for a moment
-    except Timeout as error:
+    except Timeout as timeout:
         if not wait:
             raise ConfigError(
                 f"hydra.run.dir: found another process at work in {folder}, expected a folder "
                 "for this run alone"
-            ) from error
+            ) from timeout
         log.info("another process is at work in %s; waiting for it", folder)
         lock.acquire()
+    except NotImplementedError as missing:
+        raise ConfigError(
+            f"hydra.run.dir: found a disk without locks at {folder}, expected one with them: a "
+            "second run in this folder could not be told from this one"
+        ) from missing
     remove_all_leftovers(folder)
     before = float(read_status(folder).get("seconds", 0.0))  # of processes before this one
     begin = time.perf_counter()
@@ -69,23 +76,30 @@ def at_work(
     def seconds() -> float:
         return round(before + time.perf_counter() - begin, 3)
 
-    process = {"host": platform.node(), "pid": os.getpid()}
-    update(folder, state="running", error=None, process=process, before=before)
+    log_file.let_through()
+
+    def ended(state: str, error: str | None = None) -> None:
+        # An error is on its way, and must not be replaced by that of a disk or a lost folder.
+        with contextlib.suppress(OSError, DiskError):
+            update(folder, state=state, error=error, seconds=seconds())
+
     try:
-        yield
+        process = {"host": platform.node(), "pid": os.getpid()}
+        update(folder, state="running", error=None, process=process, before=before)
+        with on_interrupt(lambda: ended("interrupted")):
+            yield
     except BaseException as raised:
-        error = full_disk(folder, raised) or raised
-        # A run that Ctrl-C has ended can resume, so it has not failed.
-        if isinstance(error, Pruned):
-            update(folder, state="pruned", error=None, seconds=seconds())
-        elif isinstance(error, Exception):
-            message = explain(error).strip() or type(error).__name__
-            state = DIVERGED if isinstance(error, DivergedError) else "failed"
-            update(folder, state=state, error=message, seconds=seconds())
-        else:
-            update(folder, state="interrupted", error=None, seconds=seconds())
-        if error is not raised:
-            raise error from raised
+        cause = behind(raised, folder) or raised
+        # An interrupted run can resume, so it has not failed.
+        if isinstance(cause, Pruned):
+            ended("pruned")
+        elif isinstance(cause, SystemExit | GeneratorExit):
+            ended("interrupted")
+        elif not interrupted(cause):
+            message = explain(cause).strip() or type(cause).__name__
+            ended(DIVERGED if isinstance(cause, DivergedError) else "failed", message)
+        if cause is not raised:
+            raise cause from raised
         raise
     else:
         update(folder, state="finished", error=None, seconds=seconds())
@@ -110,11 +124,24 @@ def update(folder: Path, **facts: Any) -> None:
 
 
 def read_status(folder: Path) -> dict[str, Any]:
-    """Facts of status.json; empty if there is no readable file."""
+    """Facts of status.json; those of another kind than kgrec writes are left out.
+
+    The result is empty if there is no readable file.
+    """
+    path = RunFolder(folder).status_file
     try:
-        return dict(read_json(RunFolder(folder).status_file, STATUS))
+        facts = read_json(path, {"*": Plain})
     except DataError:
         return {}
+    return {key: value for key, value in facts.items() if _is_as_written(path, key, value)}
+
+
+def _is_as_written(path: Path, key: str, value: object) -> bool:
+    try:
+        check(path, {key: value}, STATUS)
+    except DataError:
+        return False
+    return True
 
 
 def held(folder: Path) -> bool:

@@ -55,7 +55,9 @@ class CTRMetrics(Metric):
             message = f"found {bad} of {len(scores)} scores that are not finite, expected numbers"
             if self.trained:
                 raise DivergedError(f"optimizer: {message}; {HINT}")
-            raise KgrecError(f"model: {message}; look at its settings and at the numbers of its data")
+            raise KgrecError(
+                f"model: {message}; look at its settings and at the numbers of its data"
+            )
         metrics = {"auc": auc(scores, labels), "threshold": best_f1_threshold(scores, labels)}
         if self.logits:
             metrics["f1"] = f1(scores, labels, threshold=0.0)

@@ -92,9 +92,10 @@ def kill(*_: object) -> None:
 
 
 def killed_at(target: str, train: Train, *words: str) -> None:
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(target, kill)
-        train(*words)
+        with pytest.raises(Killed):
+            train(*words)
 
 
 def test_what_says_finished_is_written_last(unfinished: Path, train: Train, trained: Trained):

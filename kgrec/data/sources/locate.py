@@ -77,7 +77,7 @@ def locate(name: str, sources: Sequence[Source], root: Path | None, data_dir: Pa
             return _verified(own, source)
         except DownloadError as error:
             reasons.append(str(error))
-    raise DataError(_nothing_found(name, sources, places, reasons))
+    raise DataError(*_nothing_found(name, sources, places, reasons))
 
 
 def _from_named_folder(root: Path, sources: Sequence[Source]) -> Located:
@@ -114,7 +114,8 @@ def _verified(folder: Path, source: Source) -> Located:
 
 def _nothing_found(
     name: str, sources: Sequence[Source], places: Sequence[Path], reasons: Sequence[str]
-) -> str:
+) -> list[str]:
+    """The lines of the message."""
     lines = [f"dataset {name}: its files were not found and could not be fetched."]
     lines += [f"  tried: {reason}" for reason in reasons]
     for place in places:
@@ -129,4 +130,4 @@ def _nothing_found(
     lines.append(f"  put them in {places[-1]}, or name their folder with dataset.root=FOLDER.")
     if name != PIP_ONLY_DATASET:
         lines.append(f"  dataset={PIP_ONLY_DATASET} can be fetched with pip.")
-    return "\n".join(lines)
+    return lines
