@@ -12,6 +12,9 @@ from pathlib import Path
 from kgrec.errors import DiskError, KgrecError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
+REFUSED = (
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR,
+)  # fmt: skip
 _TORCH_WRITER = re.compile(r"unexpected pos \d+ vs \d+|iostream error|PytorchStreamWriter failed")
 
 
@@ -36,19 +39,22 @@ def disk_error(path: Path, error: BaseException, size: int | None = None) -> Dis
     return None if number is None else DiskError(_in_words(path, number, size))
 
 
-def full_disk(folder: Path, error: BaseException | None) -> DiskError | None:
-    """The error of a full disk behind an exception; None if there is no such error.
+def behind(error: BaseException | None, folder: Path | None = None) -> DiskError | None:
+    """The error of the disk behind an exception; None if there is no such error.
 
     Args:
-        folder: folder in which files were written, for an error that names no path.
-        error: exception, also one of a library that raised while it handled a full disk.
+        error: exception, also one of a library that raised while it handled such an error.
+        folder: folder in which files were written. A full disk may name no path, and other errors
+            count where they name a path in it; None: they count with every path.
     """
-    while error is not None:
-        if isinstance(error, DiskError):
-            return error
-        if isinstance(error, OSError) and error.errno in FULL:
-            named = error.filename
-            return disk_error(Path(named) if isinstance(named, str) else folder / "…", error)
+    while isinstance(error, Exception):  # Ctrl-C is none
+        if isinstance(error, KgrecError):
+            return error if isinstance(error, DiskError) else None
+        if isinstance(error, OSError):
+            path = Path(error.filename) if isinstance(error.filename, str) else folder
+            inside = path is not None and (folder is None or folder in (path, *path.parents))
+            if path is not None and (error.errno in FULL or (inside and error.errno in REFUSED)):
+                return disk_error(path, error)
         error = error.__cause__ or error.__context__
     return None
 
@@ -59,12 +65,15 @@ def _in_words(path: Path, number: int, size: int | None) -> str:
     if number in FULL:
         free = "no room"
         with contextlib.suppress(OSError):
-            free = f"{shutil.disk_usage(path.parent).free:,} bytes free"
+            place = path if path.is_dir() else path.parent
+            free = f"{shutil.disk_usage(place).free:,} bytes free"
         needed = "more" if size is None else f"{size:,} bytes"
         return f"{path}: found {free} ({reason}), expected {needed}"
-    for parent in reversed(path.parents):
-        if parent.exists() and not parent.is_dir():
-            return f"{parent}: found a file, expected a folder"
+    if number == errno.EISDIR:
+        return f"{path}: found a folder, expected a file"
+    for place in (*reversed(path.parents), *([path] if number == errno.EEXIST else [])):
+        if place.exists() and not place.is_dir():
+            return f"{place}: found a file, expected a folder"
     if number in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"{path}: found a place that cannot be written ({reason}), expected one that can"
     if number == errno.ENOENT and not path.parent.exists():

@@ -15,13 +15,15 @@ _COMPARED = 1_000  # choices among which a similar one is looked for
 class KgrecError(Exception):
     """A mistake in data, configuration or a checkpoint.
 
-    The message names the place (file, line or key), what was found and what was expected. It may
-    quote files of strangers, so it is printable, and its length is bounded.
+    The message names the place (file, line or key), what was found and what was expected. Each
+    argument is one line of it. It may quote files of strangers, so what it quotes adds no line, it
+    is printable, and its length is bounded.
     """
 
     def __str__(self) -> str:
         """The message, fit for a terminal."""
-        return printable(shortened(super().__str__(), LONGEST))
+        lines = (printable(str(line), line_ends=False) for line in self.args)
+        return shortened("\n".join(lines), LONGEST)
 
 
 class DataError(KgrecError):

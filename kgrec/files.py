@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kgrec.disk_errors import disk_error
-from kgrec.errors import DiskError
+from kgrec.errors import LONGEST_NAME, DataError, DiskError, shortened
 
 if TYPE_CHECKING:
     import polars as pl
@@ -54,6 +54,23 @@ def expand_home(word: str) -> str:
 def quoted(text: str) -> str:
     """Text, such as a path, as a quoted value of Hydra's grammar."""
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def inside(folder: Path, name: str, key: str) -> Path:
+    """The path of a file or folder in ``folder``, whose name comes from data or a configuration.
+
+    Args:
+        folder: folder that the path must not leave.
+        name: name of the file or folder.
+        key: key or file that the name comes from, for the message.
+
+    Raises:
+        DataError: the name has a separator or a control character, or means a folder itself.
+    """
+    if name.strip() in ("", ".", "..") or "/" in name or "\\" in name or min(name) < " ":
+        shown = shortened(name, LONGEST_NAME)
+        raise DataError(f"{key}: found {shown!r}, expected a name, without folders")
+    return folder / name
 
 
 # ------------------------------------------------------------------ whole or not at all
@@ -180,8 +197,6 @@ def make_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        if path.exists():
-            raise DiskError(f"{path}: found a file, expected a folder") from error
         raise disk_error(path, error) or error from error
 
 

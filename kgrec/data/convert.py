@@ -41,10 +41,10 @@ def convert(raw: RawTables, target: Path, format_name: str, lossy: bool = False)
     raw = _without_empty_tables(raw)
     losses = chosen.cannot_hold(raw)
     if losses and not lossy:
-        lines = "\n".join(f"  {loss}" for loss in losses)
         raise DataError(
-            f"--to {format_name}: these files cannot hold\n{lines}\n"
-            "expected another format, or --lossy to leave out what can be left out"
+            f"--to {format_name}: these files cannot hold",
+            *(f"  {loss}" for loss in losses),
+            "expected another format, or --lossy to leave out what can be left out",
         )
     if losses:
         raw, notes = reduced(raw, chosen)

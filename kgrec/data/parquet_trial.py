@@ -8,6 +8,7 @@ sends a request a line and gets an answer a line, both in JSON.
 from __future__ import annotations
 
 import json
+import resource
 import signal
 import sys
 from typing import Any
@@ -20,6 +21,7 @@ _MOST_COLUMNS = 50_000
 
 def main() -> None:
     """Answers requests until the input ends."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # an abort leaves no core file
     for line in sys.stdin:
         print(json.dumps(answer(**json.loads(line))), flush=True)  # noqa: T201
 
@@ -66,8 +68,6 @@ def _limit_memory(memory: int) -> None:
     """Lets allocations fail beyond ``memory``, on Linux; other systems have no such limit."""
     if sys.platform != "linux":
         return
-    import resource
-
     with open("/proc/self/status", encoding="ascii") as file:
         used = next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmData"))
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import re
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +18,7 @@ import torch
 from omegaconf import OmegaConf
 
 from kgrec.data.build.columns import UserTable
-from kgrec.data.polars_errors import polars_errors
+from kgrec.data.json_lines import read_json_lines
 from kgrec.errors import ConfigError, DataError, several
 from kgrec.evaluation.candidates import Candidates
 from kgrec.evaluation.full_ranking import Ranking, overall, per_user, rank
@@ -120,9 +119,10 @@ def _checked(like: RunFolder, name: str, out: Path) -> dict[str, Any]:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"--out: found files in {out}, expected a new folder")
     config = like.config()
-    if (ranking := config["ranking"]["name"]) != "full":
+    ranking = config.get("ranking") or {}
+    if (kind := ranking.get("name")) != "full" or min(ranking.get("ks") or [0]) < 1:
         raise ConfigError(
-            f"--like: found {like.path} with ranking={ranking}, expected a run with ranking=full"
+            f"--like: found {like.path} with ranking={kind}, expected a run with ranking=full"
         )
     return config
 
@@ -161,13 +161,7 @@ def _table(file: Path) -> UserTable:
     """A table in CSV, TSV, Parquet or JSON lines."""
     if file.suffix not in JSON_LINES or not file.is_file():
         return UserTable(file)
-    with polars_errors(file, "one JSON object per line"):
-        frame = pl.read_ndjson(file, infer_schema_length=None)
-    with tempfile.TemporaryDirectory() as folder:
-        frame.write_parquet(copy := Path(folder) / "lists.parquet")
-        table = UserTable(copy)
-    table.path = file
-    return table
+    return UserTable(file, frame=read_json_lines(file, ("user", "item", "rank", "score")))
 
 
 def _numbered(rows: pl.DataFrame, users: RawIds, items: RawIds, remarks: list[str]) -> pl.DataFrame:

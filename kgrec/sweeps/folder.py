@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from kgrec.errors import DataError
-from kgrec.files import make_folder, write_json
+from kgrec.files import inside, make_folder, write_json
 from kgrec.runs.reading import read_json
 from kgrec.runs.schema import SWEEP
 from kgrec.sweeps.state import Job, State, shared_overrides
@@ -139,7 +139,7 @@ class SweepFolder:
 
     def folder(self, job: Job) -> Path:
         """The run folder of a job."""
-        return self.path / job.name
+        return inside(self.path, job.name, str(self.path / FILE))
 
     def states(self) -> list[State]:
         """The current state of every job."""

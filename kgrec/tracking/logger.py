@@ -126,11 +126,22 @@ def wandb_logger(
         id=_kept_id(folder / "wandb"),
         resume="allow",
     )
+    _log_without_traces()
     run.define_metric(EPOCH, hidden=True)
     run.define_metric("train/step_loss", step_metric=STEP)
     for name, summary in CURVES.items():
         run.define_metric(name, step_metric=EPOCH, summary=summary)
     return RunLogger(run, run_dir, project, log_checkpoint)
+
+
+def _log_without_traces() -> None:
+    """On a full disk W&B's own logs are not complete, and its process may die.
+
+    Python would print a stack trace for every line, and a line for every message to the process.
+    """
+    for handler in logging.getLogger("wandb").handlers:
+        handler.handleError = lambda record: None  # type: ignore[method-assign]
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
 
 
 def _sweep() -> str | None:

@@ -91,17 +91,17 @@ def check_parameters(model: nn.Module, epoch: int) -> None:
         DivergedError: a parameter is not finite.
     """
     trained = [
-        (n, p.detach()) for n, p in model.named_parameters() if p.requires_grad and p.numel()
+        (name, table.detach())
+        for name, table in model.named_parameters()
+        if table.requires_grad and table.numel()
     ]
     if not trained:
         return
     # The extremes are finite where all numbers are. A norm may overflow although they are.
-    finite = torch.stack([torch.stack(p.aminmax()).isfinite().all() for _, p in trained])
+    finite = torch.stack([torch.stack(table.aminmax()).isfinite().all() for _, table in trained])
     if bool(finite.all()):
         return
-    name, table = next(
-        each for each, good in zip(trained, finite.tolist(), strict=True) if not good
-    )
+    name, table = trained[finite.tolist().index(False)]
     bad = int((~table.isfinite()).sum())
     raise DivergedError(
         f"optimizer: found {bad} of {table.numel()} numbers of the parameter {name} that are not "

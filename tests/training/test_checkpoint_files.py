@@ -63,7 +63,7 @@ def test_kills_leave_a_whole_checkpoint_where_tmpdir_is_another_disk(tmp_path, m
         for number in range(1_000_000):
             AtomicCheckpointIO().save_checkpoint(contents[number % 7], target)
 
-    for _ in range(20):
+    for _ in range(12):
         pid = child(save)
         time.sleep(moments.uniform(0.005, 0.04))
         os.kill(pid, signal.SIGKILL)

@@ -161,11 +161,11 @@ def _interactions(tables: Sequence[UserTable], notes: Sequence[str]) -> Roles:
             candidates.append((table, user, item))
     if not candidates:
         columns = "; ".join(f"{t.path.name}: {several(t.frame.columns[:12])}" for t in tables)
-        reasons = "".join(f"\n  {note}" for note in notes)
         raise DataError(
             "--guess: found no table with a column of users and one of items "
             f"({columns or 'no tables'}), expected columns such as user_id and item_id; rename "
-            f"them, or write build.yaml by hand (docs/data.md){reasons}"
+            "them, or write build.yaml by hand (docs/data.md)",
+            *(f"  {note}" for note in notes),
         )
     best = max(candidates, key=lambda c: c[0].frame.height)
     return Roles(*best)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -63,7 +62,7 @@ class Table:
         used = set(self.columns.values())
         self.unused = [c for c in self.frame.columns if c not in used]
         for name in [name for name in _IDS if name in self.columns]:
-            if re.search(":.*_seq$", self.columns[name]):
+            if self.columns[name].partition(":")[2].endswith("_seq"):
                 raise DataError(
                     f"{path}: found column {self.columns[name]}, which has several values in a "
                     f"cell, expected one {name} in each (type token)"
@@ -88,7 +87,11 @@ class Table:
                 return len(fields) == len(wanted)
             return sum(bool(matches(fields, name, given)) for name in wanted)
 
-        best = max(SEPARATORS, key=lambda separator: matching(header_fields(text, separator)))
+        def fit(separator: str) -> tuple[int, int]:
+            fields = header_fields(text, separator)
+            return matching(fields), len(fields)
+
+        best = max(SEPARATORS, key=fit)
         required = sum(wanted.values())
         if matching(header_fields(text, best)) < required <= matching(text.split()):
             raise DataError(
