@@ -130,7 +130,7 @@ class RunFolder:
         return self._evaluation(model) / "users.parquet"
 
     def _evaluation(self, model: str) -> Path:
-        if Path(model).name != model:  # such as ../.., from the files of a stranger
+        if not schema.is_plain_name(model):  # such as ../.., from the files of a stranger
             raise DataError(f"{self.path}: found a model {model!r}, expected a plain name")
         return self.path / "evaluation" / model
 

@@ -17,7 +17,7 @@ from typing import Any
 from kgrec.errors import DataError
 from kgrec.files import write_json
 from kgrec.runs.reading import read_json
-from kgrec.runs.schema import SWEEP
+from kgrec.runs.schema import SWEEP, is_plain_name
 from kgrec.sweeps.state import Job, State, shared_overrides
 
 FILE = "sweep.json"
@@ -47,7 +47,7 @@ class SweepFolder:
         """
         content = read_json(path / FILE, SWEEP)
         for job in content["jobs"]:
-            if Path(job["name"]).name != job["name"]:
+            if not is_plain_name(job["name"]):
                 raise DataError(
                     f"{path / FILE}: found a job in the folder {job['name']!r}, expected a folder "
                     "below the sweep's"
