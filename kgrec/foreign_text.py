@@ -8,18 +8,13 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from kgrec.errors import printable
+
 if TYPE_CHECKING:
     import polars as pl
 
-# Control characters but tab and line break, and those that reverse the direction of a line.
-_COMMANDS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _FORMULA = r"^\s*[=+\-@\t\r]"  # with which a spreadsheet begins to calculate
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
-
-
-def printable(text: str) -> str:
-    """Text for a terminal, which would obey control characters: each becomes a replacement sign."""
-    return _COMMANDS.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def rich_text(text: str) -> str:

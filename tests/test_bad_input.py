@@ -144,6 +144,7 @@ def test_one_failing_job_of_a_sweep_leaves_the_others_alone(train: Train, tmp_pa
     assert "Traceback" not in run.out + run.err
 
 
+@pytest.mark.slow
 def test_a_sweep(train: Train, tmp_path: Path):
     run = train("-m", "model.H=1,2", "hydra.sweep.dir=sweep")
     assert run.code == 0

@@ -159,8 +159,8 @@ def test_the_page_of_a_sweep(make_sweep, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("../../runs/x", "found a job in the folder"), ("/etc", "found a job in the folder"),
-     ("..", "found a job in the folder"), ("a\0b", "expected a printable text")],
+    [("../../runs/x", "expected a name, without folders"), ("/etc", "expected a name"),
+     ("..", "expected a name, without folders"), ("a\0b", "expected a printable text")],
 )  # fmt: skip
 def test_a_job_lies_in_the_folder_of_its_sweep(name, message, make_sweep):
     place = make_sweep(*grid(model__K=(2, 8)))
@@ -177,7 +177,7 @@ def test_a_model_is_no_path(make_run):
     environment["choices"]["model"] = "../../elsewhere"
     (place / "environment.json").write_text(json.dumps(environment))
     [run] = find_runs([place])
-    with pytest.raises(KgrecError, match="expected a plain name"):
+    with pytest.raises(KgrecError, match="expected a name, without folders"):
         run.rows()
 
 

@@ -4,11 +4,13 @@ import json
 import sys
 import types
 
+import pytest
 from conftest import ROOT
 
 NOTEBOOK = json.loads((ROOT / "docs" / "notebook.ipynb").read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 def test_every_cell_runs(monkeypatch, capsys):
     monkeypatch.chdir(ROOT / "docs")
     monkeypatch.setitem(sys.modules, "IPython", types.ModuleType("IPython"))

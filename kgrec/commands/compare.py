@@ -44,8 +44,8 @@ def run(arguments: argparse.Namespace) -> None:
     """Compares the systems of finished runs, and prints or writes the result."""
     from rich.console import Console
 
+    from kgrec.errors import printable
     from kgrec.files import write_text
-    from kgrec.foreign_text import printable
     from kgrec.reports.console import terminal_width
     from kgrec.reports.results.compare import compare
     from kgrec.reports.results.compared_systems import compared_systems

@@ -80,7 +80,8 @@ def _show(explanation: Explanation) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from kgrec.foreign_text import printable, rich_text
+    from kgrec.errors import printable
+    from kgrec.foreign_text import rich_text
 
     console = Console(highlight=False)
     by = "" if explanation.source == "model" else f", by {explanation.source}"

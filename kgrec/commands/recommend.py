@@ -234,23 +234,23 @@ def _with_progress(blocks: Iterable[pl.DataFrame], users: int) -> Iterator[pl.Da
 
 def _write(blocks: Iterable[pl.DataFrame], out: Path) -> None:
     """Writes blocks one by one under a temporary name, then renames the file."""
-    import tempfile
-
     import polars as pl
 
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
+    from kgrec.files import put_in_place, scratch_folder
+
+    with scratch_folder(out) as folder:
         parts = []
         for number, block in enumerate(blocks):
-            parts.append(Path(folder) / f"{number:06}.parquet")
+            parts.append(folder / f"{number:06}.parquet")
             block.write_parquet(parts[-1])
-        whole, rows = Path(folder) / "whole", pl.scan_parquet(parts, glob=False)
+        whole, rows = folder / "whole", pl.scan_parquet(parts, glob=False)
         if out.suffix == ".parquet":
             rows.sink_parquet(whole)
         elif out.suffix == ".csv":
             rows.sink_csv(whole)
         else:
             rows.sink_ndjson(whole)
-        whole.rename(out)
+        put_in_place(whole, out)
 
 
 def _as_json(rec: LoadedModel, blocks: Iterable[pl.DataFrame]) -> dict[str, Any]:
@@ -272,7 +272,8 @@ def _show(rec: LoadedModel, blocks: Iterable[pl.DataFrame]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from kgrec.foreign_text import printable, rich_text
+    from kgrec.errors import printable
+    from kgrec.foreign_text import rich_text
 
     console = Console(highlight=False)
     for block in blocks:

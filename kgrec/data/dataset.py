@@ -51,8 +51,12 @@ class IdMaps:
                 write_parquet(folder / f"{name}.parquet", table)
 
     @classmethod
-    def load(cls, folder: Path) -> IdMaps:
+    def load(cls, folder: Path, trusted: bool = False) -> IdMaps:
         """Reads the files that :meth:`save` wrote.
+
+        Args:
+            folder: the folder.
+            trusted: whether the files are known to be whole, see :func:`read_parquet`.
 
         Raises:
             DataError: a file is missing or damaged; the message names it.
@@ -62,7 +66,7 @@ class IdMaps:
             raise DataError(f"{folder}: found no {missing[0]}.parquet, expected the saved id maps")
         optional = [n for n in cls._OPTIONAL if (folder / f"{n}.parquet").is_file()]
         names = (*cls._FILES, *optional)
-        return cls(**{name: read_parquet(folder / f"{name}.parquet") for name in names})
+        return cls(**{name: read_parquet(folder / f"{name}.parquet", trusted) for name in names})
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ def load(folder: Path, manifest: Mapping[str, Any]) -> PreparedData:
             counts["entities"],
             counts["relations"],
         ),
-        ids=IdMaps.load(folder),
+        ids=IdMaps.load(folder, trusted=True),  # the cache is kgrec's own
         account=account,
     )
 

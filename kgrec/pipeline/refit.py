@@ -28,8 +28,9 @@ from kgrec.config.targets import check_foreign
 from kgrec.data.dataset import PreparedData, RecDataset
 from kgrec.data.whole import whole
 from kgrec.errors import ConfigError, DataError
-from kgrec.files import quoted
+from kgrec.files import make_folder, quoted
 from kgrec.inference.loading import LOGS, find_run
+from kgrec.interrupts import kept_by_lightning, on_interrupt
 from kgrec.models.importing import importing_only
 from kgrec.models.recipes import PACKAGE
 from kgrec.pipeline.in_process import composed, ignore_known_warnings, logged
@@ -143,7 +144,7 @@ def _claim(folder: RunFolder, marks: Mapping[str, Any]) -> None:
         if held(path):
             raise ConfigError(f"--out: found another process at work in {path}")
         shutil.rmtree(path)
-    path.mkdir(parents=True, exist_ok=True)
+    make_folder(path)
     folder.mark(marks)
 
 
@@ -181,7 +182,7 @@ def _settings(
     cfg.trainer.max_epochs, cfg.trainer.check_val_every_n_epoch = cfg.epochs, 1
     for key in LENGTHS:
         cfg.trainer[key] = None
-    cfg.ckpt_path = cfg.sweep = None
+    cfg.ckpt_path = cfg.resume = cfg.sweep = None
     check(cfg)
     for name in VALIDATION_CALLBACKS:
         cfg.callbacks[name] = None
@@ -217,8 +218,8 @@ def _run(cfg: DictConfig, source: RunFolder, folder: RunFolder, marks: Mapping[s
         log_dataset(loggers, save_inputs(folder, cfg, data, dataset, marks))
         metrics = {"refit": 1.0, **precompute(parts.recommender, dataset)}
         metrics |= _fit(parts, folder.checkpoint("best"))
-        folder.write_metrics(metrics)
         log_results(loggers, metrics, [], [], folder.checkpoint("best"))
+    folder.write_metrics(metrics)  # last, after the loggers: with them the run is finished
     log.info("the final model is in %s; it has no test metrics, the run has them", folder.path)
 
 
@@ -259,11 +260,11 @@ def _fit(parts: Parts, checkpoint: Path) -> dict[str, float]:
         "%d epochs of %d steps: as many epochs as the run's best one; their steps are more",
         trainer.max_epochs, rows.num_steps,
     )  # fmt: skip
-    try:
+    with (
+        kept_by_lightning(),
+        on_interrupt(lambda: "nothing is kept; the same command begins again"),
+    ):
         trainer.fit(parts.module, datamodule=parts.datamodule)
-    except SystemExit:  # Lightning turns Ctrl-C into it
-        log.info("interrupted; nothing is kept, and the same command begins again")
-        raise
     trainer.save_checkpoint(checkpoint, weights_only=True)
     loss = trainer.callback_metrics.get("train/loss")
     return {

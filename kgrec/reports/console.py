@@ -14,8 +14,8 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from kgrec.data.dataset import PreparedData, RecDataset
+from kgrec.errors import printable
 from kgrec.evaluation.results import BASELINE
-from kgrec.foreign_text import printable
 
 # Columns without a terminal, as in a pipe.
 WIDTH = 80

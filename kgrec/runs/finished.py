@@ -99,7 +99,8 @@ class Run:
         words = self.environment.get("overrides")
         if words is None:
             return shlex.join(self.environment.get("command") or [])
-        overrides = [word for word in words if not word.startswith(("ckpt_path=", "logger="))]
+        left_out = ("ckpt_path=", "resume=", "logger=")
+        overrides = [word for word in words if not word.startswith(left_out)]
         return shlex.join(["python", "train.py", *overrides])
 
     @property

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 from kgrec import __version__
 from kgrec.errors import DataError
-from kgrec.files import write_json, write_parquet, write_text
+from kgrec.files import inside, write_json, write_parquet, write_text
 from kgrec.runs import schema
 from kgrec.runs.reading import numbers, read_config, read_json, read_table
 
@@ -130,9 +130,7 @@ class RunFolder:
         return self._evaluation(model) / "users.parquet"
 
     def _evaluation(self, model: str) -> Path:
-        if not schema.is_plain_name(model):  # such as ../.., from the files of a stranger
-            raise DataError(f"{self.path}: found a model {model!r}, expected a plain name")
-        return self.path / "evaluation" / model
+        return inside(self.path / "evaluation", model, f"{self.path}: model")
 
     # ------------------------------------------------------------ reading
 

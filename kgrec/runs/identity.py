@@ -52,6 +52,7 @@ TABLE = {
     "paths": PLACE,
     "logger": PLACE,
     "ckpt_path": PLACE,
+    "resume": PLACE,
     "sweep": PLACE,
     "cores": PLACE,
     "threads": PLACE,
@@ -168,12 +169,14 @@ def data_digest(dataset: Mapping[str, Any]) -> str:
     return hashlib.sha256(files.encode()).hexdigest()[:12]
 
 
-def difference(file: Path, settings: Mapping[str, Any]) -> str | None:
-    """The first result-changing setting in which a configuration file differs, or None.
+def difference(file: Path, settings: Mapping[str, Any], resumes: bool = False) -> str | None:
+    """The first setting in which a configuration file differs, or None.
 
     Args:
         file: config.yaml of a run folder.
-        settings: :func:`result_settings` of the job to run.
+        settings: :func:`result_settings` of the job to run, or its :func:`resume_settings`.
+        resumes: whether settings that may change when a run resumes are left out, not those that
+            change no result.
 
     Raises:
         DataError: the file is damaged.
@@ -181,7 +184,11 @@ def difference(file: Path, settings: Mapping[str, Any]) -> str | None:
     if not file.is_file():
         return None
     config = RunFolder(file.parent).config()
-    earlier = {key: value for key, value in flat(config).items() if role(key).results}
+    earlier = {
+        key: value
+        for key, value in flat(config).items()
+        if (not role(key).resume if resumes else role(key).results)
+    }
     # Other settings, such as callbacks.best.monitor, take over the monitor.
     monitors = earlier.get("monitor"), settings.get("monitor")
     for key in _typed_first(earlier, settings):

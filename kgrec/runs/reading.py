@@ -69,7 +69,7 @@ def _no_number(name: str) -> float:
 
 def _check_aliases(text: str) -> None:
     """Refuses references in YAML: a few lines of them can stand for any number of values."""
-    import yaml  # type: ignore[import-untyped]
+    import yaml
 
     for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
         if isinstance(event, yaml.AliasEvent):

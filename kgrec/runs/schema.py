@@ -225,11 +225,6 @@ def _encodes(text: str) -> bool:
     return "\0" not in text
 
 
-def is_plain_name(name: str) -> bool:
-    """Whether a name is one part of a path, and no way out of a folder."""
-    return Path(name).name == name and name not in ("", "..")
-
-
 def _inside(key: str, name: str) -> str:
     return f"{key}.{name}" if key else name
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from kgrec.errors import DataError
-from kgrec.files import write_json
+from kgrec.files import inside, make_folder, write_json
 from kgrec.runs.reading import read_json
-from kgrec.runs.schema import SWEEP, is_plain_name
+from kgrec.runs.schema import SWEEP
 from kgrec.sweeps.state import Job, State, shared_overrides
 
 FILE = "sweep.json"
@@ -47,11 +47,7 @@ class SweepFolder:
         """
         content = read_json(path / FILE, SWEEP)
         for job in content["jobs"]:
-            if not is_plain_name(job["name"]):
-                raise DataError(
-                    f"{path / FILE}: found a job in the folder {job['name']!r}, expected a folder "
-                    "below the sweep's"
-                )
+            inside(path, job["name"], f"{path / FILE}: job")
         return cls(path, content)
 
     @classmethod
@@ -88,7 +84,7 @@ class SweepFolder:
             "planned": max(planned or 0, len(listed)),
             "jobs": list(listed.values()),
         }
-        path.mkdir(parents=True, exist_ok=True)
+        make_folder(path)
         write_json(path / FILE, content)
         return cls(path, content)
 
@@ -139,7 +135,7 @@ class SweepFolder:
 
     def folder(self, job: Job) -> Path:
         """The run folder of a job."""
-        return self.path / job.name
+        return inside(self.path, job.name, str(self.path / FILE))
 
     def states(self) -> list[State]:
         """The current state of every job."""

@@ -20,16 +20,18 @@ from omegaconf import DictConfig, OmegaConf
 
 from kgrec.errors import ConfigError
 from kgrec.files import write_text
-from kgrec.runs.status import update
+from kgrec.runs.status import DIVERGED, update
 from kgrec.sweeps.checks import ANOTHER_NAME
 from kgrec.sweeps.folder import SweepFolder
 from kgrec.sweeps.progress import say, words
 from kgrec.sweeps.pruning import NAME, make_pruner, open_storage
+from kgrec.sweeps.replay import replayed
 from kgrec.sweeps.state import FAILED, FINISHED, PRUNED, Job, State, best
 from kgrec.sweeps.sweeper import KgrecSweeper
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
+    from optuna.samplers import BaseSampler
     from optuna.study import Study
 
 # The search ends if this many first trials have all failed.
@@ -44,8 +46,8 @@ class Search(KgrecSweeper):
     """Runs trials, a few at a time; Optuna chooses them by the results of earlier trials.
 
     Args:
-        n_trials: number of trials in all; failed and pruned trials and trials of earlier
-            commands count.
+        n_trials: number of trials in all; failed, pruned and diverged trials and trials
+            of earlier commands count.
         sampler: configuration of an Optuna sampler with a seed.
         at_once: number of trials that run at once; None: as many as the launcher runs.
         pruner: configuration of an Optuna pruner; None: every trial trains to its end.
@@ -78,11 +80,11 @@ class Search(KgrecSweeper):
                 )
         make_pruner(self.pruner)
         self._check_before(space, fixed)
-        study = self._study(space)
+        at_once = self.at_once or int(self.config.hydra.launcher.get("n_jobs") or 1)
+        study = self._study(space, at_once)
         # If all trials have failed, their settings are not the reason: the budget starts again.
         budget = self.n_trials + (len(study.trials) if _all_failed(study) else 0)
         say(f"search of {', '.join(space)}: {len(study.trials)} of {budget} trials so far")
-        at_once = self.at_once or int(self.config.hydra.launcher.get("n_jobs") or 1)
         sweep, trials_before = None, len(study.trials)
         while batch := self._next(study, space, at_once, budget):
             trials = {number: job_of(params, space, fixed) for number, params in batch}
@@ -114,7 +116,7 @@ class Search(KgrecSweeper):
         self.check_same_sweep(job, list(space))
         self.composed(job)
 
-    def _study(self, space: Mapping[str, BaseDistribution]) -> Study:
+    def _study(self, space: Mapping[str, BaseDistribution], at_once: int) -> Study:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -131,19 +133,28 @@ class Search(KgrecSweeper):
                 f"{self.folder}: found a search with another space of "
                 f"{', '.join(sorted(changed))}, expected the same: {ANOTHER_NAME}"
             )
-        # A resumed search must not draw the same random settings again.
-        study.sampler = instantiate(self.sampler, seed=self.sampler.seed + len(study.trials))
+
+        def sampler(more: int) -> BaseSampler:
+            return instantiate(self.sampler, seed=self.sampler.seed + more)  # type: ignore[no-any-return]
+
+        study.sampler = replayed(study, space, at_once, sampler)
         return study
 
     def _next(
         self, study: Study, space: Mapping[str, BaseDistribution], at_once: int, budget: int
     ) -> list[tuple[int, dict[str, Any]]]:
-        """Numbers and parameters of the next trials; interrupted trials come first."""
+        """Numbers and parameters of the next trials; interrupted trials come first.
+
+        Interrupted trials get the others with which they were to run, and no more, as in a search
+        without an interruption.
+        """
         from optuna.trial import TrialState
 
         interrupted = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         batch = [(trial.number, dict(trial.params)) for trial in interrupted][:at_once]
         while len(batch) < at_once and len(study.trials) < budget:
+            if batch and len(study.trials) % at_once == 0:
+                break
             trial = study.ask(dict(space))
             batch.append((trial.number, dict(trial.params)))
         return batch
@@ -155,7 +166,7 @@ class Search(KgrecSweeper):
         cfg, path = self.composed(top.job), sweep.path / "best.yaml"
         choices = cfg.hydra.runtime.choices
         finished = [s for s in states if s.state == FINISHED]
-        counts = {word: sum(s.state == word for s in states) for word in (PRUNED, FAILED)}
+        counts = {word: sum(s.state == word for s in states) for word in (PRUNED, DIVERGED, FAILED)}
         others = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
         others = f" ({others})" if others else ""
         values = sorted((s.validation for s in finished if s.validation is not None), reverse=True)
@@ -257,7 +268,7 @@ def _report(study: Study, number: int, state: State) -> None:
 
     if state.state == FINISHED and state.validation is not None:
         study.tell(number, state.validation)
-    elif state.state == PRUNED:
+    elif state.state in (PRUNED, DIVERGED):  # of a failed trial the sampler would learn nothing
         study.tell(number, state=TrialState.PRUNED)
     else:
         study.tell(number, state=TrialState.FAIL)

@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from kgrec.runs.folder import RunFolder
-from kgrec.runs.status import held, read_status
+from kgrec.runs.status import DIVERGED, held, read_status
 
 MAX_NAME_LENGTH = 160  # characters; file systems allow 255 bytes
 
 WAITING, RUNNING, FINISHED = "waiting", "running", "finished"
 FAILED, INTERRUPTED, PRUNED = "failed", "interrupted", "pruned"
-# A job in one of these states is done: the same command does not run it again.
-DONE = (FINISHED, PRUNED)
+# A job in one of these states is done: the same command does not run it again. A job that has
+# diverged would diverge again.
+DONE = (FINISHED, PRUNED, DIVERGED)
 
 # Jobs that differ only in these keys have one setting.
 SEEDS = ("seed", "dataset.seed")
@@ -89,7 +90,8 @@ class State:
         job: the job.
         folder: run folder.
         state: waiting, running, finished, pruned (stopped early, because other trials of the search
-            are better), failed or interrupted (its process has gone and the job can be resumed).
+            are better), diverged (its numbers were no longer finite), failed or interrupted (its
+            process has gone and the job can be resumed).
         status: content of status.json; see :mod:`kgrec.runs.status`.
         metrics: all metrics; empty until the job is finished.
     """

@@ -7,8 +7,9 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from kgrec.errors import KgrecError
+from kgrec.errors import DivergedError, KgrecError
 from kgrec.evaluation.ctr import accuracy, auc, best_f1_threshold, f1, log_loss
+from kgrec.training.divergence import HINT
 
 
 class CTRMetrics(Metric):
@@ -20,15 +21,17 @@ class CTRMetrics(Metric):
     Args:
         logits: whether scores are logits; otherwise there is no F1 or accuracy at 0.5, and no log
             loss.
+        trained: whether the model is trained, so that scores which are not finite come from its
+            training.
     """
 
     full_state_update = False
     scores: list[Tensor]
     labels: list[Tensor]
 
-    def __init__(self, logits: bool) -> None:
+    def __init__(self, logits: bool, trained: bool = True) -> None:
         super().__init__()
-        self.logits = logits
+        self.logits, self.trained = logits, trained
         self.add_state("scores", default=[], dist_reduce_fx="cat")
         self.add_state("labels", default=[], dist_reduce_fx="cat")
 
@@ -43,14 +46,17 @@ class CTRMetrics(Metric):
         For logits also ``f1``, ``accuracy`` and ``log_loss``.
 
         Raises:
-            KgrecError: a score is not finite.
+            DivergedError: a score of a trained model is not finite.
+            KgrecError: a score of another model is not finite.
         """
         scores, labels = dim_zero_cat(self.scores), dim_zero_cat(self.labels)
         bad = int((~torch.isfinite(scores)).sum())
         if bad:
+            message = f"found {bad} of {len(scores)} scores that are not finite, expected numbers"
+            if self.trained:
+                raise DivergedError(f"optimizer: {message}; {HINT}")
             raise KgrecError(
-                f"found {bad} of {len(scores)} scores that are not finite, expected numbers; the "
-                "training has diverged: lower optimizer.lr or optimizer.weight_decay"
+                f"model: {message}; look at its settings and at the numbers of its data"
             )
         metrics = {"auc": auc(scores, labels), "threshold": best_f1_threshold(scores, labels)}
         if self.logits:

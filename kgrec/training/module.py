@@ -25,6 +25,7 @@ from kgrec.evaluation.results import ScoredTest
 from kgrec.models.recommender import Recommender
 from kgrec.runs.identity import check_resume
 from kgrec.training.distributed import gather_rows, joined
+from kgrec.training.divergence import LossWatch, check_parameters
 from kgrec.training.losses import step_loss
 from kgrec.training.memory import RowBudget
 from kgrec.training.metrics import CTRMetrics
@@ -35,6 +36,9 @@ log = logging.getLogger(__name__)
 
 # Evaluation loaders, in the order in which the data module gives them.
 LOADERS = ("", "matched/")
+
+# Values of an epoch that the module gives to the loggers itself, by their beginnings.
+OWN = ("train/", "speed/", "norms/")
 
 
 class RecommenderModule(pl.LightningModule):
@@ -97,11 +101,12 @@ class RecommenderModule(pl.LightningModule):
         # Of each stage, kept because a validation ranks in every epoch.
         self._candidates: dict[tuple[KGDataModule, str], Candidates | None] = {}
         self._loss_sum: Tensor | None = None
+        self._watch = LossWatch(recommender)
         self._num_steps = 0
         self._accumulated = 0
         self.metrics = nn.ModuleDict(
             {
-                _key(stage, loader): CTRMetrics(recommender.gives_logits)
+                _key(stage, loader): CTRMetrics(recommender.gives_logits, recommender.trainable)
                 for stage in ("val", "test")
                 for loader in LOADERS
             }
@@ -123,6 +128,7 @@ class RecommenderModule(pl.LightningModule):
         self.recommender.resample(generator(self.seed, "neighbors", self.current_epoch))
         self._loss_sum, self._num_steps = torch.zeros((), device=self.device), 0
         self._accumulated = 0
+        self._watch.begin(self.current_epoch)
 
     @property
     def rows_in_epoch(self) -> int:
@@ -144,20 +150,41 @@ class RecommenderModule(pl.LightningModule):
             raise ConfigError(f"steps_per_call: found {len(steps)}, expected 1 on several devices")
         last_call = self.trainer.is_last_batch
         for number, step in enumerate(steps, start=1):
-            self._loss_sum += self._step(step, last=last_call and number == len(steps))
+            self._watch.look()
+            loss = self._step(step, last=last_call and number == len(steps))
+            self._watch.add(loss)
+            self._loss_sum += loss
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Logs the loss of the epoch after its last step, also where a limit ends it early.
 
         It is logged once: logging every step would cost more than the step.
+
+        Raises:
+            DivergedError: a loss or a parameter is not finite.
         """
         assert self._loss_sum is not None
         trainer = self.trainer
         if 0 < trainer.max_steps <= trainer.global_step:
             trainer.should_stop = True  # otherwise Lightning would end without a validation
         if trainer.fit_loop.epoch_loop.done:
+            self._watch.look(1)
+            check_parameters(self.recommender, self.current_epoch)
             loss = self._loss_sum / self._num_steps
-            self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=1, sync_dist=True)
+            how = {"on_step": False, "on_epoch": True, "batch_size": 1, "sync_dist": True}
+            self.log("train/loss", loss, logger=False, **how)
+
+    def on_train_epoch_end(self) -> None:
+        """Gives the values of the epoch to the loggers, before its checkpoints are written.
+
+        Lightning would do so after the checkpoints. If the run were killed between the two, it
+        would resume with the next epoch, and the curves would lack this one.
+        """
+        trainer = self.trainer
+        values = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith(OWN)}
+        for logger in trainer.loggers:
+            logger.log_metrics(values | {"epoch": self.current_epoch}, step=self.global_step)
+            logger.save()
 
     def _step(self, step: Step, last: bool) -> Tensor:
         """Adds the gradients of a step, and updates the parameters if enough are accumulated.
@@ -328,7 +355,12 @@ class RecommenderModule(pl.LightningModule):
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds what is needed to rebuild the model without its data."""
+        """Adds what is needed to rebuild the model without its data.
+
+        Raises:
+            DivergedError: a parameter is not finite; the earlier checkpoint stays.
+        """
+        check_parameters(self.recommender, self.current_epoch)
         checkpoint["kgrec"] = self.identity()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

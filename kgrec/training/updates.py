@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -49,13 +49,23 @@ def clip_by_norm(parameters: Iterable[Tensor], largest: float) -> Tensor:
         The norm before.
     """
     values = _gradient_values(parameters)
+    norm = _norm(values)
+    scale = (largest / (norm + 1e-6)).clamp(max=1.0)
+    for value in values:
+        value.mul_(scale)
+    return norm
+
+
+def gradient_norm(parameters: Iterable[Tensor]) -> Tensor:
+    """L2 norm of all gradients together; 0 where there is none."""
+    return _norm(_gradient_values(parameters))
+
+
+def _norm(values: Sequence[Tensor]) -> Tensor:
     if not values:
         return torch.zeros(())
     norms = torch.stack([torch.linalg.vector_norm(value) for value in values])
     norm: Tensor = torch.linalg.vector_norm(norms)
-    scale = (largest / (norm + 1e-6)).clamp(max=1.0)
-    for value in values:
-        value.mul_(scale)
     return norm
 
 

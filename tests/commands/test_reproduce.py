@@ -25,6 +25,7 @@ def command(tmp_path: Path, monkeypatch, capsys):
     return run
 
 
+@pytest.mark.slow
 def test_an_experiment_runs_and_a_failing_job_ends_it_with_1(command, tmp_path):
     small = [
         "dataset.num_users=40", "dataset.num_items=30", "dataset.positives_per_user=8", "seed=1",

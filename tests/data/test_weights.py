@@ -334,6 +334,7 @@ def shop(folder: Path) -> None:
                    "triples.csv": "head,relation,tail\n" + "".join(triples)})  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_run_uses_the_weights_and_resumes_with_them(train: Train, tmp_path):
     shop(tmp_path / "shop")
     place = ["dataset=custom", f"dataset.root={tmp_path}/shop", "logger=csv"]

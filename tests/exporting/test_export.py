@@ -66,6 +66,7 @@ def test_an_export_and_the_lines_of_its_readme(kind, place, kgrec: Kgrec, tmp_pa
     assert "shape: (" in run_readme(folder, kind)
 
 
+@pytest.mark.slow
 def test_the_readme_recommends_what_kgrec_recommends(trained: Trained, kgrec: Kgrec, tmp_path):
     place = trained("model=kgcn")
     assert kgrec("export", str(place), "--to", "onnx", "--out", "out").code == 0

@@ -240,6 +240,7 @@ def test_a_torch_program_without_its_parameters_has_no_scores(dataset, tmp_path)
     assert program(torch.tensor([0, 1]), torch.tensor([2, 3])).isnan().all()
 
 
+@pytest.mark.slow
 def test_unknown_numbers_are_errors(dataset, tmp_path):
     check_programs(built(dataset, tmp_path, "svd"), tmp_path)
     with pytest.raises(onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument):
@@ -269,6 +270,7 @@ class OwnAggregator(Sum):
         return self.activation(self.linear(own * pooled))
 
 
+@pytest.mark.slow
 def test_a_model_of_the_users_own_is_exported_by_its_own_score(tmp_path):
     model = OwnModel(60, 40, 4)
     assert factors(model) is None

@@ -288,6 +288,7 @@ def test_sentences():
 # ------------------------------------------------------------ picture
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("H", [1, 2])
 def test_labels_of_the_picture_do_not_overlap(H, trained: Trained, tmp_path, monkeypatch):
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -208,6 +208,7 @@ print("good")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("imports", ["import torch\nimport faiss", "import faiss\nimport torch"])
 def test_faiss_and_pytorch_compute_in_one_process(imports):
     done = subprocess.run(

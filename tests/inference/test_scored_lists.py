@@ -92,6 +92,7 @@ def test_recommended_lists_scored_again(one_run, tmp_path, kgrec: Kgrec):
     assert "leave out test positives too" in output.err
 
 
+@pytest.mark.slow
 def test_compare_and_report(one_run, tmp_path, kgrec: Kgrec):
     runs = tmp_path / "runs"
     shutil.copytree(one_run, runs / "svd")

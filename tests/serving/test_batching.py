@@ -189,6 +189,7 @@ def test_batched_answers_equal_those_of_single_requests(server: Server) -> None:
                 assert one == other
 
 
+@pytest.mark.slow
 def test_many_clients_at_once(server: Server) -> None:
     users = server.rec.users["user"].to_list()
     expected = {user: server.ok("/recommend", users=[user]) for user in users}

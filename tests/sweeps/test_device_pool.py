@@ -79,6 +79,7 @@ def test_a_job_that_waits_for_a_gpu_holds_no_cores(tmp_path, monkeypatch):
     assert threads == [2]
 
 
+@pytest.mark.slow
 def test_the_gpu_of_a_killed_job_is_free(tmp_path):
     script = f"""
 import time

@@ -50,6 +50,7 @@ def study_of(folder: Path) -> optuna.Study:
     return optuna.load_study(study_name=NAME, storage=open_storage(folder))
 
 
+@pytest.mark.slow
 def test_a_pruned_trial_is_neither_finished_nor_failed_and_is_not_run_again(train, tmp_path):
     pruned = tmp_path / "pruned"
     done = search(train, pruned, HALVING, "hydra.sweeper.n_trials=4")
@@ -147,6 +148,25 @@ def test_a_trial_that_is_behind_stops(pruning, tmp_path):
     assert pruning.pruned
     assert trainer.should_stop
     assert study_of(tmp_path).trials[0].intermediate_values == {1: 0.25}
+
+
+@pytest.mark.parametrize("epoch", [0, 1], ids=["before the checkpoint", "after it"])
+def test_a_trial_that_was_pruned_and_then_killed_is_pruned_when_it_resumes(
+    pruning, epoch, tmp_path, monkeypatch
+):
+    FakeTrainer().end_epoch(pruning, 0.25)
+    again = Pruning(tmp_path / "job", pruning._pruner)
+    trainer = FakeTrainer(current_epoch=epoch)
+    again.on_fit_start(trainer, None)
+    # A pruner that halves says no when it is asked about an epoch again.
+    monkeypatch.setattr(again._trial, "should_prune", lambda: False)
+    again.on_train_start(trainer, None)
+    assert again.pruned == (epoch == 1)
+    if epoch == 0:
+        trainer.end_epoch(again, 0.25)
+    assert again.pruned
+    assert trainer.should_stop
+    again.teardown(trainer, None, "fit")
 
 
 def test_a_training_that_ends_by_itself_is_not_pruned(pruning):

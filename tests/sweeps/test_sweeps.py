@@ -62,6 +62,7 @@ def test_every_job_has_a_folder_and_a_row_and_the_best_setting_is_marked(sweep):
     assert SweepFolder.read(folder).finished
 
 
+@pytest.mark.slow
 def test_seeds_do_not_leak_from_one_job_to_the_next(sweep, train):
     done, folder = sweep("seed=1,2")
     assert "Mean ± sd over seeds" in done.out
@@ -90,6 +91,7 @@ def test_a_failing_job_does_not_stop_the_others_and_is_tried_again(sweep):
     assert (folder / "model.K=2" / "metrics.json").stat().st_mtime_ns == kept
 
 
+@pytest.mark.slow
 def test_without_a_name_an_unfinished_sweep_is_resumed_and_a_finished_one_is_not(sweep, tmp_path):
     done, first = sweep("model.K=2,4", name=None)
     assert "of the same overrides" not in done.out
@@ -113,6 +115,7 @@ def test_without_a_name_an_unfinished_sweep_is_resumed_and_a_finished_one_is_not
     assert "2 jobs, all finished; ★ best val/auc" in done.out
 
 
+@pytest.mark.slow
 def test_a_name_takes_more_jobs_but_no_other_settings(sweep):
     _, folder = sweep("model.K=2,4")
     done, _ = sweep("model.K=4,8")
@@ -156,6 +159,7 @@ def test_a_folder_may_be_given(train, tmp_path):
     assert not (tmp_path / "logs").exists()
 
 
+@pytest.mark.slow
 def test_an_experiment_s_own_sweep_runs(sweep):
     done, folder = sweep("experiment=table4", "dataset=synthetic", "model.H=1,2", "seed=1")
     assert done.code == 0, done.err
@@ -195,6 +199,7 @@ def test_a_refused_sweep_leaves_no_files(sweep, tmp_path, words, message):
     assert not list(tmp_path.rglob("study.db"))
 
 
+@pytest.mark.slow
 def test_a_job_that_cannot_be_composed_does_not_stop_the_others(sweep):
     done, folder = sweep("model=svd,ease,bprmf", "model.d=4")
     assert done.code == 1
@@ -203,6 +208,7 @@ def test_a_job_that_cannot_be_composed_does_not_stop_the_others(sweep):
     assert "model.d: found an unknown key" in done.out
 
 
+@pytest.mark.slow
 def test_a_job_that_is_refused_at_its_start_is_named(sweep):
     done, folder = sweep("trainer.devices=2,1", "trainer.accelerator=cpu")
     assert done.code == 1
@@ -217,6 +223,7 @@ def test_hydra_s_own_sweeper_is_refused(train):
     assert "hydra/sweeper: found basic, expected grid or optuna" in done.out + done.err
 
 
+@pytest.mark.slow
 def test_all_commands_are_kept_as_typed(sweep):
     done, _ = sweep("model.K=2,100", "hydra/launcher=basic")
     assert "warning: a row of model.K=100 reads about 100 neighbours" in done.out
@@ -235,6 +242,7 @@ def test_a_file_that_is_not_a_sweep_s_is_refused(tmp_path):
         SweepFolder.read(tmp_path)
 
 
+@pytest.mark.slow
 def test_models_without_training_are_compared_by_the_same_metric(sweep):
     done, folder = sweep(
         "model=itemknn,svd", "monitor=val/recall@20", "ranking.validation=true", "settings=tuned"
@@ -248,6 +256,7 @@ def test_models_without_training_are_compared_by_the_same_metric(sweep):
         assert float(row["val/recall@20"]) == pytest.approx(metrics["val/recall@20"])
 
 
+@pytest.mark.slow
 def test_a_sweep_over_epochs_keeps_its_column(sweep):
     done, folder = sweep("epochs=1,2,2")
     assert "epochs: found 2 2 times; the value runs once" in done.out
@@ -271,6 +280,7 @@ def test_a_single_run_of_an_experiment_names_the_keys_of_its_sweep(train):
     assert "with -m it would be a sweep over model.H, seed" in done.out
 
 
+@pytest.mark.slow
 def test_a_search_keeps_its_study_resumes_and_writes_its_best_settings(sweep, train, tmp_path):
     import optuna
 
@@ -307,6 +317,7 @@ def test_without_optuna_a_search_says_what_to_install(sweep, monkeypatch):
     assert "found no optuna, expected pip install -e '.[search]'" in done.err
 
 
+@pytest.mark.slow
 def test_a_search_whose_trials_all_fail_ends_and_can_be_resumed(sweep):
     words = ["hydra/sweeper=optuna", "model=svd", "model.d=-1,-2", "hydra.sweeper.n_trials=5"]
     done, _ = sweep(*words)
@@ -328,6 +339,7 @@ def test_a_search_continues_after_failed_trials(sweep):
     assert f"among 6 trials ({failed} failed) of" in (folder / "best.yaml").read_text()
 
 
+@pytest.mark.slow
 def test_a_search_refuses_the_folder_of_another_sweep(sweep):
     _, folder = sweep("model.K=2")
     done, _ = sweep("hydra/sweeper=optuna", "model=svd", "model.d=4,8")
@@ -336,6 +348,7 @@ def test_a_search_refuses_the_folder_of_another_sweep(sweep):
     assert not (folder / "study.db").exists()
 
 
+@pytest.mark.slow
 def test_a_search_resumes_with_the_same_space_only(sweep):
     words = ["hydra/sweeper=optuna", "model=svd", "hydra.sweeper.n_trials=1"]
     sweep(*words, "model.d=8,16")
@@ -344,6 +357,7 @@ def test_a_search_resumes_with_the_same_space_only(sweep):
     assert "found a search with another space of model.d, expected the same" in done.err
 
 
+@pytest.mark.slow
 def test_an_interrupted_trial_comes_first(sweep):
     import optuna
 

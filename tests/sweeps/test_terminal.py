@@ -56,6 +56,7 @@ def in_a_terminal(columns: int, folder: Path) -> list[str]:
     return [part for part in re.split(r"[\r\n]+", plain) if part.strip()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [60, 80, 120])
 def test_tables_lines_and_bars_fit_the_terminal(columns, make_sweep):
     keys = {"model.aggregator": ["neighbor", "concat"], "seed": ["2019", "2020", "2021"]}

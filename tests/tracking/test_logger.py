@@ -201,6 +201,7 @@ def test_jobs_of_a_sweep_are_runs_of_one_group_with_all_curves_tables_and_result
     assert content["local_path"] == str(run / "checkpoints" / "best.ckpt")
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_one_wandb_run(train: Train, offline: None):
     run = train("logger=default", "logger.csv=null", "epochs=1")
     (run.folder / "metrics.json").unlink()

@@ -44,6 +44,7 @@ def test_every_trained_model_resumes_bit_for_bit(model, train: Train):
     assert whole.metrics["test/auc"] == resumed.metrics["test/auc"]
 
 
+@pytest.mark.slow
 def test_the_best_epoch_before_the_interruption_is_not_forgotten(train: Train):
     # With a large learning rate the model overfits 700 rows within a few epochs.
     settings = ["optimizer.lr=0.03", "optimizer.weight_decay=0", "batch_size=64"]
@@ -80,6 +81,7 @@ def test_a_run_interrupted_after_its_training_resumes_with_its_test(ended_by, tr
     assert {k: whole.metrics[k] for k in same} == {k: again.metrics[k] for k in same}
 
 
+@pytest.mark.slow
 def test_patience_may_change(train: Train):
     settings = ["optimizer.lr=0.1", "optimizer.weight_decay=0", "batch_size=64", "epochs=30"]
     stopped = train(*settings, "patience=1")
@@ -91,6 +93,7 @@ def test_patience_may_change(train: Train):
     assert more.metrics["test/auc"] == whole.metrics["test/auc"]
 
 
+@pytest.mark.slow
 def test_a_moved_run_can_be_resumed(train: Train, tmp_path):
     half, whole = train("epochs=2"), train("epochs=4", folder="whole")
     half.folder.rename(tmp_path / "moved")
@@ -104,6 +107,7 @@ def test_runs_of_one_seed_are_equal_and_of_two_seeds_differ(train: Train):
     assert first.metrics["test/auc"] == again.metrics["test/auc"] != other.metrics["test/auc"]
 
 
+@pytest.mark.slow
 def test_the_split_can_be_pinned_while_the_seed_of_the_model_changes(train: Train):
     first = train("dataset.seed=5")
     other = train("dataset.seed=5", "seed=1", folder="other")
@@ -111,6 +115,7 @@ def test_the_split_can_be_pinned_while_the_seed_of_the_model_changes(train: Trai
     assert first.metrics["test/auc"] != other.metrics["test/auc"]
 
 
+@pytest.mark.slow
 def test_ctrl_c_prints_how_to_resume(train: Train, monkeypatch):
     from kgrec.training.callbacks import EpochLog
 
@@ -131,6 +136,7 @@ def test_ctrl_c_prints_how_to_resume(train: Train, monkeypatch):
     assert resumed.metrics["test/auc"] == whole.metrics["test/auc"]
 
 
+@pytest.mark.slow
 def test_the_number_of_steps_per_call_does_not_change_results(train: Train):
     settings = ["batch_size=64", "epochs=3"]
     one = train(*settings, "steps_per_call=1", folder="one")

@@ -8,6 +8,8 @@ from conftest import ROOT, Finished, Train
 
 from kgrec.training.callbacks import EpochLog
 
+pytestmark = pytest.mark.slow
+
 QUICK = ["ranking=none", "batch_size=64"]
 
 

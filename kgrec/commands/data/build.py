@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from kgrec.errors import ConfigError, DataError
+from kgrec.errors import ConfigError
 from kgrec.files import write_text
 
 
@@ -105,9 +105,7 @@ def guess(sources: Sequence[Path], out: Path | None) -> str:
 @contextmanager
 def _polars_panics_named(path: Path) -> Iterator[None]:
     """Turns a panic of polars, such as one at a date of the year 300,000, into a DataError."""
-    import polars as pl
+    from kgrec.data.polars_errors import polars_errors
 
-    try:
+    with polars_errors(path, "tables that polars can read"):
         yield
-    except pl.exceptions.PanicException as error:
-        raise DataError(f"{path}: {error}; expected tables that polars can read") from None

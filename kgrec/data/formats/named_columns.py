@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
 import polars as pl
 
-from kgrec.data.csv_files import SEPARATORS, header_fields, line_of, read_csv
+from kgrec.data.csv_files import header_fields, line_of, read_csv
+from kgrec.data.dates import expected_time, plain_numbers, seconds
 from kgrec.data.formats.headers import NAMES, all_fields, matches
 from kgrec.data.parquet_files import read_parquet
 from kgrec.data.raw_tables import Counts, strip_blanks
-from kgrec.data.text_files import first_line, repeated_header, second_header
-from kgrec.errors import DataError
-
-# The years 1 to 9999, in seconds since 1970.
-DATES = (-62_135_596_800, 253_402_300_799)
-
-_UNITS = {"ms": 1e3, "us": 1e6, "ns": 1e9}
+from kgrec.data.text_files import SEPARATORS, header_line, repeated_header, second_header
+from kgrec.errors import DataError, quoted, several
 
 _IDS = ("user", "item", "head", "relation", "tail", "entity", "other")
 
@@ -64,9 +59,10 @@ class Table:
             self.separator = self._separator(wanted, given, headless)
             self.frame = read_csv(path, self.separator, list(wanted) if headless else None)
         self.columns = _choose(path, self.frame.columns, wanted, given)
-        self.unused = [c for c in self.frame.columns if c not in self.columns.values()]
+        used = set(self.columns.values())
+        self.unused = [c for c in self.frame.columns if c not in used]
         for name in [name for name in _IDS if name in self.columns]:
-            if re.search(":.*_seq$", self.columns[name]):
+            if self.columns[name].partition(":")[2].endswith("_seq"):
                 raise DataError(
                     f"{path}: found column {self.columns[name]}, which has several values in a "
                     f"cell, expected one {name} in each (type token)"
@@ -84,14 +80,18 @@ class Table:
         Raises:
             DataError: the header names wanted columns, but separates them by blanks or colons.
         """
-        number, text = first_line(self.path)
+        number, text = header_line(self.path)
 
         def matching(fields: list[str]) -> int:
             if headless:
                 return len(fields) == len(wanted)
             return sum(bool(matches(fields, name, given)) for name in wanted)
 
-        best = max(SEPARATORS, key=lambda separator: matching(header_fields(text, separator)))
+        def fit(separator: str) -> tuple[int, int]:
+            fields = header_fields(text, separator)
+            return matching(fields), len(fields)
+
+        best = max(SEPARATORS, key=fit)
         required = sum(wanted.values())
         if matching(header_fields(text, best)) < required <= matching(text.split()):
             raise DataError(
@@ -163,20 +163,14 @@ class Table:
         expected = "numbers or dates" if name == "timestamp" else "numbers"
         dates = (pl.Date, pl.Datetime) if name == "timestamp" else ()
         values = self.values(name, f"{expected} ({name})", pl.Boolean, pl.Decimal, *dates)
-        numbers = seconds(values) if name == "timestamp" else _numbers(values)
+        numbers = seconds(values) if name == "timestamp" else plain_numbers(values)
         wrong = (~numbers.is_finite()).fill_null(True)
         if wrong.any():
             value = values.filter(wrong)[0]
             expected = expected_time(value, expected) if name == "timestamp" else expected
-            raise DataError(f"{self.first(wrong)}: found {value!r}, expected {expected} ({name})")
-        if values.dtype.is_temporal():
-            impossible = ~numbers.is_between(*DATES)
-            if impossible.any():
-                raise DataError(
-                    f"{self.first(impossible)}: found a date {numbers.filter(impossible)[0]:,.0f} "
-                    f"seconds from 1970 in column {self.columns[name]}, expected one of the years "
-                    "1 to 9999"
-                )
+            raise DataError(
+                f"{self.first(wrong)}: found {quoted(value)}, expected {expected} ({name})"
+            )
         return numbers.alias(name)
 
     def chosen(self, name: str, values: Mapping[str, int], expected: str) -> pl.Series:
@@ -191,50 +185,20 @@ class Table:
         wrong = numbers.is_null()
         if wrong.any():
             value = column.filter(wrong)[0]
-            raise DataError(f"{self.first(wrong)}: found {value!r}, expected {expected}")
+            raise DataError(f"{self.first(wrong)}: found {quoted(value)}, expected {expected}")
         return numbers.alias(name)
 
 
 def count_unused(table: Table, notes: Counts) -> None:
     """Counts the columns of a file that are not read."""
     if table.unused:
-        shown = ", ".join(table.unused[:5]) + (", …" if len(table.unused) > 5 else "")
+        shown = several(table.unused[:5]) + (", …" if len(table.unused) > 5 else "")
         notes.append((f"columns of {table.path.name} not used ({shown})", len(table.unused)))
 
 
 def written_as_floats(ids: pl.Series) -> bool:
     """Whether all ids are like 42.0, which pandas makes of 42 where a column has gaps."""
     return ids.str.contains(r"^(?:0|-?[1-9][0-9]*)\.0$").all()
-
-
-def _numbers(values: pl.Series) -> pl.Series:
-    """Values as Float64, null where a value is not a number."""
-    if values.dtype == pl.String:
-        values = values.str.strip_chars()
-    return values.cast(pl.Float64, strict=False)
-
-
-def seconds(values: pl.Series) -> pl.Series:
-    """Seconds since 1970 of numbers or dates; dates in strings begin with year-month-day."""
-    if values.dtype == pl.String:
-        numbers = _numbers(values)
-        iso = values.str.contains(r"^\s*[0-9]{4}-[0-9]{2}-[0-9]{2}")
-        if not iso.any():
-            return numbers
-        dates = values.set(~iso.fill_null(False), None).str.strip_chars()
-        values = dates.str.to_datetime(time_unit="us", time_zone="UTC", strict=False)
-    # By the integers behind dates: polars panics at a date outside its calendar.
-    if values.dtype == pl.Date:
-        return values.to_physical().cast(pl.Float64) * 86_400
-    if isinstance(values.dtype, pl.Datetime):
-        return values.to_physical().cast(pl.Float64) / _UNITS[values.dtype.time_unit]
-    return _numbers(values)
-
-
-def expected_time(value: object, expected: str) -> str:
-    """What a message says of a time that :func:`seconds` refused: numbers and dates do not mix."""
-    number = isinstance(value, str) and _numbers(pl.Series([value])).is_finite()[0]
-    return "a date as in other rows of the column, not seconds since 1970" if number else expected
 
 
 def _choose(
@@ -249,7 +213,7 @@ def _choose(
             candidates = [field for field in candidates if field not in taken]
         if len(candidates) > 1:
             raise DataError(
-                f"{path}: found the columns {', '.join(candidates)}, expected one for {name}; "
+                f"{path}: found the columns {several(candidates)}, expected one for {name}; "
                 f"choose it with dataset.columns.{name}="
             )
         if candidates:
@@ -257,7 +221,7 @@ def _choose(
         elif required or name in given:
             expected = given.get(name) or " or ".join(NAMES[name][:2])
             raise DataError(
-                f"{path}: found the columns {', '.join(fields)}, expected one for {name} "
+                f"{path}: found the columns {several(fields)}, expected one for {name} "
                 f"({expected}); choose it with dataset.columns.{name}="
             )
     for name, column in chosen.items():

@@ -42,6 +42,12 @@ def _one(folder: Path, *stems: str) -> Path | None:
     return paths[0] if paths else None
 
 
+_STEMS = (
+    "interactions", "triples", "kg", "links", "items", "entities", "relations", *USER_FILES,
+    *sum(PART_FILES, ()),
+)  # fmt: skip
+_NAMES = {f"{stem}{suffix}" for stem in _STEMS for suffix in SUFFIXES}
+
 # Our names of the columns of interactions, and whether each is required.
 _INTERACTIONS = {
     "user": True, "item": True, "rating": False, "timestamp": False, "weight": False,
@@ -66,19 +72,9 @@ def read(folder: Path, columns: Mapping[str, str] | None = None) -> RawTables:
         raise unknown_key("dataset.columns", unknown[0], list(NAMES))
     counts: Counts = []
     notes: Counts = []
-    stems = (
-        "interactions",
-        "triples",
-        "kg",
-        "links",
-        "items",
-        "entities",
-        "relations",
-        *USER_FILES,
-        *sum(PART_FILES, ()),
-    )
-    if parquet := [path for path in _files(folder, stems) if path.suffix == ".parquet"]:
-        check_parquet(parquet)
+    for file in sorted(folder.glob("*.parquet")):
+        if file.name in _NAMES:
+            check_parquet(file)
     whole, parts = _one(folder, "interactions"), [_one(folder, *stems) for stems in PART_FILES]
     if whole is not None and any(parts):
         raise DataError(

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from kgrec.data.advice import advice
 from kgrec.data.formats import FORMATS
-from kgrec.foreign_text import printable
+from kgrec.errors import printable
 
 if TYPE_CHECKING:
     from kgrec.data.cache import Entry

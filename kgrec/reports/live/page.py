@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from kgrec import __version__
+from kgrec.evaluation.collapse import mark
 from kgrec.evaluation.results import BASELINE
 from kgrec.reports.live.charts import name
 from kgrec.reports.live.detail import detail, duration
@@ -24,6 +25,7 @@ from kgrec.reports.results.systems import systems
 from kgrec.reports.results.table import Table
 from kgrec.reports.results.tables import by_place
 from kgrec.reports.results.verdict import place_verdict
+from kgrec.runs.status import DIVERGED
 from kgrec.sweeps.progress import words
 from kgrec.sweeps.state import FAILED, INTERRUPTED, PRUNED, RUNNING, SEEDS, State, best_jobs
 from kgrec.sweeps.sweeper import sweep_word
@@ -112,7 +114,7 @@ def tiles(snapshot: Snapshot) -> list[tuple[str, str]]:
     shown = [(f"{counts['finished']} of {total}", "jobs finished")]
     if snapshot.live or counts[RUNNING]:
         shown.append((str(counts[RUNNING]), "running"))
-    others = ("waiting", PRUNED, FAILED, INTERRUPTED)
+    others = ("waiting", PRUNED, DIVERGED, FAILED, INTERRUPTED)
     shown += [(str(counts[state]), state) for state in others if counts[state]]
     if snapshot.worked is not None:
         shown.append((duration(snapshot.worked), "total time of jobs"))
@@ -202,7 +204,7 @@ def means_table(snapshot: Snapshot) -> Sortable | None:
     table: list[tuple[int | None, list[Cell]]] = []
     for row in rows:
         cells = [_text(row[key]) for key in keys]
-        cells.append(Cell(row["state"], kind="text"))
+        cells.append(Cell(", ".join(filter(None, (row["state"], row["collapsed"]))), kind="text"))
         cells += [_value(row[key], key, row["best"] and key == monitor) for key in columns]
         table.append((None, cells))
     header = [*map(name, keys), "seeds done", *map(_title, columns)]
@@ -242,8 +244,8 @@ def _text(value: Any) -> Cell:
 
 def _state(state: State) -> Cell:
     epoch, epochs = state.status.get("epoch", 0), state.status.get("epochs")
-    text = state.state
-    if state.state in (RUNNING, PRUNED, FAILED, INTERRUPTED) and epochs:
+    text = ", ".join(filter(None, (state.state, mark(state.metrics))))
+    if state.state in (RUNNING, PRUNED, DIVERGED, FAILED, INTERRUPTED) and epochs:
         text += f", epoch {epoch} of {epochs}"
     return Cell(text, kind="state")
 

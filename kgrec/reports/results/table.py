@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from kgrec.foreign_text import markdown_text, printable
+from kgrec.errors import printable
+from kgrec.foreign_text import markdown_text
 
 
 @dataclass(frozen=True)

@@ -37,12 +37,6 @@ COLUMNS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def no_trial_process(monkeypatch):
-    """No other process tries to read each file first: it costs half a second a file."""
-    monkeypatch.setattr("kgrec.data.build.columns.check_parquet", lambda paths: None)
-
-
 @pytest.mark.parametrize("kind", COLUMNS)
 def test_a_guess_for_any_type_is_a_plan_that_builds(tmp_path, kind):
     orders = pl.DataFrame({"customer": [f"c{i % 5}" for i in range(N)],

@@ -148,7 +148,8 @@ def test_impossible_dates_of_parquet_files_are_refused(kgrec, tmp_path):
     orders.write_parquet(tmp_path / "orders.parquet")
     code, out, err = kgrec("data", "build", "build.yaml", "--out", "out")
     assert (code, out) == (1, "")
-    assert "as when (interactions.timestamp), expected a date" in err
+    place = "error: orders.parquet: row 1: found a date 9,007,199,254,741 seconds from 1970 in "
+    assert err.startswith(f"{place}column when, expected one of the years 1 to 9999")
     plan = (
         "interactions: {table: orders.csv, user: customer, item: sku}\n"
         "items: {table: orders.parquet, id: sku, attributes: {when: {date: year}}}\n"
@@ -156,8 +157,8 @@ def test_impossible_dates_of_parquet_files_are_refused(kgrec, tmp_path):
     write(tmp_path, plan)
     code, out, err = kgrec("data", "build", "build.yaml", "--out", "out")
     assert (code, out) == (1, "")
-    assert "error: build.yaml: " in err
-    assert "Traceback" not in err.replace("RUST_BACKTRACE", "")
+    assert err.startswith(place)
+    assert err.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
 

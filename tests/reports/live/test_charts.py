@@ -152,6 +152,7 @@ def study(place, trials=12):
     storage.engine.dispose()
 
 
+@pytest.mark.slow
 def test_a_search_has_history_importance_and_slices(make_sweep):
     pytest.importorskip("sklearn")
     place = make_sweep(*grid(model__K=(2, "all")), finished=2, name="a search, #1")

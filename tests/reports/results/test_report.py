@@ -100,6 +100,7 @@ def test_titles_count_what_tables_show(make_run, make_sweep, tmp_path):
     assert [row[0].text for row in overview("music", [system]).rows] == ["kgcn", "popularity"]
 
 
+@pytest.mark.slow
 def test_one_model_has_one_colour_in_all_plots(make_run, tmp_path):
     """Each plot leaves out another model: slices, curves and log-odds are missing."""
     for model, missing in (
@@ -194,6 +195,7 @@ def test_the_page_fetches_nothing_and_has_everything(many, make_run, tmp_path):
     assert runs["test/auc"].to_list() == pytest.approx([r.metrics["test/auc"] for r in found])
 
 
+@pytest.mark.slow
 def test_a_report_replaces_only_an_earlier_report(make_run, tmp_path):
     runs = find_runs([make_run("one")])
     out = tmp_path / "out"
