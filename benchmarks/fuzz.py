@@ -9,12 +9,13 @@
 Each input is a small folder that a reader knows, with one to three changes. The reader must accept
 it, or refuse it in one line that names the file. It may not raise anything else, take more than
 5 seconds of the processor, more memory than 64 MB and 100 bytes for each byte of the files, or end
-the process. The inputs depend on the seed alone. Ctrl-C ends with what there is.
+the process. The inputs depend on the seed alone. Ctrl-C, or SIGTERM, ends with what there is.
 """
 
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -60,6 +61,8 @@ def main() -> None:
     targets = [TARGETS[name] for name in arguments.targets or TARGETS]
     out = arguments.out.resolve()
     materials = _materials(out, targets)
+    for number in (signal.SIGINT, signal.SIGTERM):  # in the background Python ignores the first
+        signal.signal(number, signal.default_int_handler)
     begin = time.monotonic()
     deadline = None if arguments.seconds is None else begin + arguments.seconds
     reporter = _Reporter(out, materials)
@@ -91,8 +94,10 @@ class _Reporter:
 
     def __call__(self, results: Results, finding: Finding | None) -> None:
         if finding is not None and finding.signature:
-            folder = finding.save(self.out / "findings", self._files(finding))
-            print(f"{finding.outcome}: {finding.target}: {finding.signature} ({folder})")
+            folder = self.out / "findings" / finding.name
+            if not folder.exists():
+                finding.save(folder, self._files(finding))
+                print(f"{finding.outcome}: {finding.target}: {finding.signature} ({folder})")
         elif time.monotonic() - self._shown > 30:
             self._shown = time.monotonic()
             print(f"{results.inputs:,} inputs, {len(results.kinds())} kinds of findings")

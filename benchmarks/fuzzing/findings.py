@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,12 +41,8 @@ class Finding:
         digest = hashlib.sha256(f"{self.outcome} {self.signature}".encode()).hexdigest()[:8]
         return f"{self.target}-{self.outcome.replace(' ', '-')}-{digest}"
 
-    def save(self, out: Path, files: Files) -> Path:
-        """Writes the input and the facts into a folder; returns the folder."""
-        folder = out / self.name
-        if (folder / FILE).is_file():
-            return folder
-        shutil.rmtree(folder, ignore_errors=True)
+    def save(self, folder: Path, files: Files) -> None:
+        """Writes the input and the facts into a new folder."""
         write_files(folder / INPUT, files)
         facts = {
             "target": self.target, "seed": self.seed, "index": self.index, "outcome": self.outcome,
@@ -55,7 +50,6 @@ class Finding:
             "repeat": f"python benchmarks/fuzz.py --repeat {folder}",
         }  # fmt: skip
         (folder / FILE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-        return folder
 
 
 def saved(folder: Path) -> tuple[str, Files]:

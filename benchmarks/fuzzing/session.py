@@ -129,7 +129,7 @@ class Session:
         self._stopped = False
 
     def run(self, jobs: Sequence[tuple[Piece, ...]]) -> Results:
-        """Tries the pieces of each job; Ctrl-C ends the session with what it has."""
+        """Tries the pieces of each job; a KeyboardInterrupt ends the session with what it has."""
         threads = [threading.Thread(target=self._job, args=(pieces,)) for pieces in jobs if pieces]
         for thread in threads:
             thread.start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -89,18 +90,29 @@ def check(cfg: DictConfig) -> None:
 
 
 def check_words(words: Iterable[str]) -> None:
-    """Refuses groups that are set to null, for which Hydra raises an error of its own code.
+    """Refuses groups that are set to null or a number, for which Hydra raises errors of its own.
 
     Args:
         words: overrides as typed.
 
     Raises:
-        ConfigError: a group is null.
+        ConfigError: a group is set to something that is no name.
     """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import Sweep
+    from hydra.errors import HydraException
+
+    parser = OverridesParser.create()
     for word in words:
-        group, _, value = word.partition("=")
-        if value == "null" and (names := options(group)):
-            raise ConfigError(f"{group}: found null, expected one of {listed(names)}")
+        try:
+            override = parser.parse_override(word)
+        except HydraException:  # Hydra explains it
+            continue
+        group, value = str(override.key_or_group), override.value()
+        named = isinstance(value, str | list | Sweep) or (value is None and override.is_delete())
+        if not named and re.fullmatch(r"\w{1,80}(/\w{1,80})*", group) and (names := options(group)):
+            found = "null" if value is None else word.partition("=")[2]
+            raise ConfigError(f"{group}: found {found}, expected one of {listed(names)}")
 
 
 def _check_keys(cfg: DictConfig) -> None:

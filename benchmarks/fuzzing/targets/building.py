@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 from collections.abc import Callable
 from functools import cache
@@ -18,7 +19,9 @@ from kgrec.data.build.columns import UserTable
 from kgrec.data.build.guess import guess_plan
 from kgrec.data.build.plan_file import read_plan
 from kgrec.data.formats import recognise
+from kgrec.data.frames import as_frame
 from kgrec.errors import DataError
+from kgrec.files import write_parquet
 from kgrec.inference.new_items import read_triples
 
 TABLES = {
@@ -142,6 +145,33 @@ def _choices(_: Path) -> list[Files]:
     return encoded(LISTED | texts, LISTED | {"history.tsv": history.replace(",", "\t")})
 
 
+def read_frames(folder: Path) -> Any:
+    """Reads frames in memory as ``kgrec.fit`` does, up to the built folder."""
+    given = json.loads((folder / "frames.json").read_text(encoding="utf-8"))
+    if not isinstance(given, dict):
+        return None
+    names = [name for name in FRAMES if name in given]
+    place = folder.parent / "fit"
+    shutil.rmtree(place, ignore_errors=True)
+    try:
+        for name in names:
+            write_parquet(place / "tables" / f"{name}.parquet", as_frame(name, given[name]))
+        (place / "build.yaml").write_text(guess_plan([place / "tables"], place), encoding="utf-8")
+        report = build(read_plan(place / "build.yaml"), place / "data")
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+    return report.as_dict()
+
+
+FRAMES: dict[str, dict[str, list[Any]]] = {
+    "interactions": {"user": [1, 2, 1, 3], "item": ["a", "b", "c", "a"],
+                     "rating": [5, 4.5, 3, None], "date": ["2020-01-01"] * 4},
+    "items": {"item": ["a", "b", "c"], "title": ["A", None, "C"], "kind": ["x", "y", "x"],
+              "tags": [["p", "q"], [], ["p"]], "price": [1.5, 2.5, None]},
+    "users": {"user": [1, 2, 3], "city": ["Rome", "Oslo", "Rome"]},
+    "links": {"item": ["a", "b"], "also": ["b", "c"]},
+}  # fmt: skip
+
 TARGETS = [
     Target("plan", _plans, read_build, files=("build.yaml",), share=2),
     Target("plan_tables", _plans, read_build, share=2),
@@ -150,5 +180,7 @@ TARGETS = [
     Target("parquet_tables",
            lambda _: [{k: v} for files in parquet_folders() for k, v in files.items()], read_table,
            share=2),
+    Target("frames", lambda _: [{"frames.json": json.dumps(FRAMES).encode()}], read_frames,
+           share=0.5, names_folder=False),
     Target("choices", _choices, read_choices, share=2),
 ]  # fmt: skip

@@ -24,12 +24,12 @@ def read(folder: Path) -> Any:
     raw = recognise(folder).read(folder)
     check_tables(raw)
     chance = zlib.crc32(b"".join(path.read_bytes() for path in sorted(folder.iterdir())))
-    weighted = "weight" in raw.interactions.columns
+    weighted, rated = (name in raw.interactions.columns for name in ("weight", "rating"))
     data = prepare(
         raw,
         "x",
         place=str(folder),
-        min_rating=(None, 3.0)[chance & 1],
+        min_rating=3.0 if rated and chance & 1 else None,
         unlinked=("drop", "keep")[chance >> 1 & 1],
         inverses=("keep", "merge")[chance >> 2 & 1],
         weights=("ignore", "use" if weighted else "repeats")[chance >> 3 & 1],

@@ -11,7 +11,6 @@ from typing import Any
 
 import polars as pl
 import yaml
-from omegaconf import OmegaConf
 
 from fuzzing.mutations import Files
 from fuzzing.target import Target, folder_files
@@ -27,6 +26,7 @@ from kgrec.data.raw_tables import Counts
 from kgrec.data.sources.locate import locate
 from kgrec.data.sources.public_files import Source
 from kgrec.data.text_files import read_fields
+from kgrec.data.yaml_files import read_yaml
 from kgrec.inference.wording import readable_relation, readable_title
 from kgrec.sweeps.folder import SweepFolder
 
@@ -160,8 +160,8 @@ def _sources(_: Path) -> list[Files]:
 def read_sources(folder: Path) -> Any:
     """Reads the sources of a dataset's YAML file, and looks for them in an empty folder."""
     try:
-        content: Any = OmegaConf.to_container(OmegaConf.load(folder / "dataset.yaml"))
-    except Exception:  # Hydra reads the file and explains its errors
+        content = read_yaml(folder / "dataset.yaml")
+    except (OSError, ValueError):  # Hydra reads the file and explains its errors
         return None
     if not isinstance(content, dict) or not isinstance(content.get("sources"), list):
         return None
