@@ -183,3 +183,14 @@ def test_settings_that_cannot_work():
     with pytest.raises(DataError, match="found no attribute that two users of test share"):
         prepare(replace(raw, user_links=links), "test", user_graph="use")
     assert torch.is_tensor(prepare(replace(raw, user_links=links), "test").graph.heads)
+
+
+def test_users_without_any_attribute_are_refused_in_words(tmp_path):
+    """Fuzzing found ``pl.concat`` of no frame for a column of blanks."""
+    files = CSV | {"users.csv": "user,age\n" + "".join(f"{user},\n" for user in USERS)}
+    del files["user_attributes.csv"], files["user_links.csv"]
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    raw = recognise(tmp_path).read(tmp_path)
+    with pytest.raises(DataError, match=r"dataset.user_graph: found no attribute that two users"):
+        prepare(raw, "x", user_graph="use")

@@ -12,6 +12,7 @@ Files = dict[str, bytes]
 Mutation = Callable[[bytes, Random], bytes]
 
 _TEXT: tuple[Mutation, ...] = (*delimited.ALL, *delimited.ALL, *octets.ALL)
+LARGEST = 1 << 18  # bytes of a changed file
 # Mutations by the end of a file's name; other files are changed byte by byte.
 KINDS: dict[str, tuple[Mutation, ...]] = {
     **dict.fromkeys((".txt", ".dat", ".csv", ".tsv", ".inter", ".link", ".kg", ".item", ".user",
@@ -57,7 +58,7 @@ def mutate(files: Files, seeds: Sequence[Files], patterns: Sequence[str], luck: 
             other = donor.get(name) or luck.choice(list(donor.values()))
             changed[name] = octets.splice(changed[name], other, luck)
         else:
-            changed[name] = luck.choice(mutations_of(name))(changed[name], luck)
+            changed[name] = luck.choice(mutations_of(name))(changed[name], luck)[:LARGEST]
     return changed
 
 
