@@ -9,7 +9,6 @@ import polars as pl
 
 from kgrec.errors import DataError
 
-
 DEEPEST = 8  # levels of lists in a cell
 
 
