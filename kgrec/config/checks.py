@@ -46,6 +46,8 @@ WHOLE_NUMBERS = {
     "steps_per_call": (1, True),
     "cores": (1, True),
 }
+LARGEST = 2**63 - 1  # of a whole number, which torch keeps in 64 bits
+MOST_THREADS = 1024  # with many more, OpenMP ends the process
 
 
 def check(cfg: DictConfig) -> None:
@@ -65,9 +67,14 @@ def check(cfg: DictConfig) -> None:
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             expected = f"an integer >= {least}" + (", or null" if nullable else "")
             raise ConfigError(f"{key}: found {value!r}, expected {expected}")
+        if value > LARGEST:
+            raise ConfigError(f"{key}: found {value}, expected at most {LARGEST}")
     threads = cfg.threads
     if threads not in (None, "auto") and (type(threads) is not int or threads < 1):
         raise ConfigError(f"threads: found {threads!r}, expected an integer >= 1, auto, or null")
+    for key in ("threads", "cores"):
+        if isinstance(cfg[key], int) and cfg[key] > MOST_THREADS:
+            raise ConfigError(f"{key}: found {cfg[key]}, expected at most {MOST_THREADS}")
     if cfg.resume not in (None, "auto"):
         raise ConfigError(f"resume: found {cfg.resume!r}, expected auto, or null")
     if cfg.resume is not None and cfg.ckpt_path is not None:
@@ -133,6 +140,8 @@ def _check_numbers(cfg: DictConfig) -> None:
             continue
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ConfigError(f"{key}: found {value!r}, expected a number")
+        if not math.isfinite(value):
+            raise ConfigError(f"{key}: found {value!r}, expected a finite number")
         if value < 0 and key.startswith("optimizer"):
             raise ConfigError(f"{key}: found {value!r}, expected at least 0")
 

@@ -11,6 +11,7 @@ from hydra.errors import (
 from omegaconf import DictConfig
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from kgrec.config import memory
 from kgrec.errors import KgrecError, SettingError, one_of, printable, unknown_key
 from kgrec.training.trainer_arguments import REFUSED
 
@@ -23,6 +24,7 @@ OPTIONS_WITH_KEYS = {
 
 def user_error(error: BaseException | None) -> str | None:
     """The message of the user's mistake behind an exception; None if there is no such mistake."""
+    whole = error
     while error is not None:
         if isinstance(error, SettingError):  # models know the argument, not the key
             return f"model.{error}"
@@ -40,7 +42,7 @@ def user_error(error: BaseException | None) -> str | None:
         if type(error).__name__ == "MisconfigurationException":  # of a Trainer that is built
             return "trainer: " + " ".join(str(error).split())
         error = cause
-    return None
+    return None if whole is None else memory.message(whole)
 
 
 def any_user_error(error: BaseException) -> str | None:

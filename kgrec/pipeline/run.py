@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from kgrec.config.checks import check, check_start
 from kgrec.config.devices import chosen_devices
 from kgrec.config.location import applied_hparams, missing_settings
+from kgrec.config.memory import fitting
 from kgrec.config.targets import check_targets
 from kgrec.data.dataset import PreparedData, RecDataset
 from kgrec.evaluation.collapse import collapsed, mark, sentences, signs_of
@@ -31,7 +32,7 @@ from kgrec.inference.kept_data import keep
 from kgrec.interrupts import kept_by_lightning
 from kgrec.models.recipes import trusted_by
 from kgrec.models.recommender import Recommender
-from kgrec.pipeline.parts import Parts, build, make_loggers
+from kgrec.pipeline.parts import Parts, build, make_loggers, plain
 from kgrec.reports.console import dataset_tables, results_table, slices_table
 from kgrec.runs.checkpoints import load_recommender, read_checkpoint
 from kgrec.runs.environment import environment
@@ -100,7 +101,8 @@ def run(cfg: DictConfig, first: bool = True, callbacks: Sequence[pl.Callback] = 
 
 def prepare(cfg: DictConfig) -> tuple[PreparedData, RecDataset]:
     """Loads the data set and splits it as the protocol says."""
-    data: PreparedData = instantiate(cfg.dataset)
+    with fitting("dataset", plain(cfg.dataset)):
+        data: PreparedData = instantiate(cfg.dataset)
     dataset: RecDataset = instantiate(cfg.protocol)(data, instantiate(cfg.split))
     return data, dataset
 

@@ -25,10 +25,11 @@ from kgrec.interrupts import interrupted, on_interrupt
 from kgrec.runs import log_file
 from kgrec.runs.folder import RunFolder
 from kgrec.runs.reading import read_json
-from kgrec.runs.schema import STATUS, Plain, check
+from kgrec.runs.schema import STATUS
 
 log = logging.getLogger(__name__)
 
+LONGEST_ERROR = 2_000  # characters; status.json with a text of any length is not read
 DIVERGED = "diverged"  # a loss, a parameter or a score was no longer finite
 
 
@@ -96,7 +97,7 @@ def at_work(
         elif isinstance(cause, SystemExit | GeneratorExit):
             ended("interrupted")
         elif not interrupted(cause):
-            message = explain(cause).strip() or type(cause).__name__
+            message = (explain(cause).strip() or type(cause).__name__)[:LONGEST_ERROR]
             ended(DIVERGED if isinstance(cause, DivergedError) else "failed", message)
         if cause is not raised:
             raise cause from raised
@@ -124,24 +125,11 @@ def update(folder: Path, **facts: Any) -> None:
 
 
 def read_status(folder: Path) -> dict[str, Any]:
-    """Facts of status.json; those of another kind than kgrec writes are left out.
-
-    The result is empty if there is no readable file.
-    """
-    path = RunFolder(folder).status_file
+    """Facts of status.json; empty if there is no readable file."""
     try:
-        facts = read_json(path, {"*": Plain})
+        return dict(read_json(RunFolder(folder).status_file, STATUS))
     except DataError:
         return {}
-    return {key: value for key, value in facts.items() if _is_as_written(path, key, value)}
-
-
-def _is_as_written(path: Path, key: str, value: object) -> bool:
-    try:
-        check(path, {key: value}, STATUS)
-    except DataError:
-        return False
-    return True
 
 
 def held(folder: Path) -> bool:
