@@ -60,11 +60,11 @@ def mutate(files: Files, seeds: Sequence[Files], patterns: Sequence[str], luck: 
             other = donor.get(name) or luck.choice(list(donor.values()))
             changed[name] = octets.splice(changed[name], other, luck)
         else:
-            changed[name] = _mutated(changed[name], luck.choice(mutations_of(name)), luck)
+            changed[name] = mutated(changed[name], luck.choice(mutations_of(name)), luck)
     return changed
 
 
-def _mutated(data: bytes, mutation: Mutation, luck: Random) -> bytes:
+def mutated(data: bytes, mutation: Mutation, luck: Random) -> bytes:
     """One change; a file that is no longer of its kind is changed byte by byte."""
     try:
         return mutation(data, luck)[:LARGEST]
