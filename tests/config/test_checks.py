@@ -187,6 +187,11 @@ def test_a_group_that_is_set_to_no_name_is_refused(value):
         check_words(["dataset=music", f"model={value}"])
 
 
+def test_a_word_without_a_key_is_refused():
+    with pytest.raises(ConfigError, match="=1: found no key, expected key=value"):
+        check_words(["=1"])
+
+
 def test_other_words_are_left_to_hydra():
     check_words(["model=kgcn", "model=kgcn,svd", "~negatives", "model.K=null", "-m", "--cfg", "job",
-                 "=", "a=\x00", "../x=1", "/etc=1", f"{'x' * 5000}=1", "model=[a]"])  # fmt: skip
+                 "a=\x00", "../x=1", "/etc=1", f"{'x' * 5000}=1", "model=[a]"])  # fmt: skip

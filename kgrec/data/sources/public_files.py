@@ -114,7 +114,8 @@ class Source:
         name = _settings(config, "a source with its format and files").get("format")
         if not isinstance(name, str) or name not in FORMATS:
             raise ConfigError(
-                f"dataset.sources: found format {quoted(name)}, expected one of {', '.join(FORMATS)}"
+                f"dataset.sources: found format {quoted(name)}, "
+                f"expected one of {', '.join(FORMATS)}"
             )
         files = _settings(config.get("files"), "files by their names")
         archive = _settings(config.get("archive") or {}, "an archive with its name")
