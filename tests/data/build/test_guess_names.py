@@ -19,7 +19,7 @@ N = 30
 @pytest.fixture(autouse=True)
 def no_trial_process(monkeypatch):
     """No other process tries to read each file first: it costs half a second a file."""
-    monkeypatch.setattr("kgrec.data.build.columns.check_parquet", lambda paths: None)
+    monkeypatch.setattr("kgrec.data.parquet_files.check_parquet", lambda path: None)
 
 
 def guessed(folder: Path, name: str, text: str = "red") -> Plan:
