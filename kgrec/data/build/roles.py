@@ -79,6 +79,9 @@ def table_files(sources: Sequence[Path]) -> list[Path]:
     return files
 
 
+MOST_COLUMNS = 1_000  # of a table, so that a guess takes seconds and its file can be read
+
+
 def find_roles(files: Sequence[Path]) -> Roles:
     """Finds out what each table is, by the names of columns and the ids that tables share.
 
@@ -92,9 +95,15 @@ def find_roles(files: Sequence[Path]) -> Roles:
             graph = path
             continue
         try:
-            tables.append(UserTable(path))
+            table = UserTable(path)
         except DataError as error:
             notes.append(f"not read: {error}")
+            continue
+        if table.frame.width > MOST_COLUMNS:
+            notes.append(f"not read: {path}: found {table.frame.width:,} columns, expected at most "
+                         f"{MOST_COLUMNS:,}; write build.yaml by hand")  # fmt: skip
+            continue
+        tables.append(table)
     roles = _interactions(tables, notes)
     roles.graph, roles.notes = graph, notes
     items = _distinct(roles.interactions, roles.item)
