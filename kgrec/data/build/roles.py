@@ -82,6 +82,14 @@ def table_files(sources: Sequence[Path]) -> list[Path]:
 MOST_COLUMNS = 1_000  # of a table, so that a guess takes seconds and its file can be read
 
 
+def _table(path: Path) -> UserTable:
+    table = UserTable(path)
+    if table.frame.width > MOST_COLUMNS:
+        raise DataError(f"{path}: found {table.frame.width:,} columns, expected at most "
+                        f"{MOST_COLUMNS:,}; write build.yaml by hand")  # fmt: skip
+    return table
+
+
 def find_roles(files: Sequence[Path]) -> Roles:
     """Finds out what each table is, by the names of columns and the ids that tables share.
 
@@ -95,15 +103,9 @@ def find_roles(files: Sequence[Path]) -> Roles:
             graph = path
             continue
         try:
-            table = UserTable(path)
+            tables.append(_table(path))
         except DataError as error:
             notes.append(f"not read: {error}")
-            continue
-        if table.frame.width > MOST_COLUMNS:
-            notes.append(f"not read: {path}: found {table.frame.width:,} columns, expected at most "
-                         f"{MOST_COLUMNS:,}; write build.yaml by hand")  # fmt: skip
-            continue
-        tables.append(table)
     roles = _interactions(tables, notes)
     roles.graph, roles.notes = graph, notes
     items = _distinct(roles.interactions, roles.item)
