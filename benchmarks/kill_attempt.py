@@ -21,7 +21,7 @@ import struct
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -254,10 +254,10 @@ def _kill_before(change: int, workspace: Path) -> None:
             counted()
 
     sys.addaudithook(hook)
-    fsync: Callable[[Any], None] = os.fsync
+    fsync = os.fsync
 
     def counted_fsync(descriptor: Any) -> None:
         counted()
         fsync(descriptor)
 
-    os.fsync = counted_fsync
+    os.fsync = counted_fsync  # type: ignore[assignment]

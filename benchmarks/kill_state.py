@@ -92,7 +92,7 @@ class Done(NamedTuple):
 
     Attributes:
         finished: time of the change of metrics.json; None: the run is unfinished.
-        epochs: finished epochs, of last.ckpt.
+        epochs: finished epochs, of the checkpoint from which the run resumes.
         log: characters of train.log.
     """
 
@@ -106,12 +106,12 @@ def done(workspace: Path) -> dict[Path, Done]:
     folders = {}
     for path in workspace.rglob("config.yaml"):
         folder = path.parent
-        metrics, last, log = (
-            folder / name for name in ("metrics.json", "checkpoints/last.ckpt", "train.log")
-        )
+        metrics, log = folder / "metrics.json", folder / "train.log"
+        checkpoints = [folder / "checkpoints" / f"{name}.ckpt" for name in ("last", "best")]
+        epochs = [torch.load(c, weights_only=True)["epoch"] + 1 for c in checkpoints if c.is_file()]
         folders[folder] = Done(
             metrics.stat().st_mtime_ns if metrics.is_file() else None,
-            torch.load(last, weights_only=True)["epoch"] + 1 if last.is_file() else 0,
+            epochs[0] if epochs else 0,  # without the last checkpoint, the best one counts
             len(log.read_text()) if log.is_file() else 0,
         )
     return folders

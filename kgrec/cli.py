@@ -9,7 +9,7 @@ import sys
 from importlib import import_module
 
 from kgrec import __version__
-from kgrec.errors import KgrecError, SettingError
+from kgrec.errors import KgrecError, SettingError, printable
 from kgrec.interrupts import ends_in_one_line, interrupted
 
 # In the order of --help.
@@ -82,7 +82,7 @@ def _main() -> None:
         text = (
             json.dumps({"error": message}, ensure_ascii=False) if as_json else f"error: {message}"
         )
-        print(text, file=sys.stderr)  # noqa: T201
+        print(printable(text), file=sys.stderr)  # noqa: T201
         sys.exit(1)
 
 

@@ -272,13 +272,16 @@ def _show(rec: LoadedModel, blocks: Iterable[pl.DataFrame]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from kgrec.errors import printable
+    from kgrec.foreign_text import rich_text
+
     console = Console(highlight=False)
     for block in blocks:
         for (user,), rows in block.group_by("user", maintain_order=True):
             about = f"user {user}, {rec.name}"
             if (source := rows["source"][0]) != "model":
                 about += f", by {source}"
-            console.print(about, markup=False)
+            console.print(printable(about), markup=False)
             table = Table()
             table.add_column("", justify="right")
             table.add_column("item", overflow="fold")
@@ -291,15 +294,8 @@ def _show(rec: LoadedModel, blocks: Iterable[pl.DataFrame]) -> None:
                 table.add_column("why", overflow="fold")
             for row in rows.iter_rows(named=True):
                 rank, item, name, score = (row[key] for key in ("rank", "item", "name", "score"))
-                reasons = [_plain(row["why"])] if with_reasons else []
-                names = [_plain(name or "")] if named else []
+                reasons = [rich_text(row["why"])] if with_reasons else []
+                names = [rich_text(name or "")] if named else []
                 digits = 0 if source == "popularity" else 4
-                table.add_row(str(rank), _plain(item), *names, f"{score:.{digits}f}", *reasons)
+                table.add_row(str(rank), rich_text(item), *names, f"{score:.{digits}f}", *reasons)
             console.print(table)
-
-
-def _plain(text: str) -> str:
-    """A text in which rich finds no markup."""
-    from rich.markup import escape
-
-    return escape(text)

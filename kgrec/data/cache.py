@@ -35,7 +35,7 @@ from kgrec.data import prepared_files
 from kgrec.data.dataset import PreparedData
 from kgrec.disk_errors import disk_error
 from kgrec.errors import DataError
-from kgrec.files import atomic_folder, make_folder, write_json
+from kgrec.files import atomic_folder, make_folder, remove_leftovers, write_json
 
 log = logging.getLogger(__name__)
 
@@ -136,6 +136,7 @@ def kept(
     entry = folder / f"{re.sub('[^A-Za-z0-9_.-]', '_', name).lstrip('.')}-{key[:16]}"
     result = _read(entry, key, load)
     if result is not None:
+        remove_leftovers(entry)  # of a process that was killed right after it had written the entry
         return result
     try:
         make_folder(folder)

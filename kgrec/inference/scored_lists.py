@@ -119,9 +119,10 @@ def _checked(like: RunFolder, name: str, out: Path) -> dict[str, Any]:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"--out: found files in {out}, expected a new folder")
     config = like.config()
-    if (ranking := config["ranking"]["name"]) != "full":
+    ranking = config.get("ranking") or {}
+    if (kind := ranking.get("name")) != "full" or min(ranking.get("ks") or [0]) < 1:
         raise ConfigError(
-            f"--like: found {like.path} with ranking={ranking}, expected a run with ranking=full"
+            f"--like: found {like.path} with ranking={kind}, expected a run with ranking=full"
         )
     return config
 

@@ -41,8 +41,9 @@ DEEPEST = 20  # nesting of plain values
 MOST_VALUES = 200_000  # plain values of one file
 
 METRICS = {"*": float}
-DATASET = {"name": Name, "protocol": Name, "fingerprint": Name, "files?": {"*": Text}, "counts?": {"*": int},
-    "published_counts?": {"*": int},
+DATASET = {
+    "name": Name, "protocol": Name, "fingerprint": Name, "files?": {"*": Text},
+    "counts?": {"*": int}, "published_counts?": {"*": int},
 }  # fmt: skip
 ENVIRONMENT = {
     "kind?": Name, "started?": Name, "command?": [Text], "overrides?": [Text],
@@ -50,7 +51,7 @@ ENVIRONMENT = {
 }  # fmt: skip
 CONFIG = {
     "seed": int, "model": {"_target_": Name}, "negatives": {"name": Name},
-    "ranking?": {"name?": Name}, "paths?": {"run?": Text},
+    "ranking?": {"name?": Name, "ks?": [int]}, "paths": {"run": Text},
 }  # fmt: skip
 ABOUT = {
     "version": int, "model": Name, "dataset": Name, "monitor": Name, "seed": int, "kgrec?": Name,

@@ -16,6 +16,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TextColumn, TimeElapsedColumn
 
+from kgrec.errors import printable
 from kgrec.evaluation.collapse import mark
 from kgrec.reports.console import terminal_width
 from kgrec.sweeps.folder import SweepFolder
@@ -35,7 +36,7 @@ def say(text: str) -> None:
     if sys.stdout.isatty():
         width = terminal_width()
         text = "\n".join(wrapped(text_line, width) for text_line in text.split("\n"))
-    print(text, flush=True)  # noqa: T201
+    print(printable(text), flush=True)  # noqa: T201
 
 
 class Watching:

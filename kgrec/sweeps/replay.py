@@ -1,8 +1,9 @@
 """The sampler of a resumed search, in the state that it would have without the interruption.
 
-A sampler draws from random numbers that the study does not keep. So a search that resumes repeats
-its trials on a study in memory: it asks for each trial and tells the result that is known. Then the
-sampler has drawn what it had drawn before, and the next trials are those of an uninterrupted search.
+A sampler draws random numbers that the study does not keep. So a search that resumes repeats its
+trials on a study in memory: it asks for each trial and tells the result that is known. Then the
+sampler has drawn what it had drawn before, and the next trials are those of an uninterrupted
+search.
 """
 
 from __future__ import annotations
@@ -44,9 +45,12 @@ def replayed(
     trials, result = study.get_trials(deepcopy=False), sampler(0)
     if not trials:
         return result
-    # A sampler serves one study, by its number; the study of a search is the first in its database.
-    storage = optuna.storages.RDBStorage("sqlite:///:memory:")
-    memory = optuna.create_study(storage=storage, direction="maximize", sampler=result)
+    storage = optuna.storages.InMemoryStorage()
+    while (memory := optuna.create_study(storage=storage, direction="maximize"))._study_id < (
+        study._study_id
+    ):
+        pass  # a sampler serves one study, by its number
+    memory.sampler = result
     asked: list[tuple[Trial, FrozenTrial]] = []
     for recorded in trials:
         if recorded.number % at_once == 0:

@@ -17,6 +17,7 @@ from kgrec.config.location import applied_hparams, missing_settings
 from kgrec.errors import DataError
 from kgrec.evaluation.collapse import mark
 from kgrec.files import write_csv
+from kgrec.foreign_text import for_spreadsheets
 from kgrec.reports.console import as_text, terminal_width
 from kgrec.runs.folder import RunFolder
 from kgrec.sweeps.folder import SweepFolder
@@ -72,7 +73,8 @@ def _settings(state: State) -> str | None:
 def write_table(sweep: SweepFolder, states: Sequence[State]) -> Path:
     """Writes the table of jobs as sweep.csv into the sweep's folder, whole or not at all."""
     path = sweep.path / "sweep.csv"
-    write_csv(path, pl.DataFrame(records(sweep, states), infer_schema_length=None))
+    table = pl.DataFrame(records(sweep, states), infer_schema_length=None)
+    write_csv(path, for_spreadsheets(table))
     return path
 
 

@@ -204,7 +204,7 @@ class EpochLog(Callback):
         speed = {"speed/seconds_per_epoch": seconds}
         if isinstance(module, RecommenderModule) and (rows := module.rows_in_epoch):
             speed["speed/rows_per_second"] = rows / seconds
-        module.log_dict(speed, sync_dist=True)
+        module.log_dict(speed, sync_dist=True, logger=False)
         metrics = trainer.callback_metrics
         line = f"epoch {trainer.current_epoch + 1:3d}  {seconds:6.2f} s"
         line += f"  train/loss {float(metrics.get('train/loss', math.nan)):.4f}"

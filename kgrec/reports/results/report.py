@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from kgrec import __version__
 from kgrec.errors import DataError
 from kgrec.files import is_empty, make_folder, put_in_place, scratch_folder, write_text
+from kgrec.foreign_text import for_spreadsheets, markdown_text
 from kgrec.reports.palette import Palette
 from kgrec.reports.results.drawn import Drawn
 from kgrec.reports.results.paper_tables import representatives, sweep_table, sweeps, table_2
@@ -98,7 +99,7 @@ def write_report(runs: Sequence[Run], out: Path) -> list[Path]:
                 (plots / f"{names[drawn.name]}.{kind}").write_bytes(content)
         (scratch / "report.md").write_text(markdown(parts, names, opening), encoding="utf-8")
         (scratch / "report.html").write_text(page(parts, opening), encoding="utf-8")
-        runs_table(runs).write_csv(scratch / "runs.csv")
+        for_spreadsheets(runs_table(runs)).write_csv(scratch / "runs.csv")
         if (out / "plots").exists():
             shutil.rmtree(out / "plots")
         plots.rename(out / "plots")
@@ -160,15 +161,20 @@ def markdown(parts: Sequence[Section], names: Mapping[str, str], opening: str) -
     for section in parts:
         lines += section_lines(section)
         for drawn in section.drawings:
-            lines += [f"![{drawn.title}](plots/{names[drawn.name]}.svg)", "", drawn.caption, ""]
+            lines += [
+                f"![{markdown_text(drawn.title)}](plots/{names[drawn.name]}.svg)",
+                "",
+                markdown_text(drawn.caption),
+                "",
+            ]
     return "\n".join(lines).rstrip() + "\n"
 
 
 def section_lines(section: Section) -> list[str]:
     """Heading, verdict and tables of a section in Markdown."""
-    lines = [f"## {section.title}", ""]
+    lines = [f"## {markdown_text(section.title)}", ""]
     if section.verdict:
-        lines += [*(f"- {sentence}" for sentence in section.verdict), ""]
+        lines += [*(f"- {markdown_text(sentence)}" for sentence in section.verdict), ""]
     for table in section.tables:
         lines += [table.markdown(heading=table.title != section.title), ""]
     if section.folded:
