@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -130,11 +131,10 @@ class Session:
 
     def run(self, jobs: Sequence[tuple[Piece, ...]]) -> Results:
         """Tries the pieces of each job; a KeyboardInterrupt ends the session with what it has."""
-        threads = [threading.Thread(target=self._job, args=(pieces,)) for pieces in jobs if pieces]
-        for thread in threads:
-            thread.start()
+        pool = ThreadPoolExecutor(max_workers=len(jobs))
+        running = [pool.submit(self._job, pieces) for pieces in jobs]
         try:
-            while any(thread.is_alive() for thread in threads):
+            while not all(job.done() for job in running):
                 time.sleep(0.2)
                 if self.deadline is not None and time.monotonic() > self.deadline:
                     break
@@ -143,8 +143,8 @@ class Session:
         self._stopped = True
         for process in list(self._running):
             process.kill()
-        for thread in threads:
-            thread.join()
+        for job in running:
+            job.result()  # raises the faults of this program
         return self.results
 
     def _job(self, pieces: tuple[Piece, ...]) -> None:
@@ -176,12 +176,15 @@ class Session:
         """Exit code of a worker, and what it wrote on standard error."""
         with tempfile.TemporaryFile("w+") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "fuzzing.worker", task.to_json()],
-                stdout=subprocess.PIPE, stderr=log, text=True, cwd=HERE,
+                [sys.executable, "-m", "fuzzing.worker"],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, cwd=HERE,
                 env=os.environ | _ONE_THREAD | {"RUST_BACKTRACE": "0"},
             )  # fmt: skip
             self._running.add(process)
+            assert process.stdin is not None
             assert process.stdout is not None
+            process.stdin.write(task.to_json())
+            process.stdin.close()
             for line in process.stdout:
                 self._received(json.loads(line), again)
             code = process.wait()

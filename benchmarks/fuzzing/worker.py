@@ -1,6 +1,6 @@
 """A process that tries inputs until it has tried all, or dies of one.
 
-Its argument is a :class:`Task` as JSON. It prints one JSON object per line: counts, and findings.
+It reads a :class:`Task` as JSON. It prints one JSON object per line: counts, and findings.
 Before each input it notes the input in a file that is mapped into memory, so that the process that
 started it knows what a worker died of.
 """
@@ -77,7 +77,7 @@ class Task:
 
 def main() -> None:
     """Tries all inputs of the task."""
-    task = Task.from_json(sys.argv[1])
+    task = Task.from_json(sys.stdin.read())
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what kgrec prints is not read
     faulthandler.enable()

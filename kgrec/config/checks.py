@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from kgrec.config.devices import num_devices, num_nodes, world_size
 from kgrec.config.location import options
 from kgrec.config.sizes import parse_bytes
-from kgrec.errors import ConfigError, listed, unknown_key
+from kgrec.errors import ConfigError, listed, shortened, unknown_key
 from kgrec.training.trainer_arguments import COUNTED, check_arguments
 
 TOP_LEVEL_KEYS = (
@@ -108,6 +108,8 @@ def check_words(words: Iterable[str]) -> None:
             override = parser.parse_override(word)
         except HydraException:  # Hydra explains it
             continue
+        except ValueError as error:  # such as a number of 5,000 digits
+            raise ConfigError(f"{shortened(word)}: {error}, expected key=value") from None
         group, value = str(override.key_or_group), override.value()
         if not group:
             raise ConfigError(f"{word}: found no key, expected key=value")

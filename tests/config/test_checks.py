@@ -192,6 +192,11 @@ def test_a_word_without_a_key_is_refused():
         check_words(["=1"])
 
 
+def test_a_number_of_too_many_digits_is_refused():
+    with pytest.raises(ConfigError, match="threads=999.*4300 digits.*expected key=value"):
+        check_words([f"threads={'9' * 5000}"])
+
+
 def test_other_words_are_left_to_hydra():
     check_words(["model=kgcn", "model=kgcn,svd", "~negatives", "model.K=null", "-m", "--cfg", "job",
                  "a=\x00", "../x=1", "/etc=1", f"{'x' * 5000}=1", "model=[a]"])  # fmt: skip
