@@ -6,14 +6,16 @@ optimiser states, metrics, curves, rows and prepared data must equal, bit for bi
 without a kill; times aside. A finished job or epoch must not run again, and no temporary file may
 stay. A single run is also killed before every change of a file, one after the other.
 
-python benchmarks/kill.py --kills 200
+python benchmarks/kill.py
 """
 
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
 import contextlib
 import importlib
+import multiprocessing
 import os
 import random
 import shutil
@@ -23,6 +25,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -214,17 +217,34 @@ def _words(plan: Sequence[dict[str, Any]]) -> str:
     return "killed " + ", ".join(parts)
 
 
+def kill(command: Command, place: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Kills one command, and returns what that showed."""
+    start, number = time.perf_counter(), [*COMMANDS, JOBLIB].index(command)
+    killer = Killer(command, place / str(number), random.Random(arguments.seed + number))
+    kills = round(arguments.kills * command.share) if command.share else arguments.joblib
+    killer.at_random(kills)
+    random_kills, changes = killer.findings.kills.total(), 0
+    if command is COMMANDS[0] and not arguments.no_changes:
+        changes = killer.at_every_change()
+    found, seconds = killer.findings, time.perf_counter() - start
+    print(f"{command.name}: {random_kills} + {changes} kills, {len(found.faults)} faults, "
+          f"{seconds:.0f} s", flush=True)  # fmt: skip
+    return {
+        "random": random_kills, "changes": changes, "phases": dict(found.kills),
+        "runs": found.runs, "faults": found.faults, "seconds": seconds,
+    }  # fmt: skip
+
+
 def main() -> None:
     """Kills, prints the table and ends with 1 if there was a fault."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=int, default=200, help="kills at random moments")
-    parser.add_argument("--joblib", type=int, default=5, help="kills of a joblib sweep, more")
+    parser.add_argument("--kills", type=int, default=100, help="kills at random moments")
+    parser.add_argument("--joblib", type=int, default=4, help="more kills, of a joblib sweep")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--only", help="part of the name of a command")
+    parser.add_argument("--only", default="", help="part of the name of a command")
     parser.add_argument(
         "--no-changes", action="store_true", help="no kill at each change of a file"
     )
-    parser.add_argument("--toy", action="store_true", help="few kills, for tests")
     parser.add_argument("--place", type=Path, help="folder for workspaces; those with faults stay")
     parser.add_argument("--out", type=Path, default=Path("logs/benchmarks"))
     arguments = parser.parse_args()
@@ -232,35 +252,23 @@ def main() -> None:
     memory = Path("/dev/shm")  # a flush to the disk costs nothing there, and a kill is the same
     inside = memory if os.access(memory, os.W_OK) else None
     place = arguments.place or Path(tempfile.mkdtemp(prefix="kgrec-kill-", dir=inside))
-    rows, records, all_faults = [], {}, 0
-    for number, command in enumerate([*COMMANDS, JOBLIB]):
-        if arguments.only and arguments.only not in command.name:
-            continue
-        start = time.perf_counter()
-        killer = Killer(command, place / str(number), random.Random(arguments.seed + number))
-        kills = round(arguments.kills * command.share) if command.share else arguments.joblib
-        killer.at_random(2 if arguments.toy else kills)
-        random_kills, changes = killer.findings.kills.total(), 0
-        if number == 0 and not arguments.no_changes and not arguments.toy:
-            changes = killer.at_every_change()
-        seconds = time.perf_counter() - start
-        found = killer.findings
-        hit = ", ".join(f"{phase} {count}" for phase, count in found.kills.most_common())
-        rows.append([command.name, str(random_kills), str(changes), hit, str(found.runs),
-                     str(len(found.faults)), f"{seconds:.0f}"])  # fmt: skip
-        records[command.name] = {
-            "random": random_kills, "changes": changes, "phases": dict(found.kills),
-            "runs": found.runs, "faults": found.faults, "seconds": seconds,
-        }  # fmt: skip
-        all_faults += len(found.faults)
-        print(f"{command.name}: {random_kills} + {changes} kills, {len(found.faults)} faults, "
-              f"{seconds:.0f} s", flush=True)  # fmt: skip
-    header = ["command", "random kills", "kills at each change of a file",
-              "kills by phase", "runs", "faults", "seconds"]  # fmt: skip
+    chosen = [c for c in (*COMMANDS, JOBLIB) if arguments.only in c.name]
+    context = multiprocessing.get_context("fork")
+    with concurrent.futures.ProcessPoolExecutor(2, context) as pool:  # two cores
+        records = list(pool.map(kill, chosen, repeat(place), repeat(arguments)))
+    rows = []
+    for command, record in zip(chosen, records, strict=True):
+        by_count = sorted(record["phases"].items(), key=lambda item: -item[1])
+        hit = ", ".join(f"{phase} {count}" for phase, count in by_count)
+        values = (record["random"], record["changes"], hit, record["runs"], len(record["faults"]))
+        rows.append([command.name, *map(str, values), f"{record['seconds']:.0f}"])
+    header = ["command", "kills at random moments", "kills at every change of a file",
+              "kills by phase", "fresh folders", "faults", "seconds"]  # fmt: skip
     table = markdown(header, rows)
     print(f"\n{table}")
-    write(arguments.out, "kill", {"machine": machine(), "commands": records}, table)
-    if all_faults:
+    named = {command.name: record for command, record in zip(chosen, records, strict=True)}
+    write(arguments.out, "kill", {"machine": machine(), "commands": named}, table)
+    if any(record["faults"] for record in records):
         sys.exit(1)
     if arguments.place is None:
         shutil.rmtree(place)

@@ -12,6 +12,7 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -73,6 +74,54 @@ class Command:
                 break
             time.sleep(0.05)
         return self.processes()
+
+
+class Loaders:
+    """Processes that load a data set through one cache; all begin at the same moment.
+
+    Args:
+        number: number of processes.
+        root: folder of the raw files.
+        cache: folder of the cache.
+        times: how often each process loads.
+    """
+
+    def __init__(self, number: int, root: Path, cache: Path, times: int = 1) -> None:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(list(MODULES))
+        # Both are kept: a semaphore ends with the last object of this process that names it.
+        self._begin, self._queue = context.Barrier(number), context.SimpleQueue()
+        arguments = (self._begin, self._queue, str(root), str(cache), times)
+        self._processes = [context.Process(target=_load, args=arguments) for _ in range(number)]
+        for process in self._processes:
+            process.start()
+
+    def running(self) -> bool:
+        return any(process.is_alive() for process in self._processes)
+
+    def results(self) -> list[tuple[int, int, int]]:
+        """Of each process: users, positives, and how often the process has prepared the data."""
+        for process in self._processes:
+            process.join(PATIENCE)
+        assert [process.exitcode for process in self._processes] == [0] * len(self._processes)
+        return [self._queue.get() for _ in self._processes]
+
+
+def _load(begin: Any, queue: Any, root: str, cache: str, times: int) -> None:
+    from kgrec.data import loading
+
+    prepared, prepare = 0, loading.prepare
+
+    def counted(*arguments: Any, **settings: Any) -> Any:
+        nonlocal prepared
+        prepared += 1
+        return prepare(*arguments, **settings)
+
+    loading.prepare = counted
+    begin.wait(PATIENCE)
+    for _ in range(times):
+        data = loading.load("toy", [], root, "data", None, "drop", 1, cache=cache)
+    queue.put((data.counts()["users"], len(data.positives), prepared))
 
 
 def _session(process: psutil.Process) -> int | None:

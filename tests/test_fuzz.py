@@ -103,7 +103,7 @@ def test_every_mutation_changes_some_file(fuzzing):
     }  # fmt: skip
     for kind, data in content.items():
         for mutation in set(mutations.mutations_of(f"x{kind}")):
-            changed = {mutation(data, Random(seed)) for seed in range(12)}
+            changed = {mutations.mutated(data, mutation, Random(seed)) for seed in range(12)}
             assert changed - {data}, f"{mutation.__name__} of {kind}"
 
 

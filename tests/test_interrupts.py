@@ -68,11 +68,14 @@ def test_a_signal_gives_one_line_and_a_code(number, capsys):
 
 @pytest.mark.parametrize("error", [RecursionError, ImportError, SystemError, BaseException])
 def test_an_error_that_a_library_makes_of_a_signal_is_no_error(error, capsys):
-    with pytest.raises(SystemExit) as stop, ends_in_one_line():
+    def library() -> None:
         try:
             signal.raise_signal(signal.SIGINT)
         except KeyboardInterrupt:
             raise error("something else") from None
+
+    with pytest.raises(SystemExit) as stop, ends_in_one_line():
+        library()
     assert stop.value.code == 130
     assert capsys.readouterr().err == "interrupted\n"
 
@@ -91,7 +94,7 @@ def test_the_outermost_work_says_how_to_resume(capsys):
         calls.append(name)
         return hint
 
-    with pytest.raises(SystemExit), ends_in_one_line():  # noqa: SIM117 - the order counts
+    def work() -> None:
         with (
             on_interrupt(lambda: act("sweep", "resume the sweep")),
             on_interrupt(lambda: act("job", "resume the job")),
@@ -100,6 +103,9 @@ def test_the_outermost_work_says_how_to_resume(capsys):
             with on_interrupt(lambda: act("over", "nothing")):
                 pass
             signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(SystemExit), ends_in_one_line():
+        work()
     assert calls == ["status", "job", "sweep"]
     assert capsys.readouterr().err == "interrupted; resume the sweep\n"
 
@@ -119,11 +125,14 @@ def test_every_command_ends_with_the_line(kgrec, monkeypatch):
 
 
 def test_lightning_does_not_turn_it_into_its_own_exit():
-    with pytest.raises(KeyboardInterrupt), kept_by_lightning():
+    def fit() -> None:
         try:
             raise KeyboardInterrupt
         except KeyboardInterrupt:
             sys.exit(1)
+
+    with pytest.raises(KeyboardInterrupt), kept_by_lightning():
+        fit()
     with pytest.raises(SystemExit), kept_by_lightning():
         sys.exit(1)
 

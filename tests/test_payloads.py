@@ -1,4 +1,4 @@
-"""Names from data and from strangers' folders do nothing in pages, sheets, Markdown and terminals."""
+"""Names from strangers do nothing in pages, sheets, Markdown and terminals."""
 
 import html.parser
 import io

@@ -163,8 +163,11 @@ class Session:
                     pieces = pieces[len(now) :]
                     continue
                 number, index = PLACE.unpack(place.read_bytes())
-                if index < 0:
-                    raise SystemExit(f"a worker cannot begin {now[number]}:\n{log[-3000:]}")
+                if index < 0:  # its seeds kill it, before any input
+                    piece = now[number]
+                    self._add(Finding(piece.target, self.seed, 0, "no start", log[-300:], log, {}))
+                    pieces = tuple(p for p in pieces if p.target != piece.target)
+                    continue
                 self._died(replace(task, place=f"{place}-again"), now[number], index, log)
                 rest = replace(now[number], start=index + 1)
                 pieces = (rest, *pieces[number + 1 :])

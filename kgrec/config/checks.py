@@ -90,13 +90,13 @@ def check(cfg: DictConfig) -> None:
 
 
 def check_words(words: Iterable[str]) -> None:
-    """Refuses groups that are set to null or a number, for which Hydra raises errors of its own.
+    """Refuses words for which Hydra raises errors of its own code, such as a group set to a number.
 
     Args:
         words: overrides as typed.
 
     Raises:
-        ConfigError: a group is set to something that is no name.
+        ConfigError: a group is set to something that is no name, or there is no key.
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.core.override_parser.types import Sweep
@@ -109,6 +109,8 @@ def check_words(words: Iterable[str]) -> None:
         except HydraException:  # Hydra explains it
             continue
         group, value = str(override.key_or_group), override.value()
+        if not group:
+            raise ConfigError(f"{word}: found no key, expected key=value")
         named = isinstance(value, str | list | Sweep) or (value is None and override.is_delete())
         if not named and re.fullmatch(r"\w{1,80}(/\w{1,80})*", group) and (names := options(group)):
             found = "null" if value is None else word.partition("=")[2]

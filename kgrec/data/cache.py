@@ -276,7 +276,10 @@ def entries(folder: Path) -> list[Entry]:
         return []
     listed = []
     for path in sorted(p for p in folder.iterdir() if p.is_dir()):
-        size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+        try:
+            size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+        except FileNotFoundError:  # another process has just completed or removed it
+            continue
         try:
             manifest = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
             usable = manifest["layout"] == LAYOUT and manifest["key"] == key_of(manifest["inputs"])
@@ -307,8 +310,11 @@ def clear(folder: Path, name: str | None = None) -> tuple[list[Entry], list[Entr
         except Timeout:
             in_use.append(entry)
             continue
-        shutil.rmtree(entry.path)
-        lock.release()
-        path.unlink(missing_ok=True)
-        removed.append(entry)
+        try:
+            if entry.path.exists():  # not yet removed, or completed, by another process
+                shutil.rmtree(entry.path)
+                removed.append(entry)
+        finally:
+            # The lock file stays: of two processes, one could hold the removed file, one a new one.
+            lock.release()
     return removed, in_use

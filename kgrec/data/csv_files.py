@@ -17,6 +17,7 @@ from pathlib import Path
 
 import polars as pl
 
+from kgrec.data.polars_errors import POLARS_ERRORS
 from kgrec.data.text_files import compressed, header_line, malformed, not_utf8
 from kgrec.errors import DataError, several, shortened
 
@@ -77,14 +78,9 @@ def header_fields(text: str, separator: str) -> list[str]:
 
 def _read_fast(path: Path, separator: str, names: list[str], header: int) -> pl.DataFrame | None:
     """All rows below the line ``header``, or None where polars may be wrong."""
-    if len(names) == 1 or compressed(path):
+    if len(names) == 1 or not takes_little_memory(path, separator, len(names)):
         return None
     mark = separator.encode()
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        # Polars fills short rows with nulls: few bytes could become very many cells.
-        lines, marks = count(data, b"\n") + 1, count(data, mark)
-        if lines * len(names) > 2 * (lines + marks) + _FEW_CELLS:
-            return None
     try:
         frame = pl.read_csv(
             path,
@@ -95,19 +91,32 @@ def _read_fast(path: Path, separator: str, names: list[str], header: int) -> pl.
             raise_if_empty=False,
             glob=False,
         )
-    except pl.exceptions.PolarsError:
+    except POLARS_ERRORS:
         return None
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         if re.search(rb"\r(?!\n)", data):
             return None
         if data.find(b'"') < 0:
             # No row is too long for polars, so none is too short if the number is right.
+            marks = count(data, mark)
             return frame if marks == (frame.height + (header > 0)) * (len(names) - 1) else None
         # Polars fills a short row with nulls and overlooks a separator at the very end; it leaves
         # a mark or a line end that it does not understand within the cell.
         short = frame[names[-1]].null_count() > 0 or data[-1:] == mark
         unclear = pl.any_horizontal(pl.all().str.contains('["\r\n]').any())
         return None if short or frame.select(unclear).item() else frame
+
+
+def takes_little_memory(path: Path, separator: str, columns: int) -> bool:
+    """Whether polars reads a file into memory in proportion to its size.
+
+    It does not unpack the file, and it fills few short rows with nulls.
+    """
+    if not path.is_file() or path.stat().st_size == 0 or compressed(path):
+        return False
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        lines, marks = count(data, b"\n") + 1, count(data, separator.encode())
+    return lines * columns <= 2 * (lines + marks) + _FEW_CELLS
 
 
 def count(data: mmap.mmap, byte: bytes) -> int:

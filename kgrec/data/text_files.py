@@ -13,6 +13,7 @@ from pathlib import Path
 
 import polars as pl
 
+from kgrec.data.polars_errors import POLARS_ERRORS
 from kgrec.data.raw_tables import Counts, strip_blanks
 from kgrec.errors import LONGEST_NAME, DataError, several
 
@@ -98,7 +99,7 @@ def _read_fast(path: Path, columns: Columns, separator: str, header: bool) -> pl
             raise_if_empty=False,
             glob=False,
         )
-    except (DataError, OSError, pl.exceptions.PolarsError):  # the careful reader explains the error
+    except (DataError, OSError, *POLARS_ERRORS):  # the careful reader explains the error
         return None
     if frame.is_empty():
         return None

@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 from kgrec.errors import CheckpointError
 from kgrec.models.importing import check_trusted, import_class, importing_only
 from kgrec.models.index_tensors import check_index_tensors
-from kgrec.models.recommender import Recommender
+from kgrec.models.recommender import LARGEST_NUMBER, Recommender
 
 R = TypeVar("R", bound=Recommender)
 
@@ -33,7 +33,6 @@ DTYPES = {
 DRAWS = (Tensor.normal_, Tensor.uniform_)
 LONGEST_REASON = 300  # characters of an error that a message repeats
 MOST_VALUES = 10_000  # values in a recipe, each counted wherever it is referred to
-LARGEST = 2**62  # of a number in a recipe
 
 
 def rebuild(
@@ -147,7 +146,7 @@ def _part_arguments(value: Any) -> Any:
 
 def _check_claims(arguments: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
     """Refuses arguments that describe more numbers, or count more rows, than the state has."""
-    longest = max((max(value.shape, default=0) for value in state.values()), default=LARGEST)
+    longest = max((max(value.shape, default=0) for value in state.values()), default=LARGEST_NUMBER)
     for name, value in arguments.items():
         if name.startswith("num_") and not (type(value) is int and 0 <= value <= longest):
             expected = f"expected an integer from 0 to {longest}"
@@ -174,7 +173,7 @@ def _check_plain(name: str, value: Any, left: list[int]) -> None:
         parts = [*value.keys(), *value.values()]
     elif isinstance(value, list | tuple):
         parts = list(value)
-    elif isinstance(value, int | float) and not -LARGEST < value < LARGEST:
+    elif isinstance(value, int | float) and not -LARGEST_NUMBER < value < LARGEST_NUMBER:
         raise CheckpointError(f"{name}: found {_short(value)}, expected a smaller, finite number")
     elif value is None or isinstance(value, bool | int | float | str):
         return

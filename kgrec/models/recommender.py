@@ -23,7 +23,7 @@ from kgrec.models.reasons import NONE, Reasons, cosines, similar_history
 
 BLOCK = 2**23  # numbers that :func:`in_blocks` keeps in memory at once
 LARGEST_SIZE = 2**31 - 1  # of any setting that is a whole number
-LARGEST_NUMBER = 3.4e38  # of any other setting; torch computes in float32
+LARGEST_NUMBER = 2**62  # of any other setting; more would overflow in float32, or soon
 MOST_ROUNDS = 100_000  # of an inner loop without a validation that would end it
 MOST_LAYERS = 64  # layers of any model: far more than is useful, few enough to build
 
@@ -319,8 +319,8 @@ def check_number(name: str, value: Any, minimum: float, below: float = math.inf)
         limit = f" and < {below:g}" if below < math.inf else ""
         expected = f"a finite number >= {minimum:g}{limit}"
         raise SettingError(f"{name}: found {value!r}, expected {expected}")
-    if value > LARGEST_NUMBER:
-        raise SettingError(f"{name}: found {value!r}, expected at most {LARGEST_NUMBER:g}")
+    if value >= LARGEST_NUMBER:
+        raise SettingError(f"{name}: found {value!r}, expected less than {LARGEST_NUMBER:.2g}")
 
 
 def check_bool(name: str, value: Any) -> None:

@@ -204,9 +204,16 @@ class RunFolder:
         """
         import polars as pl
 
+        from kgrec.data.csv_files import takes_little_memory
+        from kgrec.data.polars_errors import POLARS_ERRORS
+        from kgrec.data.text_files import header_line
+
         parts = []
         for path in sorted(self.path.glob(CURVES)):
-            with contextlib.suppress(OSError, pl.exceptions.PolarsError):
+            with contextlib.suppress(OSError, DataError, *POLARS_ERRORS):
+                columns = 1 + header_line(path)[1].count(",")
+                if not takes_little_memory(path, ",", columns):
+                    continue
                 parts.append(numbers(pl.read_csv(path, infer_schema_length=0, glob=False)))
         parts = [part for part in parts if "epoch" in part.columns]
         if not parts:

@@ -47,11 +47,7 @@ class SweepFolder:
         """
         content = read_json(path / FILE, SWEEP)
         for job in content["jobs"]:
-            if Path(job["name"]).name != job["name"]:
-                raise DataError(
-                    f"{path / FILE}: found a job in the folder {job['name']!r}, expected a folder "
-                    "below the sweep's"
-                )
+            inside(path, job["name"], f"{path / FILE}: job")
         return cls(path, content)
 
     @classmethod

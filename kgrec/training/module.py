@@ -171,8 +171,10 @@ class RecommenderModule(pl.LightningModule):
             self._watch.look(1)
             check_parameters(self.recommender, self.current_epoch)
             loss = self._loss_sum / self._num_steps
-            how = {"on_step": False, "on_epoch": True, "batch_size": 1, "sync_dist": True}
-            self.log("train/loss", loss, logger=False, **how)
+            self.log(
+                "train/loss", loss, logger=False, on_step=False, on_epoch=True, batch_size=1,
+                sync_dist=True,
+            )  # fmt: skip
 
     def on_train_epoch_end(self) -> None:
         """Gives the values of the epoch to the loggers, before its checkpoints are written.

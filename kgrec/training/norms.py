@@ -46,5 +46,6 @@ class Norms(Callback):
         if trainer.is_last_batch:
             assert isinstance(module, RecommenderModule)
             values: dict[str, Any] = dict(norms(module.recommender))
-            how = {"on_step": False, "on_epoch": True, "batch_size": 1, "sync_dist": True}
-            module.log_dict(values, logger=False, **how)  # the module gives them to the loggers
+            module.log_dict(  # the module gives them to the loggers
+                values, logger=False, on_step=False, on_epoch=True, sync_dist=True, batch_size=1
+            )

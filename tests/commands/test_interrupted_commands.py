@@ -55,9 +55,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize(("words", "moments", "number"), KINDS.values(), ids=KINDS)
-def test_a_command_that_is_interrupted_at_any_moment(
-    words, moments, number, tmp_path, monkeypatch
-):
+def test_a_command_that_is_interrupted_at_any_moment(words, moments, number, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     whole = Command(tmp_path / "whole", *words)
     begin = time.monotonic()
@@ -92,9 +90,7 @@ def test_jobs_of_a_parallel_sweep_end_with_it(number, tmp_path):
     command.signal(number)
     check(command, tmp_path, number)
     assert command.wait() == 128 + number
-    assert command.text().splitlines()[-1] == (
-        "interrupted; the same command with sweep=s resumes"
-    )
+    assert command.text().splitlines()[-1] == ("interrupted; the same command with sweep=s resumes")
     assert states(tmp_path) == ["interrupted"] * 2
 
 
@@ -108,9 +104,7 @@ def test_workers_of_a_parallel_sweep_that_begin_say_nothing(tmp_path):
 
 def test_other_commands(tmp_path):
     for moment in range(4):
-        command = Command(
-            tmp_path / str(moment), "data", "describe", "synthetic", program="kgrec"
-        )
+        command = Command(tmp_path / str(moment), "data", "describe", "synthetic", program="kgrec")
         command.wait(0.05 * 3**moment)
         if command.process.exitcode is None:
             command.signal()

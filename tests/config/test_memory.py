@@ -13,11 +13,14 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from kgrec.config.checks import check
 from kgrec.config.memory import fitting, message
 from kgrec.config.messages import user_error
 from kgrec.data.protocols import paper
 from kgrec.data.splits import RandomSplit
+from kgrec.data.synthetic.small import generate
 from kgrec.errors import ConfigError
+from kgrec.models.svd import SVD
 from kgrec.training.allocation import (
     FACTORIES,
     BoundedAllocations,
@@ -25,6 +28,7 @@ from kgrec.training.allocation import (
     _itemsize,
     _shape,
 )
+from kgrec.training.memory import check_memory, check_rows
 
 SIZES = (
     "d", "K", "H", "layers", "intents", "memory", "num_layers", "transe_d", "transe_epochs",
@@ -147,6 +151,63 @@ def test_sizes_are_those_that_torch_makes():
         assert func in FACTORIES
         assert _shape(func, args, settings) == made.shape, func
         assert _itemsize(func, args, settings) == made.element_size(), func
+
+
+@pytest.mark.parametrize(
+    ("model", "key", "wrong"),
+    [
+        ("lightckg", "kg_weight", 1e38),  # trained, it could not be read from its checkpoint
+        ("blend", "weight", 1e308),
+        ("ease", "l2", [1.0, 1e300]),
+        ("itemknn", "shrinkage", [1e30]),
+    ],
+)
+def test_a_number_that_would_overflow_is_refused(model, key, wrong):
+    settings: Any = composed(f"model={model}", "paths.run=x", "paths.cache=null").model
+    OmegaConf.update(settings, key, wrong)
+    with pytest.raises(InstantiationException) as caught:
+        instantiate(settings, DATASET)
+    line = user_error(caught.value)
+    assert line.startswith(f"model.{key}: found ")
+    assert line.endswith("expected less than 4.6e+18")
+
+
+@pytest.mark.parametrize(
+    ("word", "line"),
+    [
+        ("threads=1000000", "threads: found 1000000, expected at most 1024"),
+        ("cores=1000000", "cores: found 1000000, expected at most 1024"),
+        ("optimizer.lr=nan", "optimizer.lr: found nan, expected a finite number"),
+        ("optimizer.weight_decay=inf", "optimizer.weight_decay: found inf, expected a finite num"),
+        ("batch_size=100000000000000000000", "batch_size: found 100000000000000000000, expected"),
+    ],
+)
+def test_a_number_that_a_library_would_not_survive_is_refused(word, line):
+    with pytest.raises(ConfigError, match=line):
+        check(composed(word, "paths.run=x"))
+
+
+def test_rows_of_an_epoch_are_counted_before_they_are_drawn():
+    check_rows(1, 1000, torch.device("cpu"))
+    with pytest.raises(
+        ConfigError, match=r"negatives.ratio: found 9, with which an epoch has 50000"
+    ):
+        check_rows(9, 5_000_000, torch.device("cpu"))
+
+
+def test_parameters_with_their_moments_are_counted_before_the_training():
+    model = SVD(num_users=10**5, num_items=10, d=100)
+    with pytest.raises(ConfigError, match=r"model: found 100000 × 100 numbers in user_embedding"):
+        check_memory(model, torch.arange(10), 8, 1e9, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("word", ["noise", "taste", "popularity"])
+def test_synthetic_data_are_drawn_with_finite_numbers(word):
+    for wrong in (float("nan"), float("inf"), "x"):
+        with pytest.raises(
+            ConfigError, match=rf"dataset\.{word}: found {wrong!r}, expected a finite"
+        ):
+            generate(**{word: wrong})
 
 
 def test_the_reason_is_the_factor_of_the_size_or_all_numbers():

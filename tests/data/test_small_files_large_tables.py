@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import os
 import resource
 import sys
 import time
+import zlib
 from pathlib import Path
 
 import polars as pl
@@ -14,6 +17,7 @@ from files import CSV, FINAL, RECBOLE, write
 
 from kgrec.data import parquet_files
 from kgrec.data.build.columns import UserTable
+from kgrec.data.build.guess import guess_plan
 from kgrec.data.build.titles import link_by_title
 from kgrec.data.dataset import IdMaps
 from kgrec.data.formats import recognise
@@ -22,6 +26,7 @@ from kgrec.data.json_lines import read_json_lines
 from kgrec.data.parquet_files import read_parquet
 from kgrec.data.prepare import prepare
 from kgrec.errors import DataError, KgrecError, listed, one_of, printable, similar
+from kgrec.runs.folder import CURVES, RunFolder
 
 CASES = Path(__file__).parent.parent / "cases"
 ABORTS = CASES / "20-parquet-wants-2e18-bytes" / "data" / "links.parquet"
@@ -210,9 +215,6 @@ def test_short_rows_below_a_wide_header_are_not_filled(tmp_path):
 
 @pytest.mark.parametrize("kind", ["gzip", "zlib"])
 def test_no_reader_unpacks_a_file(kind, tmp_path):
-    import gzip
-    import zlib
-
     pack = {"gzip": gzip.compress, "zlib": zlib.compress}[kind]
     packed = pack(b"0\tr\t1\n" * 1_000_000)
     for files, name in ((FINAL, "kg_final.txt"), (CSV, "triples.csv"), (RECBOLE, "ml.kg")):
@@ -221,6 +223,28 @@ def test_no_reader_unpacks_a_file(kind, tmp_path):
         message = refused(folder)
         assert f"{name}" in message
         assert "gzip file" in message or kind == "zlib"
+
+
+def test_a_guess_leaves_out_a_table_with_very_many_columns(tmp_path):
+    orders = "user,item\n" + "".join(f"u{i % 7},p{i % 11}\n" for i in range(100))
+    write(tmp_path, {"orders.csv": orders, "products.csv": wide(5_000, ",", "item")})
+    plan = guess_plan([tmp_path], tmp_path)
+    assert "products.csv: found 5,000 columns, expected at most 1,000; write build.yaml" in plan
+    assert len(plan) < 2_000
+
+
+@pytest.mark.parametrize("kind", ["packed", "short rows", "a pipe"])
+def test_curves_of_a_strangers_run_take_little_memory(kind, tmp_path):
+    path = tmp_path / "curves" / "version_0" / "metrics.csv"
+    path.parent.mkdir(parents=True)
+    if kind == "packed":
+        path.write_bytes(zlib.compress(b"epoch,a\n" + b"1,2\n" * 1_000_000))
+    elif kind == "short rows":
+        path.write_text(",".join(["epoch", *map(str, range(20_000))]) + "\n" + "1\n" * 50_000)
+    else:
+        os.mkfifo(path)
+    assert list(tmp_path.glob(CURVES)) == [path]
+    assert RunFolder(tmp_path).curves().is_empty()
 
 
 # ------------------------------------------------------------------ numbers and products

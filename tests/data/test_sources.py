@@ -161,6 +161,23 @@ def test_an_unknown_format_is_refused():
         Source.from_config({"format": "xml", "files": {}})
 
 
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ([], r"found \[\], expected a source with its format and files"),
+        ({"format": ["csv"], "files": {}}, r"found format \['csv'\], expected one of"),
+        ({"format": "csv"}, "found None, expected files by their names"),
+        ({"format": "csv", "files": {1: {}}}, "found {1: {}}, expected files by their names"),
+        ({"format": "csv", "files": {"a.csv": 5}}, "found 5, expected settings of a.csv"),
+        ({"format": "csv", "files": {}, "archive": "x"}, "found 'x', expected an archive"),
+        ({"format": "csv", "files": {}, "archive": {"pip": 1}}, "pip: 1, expected a requirement"),
+    ],
+)  # fmt: skip
+def test_a_source_of_another_form_is_refused(source, message):
+    with pytest.raises(ConfigError, match=rf"dataset.sources: .*{message}"):
+        Source.from_config(source)
+
+
 @pytest.mark.parametrize("settings", [
     {"md6": "0"}, {"max_bytes": "1 GB"}, {"max_bytes": True}, {"url": 7}, {"optional": "yes"},
 ])  # fmt: skip

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 import yaml
-from conftest import Trained, small
+from conftest import Trained, composed, small
 from kgrec_command import failed
 from omegaconf import OmegaConf
 
@@ -218,31 +218,46 @@ def test_refits_of_runs_with_the_same_name_lie_apart(trained: Trained, tmp_path,
 
 
 @pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("model._target_", "os.system"),
+        ("model._target_", "kgrec.files.write_text"),
+        ("model.aggregator._target_", "evilmod.Join"),
+        ("optimizer._target_", "torch.hub.load"),
+        ("optimizer._target_", ["os.system"]),
+        ("callbacks.norms._target_", "evilmod.Callback"),
+        ("callbacks.norms.folder", "/etc"),
+        ("logger.csv.save_dir", "../../x"),
+        ("trainer.default_root_dir", "~"),
+    ],
+)
+def test_the_configuration_of_a_stranger_calls_and_writes_only_what_is_known(key, value, tmp_path):
+    cfg = composed("model=kgcn", f"paths.run={tmp_path}")
+    check_foreign(cfg, tmp_path)
+    OmegaConf.update(cfg, key, value, force_add=True)
+    with pytest.raises(ConfigError, match=re.escape(f"{key}: found {value!r}, expected")):
+        check_foreign(cfg, tmp_path)
+
+
+@pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("model", {"_target_": "os.system", "command": "touch mark"}, "model._target_: found 'os.sys"),
-        ("optimizer", {"_target_": "torch.hub.load"}, "optimizer._target_: found 'torch.hub.load'"),
-        ("callbacks", {"x": {"_target_": "evilmod.C"}}, "callbacks.x._target_: found 'evilmod.C'"),
-        ("dataset", {"nested": [{"_target_": "os.system"}]}, r"dataset.nested.0._target_: found"),
-        ("callbacks", {"norms": {"folder": "/etc"}}, "callbacks.norms.folder: found '/etc'"),
-        ("logger", {"csv": {"save_dir": "../../x"}}, r"logger.csv.save_dir: found '\.\./\.\./x'"),
-        ("trainer", {"default_root_dir": "~"}, "trainer.default_root_dir: found '~'"),
-        ("seed", "${oc.env:HOME}", "found seed '${oc.env:HOME}', expected an integer"),
-        ("monitor", "${oc.env:HOME}", r"found monitor '\$\{oc.env:HOME\}', expected a resolved"),
+        (
+            "model",
+            {"_target_": "os.system", "command": "touch mark"},
+            "model._target_: found 'os.s",
+        ),
+        ("monitor", "${oc.env:HOME}", "found monitor '${oc.env:HOME}', expected a resolved value"),
     ],
-)  # fmt: skip
-def test_the_run_of_a_stranger_calls_and_writes_only_what_is_known(
-    key, value, message, trained, tmp_path, monkeypatch
-):
+)
+def test_the_run_of_a_stranger(key, value, message, trained, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     source = tmp_path / "run"
     shutil.copytree(trained("model=svd", "epochs=1"), source)
     config = yaml.safe_load((source / "config.yaml").read_text())
     config[key] = config[key] | value if isinstance(value, dict) else value
     (source / "config.yaml").write_text(yaml.safe_dump(config))
-    with pytest.raises(
-        (ConfigError, DataError), match=message if "\\" in message else re.escape(message)
-    ):
+    with pytest.raises((ConfigError, DataError), match=re.escape(message)):
         refit(source, tmp_path / "final")
     assert not (tmp_path / "final").exists()
     assert not (tmp_path / "mark").exists()

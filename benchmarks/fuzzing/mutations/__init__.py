@@ -6,12 +6,15 @@ from collections.abc import Callable, Sequence
 from fnmatch import fnmatch
 from random import Random
 
+from polars.exceptions import PanicException
+
 from fuzzing.mutations import archives, delimited, documents, octets, parquet
 
 Files = dict[str, bytes]
 Mutation = Callable[[bytes, Random], bytes]
 
 _TEXT: tuple[Mutation, ...] = (*delimited.ALL, *delimited.ALL, *octets.ALL)
+LARGEST = 1 << 18  # bytes of a changed file
 # Mutations by the end of a file's name; other files are changed byte by byte.
 KINDS: dict[str, tuple[Mutation, ...]] = {
     **dict.fromkeys((".txt", ".dat", ".csv", ".tsv", ".inter", ".link", ".kg", ".item", ".user",
@@ -57,8 +60,16 @@ def mutate(files: Files, seeds: Sequence[Files], patterns: Sequence[str], luck: 
             other = donor.get(name) or luck.choice(list(donor.values()))
             changed[name] = octets.splice(changed[name], other, luck)
         else:
-            changed[name] = luck.choice(mutations_of(name))(changed[name], luck)
+            changed[name] = mutated(changed[name], luck.choice(mutations_of(name)), luck)
     return changed
+
+
+def mutated(data: bytes, mutation: Mutation, luck: Random) -> bytes:
+    """One change; a file that is no longer of its kind is changed byte by byte."""
+    try:
+        return mutation(data, luck)[:LARGEST]
+    except (Exception, PanicException):  # of the readers and writers that mutations use
+        return octets.flip(data, luck)
 
 
 def _rearrange(files: Files, name: str, names: Sequence[str], luck: Random) -> None:

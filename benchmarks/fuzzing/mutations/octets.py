@@ -6,8 +6,6 @@ from random import Random
 
 from fuzzing.mutations.values import MAGIC, NUMBERS
 
-_LARGEST = 1 << 18  # bytes; a mutated file does not grow beyond
-
 
 def flip(data: bytes, luck: Random) -> bytes:
     """Changes single bits."""
@@ -47,8 +45,6 @@ def repeat(data: bytes, luck: Random) -> bytes:
     """Repeats a piece."""
     start, stop = _range(data, luck)
     times = luck.choice((2, 2, 3, 50))
-    if (stop - start) * times > _LARGEST:
-        return data
     return data[:start] + data[start:stop] * times + data[stop:]
 
 

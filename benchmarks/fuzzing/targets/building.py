@@ -147,7 +147,10 @@ def _choices(_: Path) -> list[Files]:
 
 def read_frames(folder: Path) -> Any:
     """Reads frames in memory as ``kgrec.fit`` does, up to the built folder."""
-    given = json.loads((folder / "frames.json").read_text(encoding="utf-8"))
+    try:
+        given = json.loads((folder / "frames.json").read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        return None  # no frames
     if not isinstance(given, dict):
         return None
     names = [name for name in FRAMES if name in given]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kgrec.data.formats import FORMATS
-from kgrec.errors import ConfigError, DataError, unknown_key
+from kgrec.errors import ConfigError, DataError, quoted, unknown_key
 from kgrec.files import inside
 
 MAX_BYTES = 1 << 32
@@ -59,6 +59,17 @@ class RawFile:
         return None
 
 
+def _settings(value: Any, expected: str) -> dict[str, Any]:
+    """A mapping of the configuration as a dict.
+
+    Raises:
+        ConfigError: the value is no mapping whose keys are texts.
+    """
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise ConfigError(f"dataset.sources: found {quoted(value)}, expected {expected}")
+    return dict(value)
+
+
 def _raw_file(settings: Mapping[str, Any]) -> RawFile:
     """A file from its entry in ``dataset.sources``."""
     kinds: dict[str, type] = {field.name: str for field in fields(RawFile)}
@@ -100,16 +111,23 @@ class Source:
             ConfigError: the format, or a setting of a file, is unknown or of a wrong type.
             DataError: the name of a file would leave the data folder.
         """
-        if config.get("format") not in FORMATS:
+        name = _settings(config, "a source with its format and files").get("format")
+        if not isinstance(name, str) or name not in FORMATS:
             raise ConfigError(
-                f"dataset.sources: found format {config.get('format')!r}, "
+                f"dataset.sources: found format {quoted(name)}, "
                 f"expected one of {', '.join(FORMATS)}"
             )
-        archive = dict(config.get("archive") or {})
+        files = _settings(config.get("files"), "files by their names")
+        archive = _settings(config.get("archive") or {}, "an archive with its name")
         pip = archive.pop("pip", None)
+        if not isinstance(pip, str | None):
+            raise ConfigError(f"dataset.sources: found pip: {quoted(pip)}, expected a requirement")
         return cls(
-            config["format"],
-            tuple(_raw_file({"name": name, **spec}) for name, spec in config["files"].items()),
+            name,
+            tuple(
+                _raw_file(_settings(spec, f"settings of {file}") | {"name": file})
+                for file, spec in files.items()
+            ),
             _raw_file(archive) if archive else None,
             pip,
         )
