@@ -15,8 +15,8 @@ from payloads import FORMULAS, HTML, MARKDOWN, TERMINAL
 from kgrec.data.describe import describe
 from kgrec.data.prepare import prepare
 from kgrec.errors import printable
-from kgrec.foreign_text import for_spreadsheets, markdown_text, rich_text
 from kgrec.reports.dataset import page as dataset_page
+from kgrec.reports.foreign_text import for_spreadsheets, markdown_text, rich_text
 from kgrec.reports.live.page import render
 from kgrec.reports.live.snapshot import Snapshot
 from kgrec.reports.results import report

@@ -23,7 +23,7 @@ from fuzzing.target import Target
 from fuzzing.worker import LAST, PLACE, Piece, Task
 
 HERE = Path(__file__).parent.parent
-ROUNDS = 8  # every target gets its share in each, so that a session can be stopped
+ROUNDS = 200  # every target gets its share in each, so that a session can be stopped
 FEWEST = 20  # inputs of a target, its seeds among them
 MEMORY = Path("/dev/shm")  # where inputs are written, if there is such a place
 _ONE_THREAD = dict.fromkeys(

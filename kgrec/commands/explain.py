@@ -81,7 +81,7 @@ def _show(explanation: Explanation) -> None:
     from rich.table import Table
 
     from kgrec.errors import printable
-    from kgrec.foreign_text import rich_text
+    from kgrec.reports.foreign_text import rich_text
 
     console = Console(highlight=False)
     by = "" if explanation.source == "model" else f", by {explanation.source}"

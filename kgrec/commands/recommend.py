@@ -273,7 +273,7 @@ def _show(rec: LoadedModel, blocks: Iterable[pl.DataFrame]) -> None:
     from rich.table import Table
 
     from kgrec.errors import printable
-    from kgrec.foreign_text import rich_text
+    from kgrec.reports.foreign_text import rich_text
 
     console = Console(highlight=False)
     for block in blocks:

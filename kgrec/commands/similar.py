@@ -49,7 +49,7 @@ def _show(rows: pl.DataFrame) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from kgrec.foreign_text import rich_text
+    from kgrec.reports.foreign_text import rich_text
 
     table = Table()
     table.add_column("", justify="right")

@@ -83,8 +83,11 @@ def check_foreign(cfg: DictConfig, run: Path, trust: Iterable[str] = ()) -> None
     for key, value in _nodes(OmegaConf.to_container(cfg, resolve=True)):
         name = key.rpartition(".")[2]
         if name == "_target_" and not (
-            value in own_targets()
-            or any(value == path or str(value).startswith(f"{path}.") for path in trusted)
+            isinstance(value, str)
+            and (
+                value in own_targets()
+                or any(value == path or value.startswith(f"{path}.") for path in trusted)
+            )
         ):
             raise ConfigError(
                 f"{key}: found {value!r}, expected what conf/ of kgrec names; the configuration of "

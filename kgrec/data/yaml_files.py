@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,21 +12,34 @@ LARGEST = 200_000  # values of a YAML file, with what its aliases repeat
 
 
 def read_yaml(path: Path) -> Any:
-    """Content of a YAML file in UTF-8; interpolations such as ``${x}`` stay as they are.
+    """Content of a YAML file in UTF-8, as OmegaConf reads it.
 
     Raises:
         OSError: the file cannot be read.
         ValueError: the file is no YAML, too deep, or would become too large: an alias repeats
-            what it names, so few lines can stand for more than the memory holds.
+            what it names, so few lines can stand for more than the memory holds. Or it has an
+            interpolation such as ``${oc.env:HOME}``, which could read the environment.
     """
     from omegaconf import OmegaConf
 
     text = path.read_text(encoding="utf-8")
     try:
         _check_size(text)
-        return OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+        content = OmegaConf.load(path)
+        if found := next(_interpolations(OmegaConf.to_container(content, resolve=False)), None):
+            raise ValueError(f"{found!r} is an interpolation; a backslash before ${{ makes it text")
+        return OmegaConf.to_container(content, resolve=True)
     except Exception as error:  # of many kinds, from YAML and OmegaConf
         raise ValueError(" ".join(str(error).split()) or type(error).__name__) from None
+
+
+def _interpolations(value: Any) -> Iterator[str]:
+    """Texts below a value in which OmegaConf would replace ``${...}``."""
+    if isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _interpolations(part)
+    elif isinstance(value, str) and re.search(r"(?<!\\)(\\\\)*\$\{", value):
+        yield value
 
 
 def _check_size(text: str) -> None:

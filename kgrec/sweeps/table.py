@@ -17,8 +17,8 @@ from kgrec.config.location import applied_hparams, missing_settings
 from kgrec.errors import DataError
 from kgrec.evaluation.collapse import mark
 from kgrec.files import write_csv
-from kgrec.foreign_text import for_spreadsheets
 from kgrec.reports.console import as_text, terminal_width
+from kgrec.reports.foreign_text import for_spreadsheets
 from kgrec.runs.folder import RunFolder
 from kgrec.sweeps.folder import SweepFolder
 from kgrec.sweeps.progress import PIPED_WIDTH, counted, say, words

@@ -17,6 +17,7 @@ from files import CSV, FINAL, RECBOLE, write
 
 from kgrec.data import parquet_files
 from kgrec.data.build.columns import UserTable
+from kgrec.data.build.guess import guess_plan
 from kgrec.data.build.titles import link_by_title
 from kgrec.data.dataset import IdMaps
 from kgrec.data.formats import recognise
@@ -222,6 +223,14 @@ def test_no_reader_unpacks_a_file(kind, tmp_path):
         message = refused(folder)
         assert f"{name}" in message
         assert "gzip file" in message or kind == "zlib"
+
+
+def test_a_guess_leaves_out_a_table_with_very_many_columns(tmp_path):
+    orders = "user,item\n" + "".join(f"u{i % 7},p{i % 11}\n" for i in range(100))
+    write(tmp_path, {"orders.csv": orders, "products.csv": wide(5_000, ",", "item")})
+    plan = guess_plan([tmp_path], tmp_path)
+    assert "products.csv: found 5,000 columns, expected at most 1,000; write build.yaml" in plan
+    assert len(plan) < 2_000
 
 
 @pytest.mark.parametrize("kind", ["packed", "short rows", "a pipe"])

@@ -79,6 +79,17 @@ def table_files(sources: Sequence[Path]) -> list[Path]:
     return files
 
 
+MOST_COLUMNS = 1_000  # of a table, so that a guess takes seconds and its file can be read
+
+
+def _table(path: Path) -> UserTable:
+    table = UserTable(path)
+    if table.frame.width > MOST_COLUMNS:
+        raise DataError(f"{path}: found {table.frame.width:,} columns, expected at most "
+                        f"{MOST_COLUMNS:,}; write build.yaml by hand")  # fmt: skip
+    return table
+
+
 def find_roles(files: Sequence[Path]) -> Roles:
     """Finds out what each table is, by the names of columns and the ids that tables share.
 
@@ -92,7 +103,7 @@ def find_roles(files: Sequence[Path]) -> Roles:
             graph = path
             continue
         try:
-            tables.append(UserTable(path))
+            tables.append(_table(path))
         except DataError as error:
             notes.append(f"not read: {error}")
     roles = _interactions(tables, notes)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from kgrec.errors import DataError
-from kgrec.foreign_text import rich_text
 from kgrec.reports.console import fitted
+from kgrec.reports.foreign_text import rich_text
 from kgrec.reports.palette import metric_name
 from kgrec.reports.results.compare import Comparison
 from kgrec.reports.results.compared_systems import ComparedSystems

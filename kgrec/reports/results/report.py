@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from kgrec import __version__
 from kgrec.errors import DataError
 from kgrec.files import is_empty, make_folder, put_in_place, scratch_folder, write_text
-from kgrec.foreign_text import for_spreadsheets, markdown_text
+from kgrec.reports.foreign_text import for_spreadsheets, markdown_text
 from kgrec.reports.palette import Palette
 from kgrec.reports.results.drawn import Drawn
 from kgrec.reports.results.paper_tables import representatives, sweep_table, sweeps, table_2

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from kgrec.errors import printable
-from kgrec.foreign_text import markdown_text
+from kgrec.reports.foreign_text import markdown_text
 
 
 @dataclass(frozen=True)
