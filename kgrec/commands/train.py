@@ -27,7 +27,8 @@ examples:
   {program}                        KGCN on MovieLens-100K
   {program} dataset=music model=svd
   {program} dataset=custom dataset.root=my/folder
-  {program} hydra.run.dir=my/run resume=auto   the same command again resumes it
+  {program} hydra.run.dir=my/run resume=auto
+                                         the same command again resumes it
   {program} -m model.H=1,2,3,4     a sweep: one run per value
 
 {groups}
