@@ -182,7 +182,7 @@ def test_a_model_is_no_path(make_run):
 
 
 SLOW = {
-    "files": (a_run, 1500),
+    "files": (a_run, 500),
     "report": (a_report, 60),
     "compare": (a_comparison, 60),
     "use": (a_use, 60),
