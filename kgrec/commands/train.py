@@ -35,7 +35,7 @@ examples:
 
 often used:
   epochs, patience, batch_size, seed, monitor, threads, memory_budget,
-  resume=auto (in the folder hydra.run.dir), ckpt_path (resume from a checkpoint),
+  resume=auto (in the folder hydra.run.dir), ckpt_path (a checkpoint to resume),
   model.K, model.H, model.d, model.aggregator,
   optimizer.lr, optimizer.weight_decay, trainer.accelerator, trainer.devices,
   dataset.root, dataset.min_rating
