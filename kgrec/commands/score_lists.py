@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from kgrec.commands.run_choice import RUN, say
-from kgrec.files import inside
 
 
 def add_parser(commands: Any) -> None:
@@ -49,7 +48,7 @@ def run(arguments: argparse.Namespace) -> None:
         say(f"using {found.folder.path}, {found.reason}")
     name = arguments.name or re.sub(r"[^\w.+-]", "_", file.stem)
     place = f"{name}-{found.folder.config()['seed']}"
-    out = Path(arguments.out) if arguments.out else inside(LOGS / "lists", place, "--name")
+    out = Path(arguments.out) if arguments.out else LOGS / "lists" / place
     scored = score_lists(file, found.folder, name, out)
     for remark in scored.remarks:
         say(remark)

@@ -27,14 +27,15 @@ examples:
   {program}                        KGCN on MovieLens-100K
   {program} dataset=music model=svd
   {program} dataset=custom dataset.root=my/folder
-  {program} hydra.run.dir=my/run resume=auto   the same command again resumes it
+  {program} hydra.run.dir=my/run resume=auto
+                                         the same command again resumes it
   {program} -m model.H=1,2,3,4     a sweep: one run per value
 
 {groups}
 
 often used:
   epochs, patience, batch_size, seed, monitor, threads, memory_budget,
-  resume=auto (in the folder hydra.run.dir), ckpt_path (a checkpoint to resume from),
+  resume=auto (in the folder hydra.run.dir), ckpt_path (a checkpoint to resume),
   model.K, model.H, model.d, model.aggregator,
   optimizer.lr, optimizer.weight_decay, trainer.accelerator, trainer.devices,
   dataset.root, dataset.min_rating

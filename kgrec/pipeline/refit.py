@@ -108,8 +108,7 @@ def refit(
         with composed(
             [*overrides, f"hydra.run.dir={quoted(str(folder.path))}"], folder.path
         ) as fresh:
-            cfg = _settings(source, fresh, overrides, folder.path)
-            check_foreign(cfg, folder.path, trusted)
+            cfg = _settings(source, fresh, overrides, folder.path, trusted)
             log_lines, quiet = logged(folder.log_file), warnings.catch_warnings()
             with at_work(folder.path), log_lines, quiet, importing_only((PACKAGE, *trusted)):
                 ignore_known_warnings()
@@ -149,7 +148,11 @@ def _claim(folder: RunFolder, marks: Mapping[str, Any]) -> None:
 
 
 def _settings(
-    source: RunFolder, fresh: DictConfig, overrides: Sequence[str], path: Path
+    source: RunFolder,
+    fresh: DictConfig,
+    overrides: Sequence[str],
+    path: Path,
+    trust: Iterable[str],
 ) -> DictConfig:
     """The settings of the run, with what it has chosen on validation.
 
@@ -158,6 +161,7 @@ def _settings(
         fresh: configuration composed from the overrides alone.
         overrides: overrides of the command.
         path: new run folder.
+        trust: packages of the user's own that the run may name.
     """
     saved, metrics, environment = source.config(), source.metrics(), source.environment()
     cfg: DictConfig = OmegaConf.create(_moved(saved, str(saved["paths"]["run"]), str(path)))
@@ -183,6 +187,7 @@ def _settings(
     for key in LENGTHS:
         cfg.trainer[key] = None
     cfg.ckpt_path = cfg.resume = cfg.sweep = None
+    check_foreign(cfg, path, trust)
     check(cfg)
     for name in VALIDATION_CALLBACKS:
         cfg.callbacks[name] = None

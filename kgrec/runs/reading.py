@@ -42,13 +42,12 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises:
         DataError: the file is missing, damaged, or not resolved.
     """
-    from omegaconf import OmegaConf
+    from kgrec.data.yaml_files import read_yaml
 
     try:
-        text = _text(path, MOST_YAML)
-        _check_aliases(text)
-        content: Any = OmegaConf.to_container(OmegaConf.create(text))
-    except Exception as error:  # of many kinds, from the YAML reader
+        _text(path, MOST_YAML)
+        content = read_yaml(path)
+    except (OSError, ValueError) as error:
         raise _unreadable(path, error) from error
     schema.check(path, content, schema.CONFIG)
     schema.check(path, content, schema.Resolved)
@@ -65,15 +64,6 @@ def _text(path: Path, most_bytes: int) -> str:
 
 def _no_number(name: str) -> float:
     raise ValueError(f"{name} is no number")
-
-
-def _check_aliases(text: str) -> None:
-    """Refuses references in YAML: a few lines of them can stand for any number of values."""
-    import yaml
-
-    for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
-        if isinstance(event, yaml.AliasEvent):
-            raise ValueError(f"line {event.start_mark.line + 1} refers to another one")
 
 
 def numbers(curves: pl.DataFrame) -> pl.DataFrame:

@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from kgrec.config.checks import check_start
 from kgrec.config.messages import any_user_error
 from kgrec.errors import ConfigError
+from kgrec.files import remove_leftovers
 from kgrec.interrupts import on_interrupt
 from kgrec.runs.folder import RunFolder
 from kgrec.runs.resuming import Start, check_folder, start_in
@@ -117,6 +118,7 @@ def run_alone(cfg: DictConfig, run: Callable[[DictConfig, bool], float], first: 
                 with on_interrupt(lambda: _resume_hint(files.path)):
                     return run(cfg, first)
     check_alone(cfg)
+    remove_leftovers(files.status_file)  # of a process that was killed after its metrics
     state = State.read(Job(files.path.name, (), {}), files.path)
     if first:
         say(f"finished already: {line(state)}\nthe results are in {files.path}")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from hydra.plugins.launcher import Launcher
 
 from kgrec.errors import KgrecError
+from kgrec.files import remove_leftovers
 from kgrec.interrupts import interrupted
 from kgrec.runs.folder import RunFolder
 from kgrec.runs.status import held, update
@@ -48,6 +49,8 @@ def launch(
     """
     unique = {job.name: job for job in jobs}.values()
     waiting = [job for job in unique if State.read(job, sweep.folder(job)).state not in DONE]
+    for job in unique:  # one may have been killed right after its metrics
+        remove_leftovers(RunFolder(sweep.folder(job)).status_file)
     cut_short: list[Job] = []
     while waiting:
         unended = _launch_once(waiting, sweep, launcher, job_overrides)

@@ -127,8 +127,7 @@ class Search(KgrecSweeper):
             pruner=make_pruner(self.pruner),
             load_if_exists=True,
         )
-        if study.trials and (before := study.trials[-1].distributions) != space:
-            changed = [k for k in before.keys() | space.keys() if before.get(k) != space.get(k)]
+        if changed := _changed(study, space):
             raise ConfigError(
                 f"{self.folder}: found a search with another space of "
                 f"{', '.join(sorted(changed))}, expected the same: {ANOTHER_NAME}"
@@ -189,6 +188,18 @@ class Search(KgrecSweeper):
         head += ["defaults:", *groups, ""] if groups else []
         write_text(path, "\n".join([*head, OmegaConf.to_yaml(best_settings)]))
         return path
+
+
+def _changed(study: Study, space: Mapping[str, BaseDistribution]) -> list[str]:
+    """Keys in which the space of a study differs.
+
+    The last trial may lack keys, if the search was killed while they were drawn.
+    """
+    if not study.trials:
+        return []
+    first = study.trials[0]
+    keys = first.distributions.keys() | (space.keys() if first.state.is_finished() else set())
+    return [key for key in keys if first.distributions.get(key) != space.get(key)]
 
 
 def search_space(

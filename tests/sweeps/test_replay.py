@@ -10,6 +10,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 
 from kgrec.sweeps.replay import replayed
+from kgrec.sweeps.search import _changed
 
 SPACE: dict[str, Any] = {
     "lr": FloatDistribution(1e-4, 1e-1, log=True),
@@ -99,6 +100,8 @@ def test_a_trial_that_was_cut_short_gets_its_parameters(monkeypatch):
             ask(study, 1)
     again = reopened(study)
     assert list(again.trials[-1].params) == ["lr"]
+    assert _changed(again, SPACE) == []
+    assert _changed(again, {"lr": SPACE["lr"]} | {"d": SPACE["H"]}) != []
     replayed(again, SPACE, 1, tpe)
     assert params(again) == params(whole)
 

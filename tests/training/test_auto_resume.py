@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 
 from kgrec.config.checks import check
 from kgrec.errors import ConfigError
+from kgrec.files import temporary_path
 from kgrec.runs.folder import RunFolder
 from kgrec.runs.resuming import start_in
 from kgrec.training.callbacks import EpochLog, LastCheckpoint
@@ -199,6 +202,10 @@ def test_results_are_not_twice_in_wandb(train: Train, monkeypatch):
 def test_a_finished_run_has_nothing_to_do(train: Train, trained: Trained, tmp_path: Path):
     shutil.copytree(trained(), tmp_path / "run")
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    written = temporary_path(tmp_path / "run" / "status.json")  # and the process was killed
+    written.with_name(written.name.replace(str(os.getpid()), str(ended.pid))).write_text("{")
     again = train(AUTO, "threads=2")  # which changes no result
     assert again.code == 0, again.out
     assert again.out.startswith("finished already: run:  val/auc 0.")

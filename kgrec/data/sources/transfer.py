@@ -117,7 +117,7 @@ class _Transfer:
 
     def __init__(self, url: str, target: Path, max_bytes: int) -> None:
         self._url, self._target, self._max_bytes = url, target, max_bytes
-        self.received = 0
+        self.received, self._begun = 0, False
         self.declared: int | None = None
         self.error: KgrecError | None = None
         self.stopped = threading.Event()
@@ -135,12 +135,10 @@ class _Transfer:
             self._run()
         except KgrecError as error:
             self.error = error
-        except requests.ConnectionError as error:  # a timeout of the connection too
-            self.error = _DroppedError(f"{self._url}: {short(str(error))}")
-        except (requests.exceptions.ChunkedEncodingError, requests.Timeout) as error:
-            self.error = _DroppedError(f"{self._url}: {short(str(error))}")
         except requests.RequestException as error:  # an OSError too
-            self.error = DownloadError(f"{self._url}: {short(str(error))}")
+            reason = getattr(error.args[0], "reason", error) if error.args else error
+            kind = _DroppedError if self._begun else DownloadError
+            self.error = kind(f"{self._url}: {short(str(reason))}")
         except Exception as error:  # of many kinds, from the disk and from an odd address
             problem = DownloadError(f"{self._url}: {short(str(error))}")
             self.error = disk_error(self._target, error, self.declared) or problem
@@ -159,6 +157,7 @@ class _Transfer:
                 self.declared = int(length[:20])
                 check_size(self._url, self.declared, self._max_bytes)
                 check_room(self._target, self.declared)
+            self._begun = True
             with self._target.open("wb") as out:
                 for chunk in got.iter_content(_CHUNK):
                     if self.stopped.is_set():
