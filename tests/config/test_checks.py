@@ -193,7 +193,7 @@ def test_a_word_without_a_key_is_refused():
 
 
 def test_a_number_of_too_many_digits_is_refused():
-    with pytest.raises(ConfigError, match="threads=999.*4300 digits.*expected key=value"):
+    with pytest.raises(ConfigError, match=r"threads=999.*4300 digits.*expected key=value"):
         check_words([f"threads={'9' * 5000}"])
 
 
