@@ -6,42 +6,28 @@ import argparse
 import json
 import os
 import sys
+from importlib import import_module
 
 from kgrec import __version__
-from kgrec.commands import (
-    choose,
-    compare,
-    data,
-    explain,
-    export,
-    recommend,
-    refit,
-    report,
-    reproduce,
-    score_lists,
-    serve,
-    similar,
-    sync,
-    train,
-)
-from kgrec.errors import KgrecError, SettingError
+from kgrec.errors import KgrecError, SettingError, printable
+from kgrec.interrupts import ends_in_one_line, interrupted
 
 # In the order of --help.
 COMMANDS = (
-    train,
-    choose,
-    recommend,
-    explain,
-    similar,
-    export,
-    serve,
-    refit,
-    reproduce,
-    report,
-    compare,
-    score_lists,
-    sync,
-    data,
+    "train",
+    "choose",
+    "recommend",
+    "explain",
+    "similar",
+    "export",
+    "serve",
+    "refit",
+    "reproduce",
+    "report",
+    "compare",
+    "score_lists",
+    "sync",
+    "data",
 )
 
 
@@ -53,14 +39,27 @@ def parser() -> argparse.ArgumentParser:
     root.add_argument("--version", action="version", version=f"kgrec {__version__}")
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in COMMANDS:
-        command.add_parser(commands)
+        import_module(f"kgrec.commands.{command}").add_parser(commands)
     return root
+
+
+def command() -> None:
+    """Runs ``kgrec`` as a process of its own."""
+    with ends_in_one_line(whole_process=True):
+        main()
 
 
 def main() -> None:
     """Parses the command line and runs the subcommand."""
+    with ends_in_one_line():
+        _main()
+
+
+def _main() -> None:
     if sys.argv[1:2] == ["train"]:
-        train.from_cli()
+        from kgrec.commands.train import from_cli
+
+        from_cli()
         return
     root = parser()
     arguments, unread = root.parse_known_args()
@@ -72,20 +71,18 @@ def main() -> None:
         root.error(f"unrecognized arguments: {' '.join(unread)}")
     try:
         arguments.run(arguments)
-    except KeyboardInterrupt:
-        sys.exit(130)
     except BrokenPipeError:  # the reader of a pipe, such as head, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
-        message = _message(error)
+        message = None if interrupted() else _message(error)
         if message is None:
             raise
         as_json = getattr(arguments, "format", None) == "json"
         text = (
             json.dumps({"error": message}, ensure_ascii=False) if as_json else f"error: {message}"
         )
-        print(text, file=sys.stderr)  # noqa: T201
+        print(printable(text), file=sys.stderr)  # noqa: T201
         sys.exit(1)
 
 
@@ -101,4 +98,4 @@ def _message(error: Exception) -> str | None:
 
 
 if __name__ == "__main__":
-    main()
+    command()

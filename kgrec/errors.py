@@ -15,13 +15,15 @@ _COMPARED = 1_000  # choices among which a similar one is looked for
 class KgrecError(Exception):
     """A mistake in data, configuration or a checkpoint.
 
-    The message names the place (file, line or key), what was found and what was expected. It may
-    quote files of strangers, so it is printable, and its length is bounded.
+    The message names the place (file, line or key), what was found and what was expected. Each
+    argument is one line of it. It may quote files of strangers, so what it quotes adds no line, it
+    is printable, and its length is bounded.
     """
 
     def __str__(self) -> str:
         """The message, fit for a terminal."""
-        return printable(shortened(super().__str__(), LONGEST))
+        lines = (printable(str(line), line_ends=False) for line in self.args)
+        return shortened("\n".join(lines), LONGEST)
 
 
 class DataError(KgrecError):
@@ -48,16 +50,22 @@ class CheckpointError(KgrecError):
     """A checkpoint that does not belong to this data set or model."""
 
 
-def printable(text: str) -> str:
+def printable(text: str, line_ends: bool = True) -> str:
     """Text whose control characters are escaped, so that a terminal shows it as it is.
 
     Escape sequences could recolour or hide what is printed, marks of writing direction could turn
-    it round, and lone surrogates cannot be printed at all. Line ends stay.
+    it round, and lone surrogates cannot be printed at all.
+
+    Args:
+        text: any text.
+        line_ends: whether line ends stay.
     """
     if text.isprintable():
         return text
     return "".join(
-        character if character == "\n" or not _harmful(character) else _escaped(character)
+        _escaped(character)
+        if _harmful(character) and not (line_ends and character == "\n")
+        else character
         for character in text
     )
 
@@ -78,12 +86,21 @@ def shortened(text: str, longest: int = LONGEST_NAME) -> str:
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
+def quoted(value: Any) -> str:
+    """A value of a file for a message, quoted as Python does, at most 80 characters of it."""
+    return shortened(repr(value))
+
+
 def several(names: Iterable[Any]) -> str:
     """Names in their order for a message: all, or of very many the first ten and their number."""
-    words = [shortened(str(name)) for name in names]
+    words = [printable(shortened(str(name)), line_ends=False) for name in names]
     if len(words) <= MOST_NAMES:
         return ", ".join(words)
     return f"{', '.join(words[:_FEW])} and {len(words) - _FEW:,} more"
+
+
+class DiskError(KgrecError, OSError):
+    """A file or folder that cannot be written: a full disk, a read-only one, a file in the way."""
 
 
 def listed(names: Iterable[Any]) -> str:

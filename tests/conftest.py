@@ -30,7 +30,7 @@ from kgrec.data.synthetic.small import PlantedData, generate
 
 ROOT = Path(__file__).parent.parent
 
-pytest_plugins = ["finished_runs", "http_server", "kgrec_command"]
+pytest_plugins = ["disks", "finished_runs", "http_server", "kgrec_command"]
 
 os.environ["WANDB_MODE"] = "disabled"
 # The workers and the commands that tests start compile kgrec once, not at every start.
@@ -50,12 +50,14 @@ NETWORK = ("test_a_wheel_trains_from_an_empty_folder", "test_the_main_job_of_the
 
 @pytest.hookimpl(tryfirst=True)  # before pytest selects by marker
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks tests as ``fast`` or ``network``."""
+    """Marks tests as ``fast``, ``network`` or ``root``."""
     for item in items:
         path = item.path.relative_to(ROOT / "tests")
         slow = item.get_closest_marker("slow") is not None
         if path.parts[0] in FAST and path.as_posix() not in NOT_FAST and not slow:
             item.add_marker("fast")
+        if "disk" in getattr(item, "fixturenames", ()):
+            item.add_marker("root")
         if item.name in NETWORK:
             item.add_marker("network")
 

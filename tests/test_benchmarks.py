@@ -47,6 +47,8 @@ def test_every_benchmark_of_speed_is_run_here():
     others = {"common", "port", "kgrec_tasks", "recbole_tasks", "data"}
     others |= {"serve_faults", "serve_load", "serve_plain", "serve_servers"}  # run by serve
     of_quality = {"text", "fidelity", "pruning"}
+    others |= {"kill", "kill_attempt", "kill_state"}  # run by test_kill.py
+    others |= {"fuzz"}  # run by test_fuzz.py
     assert found - others - of_quality == set(BENCHMARKS)
 
 

@@ -16,7 +16,7 @@ from kgrec.runs.checkpoints import load_recommender
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = [README, *(path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md"))]
-NAMES = "|".join(command.__name__.rpartition(".")[2] for command in cli.COMMANDS)
+NAMES = "|".join(cli.COMMANDS)
 COMMANDS = sorted(
     {
         line.split("#")[0].split("&&")[-1].strip()

@@ -6,8 +6,6 @@ import argparse
 import hashlib
 import json
 import math
-import signal
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,12 +62,7 @@ def run(arguments: argparse.Namespace) -> None:
     words = [*arguments.words, *(word for word in arguments.models if "=" in word)]
     _check(arguments, words)
     choice = _choice(arguments, words, tuned_models(names, arguments.trials))
-    # A command that is terminated ends its training, too.
-    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    try:
-        choice.run()
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    choice.run()
     _conclude(choice)
 
 
@@ -94,6 +87,7 @@ def _choice(arguments: argparse.Namespace, words: list[str], models: list[str]) 
     from kgrec.config.checks import check
     from kgrec.pipeline.in_process import composed
     from kgrec.sweeps.choose import Choice
+    from kgrec.sweeps.state import folder_name
     from kgrec.sweeps.timed import Clock
 
     identity = [sorted(words), models, arguments.trials, arguments.seeds]
@@ -103,7 +97,8 @@ def _choice(arguments: argparse.Namespace, words: list[str], models: list[str]) 
         dataset = str(cfg.dataset.get("name") or "synthetic")
         logs = Path(cfg.paths.logs)
     digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:8]
-    path = Path(arguments.out) if arguments.out else logs / "choose" / f"{dataset}-{digest}"
+    name = folder_name([f"{dataset}-{digest}"])  # the data set may have any name
+    path = Path(arguments.out) if arguments.out else logs / "choose" / name
     seeds = list(range(seed, seed + arguments.seeds))
     overrides = [word for word in words if not word.startswith("seed=")]
     clock = Clock(60 * arguments.minutes)

@@ -44,6 +44,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Compares the systems of finished runs, and prints or writes the result."""
     from rich.console import Console
 
+    from kgrec.errors import printable
     from kgrec.files import write_text
     from kgrec.reports.console import terminal_width
     from kgrec.reports.results.compare import compare
@@ -74,7 +75,8 @@ def run(arguments: argparse.Namespace) -> None:
             return
         write_text(Path(arguments.json), text)
     console = Console(width=terminal_width(), highlight=False)
-    console.print(f"Reference: {group.reference.label} ({group.reason}).", markup=False)
+    reference = f"Reference: {group.reference.label} ({group.reason})."
+    console.print(printable(reference), markup=False)
     console.print(comparison_table(group, comparisons, console.width))
     for sentence in comparison_verdict(group, comparisons):
-        console.print(sentence, markup=False)
+        console.print(printable(sentence), markup=False)

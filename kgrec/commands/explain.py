@@ -78,14 +78,18 @@ def run(arguments: argparse.Namespace) -> None:
 def _show(explanation: Explanation) -> None:
     """Prints the text, a table of the reasons, and what the shares are."""
     from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
+
+    from kgrec.errors import printable
+    from kgrec.reports.foreign_text import rich_text
 
     console = Console(highlight=False)
     by = "" if explanation.source == "model" else f", by {explanation.source}"
-    console.print(explanation.text(), markup=False, soft_wrap=True)
+    console.print(printable(explanation.text()), markup=False, soft_wrap=True)
     console.print(
-        f"user {explanation.user}, {explanation.model}{by}: score {explanation.score:.4f}",
+        printable(
+            f"user {explanation.user}, {explanation.model}{by}: score {explanation.score:.4f}"
+        ),
         markup=False,
     )
     if explanation.contributions:
@@ -98,16 +102,16 @@ def _show(explanation: Explanation) -> None:
             table.add_column("liked items with the same", overflow="fold")
         for each in explanation.contributions:
             share = "" if each.share is None else f"{each.share:+.4f}"
-            row = [escape(each.label), f"{each.weight:.4g}", share]
+            row = [rich_text(each.label), f"{each.weight:.4g}", share]
             if with_history:
                 liked = [named.text for named in each.history[:MOST_LIKED]]
                 if more := len(each.history) - len(liked):
                     liked.append(f"{more} more")
-                row.append(escape(", ".join(liked)))
+                row.append(rich_text(", ".join(liked)))
             table.add_row(*row)
         console.print(table)
     for line in _lines(explanation):
-        console.print(line, markup=False, soft_wrap=True)
+        console.print(printable(line), markup=False, soft_wrap=True)
 
 
 def _lines(explanation: Explanation) -> list[str]:

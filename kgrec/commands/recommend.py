@@ -234,23 +234,23 @@ def _with_progress(blocks: Iterable[pl.DataFrame], users: int) -> Iterator[pl.Da
 
 def _write(blocks: Iterable[pl.DataFrame], out: Path) -> None:
     """Writes blocks one by one under a temporary name, then renames the file."""
-    import tempfile
-
     import polars as pl
 
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
+    from kgrec.files import put_in_place, scratch_folder
+
+    with scratch_folder(out) as folder:
         parts = []
         for number, block in enumerate(blocks):
-            parts.append(Path(folder) / f"{number:06}.parquet")
+            parts.append(folder / f"{number:06}.parquet")
             block.write_parquet(parts[-1])
-        whole, rows = Path(folder) / "whole", pl.scan_parquet(parts, glob=False)
+        whole, rows = folder / "whole", pl.scan_parquet(parts, glob=False)
         if out.suffix == ".parquet":
             rows.sink_parquet(whole)
         elif out.suffix == ".csv":
             rows.sink_csv(whole)
         else:
             rows.sink_ndjson(whole)
-        whole.rename(out)
+        put_in_place(whole, out)
 
 
 def _as_json(rec: LoadedModel, blocks: Iterable[pl.DataFrame]) -> dict[str, Any]:
@@ -272,13 +272,16 @@ def _show(rec: LoadedModel, blocks: Iterable[pl.DataFrame]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from kgrec.errors import printable
+    from kgrec.reports.foreign_text import rich_text
+
     console = Console(highlight=False)
     for block in blocks:
         for (user,), rows in block.group_by("user", maintain_order=True):
             about = f"user {user}, {rec.name}"
             if (source := rows["source"][0]) != "model":
                 about += f", by {source}"
-            console.print(about, markup=False)
+            console.print(printable(about), markup=False)
             table = Table()
             table.add_column("", justify="right")
             table.add_column("item", overflow="fold")
@@ -291,15 +294,8 @@ def _show(rec: LoadedModel, blocks: Iterable[pl.DataFrame]) -> None:
                 table.add_column("why", overflow="fold")
             for row in rows.iter_rows(named=True):
                 rank, item, name, score = (row[key] for key in ("rank", "item", "name", "score"))
-                reasons = [_plain(row["why"])] if with_reasons else []
-                names = [_plain(name or "")] if named else []
+                reasons = [rich_text(row["why"])] if with_reasons else []
+                names = [rich_text(name or "")] if named else []
                 digits = 0 if source == "popularity" else 4
-                table.add_row(str(rank), _plain(item), *names, f"{score:.{digits}f}", *reasons)
+                table.add_row(str(rank), rich_text(item), *names, f"{score:.{digits}f}", *reasons)
             console.print(table)
-
-
-def _plain(text: str) -> str:
-    """A text in which rich finds no markup."""
-    from rich.markup import escape
-
-    return escape(text)

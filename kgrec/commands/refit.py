@@ -27,6 +27,10 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--out", metavar="FOLDER", help="new run folder (default: one in logs/refits)"
     )
+    parser.add_argument(
+        "--trust", nargs="+", default=[], metavar="PACKAGE",
+        help="packages of your own that the run may name",
+    )  # fmt: skip
     parser.set_defaults(run=run, rest="words")
 
 
@@ -34,5 +38,5 @@ def run(arguments: argparse.Namespace) -> None:
     """Trains and saves the final model."""
     from kgrec.pipeline.refit import refit
 
-    path = refit(arguments.place, arguments.out, arguments.words)
+    path = refit(arguments.place, arguments.out, arguments.words, arguments.trust)
     print(f"recommend with it: kgrec recommend {path} --user ID")  # noqa: T201

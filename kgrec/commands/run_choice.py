@@ -141,8 +141,8 @@ def read_items(path: Path) -> list[str]:
         DataError: the file is missing, malformed or empty.
     """
     from kgrec.data.build.columns import UserTable
-    from kgrec.data.csv_files import SEPARATORS, header_fields
-    from kgrec.data.text_files import first_line, not_utf8
+    from kgrec.data.csv_files import header_fields
+    from kgrec.data.text_files import SEPARATORS, first_line, not_utf8
 
     if not path.is_file():
         raise DataError(f"{path}: found no such file, expected a list of items")

@@ -47,8 +47,9 @@ def run(arguments: argparse.Namespace) -> None:
 def _show(rows: pl.DataFrame) -> None:
     """Prints a table."""
     from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
+
+    from kgrec.reports.foreign_text import rich_text
 
     table = Table()
     table.add_column("", justify="right")
@@ -59,6 +60,6 @@ def _show(rows: pl.DataFrame) -> None:
     table.add_column("similarity", justify="right")
     table.add_column("shared entities", justify="right")
     for rank, item, name, similarity, shared in rows.rows():
-        names = [escape(name or "")] if named else []
-        table.add_row(str(rank), escape(item), *names, f"{similarity:.4f}", str(shared))
+        names = [rich_text(name or "")] if named else []
+        table.add_row(str(rank), rich_text(item), *names, f"{similarity:.4f}", str(shared))
     Console(highlight=False).print(table)

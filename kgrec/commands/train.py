@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from kgrec.config.location import conf_dir, options
 from kgrec.files import expand_home
+from kgrec.interrupts import ends_in_one_line, interrupted
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -26,14 +27,15 @@ examples:
   {program}                        KGCN on MovieLens-100K
   {program} dataset=music model=svd
   {program} dataset=custom dataset.root=my/folder
-  {program} hydra.run.dir=my/run resume=auto   the same command again resumes it
+  {program} hydra.run.dir=my/run resume=auto
+                                         the same command again resumes it
   {program} -m model.H=1,2,3,4     a sweep: one run per value
 
 {groups}
 
 often used:
   epochs, patience, batch_size, seed, monitor, threads, memory_budget,
-  resume=auto (in the folder hydra.run.dir), ckpt_path (a checkpoint to resume from),
+  resume=auto (in the folder hydra.run.dir), ckpt_path (a checkpoint to resume),
   model.K, model.H, model.d, model.aggregator,
   optimizer.lr, optimizer.weight_decay, trainer.accelerator, trainer.devices,
   dataset.root, dataset.min_rating
@@ -69,6 +71,11 @@ def from_cli() -> None:
 
 def main() -> None:
     """Runs the command line; mistakes of the user end with one line and exit code 1."""
+    with ends_in_one_line():
+        _main()
+
+
+def _main() -> None:
     sys.argv[1:] = map(expand_home, sys.argv[1:])
     _answer_at_once(sys.argv)
     # On several devices torch warns of what is intended. It reads this variable on import.
@@ -81,6 +88,7 @@ def main() -> None:
 
     from kgrec.config.checks import check_words
     from kgrec.config.messages import any_user_error
+    from kgrec.disk_errors import behind
     from kgrec.errors import KgrecError
 
     if "TORCHELASTIC_USE_AGENT_STORE" in os.environ:  # torchrun has started several processes
@@ -94,7 +102,10 @@ def main() -> None:
         sys.exit(1)
     # An OSError is, for example, a run folder that cannot be written.
     except (HydraException, OmegaConfBaseException, KgrecError, OSError) as error:
-        print(f"error: {any_user_error(error) or error}", file=sys.stderr)  # noqa: T201
+        if interrupted():
+            raise
+        message = any_user_error(error) or behind(error) or error
+        print(f"error: {message}", file=sys.stderr)  # noqa: T201
         sys.exit(1)
 
 
@@ -141,7 +152,9 @@ def job(cfg: DictConfig) -> float:
     from kgrec.config.checks import check
     from kgrec.config.devices import world_size
     from kgrec.config.messages import user_error
+    from kgrec.runs.log_file import hold_back
 
+    hold_back()
     multirun = HydraConfig.get().mode == RunMode.MULTIRUN
     try:
         if not multirun:  # a job of a sweep is checked when its folder can say so
@@ -161,6 +174,8 @@ def job(cfg: DictConfig) -> float:
             return run_in_sweep(cfg, run)
         return run_alone(cfg, run, first=distributed.begin(world_size(cfg)))
     except Exception as error:
+        if interrupted():
+            raise KeyboardInterrupt from None
         message = user_error(error)
         if message is None:
             log.exception("the run failed")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,14 +12,14 @@ from omegaconf import DictConfig, OmegaConf
 from kgrec.config.devices import num_devices, num_nodes, world_size
 from kgrec.config.location import options
 from kgrec.config.sizes import parse_bytes
-from kgrec.errors import ConfigError, listed, unknown_key
+from kgrec.errors import ConfigError, listed, shortened, unknown_key
 from kgrec.training.trainer_arguments import COUNTED, check_arguments
 
 TOP_LEVEL_KEYS = (
     "seed", "monitor", "epochs", "patience", "batch_size", "eval_batch_size", "memory_budget",
     "steps_per_call", "threads", "cores", "ckpt_path", "resume", "sweep", "dataset", "protocol",
-    "split", "negatives", "loss", "averaging", "ranking", "model", "settings", "optimizer", "trainer",
-    "callbacks", "logger", "paths",
+    "split", "negatives", "loss", "averaging", "ranking", "model", "settings", "optimizer",
+    "trainer", "callbacks", "logger", "paths",
 )  # fmt: skip
 
 # Groups that the run reads key by key.
@@ -45,6 +46,8 @@ WHOLE_NUMBERS = {
     "steps_per_call": (1, True),
     "cores": (1, True),
 }
+LARGEST = 2**63 - 1  # of a whole number, which torch keeps in 64 bits
+MOST_THREADS = 1024  # with many more, OpenMP ends the process
 
 
 def check(cfg: DictConfig) -> None:
@@ -64,9 +67,14 @@ def check(cfg: DictConfig) -> None:
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             expected = f"an integer >= {least}" + (", or null" if nullable else "")
             raise ConfigError(f"{key}: found {value!r}, expected {expected}")
+        if value > LARGEST:
+            raise ConfigError(f"{key}: found {value}, expected at most {LARGEST}")
     threads = cfg.threads
     if threads not in (None, "auto") and (type(threads) is not int or threads < 1):
         raise ConfigError(f"threads: found {threads!r}, expected an integer >= 1, auto, or null")
+    for key in ("threads", "cores"):
+        if isinstance(cfg[key], int) and cfg[key] > MOST_THREADS:
+            raise ConfigError(f"{key}: found {cfg[key]}, expected at most {MOST_THREADS}")
     if cfg.resume not in (None, "auto"):
         raise ConfigError(f"resume: found {cfg.resume!r}, expected auto, or null")
     if cfg.resume is not None and cfg.ckpt_path is not None:
@@ -82,18 +90,33 @@ def check(cfg: DictConfig) -> None:
 
 
 def check_words(words: Iterable[str]) -> None:
-    """Refuses groups that are set to null, for which Hydra raises an error of its own code.
+    """Refuses words for which Hydra raises errors of its own code, such as a group set to a number.
 
     Args:
         words: overrides as typed.
 
     Raises:
-        ConfigError: a group is null.
+        ConfigError: a group is set to something that is no name, or there is no key.
     """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import Sweep
+    from hydra.errors import HydraException
+
+    parser = OverridesParser.create()
     for word in words:
-        group, _, value = word.partition("=")
-        if value == "null" and (names := options(group)):
-            raise ConfigError(f"{group}: found null, expected one of {listed(names)}")
+        try:
+            override = parser.parse_override(word)
+        except HydraException:  # Hydra explains it
+            continue
+        except ValueError as error:  # such as a number of 5,000 digits
+            raise ConfigError(f"{shortened(word)}: {error}, expected key=value") from None
+        group, value = str(override.key_or_group), override.value()
+        if not group:
+            raise ConfigError(f"{word}: found no key, expected key=value")
+        named = isinstance(value, str | list | Sweep) or (value is None and override.is_delete())
+        if not named and re.fullmatch(r"\w{1,80}(/\w{1,80})*", group) and (names := options(group)):
+            found = "null" if value is None else word.partition("=")[2]
+            raise ConfigError(f"{group}: found {found}, expected one of {listed(names)}")
 
 
 def _check_keys(cfg: DictConfig) -> None:
@@ -119,6 +142,8 @@ def _check_numbers(cfg: DictConfig) -> None:
             continue
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ConfigError(f"{key}: found {value!r}, expected a number")
+        if not math.isfinite(value):
+            raise ConfigError(f"{key}: found {value!r}, expected a finite number")
         if value < 0 and key.startswith("optimizer"):
             raise ConfigError(f"{key}: found {value!r}, expected at least 0")
 

@@ -11,7 +11,8 @@ from hydra.errors import (
 from omegaconf import DictConfig
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from kgrec.errors import KgrecError, SettingError, one_of, unknown_key
+from kgrec.config import memory
+from kgrec.errors import KgrecError, SettingError, one_of, printable, unknown_key
 from kgrec.training.trainer_arguments import REFUSED
 
 # Groups whose other options have keys that users may give without choosing the option.
@@ -23,6 +24,7 @@ OPTIONS_WITH_KEYS = {
 
 def user_error(error: BaseException | None) -> str | None:
     """The message of the user's mistake behind an exception; None if there is no such mistake."""
+    whole = error
     while error is not None:
         if isinstance(error, SettingError):  # models know the argument, not the key
             return f"model.{error}"
@@ -36,11 +38,11 @@ def user_error(error: BaseException | None) -> str | None:
             or type(cause).__name__ == "MisconfigurationException"  # Lightning's
         ):
             key = str(error).rpartition("full_key: ")[2]
-            return f"{key}: {cause}"
+            return printable(f"{key}: {cause}")
         if type(error).__name__ == "MisconfigurationException":  # of a Trainer that is built
             return "trainer: " + " ".join(str(error).split())
         error = cause
-    return None
+    return None if whole is None else memory.message(whole)
 
 
 def any_user_error(error: BaseException) -> str | None:
@@ -52,7 +54,11 @@ def any_user_error(error: BaseException) -> str | None:
 
 
 def explain(error: BaseException) -> str:
-    """Found and expected, for an error of Hydra or OmegaConf."""
+    """Found and expected in one line, for an error of Hydra or OmegaConf."""
+    return printable(_explained(error))
+
+
+def _explained(error: BaseException) -> str:
     if isinstance(error, OverrideParseException):
         reason = str(error.message).splitlines()[0].partition(" expecting ")[0]
         return f"{error.override}: found nothing that Hydra can read ({reason}), expected key=value"
@@ -71,4 +77,4 @@ def explain(error: BaseException) -> str:
         if isinstance(parent, DictConfig) and key and inner.key not in parent:
             keys = [k for k in parent if not str(k).startswith("_")]
             return str(unknown_key(group, name, keys, OPTIONS_WITH_KEYS.get(group, "")))
-    return str(error)
+    return " ".join(str(error).split())

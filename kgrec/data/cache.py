@@ -3,8 +3,12 @@
 An entry is a folder, named after the data set and a key. The key changes with the content of the
 raw files, the settings and the code that prepares the data. An entry is written under another name
 and renamed when it is complete. A lock lets one process do the work while others wait. An entry
-that does not fit (truncated, of other code or an older layout) is made again. :func:`kept` caches
+that does not fit (damaged, of other code or an older layout) is made again. :func:`kept` caches
 other results in the same way.
+
+The manifest has a checksum of every file and of itself, which is compared at every reading. It is
+CRC-32, which finds every flipped bit and every burst of up to 32 bits; other damage escapes with
+probability 2⁻³². It protects against damage, not against people.
 """
 
 from __future__ import annotations
@@ -13,9 +17,9 @@ import ast
 import hashlib
 import json
 import logging
-import os
 import re
 import shutil
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,21 +27,27 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
+import polars as pl
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from kgrec.data import prepared_files
 from kgrec.data.dataset import PreparedData
+from kgrec.disk_errors import disk_error
 from kgrec.errors import DataError
+from kgrec.files import atomic_folder, make_folder, remove_leftovers, write_json
 
 log = logging.getLogger(__name__)
 
-LAYOUT = 1
+LAYOUT = 2
 """Version of the manifest; entries of another layout are made again."""
 
 _MANIFEST = "manifest.json"
 
 _PACKAGE = Path(__file__).parents[1]
+
+# Errors of reading JSON that is damaged.
+_DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 T = TypeVar("T")
 
@@ -126,17 +136,19 @@ def kept(
     entry = folder / f"{re.sub('[^A-Za-z0-9_.-]', '_', name).lstrip('.')}-{key[:16]}"
     result = _read(entry, key, load)
     if result is not None:
+        remove_leftovers(entry)  # of a process that was killed right after it had written the entry
         return result
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         lock = FileLock(folder / f"{entry.name}.lock")
         try:
             lock.acquire(timeout=0)
         except Timeout:
             log.info("another process prepares %s; waiting for it", name)
             lock.acquire()
-    except OSError as error:
-        log.warning("%s: %s; the prepared data are not cached", folder, error)
+    except (OSError, NotImplementedError) as error:  # NotImplementedError: a disk without locks
+        reason = disk_error(folder / entry.name, error) or f"{folder}: {error}"
+        log.warning("%s; the prepared data are not cached", reason)
         return make()
     try:
         result = _read(entry, key, load, log_problem=False)
@@ -148,7 +160,7 @@ def kept(
             try:
                 _write(entry, key, name, inputs, lambda incoming: save(fresh, incoming))
             except OSError as error:
-                log.warning("%s: %s; the prepared data are not cached", entry, error)
+                log.warning("%s; the prepared data are not cached", error)
                 return fresh
             result = _read(entry, key, load)
         return result if result is not None else fresh
@@ -163,10 +175,9 @@ def _write(
     inputs: Mapping[str, Any],
     save: Callable[[Path], Mapping[str, Any]],
 ) -> None:
-    incoming = entry.with_name(f".{entry.name}.{os.getpid()}")
-    incoming.mkdir()
-    try:
+    with atomic_folder(entry) as incoming:
         entries = save(incoming)
+        files = sorted(incoming.iterdir())
         manifest = {
             "layout": LAYOUT,
             "key": key,
@@ -174,15 +185,24 @@ def _write(
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "inputs": inputs,
             **entries,
-            "bytes": {path.name: path.stat().st_size for path in sorted(incoming.iterdir())},
+            "bytes": {path.name: path.stat().st_size for path in files},
+            "crc32": {path.name: _checksum(path) for path in files},
         }
-        text = json.dumps(manifest, indent=2, ensure_ascii=False)
-        (incoming / _MANIFEST).write_text(text, encoding="utf-8")
-        if entry.exists():  # an entry that did not fit
-            shutil.rmtree(entry)
-        incoming.rename(entry)
-    finally:
-        shutil.rmtree(incoming, ignore_errors=True)
+        write_json(incoming / _MANIFEST, manifest | {"manifest_crc32": _own_checksum(manifest)})
+
+
+def _checksum(path: Path) -> int:
+    """CRC-32 of a file."""
+    checksum = 0
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            checksum = zlib.crc32(piece, checksum)
+    return checksum
+
+
+def _own_checksum(manifest: Mapping[str, Any]) -> int:
+    """CRC-32 of a manifest's content."""
+    return zlib.crc32(json.dumps(manifest, sort_keys=True).encode())
 
 
 def _read(
@@ -196,15 +216,22 @@ def _read(
         return None
     try:
         return load(entry, _manifest(entry, key))
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError, DataError) as error:
+    except (*_DAMAGE, SafetensorError, pl.exceptions.PolarsError, DataError) as error:
         if log_problem:
-            log.warning("%s: %s; the data are prepared again", entry, error)
+            log.warning("%s: %s; the data are prepared again", entry, _one_line(error))
         return None
 
 
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def _manifest(entry: Path, key: str) -> dict[str, Any]:
-    """The manifest of an entry, checked against the sizes of its files."""
+    """The manifest of an entry, after its files have been compared with it."""
     manifest: dict[str, Any] = json.loads((entry / _MANIFEST).read_text(encoding="utf-8"))
+    own = manifest.pop("manifest_crc32")
+    if _own_checksum(manifest) != own:
+        raise ValueError(f"found a damaged {_MANIFEST}, expected the checksum that it names")
     for field, expected in (("layout", LAYOUT), ("key", key)):
         if manifest[field] != expected:
             raise ValueError(f"found {field} {manifest[field]!r}, expected {expected!r}")
@@ -212,6 +239,10 @@ def _manifest(entry: Path, key: str) -> dict[str, Any]:
         size = (entry / name).stat().st_size
         if size != expected:
             raise ValueError(f"found {size} bytes in {name}, expected {expected}")
+        if _checksum(entry / name) != manifest["crc32"][name]:
+            raise ValueError(
+                f"found other content in {name}, expected the checksum of its manifest"
+            )
     return manifest
 
 
@@ -245,12 +276,15 @@ def entries(folder: Path) -> list[Entry]:
         return []
     listed = []
     for path in sorted(p for p in folder.iterdir() if p.is_dir()):
-        size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+        try:
+            size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+        except FileNotFoundError:  # another process has just completed or removed it
+            continue
         try:
             manifest = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
             usable = manifest["layout"] == LAYOUT and manifest["key"] == key_of(manifest["inputs"])
             facts = (manifest["name"], manifest["created"], manifest["counts"])
-        except (OSError, ValueError, KeyError, TypeError):
+        except _DAMAGE:
             usable, facts = False, ("", "", {})
         listed.append(Entry(path, *facts[:2], size, facts[2], usable))
     return listed
@@ -267,8 +301,8 @@ def clear(folder: Path, name: str | None = None) -> tuple[list[Entry], list[Entr
         if name is not None and entry.name != name:
             continue
         key = entry.path.name
-        if key.startswith("."):  # .NAME-KEY.PID, half-written
-            key = key[1:].rpartition(".")[0]
+        if key.startswith("."):  # .NAME-KEY.HOST-PID.incoming, half-written
+            key = key[1:].removesuffix(".incoming").rpartition(".")[0]
         path = folder / f"{key}.lock"
         lock = FileLock(path)
         try:
@@ -276,8 +310,11 @@ def clear(folder: Path, name: str | None = None) -> tuple[list[Entry], list[Entr
         except Timeout:
             in_use.append(entry)
             continue
-        shutil.rmtree(entry.path)
-        lock.release()
-        path.unlink(missing_ok=True)
-        removed.append(entry)
+        try:
+            if entry.path.exists():  # not yet removed, or completed, by another process
+                shutil.rmtree(entry.path)
+                removed.append(entry)
+        finally:
+            # The lock file stays: of two processes, one could hold the removed file, one a new one.
+            lock.release()
     return removed, in_use

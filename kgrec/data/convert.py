@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ import polars as pl
 from kgrec.data.formats import FORMATS, Format, recognise
 from kgrec.data.raw_tables import PARTS, TRIPLE, RawTables
 from kgrec.errors import DataError
+from kgrec.files import atomic_folder, is_empty
 
 Step = Callable[[RawTables], tuple[RawTables, str]]
 """A function that leaves something out of tables; returns the smaller tables and a description of
@@ -41,10 +41,10 @@ def convert(raw: RawTables, target: Path, format_name: str, lossy: bool = False)
     raw = _without_empty_tables(raw)
     losses = chosen.cannot_hold(raw)
     if losses and not lossy:
-        lines = "\n".join(f"  {loss}" for loss in losses)
         raise DataError(
-            f"--to {format_name}: these files cannot hold\n{lines}\n"
-            "expected another format, or --lossy to leave out what can be left out"
+            f"--to {format_name}: these files cannot hold",
+            *(f"  {loss}" for loss in losses),
+            "expected another format, or --lossy to leave out what can be left out",
         )
     if losses:
         raw, notes = reduced(raw, chosen)
@@ -63,7 +63,7 @@ def convert(raw: RawTables, target: Path, format_name: str, lossy: bool = False)
 
 def check_target(target: Path) -> None:
     """Raises DataError if a folder cannot be the target of a conversion."""
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+    if target.exists() and not (target.is_dir() and is_empty(target)):
         raise DataError(
             f"{target}: found a file or a folder with files, expected a new or an empty folder"
         )
@@ -71,20 +71,13 @@ def check_target(target: Path) -> None:
 
 def _write(raw: RawTables, target: Path, chosen: Format) -> None:
     target = target.resolve()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".incoming-") as temporary:
-        # Some formats name their files after the folder.
-        incoming = Path(temporary) / target.name
-        incoming.mkdir()
+    with atomic_folder(target) as incoming:
         chosen.write(incoming, raw, [raw.interactions])
         written, read = _content(raw), _content(recognise(incoming).read(incoming))
         wrong = [name for name in written if not written[name].equals(read[name])]
         if wrong:
             sizes = ", ".join(f"{len(written[n]):,} {n}, read {len(read[n]):,}" for n in wrong)
             raise RuntimeError(f"{target}: the files read back differ: wrote {sizes}")
-        if target.exists():
-            target.rmdir()
-        incoming.rename(target)
 
 
 def _content(raw: RawTables) -> dict[str, pl.Series]:

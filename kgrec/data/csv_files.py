@@ -11,21 +11,21 @@ import csv
 import io
 import mmap
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
 import polars as pl
 
-from kgrec.data.text_files import first_line, malformed, not_utf8
-from kgrec.errors import DataError
-
-SEPARATORS = (",", "\t", ";", "|")
+from kgrec.data.polars_errors import POLARS_ERRORS
+from kgrec.data.text_files import compressed, header_line, malformed, not_utf8
+from kgrec.errors import DataError, several, shortened
 
 # A field of free text may be long, but no field is a whole file.
 csv.field_size_limit(1 << 24)
 
 _BLOCK = 1 << 24
+_FEW_CELLS = 1 << 16
 
 
 def read_csv(path: Path, separator: str, columns: list[str] | None = None) -> pl.DataFrame:
@@ -40,20 +40,31 @@ def read_csv(path: Path, separator: str, columns: list[str] | None = None) -> pl
         DataError: the file is missing, empty or not UTF-8, or it has a column twice or a row with
             another number of fields; the message has the number of the line.
     """
-    number, text = first_line(path)
+    number, text = header_line(path)
     header = columns is None
     if header and text.count('"') % 2:
         raise malformed(path, number, text, "a header, quoted whole and on one line")
     names = header_fields(text, separator) if columns is None else columns
-    repeated = next((name for i, name in enumerate(names) if name in names[:i]), None)
+    repeated = first_repeated(names)
     if repeated is not None:
-        raise malformed(path, number, text, f"each column once, but {repeated!r} occurs twice")
+        shown = shortened(repeated)
+        raise malformed(path, number, text, f"each column once, but {shown!r} occurs twice")
     frame = _read_fast(path, separator, names, number if header else 0)
     if frame is None:
         frame = _read_carefully(path, separator, names, header)
     if frame.is_empty():
         raise DataError(f"{path}: found a header and no rows, expected rows")
     return frame
+
+
+def first_repeated(names: Sequence[str]) -> str | None:
+    """The first name that occurs before, or None."""
+    before: set[str] = set()
+    for name in names:
+        if name in before:
+            return name
+        before.add(name)
+    return None
 
 
 def header_fields(text: str, separator: str) -> list[str]:
@@ -67,8 +78,9 @@ def header_fields(text: str, separator: str) -> list[str]:
 
 def _read_fast(path: Path, separator: str, names: list[str], header: int) -> pl.DataFrame | None:
     """All rows below the line ``header``, or None where polars may be wrong."""
-    if len(names) == 1:
+    if len(names) == 1 or not takes_little_memory(path, separator, len(names)):
         return None
+    mark = separator.encode()
     try:
         frame = pl.read_csv(
             path,
@@ -79,25 +91,42 @@ def _read_fast(path: Path, separator: str, names: list[str], header: int) -> pl.
             raise_if_empty=False,
             glob=False,
         )
-    except pl.exceptions.PolarsError:
+    except POLARS_ERRORS:
         return None
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         if re.search(rb"\r(?!\n)", data):
             return None
         if data.find(b'"') < 0:
-            blocks = (data[start : start + _BLOCK] for start in range(0, len(data), _BLOCK))
-            count = sum(block.count(separator.encode()) for block in blocks)
             # No row is too long for polars, so none is too short if the number is right.
-            return frame if count == (frame.height + (header > 0)) * (len(names) - 1) else None
+            marks = count(data, mark)
+            return frame if marks == (frame.height + (header > 0)) * (len(names) - 1) else None
         # Polars fills a short row with nulls and overlooks a separator at the very end; it leaves
         # a mark or a line end that it does not understand within the cell.
-        short = frame[names[-1]].null_count() > 0 or data[-1:] == separator.encode()
+        short = frame[names[-1]].null_count() > 0 or data[-1:] == mark
         unclear = pl.any_horizontal(pl.all().str.contains('["\r\n]').any())
         return None if short or frame.select(unclear).item() else frame
 
 
+def takes_little_memory(path: Path, separator: str, columns: int) -> bool:
+    """Whether polars reads a file into memory in proportion to its size.
+
+    It does not unpack the file, and it fills few short rows with nulls.
+    """
+    if not path.is_file() or path.stat().st_size == 0 or compressed(path):
+        return False
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        lines, marks = count(data, b"\n") + 1, count(data, separator.encode())
+    return lines * columns <= 2 * (lines + marks) + _FEW_CELLS
+
+
+def count(data: mmap.mmap, byte: bytes) -> int:
+    """How often a byte occurs in a mapped file."""
+    blocks = (data[start : start + _BLOCK] for start in range(0, len(data), _BLOCK))
+    return sum(block.count(byte) for block in blocks)
+
+
 def _read_carefully(path: Path, separator: str, names: list[str], header: bool) -> pl.DataFrame:
-    layout = f"{len(names)} fields ({', '.join(names)}) separated by {separator!r}"
+    layout = f"{len(names)} fields ({several(names)}) separated by {separator!r}"
 
     def fields() -> Iterator[list[str]]:
         for line, row in islice(_rows(path, separator), int(header), None):

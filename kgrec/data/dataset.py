@@ -65,8 +65,29 @@ class IdMaps:
         if missing:
             raise DataError(f"{folder}: found no {missing[0]}.parquet, expected the saved id maps")
         optional = [n for n in cls._OPTIONAL if (folder / f"{n}.parquet").is_file()]
-        names = (*cls._FILES, *optional)
-        return cls(**{name: read_parquet(folder / f"{name}.parquet", trusted) for name in names})
+        tables = {}
+        for name in (*cls._FILES, *optional):
+            tables[name] = read_parquet(path := folder / f"{name}.parquet", trusted)
+            _check_ids(tables[name], name, path)
+        return cls(**tables)
+
+
+def _check_ids(table: pl.DataFrame, name: str, path: Path) -> None:
+    """Checks that a table of a folder, which may be a stranger's, has its ids and names as texts.
+
+    Raises:
+        DataError: a column is missing or of another type, or an id is missing.
+    """
+    own = {"users": "user", "items": "item"}.get(name)
+    own = own or ("relation" if name.endswith("relations") else "entity")
+    further = {"users": [], "items": ["entity", "name"]}.get(name, ["name"])
+    for column in (own, *further):
+        if column not in table.columns or table.schema[column] not in (pl.String, pl.Null):
+            raise DataError(f"{path}: found no column {column} of texts, expected one")
+        if column != "name" and table[column].null_count():
+            raise DataError(f"{path}: found rows without {column}, expected one in each row")
+    if name in ("users", "items") and table[own].is_duplicated().any():
+        raise DataError(f"{path}: found a {own} twice, expected each once")
 
 
 @dataclass(frozen=True)

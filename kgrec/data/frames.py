@@ -9,6 +9,8 @@ import polars as pl
 
 from kgrec.errors import DataError
 
+DEEPEST = 8  # levels of lists in a cell
+
 
 def is_frame(value: Any) -> bool:
     """Whether a value is a frame of polars or pandas."""
@@ -48,9 +50,22 @@ def _converted(name: str, frame: Any) -> pl.DataFrame:
         raise DataError(f"{name}: found the column {repeated} twice, expected each column once")
     try:
         cells = {str(column): [_plain(value) for value in frame[column]] for column in columns}
+        for column, values in cells.items():
+            if any(_too_deep(value) for value in values):
+                raise DataError(
+                    f"{name}: found lists more than {DEEPEST} levels deep in column {column}, "
+                    "expected numbers, texts, dates or lists"
+                )
         return pl.DataFrame(cells, strict=False)
     except (TypeError, ValueError, pl.exceptions.PolarsError) as error:
         raise DataError(f"{name}: found columns that are no table ({error})") from error
+
+
+def _too_deep(value: Any, levels: int = DEEPEST) -> bool:
+    """Whether lists are within each other, more than some levels deep: polars takes ever longer."""
+    if not isinstance(value, list | tuple):
+        return False
+    return levels == 0 or any(_too_deep(part, levels - 1) for part in value)
 
 
 def _plain(value: Any) -> Any:

@@ -13,12 +13,12 @@ from kgrec.data.account import Account
 from kgrec.data.interactions import Interactions
 from kgrec.data.raw_tables import RawTables
 from kgrec.data.weights import count_weights, sum_weights
-from kgrec.errors import DataError
+from kgrec.errors import DataError, quoted
 
 
 def first(values: Iterable[object]) -> str:
     """The first value, for messages."""
-    return next((repr(value) for value in values), "missing")
+    return next((quoted(value) for value in values), "missing")
 
 
 def to_tensor(column: pl.Series) -> Tensor:

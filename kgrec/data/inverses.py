@@ -13,6 +13,11 @@ LEAST_SHARE = 0.8
 """Share of the larger relation's triples that the other must restate for a pair to be inverse."""
 
 
+# Relations from one entity to another; where there are more, they are not compared: n in each
+# direction make n² candidates.
+_MOST_RELATIONS = 32
+
+
 def inverse_pairs(triples: pl.DataFrame) -> pl.DataFrame:
     """Finds pairs of inverse relations; a relation is in one pair at most.
 
@@ -27,9 +32,11 @@ def inverse_pairs(triples: pl.DataFrame) -> pl.DataFrame:
     """
     sizes = triples.group_by("relation", maintain_order=True).agg(triples=pl.len())
     sizes = sizes.with_row_index("order")
-    reverse = triples.select(head="tail", inverse="relation", tail="head")
+    ends = ["head", "tail"]
+    few = triples.filter(pl.len().over(ends) <= _MOST_RELATIONS)
+    reverse = few.select(head="tail", inverse="relation", tail="head")
     pairs = (
-        triples.join(reverse, on=["head", "tail"])
+        few.join(reverse, on=["head", "tail"])
         .filter(pl.col("relation") != pl.col("inverse"))
         .group_by("relation", "inverse")
         .agg(shared=pl.len())

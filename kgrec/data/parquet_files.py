@@ -58,7 +58,7 @@ def parquet_columns(path: Path) -> list[str]:
     try:
         check_parquet(path)
         with polars_errors(path, WHOLE):
-            return list(pl.read_parquet_schema(path))
+            return pl.scan_parquet(path, glob=False).collect_schema().names()
     except DataError:
         return []
 

@@ -8,6 +8,7 @@ sends a request a line and gets an answer a line, both in JSON.
 from __future__ import annotations
 
 import json
+import resource
 import signal
 import sys
 from typing import Any
@@ -15,10 +16,12 @@ from typing import Any
 import polars as pl
 
 _OWN = 1 << 30  # bytes for threads and buffers of polars
+_MOST_COLUMNS = 50_000
 
 
 def main() -> None:
     """Answers requests until the input ends."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # an abort leaves no core file
     for line in sys.stdin:
         print(json.dumps(answer(**json.loads(line))), flush=True)  # noqa: T201
 
@@ -39,8 +42,11 @@ def answer(path: str, memory: int, seconds: int) -> dict[str, Any]:
     _limit_memory(memory)
     try:
         scan = pl.scan_parquet(path, glob=False)
+        kinds = scan.collect_schema().dtypes()
+        if len(kinds) > _MOST_COLUMNS:
+            return {"error": f"{len(kinds):,} columns, more than {_MOST_COLUMNS:,}"}
         rows = scan.select(pl.len()).collect().item()
-        least = rows * sum(_width(kind) for kind in scan.collect_schema().dtypes())
+        least = rows * sum(_width(kind) for kind in kinds)
         if least > memory:
             return {"rows": rows, "bytes": least}
         pl.read_parquet(path, glob=False)
@@ -62,8 +68,6 @@ def _limit_memory(memory: int) -> None:
     """Lets allocations fail beyond ``memory``, on Linux; other systems have no such limit."""
     if sys.platform != "linux":
         return
-    import resource
-
     with open("/proc/self/status", encoding="ascii") as file:
         used = next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmData"))
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)

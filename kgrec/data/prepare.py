@@ -14,7 +14,9 @@ from kgrec.data.knowledge_graph import KnowledgeGraph
 from kgrec.data.raw_tables import RawTables
 from kgrec.data.user_graph import number_user_graph, user_tables
 from kgrec.data.weights import WEIGHTS, weigh
-from kgrec.errors import ConfigError, DataError
+from kgrec.errors import ConfigError, DataError, quoted
+
+MOST_COPIES = 10  # triples for each triple and link, once items have those of their entities
 
 
 def prepare(
@@ -171,7 +173,9 @@ def _number_items(
         invented = [f"item:{item}" for item in added["item"]]
         clash = next((e for e in invented if e in entity_names), None)
         if clash is not None:
-            raise DataError(f"{place}: found an entity named {clash!r}, a name reserved for items")
+            raise DataError(
+                f"{place}: found an entity named {quoted(clash)}, a name reserved for items"
+            )
         items = pl.concat([items, added.with_columns(entity=pl.Series(invented, dtype=pl.String))])
     if items.is_empty():
         raise DataError(
@@ -183,6 +187,32 @@ def _number_items(
     items = items.with_row_index("item_id").cast({"item_id": pl.Int64})
     nodes = links.join(items.select("item", node="item_id"), on="item", maintain_order="left")
     return items, nodes.select("entity", "node")
+
+
+def _check_copies(triples: pl.DataFrame, nodes: pl.DataFrame, place: str) -> None:
+    """Checks the number of triples once each item of an entity has a copy of the entity's triples.
+
+    Raises:
+        DataError: there would be too many, as with a triple between two entities of 100,000 items.
+    """
+    items = nodes.group_by("entity").agg(items=pl.len().cast(pl.Float64))
+    items = items.filter(pl.col("items") > 1)
+    if items.is_empty():
+        return
+    copies = (
+        triples.join(items, left_on="head", right_on="entity", how="left")
+        .join(items, left_on="tail", right_on="entity", how="left", suffix="_tail")
+        .select((pl.col("items").fill_null(1) * pl.col("items_tail").fill_null(1)).sum())
+        .item()
+    )
+    most = MOST_COPIES * (triples.height + nodes.height) + 1_000_000
+    if copies > most:
+        entity, count = items.sort("items", descending=True).row(0)
+        raise DataError(
+            f"{place}: found {count:,.0f} items linked to the entity {quoted(entity)}; each item "
+            f"gets the triples of its entity, which makes {copies:,.0f} triples of "
+            f"{triples.height:,}; expected at most {most:,} (link items to entities of their own)"
+        )
 
 
 def _number_graph(
@@ -232,6 +262,7 @@ def _number_graph(
     nodes = pl.concat(
         [nodes, others.with_columns(node=pl.int_range(pl.len(), dtype=pl.Int64) + items.height)]
     )
+    _check_copies(distinct, nodes, place)
     relations = distinct.select("relation").unique(maintain_order=True)
     by_name = relations.with_row_index("relation_id")
     numbered = (

@@ -13,11 +13,15 @@ from pathlib import Path
 
 import polars as pl
 
+from kgrec.data.polars_errors import POLARS_ERRORS
 from kgrec.data.raw_tables import Counts, strip_blanks
-from kgrec.errors import DataError
+from kgrec.errors import LONGEST_NAME, DataError, several
 
 # Bytes that are read at once, extended to the end of a line.
 _BLOCK = 1 << 24
+
+SEPARATORS = (",", "\t", ";", "|")
+MOST_COLUMNS = 50_000
 
 Columns = Mapping[str, type[pl.DataType]]
 """Names in the order of the file, each with ``pl.String`` or ``pl.Float64``."""
@@ -64,11 +68,13 @@ def repeated_header(frame: pl.DataFrame, names: Mapping[str, str]) -> int | None
         frame: the rows below the header, as strings.
         names: for each column of the file, its name in the header.
     """
-    first, *_ = names
-    rows = frame.with_row_index("row")
-    for column in (first, *names):  # few rows are left after the first column
-        rows = rows.filter(pl.col(column).str.strip_chars() == names[column].strip())
-    return None if rows.is_empty() else int(rows["row"][0])
+    rows = pl.int_range(frame.height, eager=True)
+    columns = dict(zip(frame.columns, frame.iter_columns(), strict=True))
+    for column, name in names.items():  # few rows are left after the first column
+        rows = rows.filter(columns[column].gather(rows).str.strip_chars() == name.strip())
+        if rows.is_empty():
+            return None
+    return int(rows[0])
 
 
 def second_header(path: Path, line: int) -> DataError:
@@ -80,6 +86,8 @@ def second_header(path: Path, line: int) -> DataError:
 
 
 def _read_fast(path: Path, columns: Columns, separator: str, header: bool) -> pl.DataFrame | None:
+    if not path.is_file() or compressed(path):
+        return None
     try:
         frame = pl.read_csv(
             path,
@@ -91,7 +99,7 @@ def _read_fast(path: Path, columns: Columns, separator: str, header: bool) -> pl
             raise_if_empty=False,
             glob=False,
         )
-    except (DataError, OSError, pl.exceptions.PolarsError):  # the careful reader explains the error
+    except (DataError, OSError, *POLARS_ERRORS):  # the careful reader explains the error
         return None
     if frame.is_empty():
         return None
@@ -132,6 +140,20 @@ def first_line(path: Path) -> tuple[int, str]:
             number, text = lines.row(0)
             return number, text
     raise _empty(path)
+
+
+def header_line(path: Path) -> tuple[int, str]:
+    """Number and text of the first line that is not blank, which may have very many columns.
+
+    Raises:
+        DataError: as :func:`first_line`, or the line has more than 50,000 columns.
+    """
+    number, text = first_line(path)
+    columns = 1 + max(text.count(separator) for separator in SEPARATORS)
+    if columns > MOST_COLUMNS:
+        expected = f"a header of at most {MOST_COLUMNS:,} columns, not {columns:,}"
+        raise malformed(path, number, text, expected)
+    return number, text
 
 
 def read_lines(path: Path, encoding: str = "utf-8") -> pl.DataFrame:
@@ -194,15 +216,42 @@ def _empty(path: Path) -> DataError:
     return DataError(f"{path}: found {kind}, expected lines of data")
 
 
+# First bytes of files that are no text in UTF-8.
+_KINDS = {
+    b"\x1f\x8b": "a gzip file, expected the text that it holds",
+    b"\x28\xb5\x2f\xfd": "a zstd file, expected the text that it holds",
+    b"PK\x03\x04": "a zip file (or a workbook), expected the text that it holds",
+    b"PAR1": "a Parquet file, expected text, or the ending .parquet",
+    b"\xff\xfe": "text in UTF-16, expected UTF-8",
+    b"\xfe\xff": "text in UTF-16, expected UTF-8",
+}
+
+
+def compressed(path: Path) -> bool:
+    """Whether polars would unpack a file before reading it, however large its content is."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(4)
+    except OSError:  # the careful reader explains it
+        return True
+    return start[:2] in (b"\x1f\x8b", b"x\x01", b"x\x5e", b"x\x9c", b"x\xda") or (
+        start == b"\x28\xb5\x2f\xfd"
+    )
+
+
 def not_utf8(path: Path, line: int, error: UnicodeDecodeError) -> DataError:
     """The error for a line in another encoding."""
+    if line == 1:
+        for start, kind in _KINDS.items():
+            if error.object.startswith(start):
+                return DataError(f"{path}: found {kind}")
     byte = error.object[error.start]
     return DataError(f"{path}:{line}: found the byte 0x{byte:02x}, expected UTF-8 text")
 
 
 def malformed(path: Path, line: int, text: str, expected: str) -> DataError:
     """The error for one line of a file, of which ``text`` is wrong."""
-    shown = text if len(text) <= 80 else text[:77] + "..."
+    shown = text if len(text) <= LONGEST_NAME else text[: LONGEST_NAME - 3] + "..."
     return DataError(f"{path}:{line}: found {shown!r}, expected {expected}")
 
 
@@ -214,7 +263,7 @@ def split_fields(
     Raises:
         DataError: a line has another number of fields.
     """
-    layout = f"{len(columns)} fields ({', '.join(columns)}) separated by {separator!r}"
+    layout = f"{len(columns)} fields ({several(columns)}) separated by {separator!r}"
     wrong = lines.filter(
         pl.col("text").str.count_matches(separator, literal=True) != len(columns) - 1
     )

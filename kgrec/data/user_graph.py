@@ -18,8 +18,8 @@ from kgrec.data.build.report import Report
 from kgrec.data.build.values import attribute_values
 from kgrec.data.interaction_numbers import to_tensor
 from kgrec.data.knowledge_graph import KnowledgeGraph
-from kgrec.data.raw_tables import RawTables
-from kgrec.errors import DataError
+from kgrec.data.raw_tables import TRIPLE, RawTables
+from kgrec.errors import DataError, quoted
 
 ATTRIBUTES = ("user", "relation", "entity")
 LINKS = ("user", "relation", "other")
@@ -66,7 +66,7 @@ def number_user_graph(raw: RawTables, users: pl.Series, account: Account, place:
     attributes, names = user_attributes(raw, account)
     links = raw.user_links
     known = users.implode()
-    triples = []
+    triples = [pl.DataFrame(schema=dict.fromkeys(TRIPLE, pl.String) | {"is_user": pl.Boolean})]
     if attributes is not None:
         rows = attributes.unique(maintain_order=True)
         account.add(STEP, "values of attributes of users, read", rows.height)
@@ -90,7 +90,7 @@ def number_user_graph(raw: RawTables, users: pl.Series, account: Account, place:
         raise DataError(
             f"dataset.user_graph: found no attribute that two users of {place} share and no link "
             "between them, expected at least one (the first user is "
-            f"{users[0] if len(users) else 'missing'!r})"
+            f"{quoted(users[0] if len(users) else 'missing')})"
         )
     graph = _numbered(rows, users, raw, names)
     around = graph.graph.neighborhood().degrees[: len(users)]

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,13 +15,14 @@ import torch
 from torch import Tensor
 
 from kgrec import __version__
+from kgrec.disk_errors import disk_error
 from kgrec.errors import ConfigError, DataError
 from kgrec.evaluation.results import BASELINE
 from kgrec.exporting import embeddings, onnx, torch_program
 from kgrec.exporting.formulations import formulation
 from kgrec.exporting.programs import exported_score, exported_top_k
 from kgrec.exporting.readme import readme
-from kgrec.files import write_json, write_text
+from kgrec.files import atomic_folder, is_empty, write_json, write_text
 from kgrec.inference.loaded_model import LoadedModel
 from kgrec.models.folding import frozen
 from kgrec.models.recommender import Recommender
@@ -65,7 +64,7 @@ def check(kind: str, out: Path) -> None:
         raise ConfigError(f"--to: found {kind!r}, expected one of {', '.join(KINDS)}")
     if kind == ONNX:
         onnx.check_packages()
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if out.exists() and not (out.is_dir() and is_empty(out)):
         what = "a folder that is not empty" if out.is_dir() else "a file"
         raise ConfigError(f"--out: {out}: found {what}, expected a new or an empty folder")
 
@@ -101,7 +100,7 @@ def export(
         raise ConfigError(f"-k: found {k!r}, expected {expected}")
     model = frozen(rec.model).float().cpu()
     facts: dict[str, Any] = {}
-    with _new_folder(out) as folder:
+    with atomic_folder(out) as folder:
         if kind == EMBEDDINGS:
             say("writing vectors")
             embeddings.write(model, rec.data.ids, folder)
@@ -115,33 +114,6 @@ def export(
         files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
     seconds = time.perf_counter() - begin
     return Exported(out, files, seconds, facts.get("largest_difference"))
-
-
-@contextlib.contextmanager
-def _new_folder(out: Path) -> Iterator[Path]:
-    """A temporary folder whose files become those of ``out``, unless an error is raised.
-
-    An empty folder is kept, because it may be a mount, a link or the current folder.
-    """
-    above = out if out.is_dir() else out.absolute().parent
-    temporary = above / f".{out.absolute().name}.{os.getpid()}.incoming"
-    try:
-        above.mkdir(parents=True, exist_ok=True)
-        temporary.mkdir()
-    except OSError as error:
-        raise ConfigError(
-            f"--out: {out}: found a place that cannot be written to ({error.strerror}), expected "
-            "another"
-        ) from error
-    try:
-        yield temporary
-        if above is out:
-            for path in temporary.iterdir():
-                path.rename(out / path.name)
-        else:
-            temporary.rename(out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _write_programs(
@@ -166,6 +138,8 @@ def _write_programs(
         say("writing")
         written.write([(written.SCORE, score), (written.TOP_K, top_k)], folder)
     except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:  # of torch
+        if disk_error(folder, error) is not None:
+            raise
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise DataError(
             f"--to {kind}: found {name}, whose scores torch cannot export ({reason}), expected "

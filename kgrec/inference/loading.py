@@ -8,11 +8,13 @@ from typing import Any, NamedTuple
 
 import torch
 
-from kgrec.errors import ConfigError, DataError
+from kgrec.errors import CheckpointError, ConfigError, DataError
 from kgrec.inference.index import index_of
-from kgrec.inference.kept_data import read
+from kgrec.inference.kept_data import KeptData, read
 from kgrec.inference.loaded_model import LoadedModel
 from kgrec.inference.new_items import add_items, read_triples
+from kgrec.models.recipes import LONGEST_REASON
+from kgrec.models.recommender import Recommender
 from kgrec.runs.checkpoints import load_recommender
 from kgrec.runs.folder import (
     LISTS,
@@ -114,6 +116,7 @@ def load(
                 f"{chosen.checkpoint}: found a model of {size} {kind}, expected the {ids.height} "
                 f"of {chosen.folder.ids}"
             )
+    _try(model, data, chosen.checkpoint)
     rec = LoadedModel(model, data, chosen.folder.path, chosen.reason)
     if index is not None:
         rec.ranker.index = index_of(rec.model, rec.name, rec.ranker.encoded, index)
@@ -124,6 +127,27 @@ def load(
     notes = [f"extra triples: {added.items} new item{plural}"]
     notes += [f"extra triples: {count} left out, because of {why}" for why, count in added.left_out]
     return LoadedModel(added.model, added.data, chosen.folder.path, chosen.reason, notes)
+
+
+def _try(model: Recommender, data: KeptData, checkpoint: Path) -> None:
+    """Scores two pairs, because the tables of an odd checkpoint need not fit together.
+
+    Raises:
+        CheckpointError: the model cannot score.
+    """
+    numbers = [[0, ids.height - 1] for ids in (data.ids.users, data.ids.items)]
+    device = next((t.device for t in [*model.parameters(), *model.buffers()]), None)
+    try:
+        with torch.no_grad():
+            model.score(*(torch.tensor(pair, device=device) for pair in numbers))
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # of any kind, as tables do not fit in many ways
+        reason = " ".join(str(error).split())[:LONGEST_REASON]
+        raise CheckpointError(
+            f"{checkpoint}: found a model that cannot score ({reason}), expected tables that fit "
+            "together"
+        ) from error
 
 
 def _finished(folder: RunFolder) -> RunFolder:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from kgrec.errors import DataError
+from kgrec.files import atomic_file
 from kgrec.inference.naming import Namer
 from kgrec.inference.receptive_field import FieldNode, field_tree
 from kgrec.models.reasons import Term
@@ -93,7 +94,8 @@ def draw(
         _paint(axes, root, columns, max(_weights(root), default=1.0))
         metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         options: dict[str, Any] = {"metadata": metadata} if path.suffix == ".svg" else {"dpi": 150}
-        figure.savefig(path, facecolor="white", **options)
+        with atomic_file(path) as temporary:
+            figure.savefig(temporary, format=path.suffix[1:], facecolor="white", **options)
 
 
 def tree(namer: Namer, item: int, terms: Sequence[Term]) -> Node:

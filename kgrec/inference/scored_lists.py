@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import re
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,13 +18,14 @@ import torch
 from omegaconf import OmegaConf
 
 from kgrec.data.build.columns import UserTable
-from kgrec.data.polars_errors import polars_errors
-from kgrec.errors import ConfigError, DataError
+from kgrec.data.json_lines import read_json_lines
+from kgrec.errors import ConfigError, DataError, several
 from kgrec.evaluation.candidates import Candidates
 from kgrec.evaluation.full_ranking import Ranking, overall, per_user, rank
 from kgrec.evaluation.ranked_lists import RankedLists
 from kgrec.evaluation.results import BASELINE
 from kgrec.evaluation.ties import tie_order
+from kgrec.files import make_folder
 from kgrec.inference.kept_data import KeptData, read
 from kgrec.inference.raw_ids import RawIds
 from kgrec.runs.environment import environment
@@ -119,9 +119,10 @@ def _checked(like: RunFolder, name: str, out: Path) -> dict[str, Any]:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"--out: found files in {out}, expected a new folder")
     config = like.config()
-    if (ranking := config["ranking"]["name"]) != "full":
+    ranking = config.get("ranking") or {}
+    if (kind := ranking.get("name")) != "full" or min(ranking.get("ks") or [0]) < 1:
         raise ConfigError(
-            f"--like: found {like.path} with ranking={ranking}, expected a run with ranking=full"
+            f"--like: found {like.path} with ranking={kind}, expected a run with ranking=full"
         )
     return config
 
@@ -136,7 +137,7 @@ def _rows(file: Path, remarks: list[str]) -> tuple[pl.DataFrame, bool]:
     columns = table.frame.columns
     if "rank" not in columns and "score" not in columns:
         raise DataError(f"{file}: found no column rank or score, expected one of them, and user, "
-                        f"item; the columns are {', '.join(columns)}")  # fmt: skip
+                        f"item; the columns are {several(columns)}")  # fmt: skip
     by_score = "rank" not in columns
     order = table.numbers("score" if by_score else "rank", "FILE")
     if by_score:
@@ -160,13 +161,7 @@ def _table(file: Path) -> UserTable:
     """A table in CSV, TSV, Parquet or JSON lines."""
     if file.suffix not in JSON_LINES or not file.is_file():
         return UserTable(file)
-    with polars_errors(file, "one JSON object per line"):
-        frame = pl.read_ndjson(file, infer_schema_length=None)
-    with tempfile.TemporaryDirectory() as folder:
-        frame.write_parquet(copy := Path(folder) / "lists.parquet")
-        table = UserTable(copy)
-    table.path = file
-    return table
+    return UserTable(file, frame=read_json_lines(file, ("user", "item", "rank", "score")))
 
 
 def _numbered(rows: pl.DataFrame, users: RawIds, items: RawIds, remarks: list[str]) -> pl.DataFrame:
@@ -176,7 +171,7 @@ def _numbered(rows: pl.DataFrame, users: RawIds, items: RawIds, remarks: list[st
         joined = rows.join(numbers, on=name, how="left", maintain_order="left")
         unknown = joined.filter(pl.col(f"{name}_number").is_null())
         ids = unknown[name].unique(maintain_order=True)
-        shown = ", ".join(ids.head(EXAMPLES)) + (", …" if len(ids) > EXAMPLES else "")
+        shown = several(ids.head(EXAMPLES)) + (", …" if len(ids) > EXAMPLES else "")
         _remark(remarks, unknown.height, f"rows of {len(ids)} unknown {name}s ({shown})",
                 "left out")  # fmt: skip
         rows = joined.drop_nulls(f"{name}_number")
@@ -228,7 +223,7 @@ def _write(folder: RunFolder, like: RunFolder, config: Any, name: str, file: Pat
     overrides: list[str] = []
     settings = {**config, "model": {"_target_": f"kgrec.lists.{name}"}, "settings": "none"}
     settings["paths"] = {**config["paths"], "run": str(folder.path)}
-    folder.path.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.path)
     folder.write_inputs(
         OmegaConf.to_yaml(OmegaConf.create(settings)),
         environment() | {"choices": choices, "overrides": overrides} | marks,

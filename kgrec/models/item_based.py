@@ -25,7 +25,7 @@ from kgrec.evaluation.ctr import auc
 from kgrec.evaluation.full_ranking import rank
 from kgrec.evaluation.ranking import METRICS
 from kgrec.models.folding import check_history, frozen
-from kgrec.models.recommender import Recommender
+from kgrec.models.recommender import LARGEST_NUMBER, Recommender
 
 N = TypeVar("N", int, float)
 
@@ -188,4 +188,6 @@ def grid_of(name: str, values: Any, minimum: float, kind: type[N]) -> list[N]:
         expected = "integers" if kind is int else "finite numbers"
         shown = grid if is_list else values
         raise SettingError(f"{name}: found {shown!r}, expected {expected} >= {minimum}")
+    if max(grid) >= LARGEST_NUMBER:
+        raise SettingError(f"{name}: found {max(grid)}, expected less than {LARGEST_NUMBER:.2g}")
     return grid

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from kgrec.data.dataset import RecDataset
 from kgrec.files import user_path
 from kgrec.models.libfm import LibFM
-from kgrec.models.recommender import check_at_least, check_number
+from kgrec.models.recommender import MOST_ROUNDS, check_at_least, check_number
 from kgrec.models.transe_pretraining import pretrained_transe
 
 
@@ -56,7 +56,7 @@ class LibFMTransE(LibFM):
     ) -> None:
         check_at_least("transe_d", transe_d, 1)
         check_number("transe_scale", transe_scale, 1e-6)
-        check_at_least("transe_epochs", transe_epochs, 1)
+        check_at_least("transe_epochs", transe_epochs, 1, MOST_ROUNDS)
         check_number("held_out", held_out, 0, below=1)
         super().__init__(num_users, num_items, d=d, bias=bias, linear=linear)
         self.transe_factors = nn.Parameter(torch.empty(transe_d, d))

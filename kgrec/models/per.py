@@ -36,7 +36,7 @@ from kgrec.errors import SettingError
 from kgrec.models.folding import WithUserTables
 from kgrec.models.inner_product import InnerProduct
 from kgrec.models.reasons import EXACT, Reasons, Term, ordered
-from kgrec.models.recommender import check_at_least
+from kgrec.models.recommender import MOST_ROUNDS, check_at_least
 
 Path = str | Sequence[str]  # relations that form one kind of attribute
 
@@ -69,7 +69,7 @@ class PER(InnerProduct, WithUserTables):
     ) -> None:
         super().__init__()
         check_at_least("d", d, 1)
-        check_at_least("iterations", iterations, 1)
+        check_at_least("iterations", iterations, 1, MOST_ROUNDS)
         if not paths:
             raise SettingError("paths: found [], expected at least one relation, or null")
         self.num_items, self.d, self.iterations = num_items, d, iterations

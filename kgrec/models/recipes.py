@@ -3,10 +3,13 @@
 A recipe names a class and its arguments. Nothing is imported except from :mod:`kgrec.models` and
 from packages that the caller trusts; nothing is called except subclasses of Recommender and
 Aggregator; nothing large is allocated before its size agrees with the tensors of the checkpoint.
+The numbers of these tensors are finite, and those that are rows of a table are in range, unless a
+class of the user's own reads them.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -16,7 +19,8 @@ from torch.overrides import TorchFunctionMode
 
 from kgrec.errors import CheckpointError
 from kgrec.models.importing import check_trusted, import_class, importing_only
-from kgrec.models.recommender import Recommender
+from kgrec.models.index_tensors import check_index_tensors
+from kgrec.models.recommender import LARGEST_NUMBER, Recommender
 
 R = TypeVar("R", bound=Recommender)
 
@@ -28,6 +32,7 @@ DTYPES = {
 }
 DRAWS = (Tensor.normal_, Tensor.uniform_)
 LONGEST_REASON = 300  # characters of an error that a message repeats
+MOST_VALUES = 10_000  # values in a recipe, each counted wherever it is referred to
 
 
 def rebuild(
@@ -50,8 +55,12 @@ def rebuild(
             kind = import_class(path, Recommender)
             arguments = _checked(recipe.get("arguments"))
             _check_state(state)
+            _check_claims(arguments, state)
             _check_sizes(kind, arguments, state, strict=not trust)
             model = kind(**_with_tensors(arguments, torch.zeros))
+            if not trust:
+                sizes = (arguments.get(f"num_{kind}", 0) for kind in ("users", "items"))
+                check_index_tensors(state, *sizes)
             model.load_state_dict(state)
         except Exception as error:  # a constructor may raise anything for an odd argument
             reason = " ".join(str(error).split())[:LONGEST_REASON]
@@ -115,6 +124,7 @@ def _checked(arguments: Any) -> dict[str, Any]:
     """
     if not isinstance(arguments, Mapping) or not all(isinstance(name, str) for name in arguments):
         raise CheckpointError(f"found arguments {_short(arguments)}, expected values by name")
+    left = [MOST_VALUES]
     for name, value in arguments.items():
         if _is_tensor(value):
             shape, dtype = value["shape"], value["dtype"]
@@ -125,23 +135,52 @@ def _checked(arguments: Any) -> dict[str, Any]:
                     "torch dtype"
                 )
         else:
-            _check_plain(name, value)
+            _check_plain(name, value, left)
     return dict(arguments)
 
 
-def _check_plain(name: str, value: Any) -> None:
+def _part_arguments(value: Any) -> Any:
+    """Arguments in the recipe of a part, or None."""
+    return value.get("arguments") if isinstance(value, Mapping) and "class" in value else None
+
+
+def _check_claims(arguments: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
+    """Refuses arguments that describe more numbers, or count more rows, than the state has."""
+    longest = max((max(value.shape, default=0) for value in state.values()), default=LARGEST_NUMBER)
+    for name, value in arguments.items():
+        if name.startswith("num_") and not (type(value) is int and 0 <= value <= longest):
+            expected = f"expected an integer from 0 to {longest}"
+            raise CheckpointError(f"{name}: found {_short(value)}, {expected}")
+        if isinstance(inner := _part_arguments(value), Mapping):
+            _check_claims(inner, state)
+    claimed = sum(
+        math.prod(value["shape"]) * DTYPES[value["dtype"]].itemsize
+        for value in arguments.values()
+        if _is_tensor(value)
+    )
+    if claimed > (size := sum(value.nbytes for value in state.values())):
+        raise CheckpointError(f"found tensors of {claimed} bytes, expected at most {size}")
+
+
+def _check_plain(name: str, value: Any, left: list[int]) -> None:
+    """Refuses what is no plain value, and counts values down from ``left[0]``."""
+    left[0] -= 1
+    if left[0] < 0:
+        raise CheckpointError(f"found more than {MOST_VALUES} values, expected fewer")
     if isinstance(value, Mapping):
         if isinstance(path := value.get("_target_"), str) and "." in path:
             check_trusted(path)
         parts = [*value.keys(), *value.values()]
     elif isinstance(value, list | tuple):
         parts = list(value)
+    elif isinstance(value, int | float) and not -LARGEST_NUMBER < value < LARGEST_NUMBER:
+        raise CheckpointError(f"{name}: found {_short(value)}, expected a smaller, finite number")
     elif value is None or isinstance(value, bool | int | float | str):
         return
     else:
         raise CheckpointError(f"{name}: found a {type(value).__name__}, expected a plain value")
     for part in parts:
-        _check_plain(name, part)
+        _check_plain(name, part, left)
 
 
 def _check_state(state: Any) -> None:
@@ -152,6 +191,10 @@ def _check_state(state: Any) -> None:
         dense = isinstance(value, Tensor) and value.layout is torch.strided and not value.is_meta
         if not dense or value.nbytes > value.untyped_storage().nbytes():
             raise CheckpointError(f"{name}: found no tensor with numbers of its own, expected one")
+        if value.is_complex():
+            raise CheckpointError(f"{name}: found numbers of type {value.dtype}, expected real")
+        if value.is_floating_point() and not value.isfinite().all():
+            raise CheckpointError(f"{name}: found NaN or infinity, expected finite numbers")
 
 
 def _check_sizes(
@@ -177,6 +220,9 @@ def _check_sizes(
         which = "no" if names[0] in expected else "an unknown"
         raise CheckpointError(f"found {which} tensor {names[0]}, expected {len(expected)} tensors")
     for name, value in expected.items():
+        if value.is_floating_point() != state[name].is_floating_point():
+            kinds = f"found numbers of type {state[name].dtype}, expected {value.dtype}"
+            raise CheckpointError(f"{name}: {kinds}")
         if value.shape != state[name].shape:
             sizes = f"found {list(state[name].shape)}, expected {_short(list(value.shape))}"
             raise CheckpointError(f"{name}: {sizes}")

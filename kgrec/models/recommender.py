@@ -22,6 +22,9 @@ from kgrec.models.objectives import Objective
 from kgrec.models.reasons import NONE, Reasons, cosines, similar_history
 
 BLOCK = 2**23  # numbers that :func:`in_blocks` keeps in memory at once
+LARGEST_SIZE = 2**31 - 1  # of any setting that is a whole number
+LARGEST_NUMBER = 2**62  # of any other setting; more would overflow in float32, or soon
+MOST_ROUNDS = 100_000  # of an inner loop without a validation that would end it
 MOST_LAYERS = 64  # layers of any model: far more than is useful, few enough to build
 
 
@@ -307,11 +310,11 @@ def in_blocks(score: Callable[[Tensor], Tensor], users: Tensor, numbers: int) ->
     return torch.cat([score(block) for block in torch.split(users, max(1, BLOCK // numbers))])
 
 
-def check_at_least(name: str, value: Any, minimum: int, maximum: int | None = None) -> None:
+def check_at_least(name: str, value: Any, minimum: int, maximum: int = LARGEST_SIZE) -> None:
     """Raises SettingError unless a setting is an integer from ``minimum`` to ``maximum``."""
     if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
         raise SettingError(f"{name}: found {value!r}, expected an integer >= {minimum}")
-    if maximum is not None and value > maximum:
+    if value > maximum:
         raise SettingError(f"{name}: found {value!r}, expected at most {maximum}")
 
 
@@ -321,6 +324,8 @@ def check_number(name: str, value: Any, minimum: float, below: float = math.inf)
         limit = f" and < {below:g}" if below < math.inf else ""
         expected = f"a finite number >= {minimum:g}{limit}"
         raise SettingError(f"{name}: found {value!r}, expected {expected}")
+    if value >= LARGEST_NUMBER:
+        raise SettingError(f"{name}: found {value!r}, expected less than {LARGEST_NUMBER:.2g}")
 
 
 def check_bool(name: str, value: Any) -> None:

@@ -38,6 +38,7 @@ from kgrec.models.folding import check_history, frozen, own_generator
 from kgrec.models.lookup import Bags, weighted_sums
 from kgrec.models.reasons import LEAVE_ONE_OUT, Reasons, Step, Term, ordered
 from kgrec.models.recommender import (
+    LARGEST_SIZE,
     MOST_LAYERS,
     Recommender,
     check_at_least,
@@ -108,7 +109,7 @@ class RippleNet(Recommender):
     ) -> None:
         super().__init__()
         for name, value in (("d", d), ("H", H), ("memory", memory)):
-            check_at_least(name, value, 1, MOST_LAYERS if name == "H" else None)
+            check_at_least(name, value, 1, MOST_LAYERS if name == "H" else LARGEST_SIZE)
         if update not in UPDATES:
             expected = ", ".join(UPDATES)
             raise SettingError(f"update: found {update!r}, expected one of {expected}")

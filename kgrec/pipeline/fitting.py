@@ -14,7 +14,7 @@ from kgrec.data.build.plan import Plan
 from kgrec.data.build.plan_file import read_plan
 from kgrec.data.frames import as_frame
 from kgrec.errors import ConfigError, DataError
-from kgrec.files import quoted, write_parquet, write_text
+from kgrec.files import inside, make_folder, quoted, write_parquet, write_text
 from kgrec.inference.loaded_model import LoadedModel
 from kgrec.inference.loading import load
 from kgrec.pipeline.in_process import run_in_process
@@ -63,7 +63,7 @@ def fit(
         ConfigError: a setting that cannot work.
     """
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
-    place = Path(folder) if folder is not None else FITS / f"{model}-{stamp}"
+    place = Path(folder) if folder is not None else inside(FITS, f"{model}-{stamp}", "model")
     if RunFolder(place).finished or (place.is_dir() and any(place.iterdir())):
         raise DataError(f"{place}: found a folder with files, expected a new folder")
     given = {
@@ -72,7 +72,7 @@ def fit(
     }  # fmt: skip
     frames = {name: as_frame(name, frame) for name, frame in given.items() if frame is not None}
     tables, existed = place / "tables", place.is_dir()
-    tables.mkdir(parents=True)
+    make_folder(tables)
     try:
         for name, frame in frames.items():
             write_parquet(tables / f"{name}.parquet", frame)

@@ -23,6 +23,7 @@ from kgrec.errors import ConfigError
 from kgrec.files import quoted
 from kgrec.pipeline.run import run
 from kgrec.runs.folder import RunFolder
+from kgrec.runs.log_file import LogFile
 from kgrec.runs.status import at_work
 
 
@@ -90,7 +91,7 @@ def composed(overrides: list[str], folder: Path) -> Iterator[DictConfig]:
 def logged(file: Path, quiet: bool = False) -> Iterator[None]:
     """Messages of kgrec go to a file and, unless ``quiet``, to the standard output."""
     logger = logging.getLogger("kgrec")
-    level, handlers = logger.level, [logging.FileHandler(file, encoding="utf-8")]
+    level, handlers = logger.level, [LogFile(file, encoding="utf-8")]
     handlers[0].setFormatter(logging.Formatter("[%(asctime)s] %(message)s", "%H:%M:%S"))
     if not quiet:
         handlers.append(logging.StreamHandler(sys.stdout))  # type: ignore[arg-type]

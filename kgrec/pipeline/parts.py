@@ -16,6 +16,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from kgrec.config.devices import num_devices, world_size
+from kgrec.config.memory import fitting
 from kgrec.config.sizes import parse_bytes
 from kgrec.data.datamodule import KGDataModule
 from kgrec.data.dataset import RecDataset
@@ -26,11 +27,13 @@ from kgrec.runs.checkpoints import read_checkpoint
 from kgrec.runs.identity import check_resume, resume_settings
 from kgrec.tracking.results import ControlLine
 from kgrec.training.averaging import WeightAveraging
+from kgrec.training.checkpoint_files import AtomicCheckpointIO
 from kgrec.training.losses import has_regularizer
 from kgrec.training.memory import (
     CORES,
     Lists,
     check_memory,
+    check_rows,
     evaluation_batch_size,
     threads_for,
 )
@@ -90,7 +93,8 @@ def build(
     facts = {"name": dataset.name, "protocol": dataset.protocol, "fingerprint": dataset.fingerprint}
     ks = cutoffs(cfg, dataset)
     fit_monitor(cfg, ks, dataset.num_candidates)  # first, because models may choose by it too
-    recommender: Recommender = instantiate(cfg.model, dataset)
+    with fitting("model", plain(cfg.model)):
+        recommender: Recommender = instantiate(cfg.model, dataset)
     recommender.objective = make_objective(cfg, recommender)
     rank_validation = cfg.ranking.validation or "@" in cfg.monitor
     own = applied(trainer_settings(cfg))
@@ -111,7 +115,9 @@ def build(
     control_line = ControlLine(cfg.monitor)
     trainer = make_trainer(cfg, [control_line], validates, callbacks)
     if recommender.trainable:
-        fit_to_machine(cfg, recommender, dataset, trainer.strategy.root_device)
+        device = trainer.strategy.root_device
+        check_rows(cfg.negatives.ratio, datamodule.train_batches.num_rows, device)
+        fit_to_machine(cfg, recommender, dataset, device)
     if cfg.ckpt_path is not None:
         if not recommender.trainable:
             raise ConfigError(
@@ -278,6 +284,7 @@ def make_trainer(
         _convert_="all",
         logger=False,
         callbacks=callbacks,
+        plugins=[AtomicCheckpointIO()],
         enable_progress_bar=any(isinstance(c, pl.callbacks.ProgressBar) for c in callbacks),
     )
     return trainer
@@ -285,7 +292,12 @@ def make_trainer(
 
 def trainer_settings(cfg: DictConfig) -> dict[str, Any]:
     """Plain content of the group ``trainer``."""
-    settings: Any = OmegaConf.to_container(cfg.trainer, resolve=True)
+    return plain(cfg.trainer)
+
+
+def plain(group: DictConfig) -> dict[str, Any]:
+    """Plain content of a group of the configuration."""
+    settings: Any = OmegaConf.to_container(group, resolve=True)
     return dict(settings)
 
 

@@ -11,7 +11,7 @@ import logging
 import shutil
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,15 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from kgrec.config.checks import check
 from kgrec.config.devices import chosen_devices, world_size
 from kgrec.config.messages import any_user_error
+from kgrec.config.targets import check_foreign
 from kgrec.data.dataset import PreparedData, RecDataset
 from kgrec.data.whole import whole
 from kgrec.errors import ConfigError, DataError
-from kgrec.files import quoted
+from kgrec.files import make_folder, quoted
 from kgrec.inference.loading import LOGS, find_run
+from kgrec.interrupts import kept_by_lightning, on_interrupt
+from kgrec.models.importing import importing_only
+from kgrec.models.recipes import PACKAGE
 from kgrec.pipeline.in_process import composed, ignore_known_warnings, logged
 from kgrec.pipeline.parts import Parts, build, make_loggers
 from kgrec.pipeline.run import precompute, prepare, save_inputs, tracked
@@ -54,23 +58,32 @@ VALIDATION_CALLBACKS = ("best", "last", "early_stopping")
 LENGTHS = ("min_epochs", "max_steps", "min_steps", "max_time")
 
 
-def refit(place: str | Path, out: str | Path | None = None, overrides: Sequence[str] = ()) -> Path:
+def refit(
+    place: str | Path,
+    out: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    trust: Iterable[str] = (),
+) -> Path:
     """Trains the model of a finished run on its training, validation and test positives.
 
-    If the training is interrupted, its folder is removed.
+    If the training is interrupted, its folder is removed. The run may come from a stranger: its
+    configuration calls only what conf/ of kgrec names, unless the caller trusts further packages.
 
     Args:
         place: run, as for :func:`kgrec.inference.loading.find_run`.
         out: new run folder; None: a folder in ``logs/refits``, named after the run.
         overrides: settings of :data:`PLACES`.
+        trust: packages of your own that the configuration of the run may name.
 
     Returns:
         The new run folder, which :func:`kgrec.load` reads.
 
     Raises:
         DataError: there is no such run, or its data are gone or have changed.
-        ConfigError: a setting that a refit cannot change, or the folder is taken.
+        ConfigError: a setting that a refit cannot change, the folder is taken, or the run names
+            code that is not trusted.
     """
+    trusted = tuple(trust)
     found = find_run(place)
     source = found.folder
     if source.kind != VALIDATED:
@@ -95,8 +108,9 @@ def refit(place: str | Path, out: str | Path | None = None, overrides: Sequence[
         with composed(
             [*overrides, f"hydra.run.dir={quoted(str(folder.path))}"], folder.path
         ) as fresh:
-            cfg = _settings(source, fresh, overrides, folder.path)
-            with at_work(folder.path), logged(folder.log_file), warnings.catch_warnings():
+            cfg = _settings(source, fresh, overrides, folder.path, trusted)
+            log_lines, quiet = logged(folder.log_file), warnings.catch_warnings()
+            with at_work(folder.path), log_lines, quiet, importing_only((PACKAGE, *trusted)):
                 ignore_known_warnings()
                 _run(cfg, source, folder, marks)
     except BaseException:
@@ -129,12 +143,16 @@ def _claim(folder: RunFolder, marks: Mapping[str, Any]) -> None:
         if held(path):
             raise ConfigError(f"--out: found another process at work in {path}")
         shutil.rmtree(path)
-    path.mkdir(parents=True, exist_ok=True)
+    make_folder(path)
     folder.mark(marks)
 
 
 def _settings(
-    source: RunFolder, fresh: DictConfig, overrides: Sequence[str], path: Path
+    source: RunFolder,
+    fresh: DictConfig,
+    overrides: Sequence[str],
+    path: Path,
+    trust: Iterable[str],
 ) -> DictConfig:
     """The settings of the run, with what it has chosen on validation.
 
@@ -143,11 +161,15 @@ def _settings(
         fresh: configuration composed from the overrides alone.
         overrides: overrides of the command.
         path: new run folder.
+        trust: packages of the user's own that the run may name.
     """
     saved, metrics, environment = source.config(), source.metrics(), source.environment()
     cfg: DictConfig = OmegaConf.create(_moved(saved, str(saved["paths"]["run"]), str(path)))
     for key in fresh.keys() - cfg.keys():  # groups that came after the run
         cfg[key] = fresh[key]
+    for key in map(str, fresh):
+        if OmegaConf.is_dict(fresh[key]) and not OmegaConf.is_dict(cfg[key]):
+            raise DataError(f"{source.config_file}: found no group {key}, expected one")
     for word in overrides:
         key = word.lstrip("+~").partition("=")[0]
         key = "logger" if key.startswith("logger.") else key
@@ -165,6 +187,7 @@ def _settings(
     for key in LENGTHS:
         cfg.trainer[key] = None
     cfg.ckpt_path = cfg.resume = cfg.sweep = None
+    check_foreign(cfg, path, trust)
     check(cfg)
     for name in VALIDATION_CALLBACKS:
         cfg.callbacks[name] = None
@@ -242,11 +265,11 @@ def _fit(parts: Parts, checkpoint: Path) -> dict[str, float]:
         "%d epochs of %d steps: as many epochs as the run's best one; their steps are more",
         trainer.max_epochs, rows.num_steps,
     )  # fmt: skip
-    try:
+    with (
+        kept_by_lightning(),
+        on_interrupt(lambda: "nothing is kept; the same command begins again"),
+    ):
         trainer.fit(parts.module, datamodule=parts.datamodule)
-    except SystemExit:  # Lightning turns Ctrl-C into it
-        log.info("interrupted; nothing is kept, and the same command begins again")
-        raise
     trainer.save_checkpoint(checkpoint, weights_only=True)
     loss = trainer.callback_metrics.get("train/loss")
     return {

@@ -23,13 +23,16 @@ from omegaconf import DictConfig, OmegaConf
 from kgrec.config.checks import check, check_start
 from kgrec.config.devices import chosen_devices
 from kgrec.config.location import applied_hparams, missing_settings
+from kgrec.config.memory import fitting
 from kgrec.config.targets import check_targets
 from kgrec.data.dataset import PreparedData, RecDataset
+from kgrec.evaluation.collapse import collapsed, mark, sentences, signs_of
 from kgrec.evaluation.results import BASELINE, Evaluation
 from kgrec.inference.kept_data import keep
+from kgrec.interrupts import kept_by_lightning
 from kgrec.models.recipes import trusted_by
 from kgrec.models.recommender import Recommender
-from kgrec.pipeline.parts import Parts, build, make_loggers
+from kgrec.pipeline.parts import Parts, build, make_loggers, plain
 from kgrec.reports.console import dataset_tables, results_table, slices_table
 from kgrec.runs.checkpoints import load_recommender, read_checkpoint
 from kgrec.runs.environment import environment
@@ -88,7 +91,7 @@ def run(cfg: DictConfig, first: bool = True, callbacks: Sequence[pl.Callback] = 
             return math.nan
         evaluations = {parts.model: test(parts, folder), **controls}
         slices = save(parts, folder, metrics, evaluations, loggers)
-    show(parts, evaluations, slices)
+    show(parts, evaluations, slices, metrics)
     if warning := missing_settings(HydraConfig.get().runtime.choices):
         log.warning("warning: %s", warning)
     folder.write_metrics(metrics)  # last, after the loggers: with them the run is finished
@@ -98,7 +101,8 @@ def run(cfg: DictConfig, first: bool = True, callbacks: Sequence[pl.Callback] = 
 
 def prepare(cfg: DictConfig) -> tuple[PreparedData, RecDataset]:
     """Loads the data set and splits it as the protocol says."""
-    data: PreparedData = instantiate(cfg.dataset)
+    with fitting("dataset", plain(cfg.dataset)):
+        data: PreparedData = instantiate(cfg.dataset)
     dataset: RecDataset = instantiate(cfg.protocol)(data, instantiate(cfg.split))
     return data, dataset
 
@@ -197,17 +201,10 @@ def fit(
         return {"train/epochs": 0.0}
     if BASELINE in controls:
         parts.control_line.show(controls[BASELINE].metrics)
-    try:
+    with kept_by_lightning():
         trainer.fit(
             parts.module, datamodule=parts.datamodule, ckpt_path=ckpt_path, weights_only=True
         )
-    except SystemExit:  # Lightning turns Ctrl-C into it
-        last = folder.checkpoint("last")
-        log.info(
-            "interrupted %s",
-            f"(resume with ckpt_path={last})" if last.exists() else "in the first epoch",
-        )
-        raise
     distributed.close()
     if any(isinstance(callback, Pruning) and callback.pruned for callback in trainer.callbacks):  # type: ignore[attr-defined]
         raise Pruned
@@ -251,16 +248,29 @@ def save(
     for name, evaluation in evaluations.items():
         prefix = "" if name == parts.model else f"{name}/"
         metrics |= {f"{prefix}{key}": value for key, value in evaluation.metrics.items()}
+    if parts.recommender.trainable:
+        dataset, scores = parts.dataset, evaluations[parts.model].test.scores
+        metrics |= collapsed(metrics["val/auc"], dataset.val, dataset.test, scores)
     ks = parts.evaluator.ks
     slices, samples = write_results(folder, parts.dataset, evaluations, ks)
     log_results(loggers, metrics, ks, samples, folder.checkpoint("best"))
     return slices
 
 
-def show(parts: Parts, evaluations: dict[str, Evaluation], slices: list[dict[str, Any]]) -> None:
-    """Prints test metrics of model and controls, and the slices."""
+def show(
+    parts: Parts,
+    evaluations: dict[str, Evaluation],
+    slices: list[dict[str, Any]],
+    metrics: Mapping[str, float],
+) -> None:
+    """Prints test metrics of model and controls, and the slices; a collapsed model is marked."""
     dataset = parts.dataset
     k = shown_k(parts.evaluator.ks, dataset.num_items)
     title = f"{parts.model} on {dataset.name}, protocol={dataset.protocol}"
-    log.info(results_table(title, {n: e.metrics for n, e in evaluations.items()}, k))
+    rows = {name: evaluation.metrics for name, evaluation in evaluations.items()}
+    if short := mark(metrics):
+        rows = {f"{n} ({short})" if n == parts.model else n: row for n, row in rows.items()}
+    log.info(results_table(title, rows, k))
+    for sentence in sentences(parts.model, signs_of(metrics)):
+        log.warning("warning: %s", sentence)
     log.info(slices_table(slices, k))

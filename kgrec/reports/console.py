@@ -14,6 +14,7 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from kgrec.data.dataset import PreparedData, RecDataset
+from kgrec.errors import printable
 from kgrec.evaluation.results import BASELINE
 
 # Columns without a terminal, as in a pipe.
@@ -45,7 +46,8 @@ def as_text(table: Table, width: int | None = None) -> str:
     width = terminal_width() if width is None else width
     # Users choose names: what looks like markup is text.
     Console(file=out, width=width, color_system=None, markup=False, emoji=False).print(table)
-    return "\n".join(line.rstrip() for line in out.getvalue().rstrip().splitlines())
+    lines = printable(out.getvalue()).rstrip().splitlines()
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def fitted(

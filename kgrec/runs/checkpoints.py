@@ -10,7 +10,7 @@ from kgrec.errors import CheckpointError
 from kgrec.models.objectives import Objective
 from kgrec.models.recipes import rebuild
 from kgrec.models.recommender import Recommender
-from kgrec.runs.saved_files import NotPlain, read_saved
+from kgrec.runs.saved_files import NotPlainError, read_saved
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError):
         return str(error.strerror)
-    return str(error) if isinstance(error, NotPlain) else "damaged or of another kind"
+    return str(error) if isinstance(error, NotPlainError) else "damaged or of another kind"
 
 
 def _is_ours(checkpoint: Any) -> bool:

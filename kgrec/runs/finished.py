@@ -53,12 +53,12 @@ class Run:
     @property
     def model(self) -> str:
         """Name of the model, as in ``model=``."""
-        return str(self.choices.get("model") or self.config["model"]["_target_"].split(".")[-2])
+        return str(self.choices.get("model") or self.config["model"]["_target_"].split(".")[-2:][0])
 
     @property
     def choices(self) -> Mapping[str, str]:
         """The option chosen in each configuration group."""
-        return dict(self.environment.get("choices", {}))
+        return dict(self.environment.get("choices") or {})
 
     @property
     def data(self) -> str:
@@ -81,6 +81,11 @@ class Run:
         return int(self.config["seed"])
 
     @property
+    def started(self) -> str:
+        """Time at which the run began; empty where its files do not say."""
+        return str(self.environment.get("started") or "")
+
+    @property
     def split_key(self) -> tuple[str, int]:
         """Fingerprint of the rows, without that of weights, and seed.
 
@@ -93,7 +98,7 @@ class Run:
         """A command that repeats the run from its beginning, with any logger."""
         words = self.environment.get("overrides")
         if words is None:
-            return shlex.join(self.environment["command"])
+            return shlex.join(self.environment.get("command") or [])
         left_out = ("ckpt_path=", "resume=", "logger=")
         overrides = [word for word in words if not word.startswith(left_out)]
         return shlex.join(["python", "train.py", *overrides])

@@ -24,20 +24,19 @@ wandb/               files of Weights & Biases
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from kgrec import __version__
 from kgrec.errors import DataError
-from kgrec.files import write_json, write_parquet, write_text
+from kgrec.files import inside, write_json, write_parquet, write_text
+from kgrec.runs import schema
+from kgrec.runs.reading import numbers, read_config, read_json, read_table
 
 if TYPE_CHECKING:
     import polars as pl
-
-K = TypeVar("K", dict[str, Any], list[dict[str, Any]])
 
 CONFIG, ENVIRONMENT, DATASET = "config.yaml", "environment.json", "dataset.json"
 METRICS, STATUS, LOCK, LOG = "metrics.json", "status.json", "at_work.lock", "train.log"
@@ -124,11 +123,14 @@ class RunFolder:
 
     def rows_file(self, model: str) -> Path:
         """Test rows with the scores of the model, or of a control."""
-        return self.path / "evaluation" / model / "rows.parquet"
+        return self._evaluation(model) / "rows.parquet"
 
     def users_file(self, model: str) -> Path:
         """Ranking metrics of each test user, of the model or of a control."""
-        return self.path / "evaluation" / model / "users.parquet"
+        return self._evaluation(model) / "users.parquet"
+
+    def _evaluation(self, model: str) -> Path:
+        return inside(self.path / "evaluation", model, f"{self.path}: model")
 
     # ------------------------------------------------------------ reading
 
@@ -143,7 +145,7 @@ class RunFolder:
         Raises:
             DataError: the file is missing or damaged.
         """
-        return _json(self.metrics_file, dict)
+        return dict(read_json(self.metrics_file, schema.METRICS))
 
     def dataset(self) -> dict[str, Any]:
         """Facts on the data set.
@@ -151,7 +153,7 @@ class RunFolder:
         Raises:
             DataError: the file is missing or damaged.
         """
-        return _json(self.path / DATASET, dict)
+        return dict(read_json(self.path / DATASET, schema.DATASET))
 
     def environment(self) -> dict[str, Any]:
         """Versions, command, hardware and choices.
@@ -159,7 +161,7 @@ class RunFolder:
         Raises:
             DataError: the file is missing or damaged.
         """
-        return _json(self.path / ENVIRONMENT, dict)
+        return dict(read_json(self.path / ENVIRONMENT, schema.ENVIRONMENT))
 
     @property
     def kind(self) -> str:
@@ -183,15 +185,7 @@ class RunFolder:
         Raises:
             DataError: the file is missing or damaged.
         """
-        from omegaconf import OmegaConf
-
-        try:
-            content: Any = OmegaConf.to_container(OmegaConf.load(self.config_file))
-        except Exception as error:  # of many kinds, from the YAML reader
-            raise _unreadable(self.config_file, error) from error
-        if not isinstance(content, dict):
-            raise _unreadable(self.config_file, f"it holds a {type(content).__name__}")
-        return content
+        return read_config(self.config_file)
 
     def slices(self) -> list[dict[str, Any]]:
         """Test metrics by training positives; empty where the run has none.
@@ -199,7 +193,9 @@ class RunFolder:
         Raises:
             DataError: the file is damaged.
         """
-        return _json(self.slices_file, list) if self.slices_file.is_file() else []
+        return (
+            list(read_json(self.slices_file, schema.SLICES)) if self.slices_file.is_file() else []
+        )
 
     def curves(self) -> pl.DataFrame:
         """Metrics of every epoch: one row per epoch, one column per metric.
@@ -208,14 +204,21 @@ class RunFolder:
         """
         import polars as pl
 
+        from kgrec.data.csv_files import takes_little_memory
+        from kgrec.data.polars_errors import POLARS_ERRORS
+        from kgrec.data.text_files import header_line
+
         parts = []
         for path in sorted(self.path.glob(CURVES)):
-            with contextlib.suppress(OSError, pl.exceptions.PolarsError):
-                parts.append(pl.read_csv(path, infer_schema_length=None, glob=False))
+            with contextlib.suppress(OSError, DataError, *POLARS_ERRORS):
+                columns = 1 + header_line(path)[1].count(",")
+                if not takes_little_memory(path, ",", columns):
+                    continue
+                parts.append(numbers(pl.read_csv(path, infer_schema_length=0, glob=False)))
         parts = [part for part in parts if "epoch" in part.columns]
         if not parts:
             return pl.DataFrame({"epoch": []}, schema={"epoch": pl.Int64})
-        whole = pl.concat(parts, how="diagonal_relaxed").drop_nulls("epoch")
+        whole = pl.concat(parts, how="diagonal").drop_nulls("epoch")
         return whole.group_by("epoch").agg(pl.all().drop_nulls().last()).sort("epoch")
 
     def rows(self, model: str) -> pl.DataFrame:
@@ -224,7 +227,7 @@ class RunFolder:
         Raises:
             DataError: the run has not kept them, or the file is damaged.
         """
-        return _table(self.rows_file(model))
+        return read_table(self.rows_file(model), schema.ROWS)
 
     def users(self, model: str) -> pl.DataFrame:
         """Ranking metrics of each test user, of the model or of a control.
@@ -232,7 +235,7 @@ class RunFolder:
         Raises:
             DataError: the run has not kept them, or the file is damaged.
         """
-        return _table(self.users_file(model))
+        return read_table(self.users_file(model), schema.USERS)
 
     def about(self) -> dict[str, Any]:
         """Facts that :meth:`write_inference` wrote.
@@ -245,15 +248,14 @@ class RunFolder:
                 f"{self.path}: found no inference/{self.about_file.name}, expected that of a run "
                 "by this version of kgrec; train the run again"
             )
-        about = _json(self.about_file, dict)
+        about: dict[str, Any] = read_json(self.about_file, {"version": schema.Plain})
         if about.get("version") != INFERENCE_VERSION:
             raise DataError(
                 f"{self.about_file}: found version {about.get('version')!r}, expected "
                 f"{INFERENCE_VERSION}; train the run again, or use the version of kgrec that wrote "
                 f"it ({about.get('kgrec')})"
             )
-        if missing := [key for key in ("model", "dataset", "monitor", "seed") if key not in about]:
-            raise DataError(f"{self.about_file}: found no {missing[0]}, expected one")
+        schema.check(self.about_file, about, schema.ABOUT)
         return about
 
     def seen(self) -> pl.DataFrame:
@@ -262,7 +264,7 @@ class RunFolder:
         Raises:
             DataError: the file is missing or damaged.
         """
-        return _table(self.seen_file)
+        return read_table(self.seen_file, schema.SEEN)
 
     def triples(self) -> pl.DataFrame:
         """Triples of the knowledge graph: ``head``, ``relation``, ``tail``.
@@ -270,7 +272,7 @@ class RunFolder:
         Raises:
             DataError: the file is missing or damaged.
         """
-        return _table(self.triples_file)
+        return read_table(self.triples_file, schema.TRIPLES)
 
     # ------------------------------------------------------------ writing
 
@@ -326,30 +328,6 @@ class RunFolder:
     def write_samples(self, samples: list[dict[str, Any]]) -> None:
         """Writes recommendations to a few test users."""
         write_json(self.samples_file, samples)
-
-
-def _json(path: Path, kind: type[K]) -> K:
-    """Content of a JSON file: a mapping or a list, as ``kind`` says."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise _unreadable(path, error) from error
-    if not isinstance(content, kind):
-        raise _unreadable(path, f"it holds a {type(content).__name__}")
-    return content
-
-
-def _table(path: Path) -> pl.DataFrame:
-    from kgrec.data.parquet_files import read_parquet
-
-    if not path.is_file():
-        raise DataError(f"{path}: found no such file, expected a table of a finished run")
-    return read_parquet(path)
-
-
-def _unreadable(path: Path, reason: object) -> DataError:
-    words = " ".join(str(reason).split())
-    return DataError(f"{path}: found no readable file, expected that of a finished run ({words})")
 
 
 def finished_folders(place: Path) -> Iterator[RunFolder]:

@@ -11,13 +11,16 @@ from __future__ import annotations
 import io
 import math
 import pickle
+import re
 import struct
 import sys
 import zipfile
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -41,7 +44,7 @@ OPERATIONS = (
 )  # fmt: skip
 
 
-class NotPlain(ValueError):
+class NotPlainError(ValueError):
     """A file holds something that a checkpoint does not consist of."""
 
 
@@ -51,7 +54,7 @@ def read_saved(path: Path) -> Any:
     Memory is at most the size of the file and 128 MB for its plain values.
 
     Raises:
-        NotPlain: the file names code, or claims other sizes than it holds.
+        NotPlainError: the file names code, or claims other sizes than it holds.
         Exception: of many types, from the zip and pickle readers, for a damaged file.
     """
     size = path.stat().st_size
@@ -74,12 +77,12 @@ def _check_tree(content: Any) -> None:
             elif isinstance(value, list) or type(value) is tuple:
                 parts += value
             elif not isinstance(value, Tensor | str | int | float | None):
-                raise NotPlain("numbers without a tensor")
+                raise NotPlainError("numbers without a tensor")
             if count + len(parts) > MOST_VALUES:
-                raise NotPlain("too many values")
+                raise NotPlainError("too many values")
         level, count = parts, count + len(parts)
     if level:
-        raise NotPlain("values that are nested too deeply")
+        raise NotPlainError("values that are nested too deeply")
 
 
 def _check_archive(file: io.BufferedReader, size: int) -> None:
@@ -114,6 +117,8 @@ class _Kind(NamedTuple):
 class _Reader(pickle._Unpickler):
     """Reads the pickle of an archive, with only the operations of plain values and tensors."""
 
+    stack: list[Any]
+    pop_mark: Callable[[], list[Any]]
     dispatch: ClassVar[dict[int, Any]] = {
         ord(getattr(pickle, name)): pickle._Unpickler.dispatch[ord(getattr(pickle, name))]
         for name in OPERATIONS
@@ -122,18 +127,18 @@ class _Reader(pickle._Unpickler):
     def __init__(self, archive: zipfile.ZipFile, size: int) -> None:
         entries = archive.infolist()
         if any(e.compress_type != zipfile.ZIP_STORED or e.flag_bits & 1 for e in entries):
-            raise NotPlain("compressed or encrypted entries")
+            raise NotPlainError("compressed or encrypted entries")
         if sum(entry.file_size for entry in entries) > size:
-            raise NotPlain("entries larger than the file")
+            raise NotPlainError("entries larger than the file")
         self.archive, self.size, self.claimed = archive, size, 0
         self.folder = entries[0].filename.partition("/")[0]
         self.storages: dict[str, _Storage] = {}
         plain = archive.getinfo(f"{self.folder}/data.pkl")
         if plain.file_size > MOST_PLAIN:
-            raise NotPlain(f"{plain.file_size} bytes of plain values, expected {MOST_PLAIN}")
+            raise NotPlainError(f"{plain.file_size} bytes of plain values, expected {MOST_PLAIN}")
         order = f"{self.folder}/byteorder"
         if order in archive.namelist() and archive.read(order) != sys.byteorder.encode():
-            raise NotPlain("numbers of another byte order")
+            raise NotPlainError("numbers of another byte order")
         super().__init__(io.BytesIO(archive.read(plain)))
 
     def find_class(self, module: str, name: str) -> Any:
@@ -142,31 +147,32 @@ class _Reader(pickle._Unpickler):
             return _Kind(STORAGES[name[:-7]])
         path = f"{module}.{name}"
         if path not in ("collections.OrderedDict", "torch._utils._rebuild_tensor_v2"):
-            raise NotPlain(f"it names {path[:80]}, which was not run")
+            shown = path if re.fullmatch(r"[\w.]{1,80}", path) else "code"
+            raise NotPlainError(f"it names {shown}, which was not run")
         return path
 
     def persistent_load(self, pid: Any) -> _Storage:
         """The numbers of an entry: ``("storage", kind, name, device, count)``."""
         _, kind, name, _, count = pid
         if not (isinstance(kind, _Kind) and isinstance(name, str) and type(count) is int):
-            raise NotPlain("an odd reference to numbers")
+            raise NotPlainError("an odd reference to numbers")
         if name not in self.storages:
             self.storages[name] = _Storage(self._numbers(name), kind.dtype)
         storage = self.storages[name]
         if storage.dtype != kind.dtype or storage.numbers.nbytes() != count * kind.dtype.itemsize:
-            raise NotPlain(f"other numbers in {name[:80]} than the {count} it claims")
+            raise NotPlainError(f"other numbers in an entry than the {count} it claims")
         return storage
 
     def _numbers(self, name: str) -> torch.UntypedStorage:
         entry = self.archive.getinfo(f"{self.folder}/data/{name}")
         numbers = torch.empty(entry.file_size, dtype=torch.uint8)
-        view, done = memoryview(numbers.numpy()), 0
+        view, done = numbers.numpy(), 0
         with self.archive.open(entry) as source:  # which compares the checksum at the end
             while chunk := source.read(CHUNK):
-                view[done : done + len(chunk)] = chunk
+                view[done : done + len(chunk)] = np.frombuffer(chunk, np.uint8)
                 done += len(chunk)
         if done != entry.file_size:
-            raise NotPlain(f"{done} bytes in {name[:80]}, expected {entry.file_size}")
+            raise NotPlainError(f"{done} bytes in an entry, expected {entry.file_size}")
         return numbers.untyped_storage()
 
     def load_reduce(self) -> None:
@@ -177,14 +183,14 @@ class _Reader(pickle._Unpickler):
         elif path == "torch._utils._rebuild_tensor_v2":
             self.stack[-1] = self._tensor(*arguments[:4])
         else:
-            raise NotPlain("a call")
+            raise NotPlainError("a call")
 
     def _tensor(self, storage: Any, offset: Any, size: Any, stride: Any) -> Tensor:
         if not isinstance(storage, _Storage) or any(type(n) is not int or n < 0 for n in size):
-            raise NotPlain("a tensor without numbers or sizes")
+            raise NotPlainError("a tensor without numbers or sizes")
         self.claimed += math.prod(size) * storage.dtype.itemsize
         if self.claimed > SHARED * self.size:
-            raise NotPlain("tensors that claim more numbers than the file has")
+            raise NotPlainError("tensors that claim more numbers than the file has")
         tensor = torch.empty(0, dtype=storage.dtype)
         return tensor.set_(storage.numbers, offset, size, stride)  # which checks the bounds
 
@@ -192,7 +198,7 @@ class _Reader(pickle._Unpickler):
         """Leaves out the attributes of a state dict, which are only versions of modules."""
         self.stack.pop()
         if type(self.stack[-1]) is not OrderedDict:
-            raise NotPlain("attributes of an object")
+            raise NotPlainError("attributes of an object")
 
     def load_setitem(self) -> None:
         """Sets a value in a dictionary."""
@@ -207,7 +213,9 @@ class _Reader(pickle._Unpickler):
 
     def _set(self, key: Any, value: Any) -> None:
         if not isinstance(self.stack[-1], dict) or type(key) not in (str, int):
-            raise NotPlain(f"a key of type {type(key).__name__}")  # a tuple may take long to hash
+            raise NotPlainError(
+                f"a key of type {type(key).__name__}"
+            )  # a tuple may take long to hash
         self.stack[-1][key] = value
 
     dispatch[ord(pickle.REDUCE)] = load_reduce

@@ -12,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from kgrec.errors import ConfigError, DataError, KgrecError
+from kgrec.errors import ConfigError, DataError, KgrecError, printable
 
 LONGEST_MESSAGE = 1000  # characters
 LONGEST = 80  # characters of a value or key that a message repeats
@@ -39,7 +39,7 @@ class RequestError(KgrecError):
 
 def error_answer(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
     """The answer with an error."""
-    # A lone surrogate is no UTF-8: json escapes it.
+    message = printable(message)
     if len(message) > LONGEST_MESSAGE:
         message = message[:LONGEST_MESSAGE] + "…"
     content = json.dumps({"error": message})

@@ -25,7 +25,8 @@ from filelock import FileLock, Timeout
 from kgrec.config.location import options
 from kgrec.errors import ConfigError, DataError
 from kgrec.evaluation.results import BASELINE
-from kgrec.files import quoted, write_json
+from kgrec.files import make_folder, quoted, write_json
+from kgrec.interrupts import on_interrupt
 from kgrec.runs.folder import LOCK, RunFolder
 from kgrec.runs.status import read_status
 from kgrec.sweeps.folder import SweepFolder
@@ -307,7 +308,7 @@ class Choice:
         Raises:
             ConfigError: another process is at work in the folder.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path)
         lock = FileLock(self.path / LOCK)
         try:
             lock.acquire(timeout=2)
@@ -328,10 +329,8 @@ class Choice:
             self.clock = Clock(self.clock.budget, float(facts.get("spent", 0.0)))
             share = TRAINING_SHARE * self.clock.budget / max(1, len(self.models))
             self.limit = int(facts.get("limit") or max(LEAST_TRAINING, share))
-            yield
-        except KeyboardInterrupt:
-            say(f"interrupted; the same command resumes in {self.path}")
-            raise
+            with on_interrupt(lambda: f"the same command resumes in {self.path}"):
+                yield
         finally:
             self._write()
             lock.release()

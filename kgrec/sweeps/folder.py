@@ -6,7 +6,6 @@ sweep's folder, named by the values that the job varies.
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from kgrec.errors import DataError
-from kgrec.files import write_json
+from kgrec.files import inside, make_folder, write_json
+from kgrec.runs.reading import read_json
+from kgrec.runs.schema import SWEEP
 from kgrec.sweeps.state import Job, State, shared_overrides
 
 FILE = "sweep.json"
@@ -44,20 +45,9 @@ class SweepFolder:
         Raises:
             DataError: the folder is not that of a sweep.
         """
-        try:
-            content = json.loads((path / FILE).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise DataError(
-                f"{path / FILE}: found no readable file, expected that of a sweep ({error})"
-            ) from error
-        if (
-            not isinstance(content, dict)
-            or not {"words", "jobs", "keys", "monitor"} <= content.keys()
-        ):
-            raise DataError(
-                f"{path / FILE}: found a file that does not describe a sweep, expected words, "
-                "keys, jobs and monitor"
-            )
+        content = read_json(path / FILE, SWEEP)
+        for job in content["jobs"]:
+            inside(path, job["name"], f"{path / FILE}: job")
         return cls(path, content)
 
     @classmethod
@@ -94,7 +84,7 @@ class SweepFolder:
             "planned": max(planned or 0, len(listed)),
             "jobs": list(listed.values()),
         }
-        path.mkdir(parents=True, exist_ok=True)
+        make_folder(path)
         write_json(path / FILE, content)
         return cls(path, content)
 
@@ -145,7 +135,7 @@ class SweepFolder:
 
     def folder(self, job: Job) -> Path:
         """The run folder of a job."""
-        return self.path / job.name
+        return inside(self.path, job.name, str(self.path / FILE))
 
     def states(self) -> list[State]:
         """The current state of every job."""

@@ -20,6 +20,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from kgrec.config.checks import check_start
 from kgrec.config.messages import any_user_error
 from kgrec.errors import ConfigError
+from kgrec.files import remove_leftovers
+from kgrec.interrupts import on_interrupt
 from kgrec.runs.folder import RunFolder
 from kgrec.runs.resuming import Start, check_folder, start_in
 from kgrec.runs.status import DIVERGED, Pruned, at_work, held, read_status, update
@@ -108,17 +110,32 @@ def run_alone(cfg: DictConfig, run: Callable[[DictConfig, bool], float], first: 
     """
     check_alone(cfg)
     files = RunFolder(Path(cfg.paths.run))
+
+    def check_again() -> None:
+        if files.finished:  # by a process that has just ended
+            check_alone(cfg)
+
     if not files.finished:
-        with at_work(files.path, explain=explain) if first else contextlib.nullcontext():
+        work = at_work(files.path, explain=explain, check=check_again)
+        with work if first else contextlib.nullcontext():
             if not files.finished:  # by a process that has just ended
                 if cfg.resume is not None:
                     apply(cfg, start_in(files))
-                return run(cfg, first)
+                with on_interrupt(lambda: _resume_hint(files.path)):
+                    return run(cfg, first)
     check_alone(cfg)
+    remove_leftovers(files.status_file)  # of a process that was killed after its metrics
     state = State.read(Job(files.path.name, (), {}), files.path)
     if first:
         say(f"finished already: {line(state)}\nthe results are in {files.path}")
     return math.nan if state.validation is None else state.validation
+
+
+def _resume_hint(folder: Path) -> str:
+    """How to resume a single run that is interrupted."""
+    typed = [word.partition("=")[0] for word in HydraConfig.get().overrides.hydra]
+    place = "" if "hydra.run.dir" in typed else f"hydra.run.dir={folder} "
+    return f"the same command with {place}resume=auto resumes"
 
 
 def apply(cfg: DictConfig, start: Start) -> None:
@@ -152,7 +169,7 @@ def _end_with_the_sweep() -> None:
         threading.Thread(target=watch, name=WATCH, daemon=True).start()
 
 
-def explain(error: Exception) -> str:
+def explain(error: BaseException) -> str:
     """The message of an error, in the user's words if the user can correct the error."""
     return any_user_error(error) or str(error)
 

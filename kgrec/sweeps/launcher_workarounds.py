@@ -1,40 +1,39 @@
-"""Workarounds for faults of two launchers: joblib drops Ctrl-C, submitit gives up waiting."""
+"""Workarounds for two launchers: joblib's processes get Ctrl-C, submitit gives up waiting."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import signal
-import threading
 from collections.abc import Iterator
 from typing import Any
+
+from kgrec.interrupts import held_back
 
 log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def interrupts_kept() -> Iterator[None]:
-    """Raises KeyboardInterrupt when the context ends, if Ctrl-C was pressed in it and got lost.
+def held_back_from_workers() -> Iterator[None]:
+    """Makes processes that joblib starts ignore Ctrl-C, which a terminal sends to them, too.
 
-    Python drops an exception that is raised in a finalizer, and joblib runs finalizers when it
-    closes its pool of processes.
+    They would print stack traces. This process ends them.
     """
-    if threading.current_thread() is not threading.main_thread():
+    try:
+        from joblib.externals.loky.backend import fork_exec as module
+    except ImportError:  # another version of joblib, or Windows
         yield
         return
-    interrupted = threading.Event()
+    start: Any = module.fork_exec
 
-    def note(number: int, frame: Any) -> None:
-        interrupted.set()
-        signal.default_int_handler(number, frame)
+    def start_without_ctrl_c(*arguments: Any, **options: Any) -> Any:
+        with held_back():
+            return start(*arguments, **options)
 
-    handler = signal.signal(signal.SIGINT, note)
+    module.fork_exec = start_without_ctrl_c
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, handler)
-    if interrupted.is_set():
-        raise KeyboardInterrupt
+        module.fork_exec = start
 
 
 @contextlib.contextmanager

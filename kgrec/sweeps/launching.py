@@ -9,10 +9,12 @@ from collections.abc import Callable, Sequence
 from hydra.plugins.launcher import Launcher
 
 from kgrec.errors import KgrecError
+from kgrec.files import remove_leftovers
+from kgrec.interrupts import interrupted
 from kgrec.runs.folder import RunFolder
 from kgrec.runs.status import held, update
 from kgrec.sweeps.folder import SweepFolder
-from kgrec.sweeps.launcher_workarounds import all_submitit_jobs_awaited, interrupts_kept
+from kgrec.sweeps.launcher_workarounds import all_submitit_jobs_awaited, held_back_from_workers
 from kgrec.sweeps.progress import POLL_SECONDS, Watching, line, say
 from kgrec.sweeps.state import DONE, FAILED, RUNNING, WAITING, Job, State
 
@@ -47,6 +49,8 @@ def launch(
     """
     unique = {job.name: job for job in jobs}.values()
     waiting = [job for job in unique if State.read(job, sweep.folder(job)).state not in DONE]
+    for job in unique:  # one may have been killed right after its metrics
+        remove_leftovers(RunFolder(sweep.folder(job)).status_file)
     cut_short: list[Job] = []
     while waiting:
         unended = _launch_once(waiting, sweep, launcher, job_overrides)
@@ -73,10 +77,12 @@ def _launch_once(
         folder = sweep.folder(job)
         if RunFolder(folder).status_file.is_file() and not held(folder):
             update(folder, state=WAITING, error=None)
-    with interrupts_kept(), Watching(sweep, batch), all_submitit_jobs_awaited():
+    with held_back_from_workers(), Watching(sweep, batch), all_submitit_jobs_awaited():
         try:
             launcher.launch([job_overrides(job) for job in batch], 0)
         except Exception as error:
+            if interrupted():
+                raise
             log.debug("the launcher broke down", exc_info=True)
             first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
             say(f"the launcher broke down ({first_line}); its unfinished jobs are launched again")

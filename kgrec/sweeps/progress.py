@@ -16,6 +16,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TextColumn, TimeElapsedColumn
 
+from kgrec.errors import printable
+from kgrec.evaluation.collapse import mark
 from kgrec.reports.console import terminal_width
 from kgrec.sweeps.folder import SweepFolder
 from kgrec.sweeps.state import FINISHED, PRUNED, RUNNING, Job, State
@@ -34,7 +36,7 @@ def say(text: str) -> None:
     if sys.stdout.isatty():
         width = terminal_width()
         text = "\n".join(wrapped(text_line, width) for text_line in text.split("\n"))
-    print(text, flush=True)  # noqa: T201
+    print(printable(text), flush=True)  # noqa: T201
 
 
 class Watching:
@@ -171,4 +173,4 @@ def line(state: State) -> str:
         error = (str(state.status.get("error")).strip().splitlines() or [""])[0]
         return f"{name}: {state.state} after {seconds or '0 s'}: {error}"
     parts += [f"{n} {state.metrics[m]:.4f}" for n, m in SHOWN.items() if m in state.metrics]
-    return "  ".join([f"{name}:", *parts, seconds]).rstrip()
+    return "  ".join(filter(None, [f"{name}:", *parts, mark(state.metrics), seconds]))

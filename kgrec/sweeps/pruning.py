@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import Callback
 
 from kgrec.errors import ConfigError
-from kgrec.runs.status import read_status
+from kgrec.runs.status import read_status, update
 
 if TYPE_CHECKING:
     from optuna.pruners import BasePruner
@@ -62,7 +62,8 @@ class Pruning(Callback):
     """Reports the validation value of each epoch to the study, and stops a trial that is behind.
 
     The callback comes after early stopping: a training that ends by itself is not pruned. If the
-    study cannot be reached, the trial is trained to its end.
+    study cannot be reached, the trial is trained to its end. The decision is kept in status.json,
+    because a pruner that is asked about an epoch again may answer otherwise.
 
     Args:
         folder: run folder of the job, in the sweep's folder.
@@ -95,6 +96,12 @@ class Pruning(Callback):
         self._trial = optuna.trial.Trial(study, number)
         # A resumed trial has reported its first epochs already.
         self._reported = set(study.trials[facts["trial"]].intermediate_values)
+        self._pruned_after = facts.get("pruned_after")
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Ends the training before its next epoch if the trial was pruned and then interrupted."""
+        if self._pruned_after is not None and self._pruned_after <= trainer.current_epoch:
+            self.pruned = trainer.should_stop = True
 
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Notes that the epoch has a validation value of its own."""
@@ -114,11 +121,12 @@ class Pruning(Callback):
                 self._trial.report(value, epoch)
             if trainer.should_stop or epoch == trainer.max_epochs:
                 return
-            self.pruned = self._trial.should_prune()
+            self.pruned = self._pruned_after == epoch or self._trial.should_prune()
         except StorageInternalError as error:
             log.warning("warning: the study cannot be reached, so nothing is pruned: %s", error)
             return
         if self.pruned:
+            update(self._folder, pruned_after=epoch)
             log.info("pruned: %s %.4f is behind other trials", self._monitor, value)
             trainer.should_stop = True
 

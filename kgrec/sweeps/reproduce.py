@@ -6,7 +6,6 @@ A multirun of Hydra takes only one experiment that brings its own sweep.
 from __future__ import annotations
 
 import shlex
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,9 +16,12 @@ from omegaconf import OmegaConf
 
 from kgrec.config.location import conf_dir
 from kgrec.errors import ConfigError
-from kgrec.files import quoted
+from kgrec.files import inside, quoted
+from kgrec.interrupts import SIGNALS, call, on_interrupt
 from kgrec.sweeps.grid import jobs_of
 from kgrec.sweeps.state import FINISHED, Job, State, folder_name
+
+INTERRUPTED = [128 + number for number in SIGNALS]  # exit codes
 
 
 def sweep_of(experiment: str) -> dict[str, str]:
@@ -62,7 +64,7 @@ def jobs_of_experiment(experiment: str, dataset: str, overrides: Sequence[str]) 
 def sweep_folder(experiment: str, dataset: str, overrides: Sequence[str], out: Path) -> Path:
     """The folder of a sweep, which depends on the overrides that all its jobs share."""
     shared = [o for o in overrides if o.partition("=")[0] not in sweep_of(experiment)]
-    folder = out / experiment / dataset
+    folder = inside(inside(out, experiment, "experiment"), dataset, "--dataset")
     return folder / folder_name(shared) if shared else folder
 
 
@@ -103,11 +105,12 @@ def reproduce(
         for job in (job for listed in to_run.values() for job in listed):
             print(shlex.join(["python", "train.py", *job.overrides]))  # noqa: T201
         return
-    codes = [
-        run_sweep(*sweep, overrides, folders[sweep], at_once)
-        for sweep, listed in to_run.items()
-        if listed
-    ]
+    with on_interrupt(lambda: "the same command resumes"):
+        codes = [
+            run_sweep(*sweep, overrides, folders[sweep], at_once)
+            for sweep, listed in to_run.items()
+            if listed
+        ]
     print(f"kgrec report {root} makes tables and plots of {root}")  # noqa: T201
     if any(codes):
         sys.exit(1)
@@ -129,4 +132,7 @@ def run_sweep(
     command.append(f"hydra.sweep.dir={quoted(str(folder.resolve()))}")
     if at_once > 1:
         command += ["hydra/launcher=joblib", f"hydra.launcher.n_jobs={at_once}"]
-    return subprocess.run(command, check=False).returncode
+    code = call(command)
+    if code in INTERRUPTED:  # also where the sweep alone was interrupted
+        raise KeyboardInterrupt
+    return code

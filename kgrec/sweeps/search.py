@@ -25,11 +25,13 @@ from kgrec.sweeps.checks import ANOTHER_NAME
 from kgrec.sweeps.folder import SweepFolder
 from kgrec.sweeps.progress import say, words
 from kgrec.sweeps.pruning import NAME, make_pruner, open_storage
+from kgrec.sweeps.replay import replayed
 from kgrec.sweeps.state import FAILED, FINISHED, PRUNED, Job, State, best
 from kgrec.sweeps.sweeper import KgrecSweeper
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
+    from optuna.samplers import BaseSampler
     from optuna.study import Study
 
 # The search ends if this many first trials have all failed.
@@ -78,11 +80,11 @@ class Search(KgrecSweeper):
                 )
         make_pruner(self.pruner)
         self._check_before(space, fixed)
-        study = self._study(space)
+        at_once = self.at_once or int(self.config.hydra.launcher.get("n_jobs") or 1)
+        study = self._study(space, at_once)
         # If all trials have failed, their settings are not the reason: the budget starts again.
         budget = self.n_trials + (len(study.trials) if _all_failed(study) else 0)
         say(f"search of {', '.join(space)}: {len(study.trials)} of {budget} trials so far")
-        at_once = self.at_once or int(self.config.hydra.launcher.get("n_jobs") or 1)
         sweep, trials_before = None, len(study.trials)
         while batch := self._next(study, space, at_once, budget):
             trials = {number: job_of(params, space, fixed) for number, params in batch}
@@ -114,7 +116,7 @@ class Search(KgrecSweeper):
         self.check_same_sweep(job, list(space))
         self.composed(job)
 
-    def _study(self, space: Mapping[str, BaseDistribution]) -> Study:
+    def _study(self, space: Mapping[str, BaseDistribution], at_once: int) -> Study:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -125,25 +127,33 @@ class Search(KgrecSweeper):
             pruner=make_pruner(self.pruner),
             load_if_exists=True,
         )
-        if study.trials and (before := study.trials[-1].distributions) != space:
-            changed = [k for k in before.keys() | space.keys() if before.get(k) != space.get(k)]
+        if changed := _changed(study, space):
             raise ConfigError(
                 f"{self.folder}: found a search with another space of "
                 f"{', '.join(sorted(changed))}, expected the same: {ANOTHER_NAME}"
             )
-        # A resumed search must not draw the same random settings again.
-        study.sampler = instantiate(self.sampler, seed=self.sampler.seed + len(study.trials))
+
+        def sampler(more: int) -> BaseSampler:
+            return instantiate(self.sampler, seed=self.sampler.seed + more)  # type: ignore[no-any-return]
+
+        study.sampler = replayed(study, space, at_once, sampler)
         return study
 
     def _next(
         self, study: Study, space: Mapping[str, BaseDistribution], at_once: int, budget: int
     ) -> list[tuple[int, dict[str, Any]]]:
-        """Numbers and parameters of the next trials; interrupted trials come first."""
+        """Numbers and parameters of the next trials; interrupted trials come first.
+
+        Interrupted trials get the others with which they were to run, and no more, as in a search
+        without an interruption.
+        """
         from optuna.trial import TrialState
 
         interrupted = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         batch = [(trial.number, dict(trial.params)) for trial in interrupted][:at_once]
         while len(batch) < at_once and len(study.trials) < budget:
+            if batch and len(study.trials) % at_once == 0:
+                break
             trial = study.ask(dict(space))
             batch.append((trial.number, dict(trial.params)))
         return batch
@@ -178,6 +188,18 @@ class Search(KgrecSweeper):
         head += ["defaults:", *groups, ""] if groups else []
         write_text(path, "\n".join([*head, OmegaConf.to_yaml(best_settings)]))
         return path
+
+
+def _changed(study: Study, space: Mapping[str, BaseDistribution]) -> list[str]:
+    """Keys in which the space of a study differs.
+
+    The last trial may lack keys, if the search was killed while they were drawn.
+    """
+    if not study.trials:
+        return []
+    first = study.trials[0]
+    keys = first.distributions.keys() | (space.keys() if first.state.is_finished() else set())
+    return [key for key in keys if first.distributions.get(key) != space.get(key)]
 
 
 def search_space(

@@ -90,7 +90,8 @@ class State:
         job: the job.
         folder: run folder.
         state: waiting, running, finished, pruned (stopped early, because other trials of the search
-            are better), diverged (its numbers were no longer finite), failed or interrupted (its process has gone and the job can be resumed).
+            are better), diverged (its numbers were no longer finite), failed or interrupted (its
+            process has gone and the job can be resumed).
         status: content of status.json; see :mod:`kgrec.runs.status`.
         metrics: all metrics; empty until the job is finished.
     """

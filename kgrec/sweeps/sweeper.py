@@ -27,7 +27,8 @@ from kgrec.config.checks import check, check_start
 from kgrec.config.messages import any_user_error
 from kgrec.config.targets import check_targets
 from kgrec.errors import ConfigError
-from kgrec.files import quoted
+from kgrec.files import inside, make_folder, quoted
+from kgrec.interrupts import on_interrupt
 from kgrec.runs.folder import LOCK, RunFolder
 from kgrec.runs.identity import difference, result_settings
 from kgrec.runs.status import DIVERGED, update
@@ -42,7 +43,7 @@ from kgrec.sweeps.device_pool import jobs_at_once
 from kgrec.sweeps.folder import FILE, SweepFolder, sweeps_of
 from kgrec.sweeps.launching import SweepError, launch
 from kgrec.sweeps.progress import counted, line, say
-from kgrec.sweeps.state import DONE, FAILED, FINISHED, Job, State
+from kgrec.sweeps.state import DONE, FAILED, FINISHED, INTERRUPTED, Job, State
 from kgrec.sweeps.table import print_tables, write_table
 
 log = logging.getLogger(__name__)
@@ -94,11 +95,10 @@ class KgrecSweeper(Sweeper):
         folder_given = any(override.startswith("hydra.sweep.dir=") for override in typed)
         parent = Path(self.config.paths.logs).resolve() / "sweeps"
         if name is not None:
-            if str(name) in ("", ".", "..") or Path(str(name)).name != str(name):
-                raise ConfigError(f"sweep: found {name!r}, expected a name, without folders")
+            path = inside(parent, str(name), "sweep")
             if folder_given:
                 raise ConfigError(f"sweep: found {name!r} and hydra.sweep.dir, expected one")
-            return parent / str(name)
+            return path
         if folder_given:
             return Path(self.config.hydra.sweep.dir).resolve()
         earlier = list(sweeps_of(parent, self.words))
@@ -214,7 +214,7 @@ class KgrecSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> Any:
         """Runs the sweep; Hydra calls this with the overrides of the command line."""
         lock = FileLock(self.folder / LOCK)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         try:
             lock.acquire(timeout=2)
         except Timeout as error:
@@ -223,19 +223,27 @@ class KgrecSweeper(Sweeper):
                 "(sweep=NAME starts another one)"
             ) from error
         try:
-            return self._sweep(arguments)
-        except (KeyboardInterrupt, SystemExit):  # Lightning turns KeyboardInterrupt into SystemExit
-            if (self.folder / FILE).is_file():
-                sweep = SweepFolder.read(self.folder)
-                write_table(sweep, sweep.states())
-            say(f"interrupted; the same command with {sweep_word(self.folder)} resumes")
-            raise SystemExit(130) from None
+            with on_interrupt(self._stopped):
+                return self._sweep(arguments)
         finally:
             lock.release()
             if not (self.folder / FILE).is_file():  # refused before it started
                 (self.folder / LOCK).unlink(missing_ok=True)
                 with contextlib.suppress(OSError):
                     self.folder.rmdir()
+
+    def _stopped(self) -> str | None:
+        """Writes the state and the table of an interrupted sweep; returns how to resume it."""
+        if not (self.folder / FILE).is_file():  # no job has begun
+            return None
+        hint = f"the same command with {sweep_word(self.folder)} resumes"
+        sweep = SweepFolder.read(self.folder)
+        states = sweep.states()
+        for state in states:  # jobs of other processes, which ended with this one
+            if state.state == INTERRUPTED:
+                update(state.folder, state=INTERRUPTED, error=None)
+        write_table(sweep, states)
+        return hint
 
     def _sweep(self, arguments: list[str]) -> Any:
         raise NotImplementedError

@@ -15,7 +15,10 @@ from rich.table import Table
 
 from kgrec.config.location import applied_hparams, missing_settings
 from kgrec.errors import DataError
+from kgrec.evaluation.collapse import mark
+from kgrec.files import write_csv
 from kgrec.reports.console import as_text, terminal_width
+from kgrec.reports.foreign_text import for_spreadsheets
 from kgrec.runs.folder import RunFolder
 from kgrec.sweeps.folder import SweepFolder
 from kgrec.sweeps.progress import PIPED_WIDTH, counted, say, words
@@ -39,7 +42,8 @@ STAR = "★"
 def records(sweep: SweepFolder, states: Sequence[State]) -> list[dict[str, Any]]:
     """One row per job.
 
-    A row has the varied values, ``state``, metrics, ``best`` (whether the job has the best
+    A row has the varied values, ``state``, ``collapsed`` (signs that the model has collapsed, in
+    words), metrics, ``best`` (whether the job has the best
     setting), ``seconds``, ``error``, ``settings`` (a line on the applied settings file) and
     ``folder``.
     """
@@ -48,6 +52,7 @@ def records(sweep: SweepFolder, states: Sequence[State]) -> list[dict[str, Any]]
     for state in states:
         row: dict[str, Any] = {key: state.job.varied.get(key) for key in sweep.keys}
         row |= {"state": state.state, sweep.monitor: state.validation}
+        row["collapsed"] = mark(state.metrics) or None
         row["best"] = state.job.name in best
         row |= {column: state.metrics.get(metric) for column, metric in FIGURES.items()}
         row |= {"seconds": state.seconds, "error": state.status.get("error")}
@@ -68,9 +73,8 @@ def _settings(state: State) -> str | None:
 def write_table(sweep: SweepFolder, states: Sequence[State]) -> Path:
     """Writes the table of jobs as sweep.csv into the sweep's folder, whole or not at all."""
     path = sweep.path / "sweep.csv"
-    temporary = path.with_name(f".{path.name}.incoming")
-    pl.DataFrame(records(sweep, states), infer_schema_length=None).write_csv(temporary)
-    temporary.rename(path)
+    table = pl.DataFrame(records(sweep, states), infer_schema_length=None)
+    write_csv(path, for_spreadsheets(table))
     return path
 
 
@@ -127,10 +131,16 @@ def over_seeds(
         means.append(
             dict(zip(keys, values, strict=True))
             | {"state": f"{len(finished)} of {len(group)}"}
+            | {"collapsed": _collapsed(finished)}
             | {"best": any(row["best"] for row in group)}
             | {column: _summary(finished, column) for column in (monitor, *FIGURES, "seconds")}
         )
     return means
+
+
+def _collapsed(rows: Sequence[dict[str, Any]]) -> str | None:
+    count = sum(row["collapsed"] is not None for row in rows)
+    return f"{count} collapsed" if count else None
 
 
 def _summary(rows: Sequence[dict[str, Any]], column: str) -> tuple[float, float] | None:
@@ -156,7 +166,8 @@ def fitted(
         monitor: validation metric by which jobs are compared.
         rows: rows of :func:`records` or :func:`over_seeds`.
         width: characters that a line may have.
-        state: heading of the states, which are left out if all jobs are finished.
+        state: heading of the states, which are left out if all jobs are finished
+            and none has collapsed.
     """
     columns = [c for c in (monitor, *FIGURES, "seconds") if any(r[c] is not None for r in rows)]
     for column in (None, *LEAST_IMPORTANT):
@@ -180,7 +191,7 @@ def _table(
     for key in keys:
         end = key.rpartition(".")[2]
         table.add_column(end if ends[end] == 1 else key, overflow="fold")
-    with_state = any(row["state"] != FINISHED for row in rows)
+    with_state = any(row["state"] != FINISHED or row["collapsed"] for row in rows)
     if with_state:
         table.add_column(state)
     for column in columns:
@@ -188,8 +199,12 @@ def _table(
     for row in rows:
         cells = [_text(row[c], c, row["best"] and c == monitor) for c in columns]
         values = ["" if row[key] is None else str(row[key]) for key in keys]
-        table.add_row(*values, *([row["state"]] if with_state else []), *cells)
+        table.add_row(*values, *([_state(row)] if with_state else []), *cells)
     return table
+
+
+def _state(row: Mapping[str, Any]) -> str:
+    return ", ".join(filter(None, (row["state"], row["collapsed"])))
 
 
 def _text(value: Any, column: str, best: bool) -> str:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-GRACE = 20.0  # seconds that an interrupted process has to end
+from kgrec.interrupts import call
 
 
 class Clock:
@@ -52,23 +50,7 @@ def train(words: Sequence[str], log_file: Path, clock: Clock) -> bool:
     with log_file.open("a", encoding="utf-8") as log:
         log.write(f"$ kgrec train {' '.join(words)}\n")
         log.flush()
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         try:
-            return process.wait(clock.left) == 0
+            return call(command, clock.left, stdout=log, stderr=subprocess.STDOUT) == 0
         except subprocess.TimeoutExpired:
             return False
-        except KeyboardInterrupt:  # the terminal has interrupted both processes
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(GRACE)
-            raise
-        finally:
-            _end(process)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Interrupts a process that still runs, so that it can save its state; then kills it."""
-    for stop in (signal.SIGINT, signal.SIGKILL):
-        if process.poll() is None:
-            process.send_signal(stop)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(GRACE)

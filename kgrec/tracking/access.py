@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 import os
+from urllib.parse import urlsplit
+
+from kgrec.errors import ConfigError
+
+# Variables with an address that W&B writes into its debug logs.
+ADDRESSES = ("WANDB_BASE_URL", "WANDB_APP_URL", "WANDB_HTTP_PROXY", "WANDB_HTTPS_PROXY")
 
 # Seconds that a server has to answer.
 PATIENCE = 5
 
 
 def drop_empty_mode() -> None:
-    """Removes an empty ``WANDB_MODE``, which W&B would refuse."""
+    """Removes an empty ``WANDB_MODE``, which W&B would refuse, before W&B is imported.
+
+    Raises:
+        ConfigError: an address has a password in it, which W&B would write into its logs.
+    """
     if not os.environ.get("WANDB_MODE"):
         os.environ.pop("WANDB_MODE", None)
+    for name in ADDRESSES:
+        if "@" in urlsplit(os.environ.get(name, "")).netloc:
+            raise ConfigError(
+                f"{name}: found a user name or password in the address, which W&B would write into "
+                "its logs; expected the address alone, and a key in WANDB_API_KEY or ~/.netrc"
+            )
 
 
 def key_problem() -> str | None:

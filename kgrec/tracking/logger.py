@@ -17,7 +17,7 @@ from pytorch_lightning.loggers import Logger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from kgrec.errors import ConfigError
-from kgrec.files import write_text
+from kgrec.files import make_folder, write_text
 from kgrec.runs.status import Pruned
 from kgrec.tracking.access import answers, drop_empty_mode, key_problem, server
 
@@ -126,11 +126,22 @@ def wandb_logger(
         id=_kept_id(folder / "wandb"),
         resume="allow",
     )
+    _log_without_traces()
     run.define_metric(EPOCH, hidden=True)
     run.define_metric("train/step_loss", step_metric=STEP)
     for name, summary in CURVES.items():
         run.define_metric(name, step_metric=EPOCH, summary=summary)
     return RunLogger(run, run_dir, project, log_checkpoint)
+
+
+def _log_without_traces() -> None:
+    """On a full disk W&B's own logs are not complete, and its process may die.
+
+    Python would print a stack trace for every line, and a line for every message to the process.
+    """
+    for handler in logging.getLogger("wandb").handlers:
+        handler.handleError = lambda record: None  # type: ignore[method-assign]
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
 
 
 def _sweep() -> str | None:
@@ -153,7 +164,7 @@ def _kept_id(folder: Path) -> str:
     """An id that is drawn once, so that a run and its resumed parts are one W&B run."""
     path = folder / "run-id.txt"
     if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         write_text(path, secrets.token_hex(4))
     return path.read_text(encoding="utf-8").strip()
 

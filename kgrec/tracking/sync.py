@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from kgrec.errors import DataError
+from kgrec.interrupts import call
 from kgrec.runs.folder import RunFolder
 from kgrec.tracking.access import answers, key_problem, server
 
@@ -102,7 +102,7 @@ def send_runs(places: Sequence[Path]) -> None:
 def send(runs: Sequence[OfflineRun]) -> None:
     """Calls ``wandb sync``, which sends the parts of a run in chronological order."""
     parts = [str(part) for run in runs for part in run.parts]
-    subprocess.run([sys.executable, "-m", "wandb", "sync", *parts], check=False)
+    call([sys.executable, "-m", "wandb", "sync", *parts])
 
 
 def _first_unsent(runs: Sequence[OfflineRun]) -> Path:

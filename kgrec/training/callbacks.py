@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 from kgrec.errors import ConfigError
+from kgrec.files import copy_file, make_folder
 from kgrec.runs.status import read_status, update
 from kgrec.training.distributed import is_first
 from kgrec.training.module import RecommenderModule
@@ -77,10 +77,8 @@ class BestCheckpoint(ModelCheckpoint):
             )
         target = folder / best.name
         if best.resolve() != target.resolve() and is_first():
-            folder.mkdir(parents=True, exist_ok=True)
-            temporary = target.with_suffix(".incoming")
-            shutil.copyfile(best, temporary)
-            temporary.rename(target)
+            make_folder(folder)
+            copy_file(best, target)
         moved = {
             **state_dict,
             "dirpath": str(self.dirpath),
@@ -206,7 +204,7 @@ class EpochLog(Callback):
         speed = {"speed/seconds_per_epoch": seconds}
         if isinstance(module, RecommenderModule) and (rows := module.rows_in_epoch):
             speed["speed/rows_per_second"] = rows / seconds
-        module.log_dict(speed, sync_dist=True)
+        module.log_dict(speed, sync_dist=True, logger=False)
         metrics = trainer.callback_metrics
         line = f"epoch {trainer.current_epoch + 1:3d}  {seconds:6.2f} s"
         line += f"  train/loss {float(metrics.get('train/loss', math.nan)):.4f}"

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from kgrec.errors import DivergedError
 from kgrec.training.distributed import joined
+from kgrec.sharding.table import local_part
 from kgrec.training.updates import gradient_norm
 
 STEPS = 20  # steps whose losses are looked at together
@@ -91,17 +92,17 @@ def check_parameters(model: nn.Module, epoch: int) -> None:
         DivergedError: a parameter is not finite.
     """
     trained = [
-        (n, p.detach()) for n, p in model.named_parameters() if p.requires_grad and p.numel()
+        (name, local_part(table).detach())
+        for name, table in model.named_parameters()
+        if table.requires_grad and local_part(table).numel()
     ]
     if not trained:
         return
     # The extremes are finite where all numbers are. A norm may overflow although they are.
-    finite = torch.stack([torch.stack(p.aminmax()).isfinite().all() for _, p in trained])
+    finite = torch.stack([torch.stack(table.aminmax()).isfinite().all() for _, table in trained])
     if bool(finite.all()):
         return
-    name, table = next(
-        each for each, good in zip(trained, finite.tolist(), strict=True) if not good
-    )
+    name, table = trained[finite.tolist().index(False)]
     bad = int((~table.isfinite()).sum())
     raise DivergedError(
         f"optimizer: found {bad} of {table.numel()} numbers of the parameter {name} that are not "
@@ -125,7 +126,7 @@ def largest_norm(model: nn.Module) -> tuple[str, float]:
     :func:`kgrec.training.norms.norms`. A norm that is not a number is the largest.
     """
     norms = {
-        name: float(torch.linalg.vector_norm(p.detach())) / math.sqrt(len(p) if p.ndim >= 2 else 1)
+        name: float(torch.linalg.vector_norm(local_part(p).detach())) / math.sqrt(len(p) if p.ndim >= 2 else 1)
         for name, p in model.named_parameters()
         if p.requires_grad and p.numel()
     }

@@ -24,6 +24,8 @@ CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os
 WORTH_SHARING = 2**23
 # Bytes of a score in a list that all rows share: score, log_q, weights, their gradients.
 BYTES_OF_SHARED = 24
+# Bytes of a row of an epoch: user, item and place in the order as int64, label.
+BYTES_OF_ROW = 28
 
 
 class Lists(NamedTuple):
@@ -178,6 +180,26 @@ class RowBudget:
         return self._scores * each + (self._list_bytes(self._lists, each) if self._lists else 0)
 
 
+def check_rows(ratio: int, rows: int, device: torch.device) -> None:
+    """Refuses an epoch whose rows would not fit.
+
+    Args:
+        ratio: negatives for each positive.
+        rows: rows of an epoch.
+        device: device of the training, on which the rows are drawn.
+
+    Raises:
+        ConfigError: users, items, labels and order of the rows exceed the free memory.
+    """
+    needed, free = rows * BYTES_OF_ROW, available_bytes(device)
+    if needed > free:
+        raise ConfigError(
+            f"negatives.ratio: found {ratio}, with which an epoch has {rows} rows and needs "
+            f"{needed / GIB:.2f} GiB, expected at most the {free / GIB:.2f} GiB that are free on "
+            f"{device}"
+        )
+
+
 def check_memory(
     recommender: Recommender,
     items: Tensor,
@@ -209,6 +231,14 @@ def check_memory(
     _, piece = rows.step_bytes(items, batch_size)
     parameters *= COPIES_OF_PARAMETERS + averages
     needed, free = parameters + piece, available_bytes(device)
+    if parameters > free:
+        name, table = max(recommender.named_parameters(), key=lambda pair: pair[1].nbytes)
+        raise ConfigError(
+            f"model: found {' × '.join(map(str, table.shape))} numbers in {name}, the largest "
+            f"parameter; all parameters, their gradients and Adam's moments need "
+            f"{parameters / GIB:.2f} GiB, expected at most the {free / GIB:.2f} GiB that are free "
+            f"on {device}; lower the sizes of the model, such as model.d"
+        )
     if needed > free:
         raise ConfigError(
             f"memory_budget: found {budget / GIB:.2f} GiB for a piece of a step; with the "

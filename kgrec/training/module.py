@@ -40,6 +40,9 @@ log = logging.getLogger(__name__)
 # Evaluation loaders, in the order in which the data module gives them.
 LOADERS = ("", "matched/")
 
+# Values of an epoch that the module gives to the loggers itself, by their beginnings.
+OWN = ("train/", "speed/", "norms/")
+
 
 class RecommenderModule(pl.LightningModule):
     """Wraps a recommender for a Trainer.
@@ -177,7 +180,22 @@ class RecommenderModule(pl.LightningModule):
             self._watch.look(1)
             check_parameters(self.recommender, self.current_epoch)
             loss = self._loss_sum / self._num_steps
-            self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=1, sync_dist=True)
+            self.log(
+                "train/loss", loss, logger=False, on_step=False, on_epoch=True, batch_size=1,
+                sync_dist=True,
+            )  # fmt: skip
+
+    def on_train_epoch_end(self) -> None:
+        """Gives the values of the epoch to the loggers, before its checkpoints are written.
+
+        Lightning would do so after the checkpoints. If the run were killed between the two, it
+        would resume with the next epoch, and the curves would lack this one.
+        """
+        trainer = self.trainer
+        values = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith(OWN)}
+        for logger in trainer.loggers:
+            logger.log_metrics(values | {"epoch": self.current_epoch}, step=self.global_step)
+            logger.save()
 
     def _step(self, step: Step, last: bool) -> Tensor:
         """Adds the gradients of a step, and updates the parameters if enough are accumulated.

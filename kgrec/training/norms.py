@@ -46,4 +46,6 @@ class Norms(Callback):
         if trainer.is_last_batch:
             assert isinstance(module, RecommenderModule)
             values: dict[str, Any] = dict(norms(module.recommender))
-            module.log_dict(values, on_step=False, on_epoch=True, sync_dist=True, batch_size=1)
+            module.log_dict(  # the module gives them to the loggers
+                values, logger=False, on_step=False, on_epoch=True, sync_dist=True, batch_size=1
+            )

@@ -64,15 +64,6 @@ def test_an_unknown_command_shows_the_usage(words, kgrec):
     assert "usage: kgrec" in output.err
 
 
-def test_an_interrupt_is_quiet(kgrec, monkeypatch):
-    def interrupted(_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(cache, "run", interrupted)
-    output = kgrec("data", "cache")
-    assert (output.code, output.out, output.err) == (130, "", "")
-
-
 def test_a_bug_shows_where_it_is(kgrec, monkeypatch):
     def broken(_: object) -> None:
         raise ZeroDivisionError

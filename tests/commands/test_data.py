@@ -12,6 +12,7 @@ from files import CSV, FINAL, GIVEN, RAW, RECBOLE, write
 from kgrec_command import failed
 
 from kgrec.commands.data import choice
+from kgrec.data.cache import LAYOUT
 from kgrec.data.formats import FORMATS
 
 
@@ -205,7 +206,7 @@ def test_the_cache_is_listed_and_cleared(kgrec, tmp_path):
     (two,) = (path for path in (tmp_path / "data" / "cache").iterdir() if path.is_dir()
               and path.name.startswith("two"))  # fmt: skip
     manifest = two / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"layout": 1', '"layout": 0'))
+    manifest.write_text(manifest.read_text().replace(f'"layout": {LAYOUT}', '"layout": 0'))
     output = kgrec("data", "cache", "two")
     assert "of other code or an older layout" in output.out
     assert "one-" not in output.out

@@ -1,6 +1,5 @@
 """``kgrec sync``: which runs are sent, in which order, and which are skipped."""
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -26,14 +25,15 @@ def sync(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     """Runs the command with a server that takes everything; returns sent folders and output."""
     sent: list[str] = []
 
-    def wandb(command: list[str], **_: object) -> None:
+    def wandb(command: list[str]) -> int:
         assert command[1:4] == ["-m", "wandb", "sync"]
         sent.extend(command[4:])
         for part in map(Path, command[4:]):
             (part / "run-abc.wandb.synced").touch()
+        return 0
 
     monkeypatch.setenv("WANDB_MODE", "offline")  # the command removes it; this restores it
-    monkeypatch.setattr(subprocess, "run", wandb)
+    monkeypatch.setattr(sync_command, "call", wandb)
     monkeypatch.setattr(sync_command, "key_problem", lambda: None)
     monkeypatch.setattr(sync_command, "server", lambda: "https://there")
     monkeypatch.setattr(sync_command, "answers", lambda _: True)

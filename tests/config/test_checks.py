@@ -7,7 +7,7 @@ from conftest import ROOT, composed
 from omegaconf import OmegaConf
 
 import kgrec
-from kgrec.config.checks import RANKING_METRICS, TOP_LEVEL_KEYS, check, check_ks
+from kgrec.config.checks import RANKING_METRICS, TOP_LEVEL_KEYS, check, check_ks, check_words
 from kgrec.config.location import DEFAULT_SETTINGS, applied_hparams, conf_dir, missing_settings
 from kgrec.config.targets import check_targets
 from kgrec.errors import ConfigError
@@ -179,3 +179,24 @@ def test_bad_cutoffs_are_named(ks):
 
 def test_ranking_metrics_are_those_of_the_evaluation():
     assert tuple(METRICS) == RANKING_METRICS
+
+
+@pytest.mark.parametrize("value", ["null", "1", "1.5", "true", "{a:1}"])
+def test_a_group_that_is_set_to_no_name_is_refused(value):
+    with pytest.raises(ConfigError, match=rf"model: found {value}, expected one of .*kgcn"):
+        check_words(["dataset=music", f"model={value}"])
+
+
+def test_a_word_without_a_key_is_refused():
+    with pytest.raises(ConfigError, match="=1: found no key, expected key=value"):
+        check_words(["=1"])
+
+
+def test_a_number_of_too_many_digits_is_refused():
+    with pytest.raises(ConfigError, match=r"threads=999.*4300 digits.*expected key=value"):
+        check_words([f"threads={'9' * 5000}"])
+
+
+def test_other_words_are_left_to_hydra():
+    check_words(["model=kgcn", "model=kgcn,svd", "~negatives", "model.K=null", "-m", "--cfg", "job",
+                 "a=\x00", "../x=1", "/etc=1", f"{'x' * 5000}=1", "model=[a]"])  # fmt: skip

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import random
 import shutil
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from pathlib import Path
@@ -17,7 +19,9 @@ import polars as pl
 import pytest
 import torch
 from conftest import ROOT, small
+from disks import Disk, leftovers, read_only
 from files import RAW, RECBOLE, write
+from safetensors.torch import save_file
 
 from kgrec.data import cache
 from kgrec.data.dataset import PreparedData
@@ -168,6 +172,40 @@ def _garble(entry: Path) -> None:
     path.write_bytes(b"\xff" * path.stat().st_size)
 
 
+def _flip_a_bit(name: str, place: float) -> Callable[[Path], None]:
+    """A fault: one bit of a file is another one; ``place`` is a share of the file's length."""
+
+    def flip(entry: Path) -> None:
+        path = entry / name
+        content = bytearray(path.read_bytes())
+        content[int(place * (len(content) - 1))] ^= 1
+        path.write_bytes(content)
+
+    return flip
+
+
+def _swap(entry: Path) -> None:
+    """Two whole files under each other's name; the manifest has their sizes."""
+    one, other = entry / "users.parquet", entry / "relations.parquet"
+    contents = one.read_bytes(), other.read_bytes()
+    one.write_bytes(contents[1])
+    other.write_bytes(contents[0])
+    path = entry / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["bytes"] |= {one.name: len(contents[1]), other.name: len(contents[0])}
+    path.write_text(json.dumps(manifest))
+
+
+def _other_counts(entry: Path) -> None:
+    path = entry / "manifest.json"
+    path.write_text(path.read_text().replace('"users": 2', '"users": 3'))
+
+
+def _a_file(entry: Path) -> None:
+    shutil.rmtree(entry)
+    entry.write_text("not a folder")
+
+
 def _older(entry: Path) -> None:
     about = json.loads((entry / "manifest.json").read_text())
     (entry / "manifest.json").write_text(json.dumps(about | {"layout": 0}))
@@ -184,6 +222,14 @@ FAULTS = {
     "garbled": _garble,
     "older layout": _older,
     "foreign": _foreign,
+    "a flipped bit in the numbers": _flip_a_bit("tensors.safetensors", 1.0),
+    "a flipped bit in the header": _flip_a_bit("tensors.safetensors", 0.0),
+    "a flipped bit in the ids": _flip_a_bit("items.parquet", 0.1),
+    "a flipped bit in the manifest": _flip_a_bit("manifest.json", 0.5),
+    "other counts": _other_counts,
+    "swapped files": _swap,
+    "a file for the entry": _a_file,
+    "deep JSON": lambda entry: (entry / "manifest.json").write_text("[" * 100_000),
     "empty manifest": lambda entry: (entry / "manifest.json").write_text(""),
     "a list for a manifest": lambda entry: (entry / "manifest.json").write_text("[]"),
     "a file is missing": lambda entry: (entry / "users.parquet").unlink(),
@@ -196,7 +242,7 @@ FAULTS = {
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
 def test_what_does_not_fit_is_made_again(fault, root, tmp_path, caplog):
-    expected = loaded(root, tmp_path / "cache")
+    loaded(root, tmp_path / "cache")
     expected = loaded(root, None)
     (entry,) = made(tmp_path / "cache")
     fault(entry)
@@ -213,7 +259,7 @@ def test_what_does_not_fit_is_made_again(fault, root, tmp_path, caplog):
 def test_half_written_entries_of_dead_processes_are_removed(root, tmp_path):
     loaded(root, tmp_path / "cache")
     (entry,) = made(tmp_path / "cache")
-    half = entry.rename(entry.with_name(f".{entry.name}.12345"))
+    half = entry.rename(entry.with_name(f".{entry.name}.another-host-12.incoming"))
     loaded(root, tmp_path / "cache")
     assert not half.exists()
     assert made(tmp_path / "cache") == [entry]
@@ -222,6 +268,58 @@ def test_half_written_entries_of_dead_processes_are_removed(root, tmp_path):
 def test_a_cache_that_cannot_be_written_is_not_used(root, tmp_path, caplog):
     (tmp_path / "cache").write_text("a file")
     assert len(loaded(root, tmp_path / "cache").positives) == 2
+    assert "the prepared data are not cached" in caplog.text
+
+
+def test_every_flipped_bit_is_found(root, tmp_path, monkeypatch):
+    """Of 100 random bits in all files of an entry, the manifest too."""
+    loaded(root, tmp_path / "cache")
+    (entry,) = made(tmp_path / "cache")
+    key = json.loads((entry / "manifest.json").read_text())["key"]
+    draw, paths = random.Random(0), sorted(entry.iterdir())
+    unseen = []
+    for _ in range(100):
+        path = draw.choice(paths)
+        whole = path.read_bytes()
+        damaged, place = bytearray(whole), draw.randrange(len(whole))
+        damaged[place] ^= 1 << draw.randrange(8)
+        path.write_bytes(damaged)
+        if cache._read(entry, key, lambda *_: "read") is not None:
+            unseen.append((path.name, place, whole[place], damaged[place]))
+        path.write_bytes(whole)
+    assert unseen == []
+    assert cache._read(entry, key, lambda *_: "read") == "read"
+
+
+@pytest.mark.parametrize("write", ["tensors", "table"])
+def test_on_a_full_disk_the_data_are_not_cached_and_the_reason_is_said(write, disk: Disk, caplog):
+    place = disk("200k")
+
+    def save(numbers: torch.Tensor, folder: Path) -> dict:
+        if write == "tensors":
+            save_file({"numbers": numbers}, folder / "x")
+        else:
+            pl.DataFrame({"numbers": numbers.numpy()}).write_parquet(folder / "x")
+        return {"counts": {}}
+
+    numbers = torch.rand(100_000)
+    for _ in range(2):
+        made_again = cache.kept(
+            place, "x", {}, lambda: numbers, save, lambda *_: pytest.fail("read")
+        )
+        assert made_again is numbers
+    (line, second) = [record.getMessage() for record in caplog.records]
+    assert "bytes free (No space left on device)" in line
+    assert line.endswith("the prepared data are not cached")
+    assert second == line
+    assert leftovers(place) == []
+
+
+def test_a_read_only_cache_is_not_used(root, disk: Disk, caplog):
+    place = disk("200k")
+    read_only(place)
+    assert len(loaded(root, place / "cache").positives) == 2
+    assert "Read-only file system" in caplog.text
     assert "the prepared data are not cached" in caplog.text
 
 
@@ -257,7 +355,7 @@ def test_entries_are_listed_and_cleared(root, tmp_path):
     folder = tmp_path / "cache"
     loaded(root, folder)
     loaded(root, folder, unlinked="keep")
-    (folder / ".toy-x.1").mkdir()
+    (folder / ".toy-x.host-1.incoming").mkdir()
     found = cache.entries(folder)
     assert [entry.usable for entry in found] == [False, True, True]
     assert found[1].name == "toy"

@@ -15,9 +15,9 @@ from polars.testing import assert_frame_equal
 
 from kgrec.data import csv_files, text_files
 from kgrec.data.convert import without
-from kgrec.data.csv_files import SEPARATORS
 from kgrec.data.formats import FORMATS, recognise
 from kgrec.data.raw_tables import TRIPLE, RawTables
+from kgrec.data.text_files import SEPARATORS
 
 # Few and always the same; to look deeper set KGREC_EXAMPLES=1000.
 EXAMPLES = int(os.environ.get("KGREC_EXAMPLES", "15"))

@@ -183,3 +183,35 @@ def test_settings_that_cannot_work():
     with pytest.raises(DataError, match="found no attribute that two users of test share"):
         prepare(replace(raw, user_links=links), "test", user_graph="use")
     assert torch.is_tensor(prepare(replace(raw, user_links=links), "test").graph.heads)
+
+
+def test_users_without_any_attribute_are_refused_in_words(tmp_path):
+    """Fuzzing found ``pl.concat`` of no frame for a column of blanks."""
+    files = CSV | {"users.csv": "user,age\n" + "".join(f"{user},\n" for user in USERS)}
+    del files["user_attributes.csv"], files["user_links.csv"]
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    raw = recognise(tmp_path).read(tmp_path)
+    with pytest.raises(DataError, match=r"dataset.user_graph: found no attribute that two users"):
+        prepare(raw, "x", user_graph="use")
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("users", pl.lit(1).alias("user"), "found no column user of texts"),
+        ("users", pl.concat_list("user").alias("user"), "found no column user of texts"),
+        ("users", pl.lit("u").alias("user"), "found a user twice"),
+        ("items", pl.lit(None, pl.String).alias("item"), "found rows without item"),
+        ("items", pl.lit(b"x").alias("name"), "found no column name of texts"),
+        ("relations", pl.lit(None, pl.String).alias("relation"), "found rows without relation"),
+        ("user_entities", pl.lit(0.5).alias("entity"), "found no column entity of texts"),
+    ],
+)
+def test_ids_of_a_folder_of_a_stranger_are_checked(tmp_path, data, name, change, message):
+    """A list as a user's id ended in a trace of torch, where a model was asked for scores."""
+    data.ids.save(tmp_path / "ids")
+    path = tmp_path / "ids" / f"{name}.parquet"
+    pl.read_parquet(path).with_columns(change).write_parquet(path)
+    with pytest.raises(DataError, match=f"{name}.parquet: {message}"):
+        IdMaps.load(tmp_path / "ids")

@@ -175,7 +175,7 @@ def test_embeddings(name, trained: Trained, tmp_path):
     [
         (("--out", "full"), "full: found a folder that is not empty, expected a new or an empty"),
         (("--out", "file"), "file: found a file, expected a new or an empty folder"),
-        (("--out", "file/out"), "found a place that cannot be written to"),
+        (("--out", "file/out"), "found a file, expected a folder"),
         (("--out", "out", "-k", "41"), "-k: found 41, expected an integer from 1 to 40"),
         (("--out", "out", "-k", "0"), "-k: found 0, expected an integer from 1 to 40"),
     ],

@@ -163,7 +163,7 @@ def test_a_checkpoint_needs_no_data_and_names_trusted_classes_only(dataset):
     closed = recipe["arguments"]["closed_form"]
     huge_part = {**closed, "arguments": {**closed["arguments"], "users": huge}}
     wrong = {**recipe["arguments"], "closed_form": huge_part}
-    with pytest.raises(CheckpointError, match=r"closed_form\.users: found"):
+    with pytest.raises(CheckpointError, match=r"found tensors of 8\d+ bytes"):
         rebuild({**recipe, "arguments": wrong}, state)
     with pytest.raises(CheckpointError, match="found a recipe without a class"):
         rebuild({**recipe, "arguments": {**recipe["arguments"], "trained": 3}}, state)

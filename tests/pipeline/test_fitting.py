@@ -143,6 +143,10 @@ def test_cells_of_pandas():
     [
         ({"user": 1, "item": "a"}, "x: found columns that are no table"),
         ({"user": [1, 2], "item": ["a"]}, "x: found columns that are no table"),
+        (
+            {"user": [1], "item": [[[[[[[[[["a"]]]]]]]]]]},
+            "x: found lists more than 8 levels deep in",
+        ),
         ({"user": [{1}, {2}]}, "x: found values of a type that no table has in column user"),
     ],
 )

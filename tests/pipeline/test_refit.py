@@ -1,16 +1,19 @@
 """``kgrec refit``: the final model on all data."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 
 import pytest
 import torch
-from conftest import Trained, small
+import yaml
+from conftest import Trained, composed, small
 from kgrec_command import failed
 from omegaconf import OmegaConf
 
 import kgrec
+from kgrec.config.targets import check_foreign
 from kgrec.data.protocols import clean, paper
 from kgrec.data.splits import ColdItems, RandomSplit
 from kgrec.data.whole import whole
@@ -212,3 +215,57 @@ def test_refits_of_runs_with_the_same_name_lie_apart(trained: Trained, tmp_path,
         shutil.copytree(source, tmp_path / "logs" / place)
         folders.append(refit(f"logs/{place}").name)
     assert folders == ["choose-shop-own-svd", "choose-music-own-svd"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("model._target_", "os.system"),
+        ("model._target_", "kgrec.files.write_text"),
+        ("model.aggregator._target_", "evilmod.Join"),
+        ("optimizer._target_", "torch.hub.load"),
+        ("optimizer._target_", ["os.system"]),
+        ("callbacks.norms._target_", "evilmod.Callback"),
+        ("callbacks.norms.folder", "/etc"),
+        ("logger.csv.save_dir", "../../x"),
+        ("trainer.default_root_dir", "~"),
+    ],
+)
+def test_the_configuration_of_a_stranger_calls_and_writes_only_what_is_known(key, value, tmp_path):
+    cfg = composed("model=kgcn", f"paths.run={tmp_path}")
+    check_foreign(cfg, tmp_path)
+    OmegaConf.update(cfg, key, value, force_add=True)
+    with pytest.raises(ConfigError, match=re.escape(f"{key}: found {value!r}, expected")):
+        check_foreign(cfg, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        (
+            "model",
+            {"_target_": "os.system", "command": "touch mark"},
+            "model._target_: found 'os.s",
+        ),
+        ("monitor", "${oc.env:HOME}", "'${oc.env:HOME}' is an interpolation"),
+    ],
+)
+def test_the_run_of_a_stranger(key, value, message, trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    source = tmp_path / "run"
+    shutil.copytree(trained("model=svd", "epochs=1"), source)
+    config = yaml.safe_load((source / "config.yaml").read_text())
+    config[key] = config[key] | value if isinstance(value, dict) else value
+    (source / "config.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises((ConfigError, DataError), match=re.escape(message)):
+        refit(source, tmp_path / "final")
+    assert not (tmp_path / "final").exists()
+    assert not (tmp_path / "mark").exists()
+
+
+def test_own_code_that_a_run_calls_is_trusted_by_name(trained, tmp_path):
+    cfg = OmegaConf.create({"model": {"_target_": "mypackage.models.Mine.from_dataset"}})
+    check_foreign(cfg, tmp_path, ["mypackage"])
+    for trust in ((), ("my",), ("mypackage.model",)):
+        with pytest.raises(ConfigError, match="--trust"):
+            check_foreign(cfg, tmp_path, trust)

@@ -1,16 +1,16 @@
-"""Launchers that break down, start nothing, drop Ctrl-C or stop waiting."""
+"""Launchers that break down, start nothing, pass Ctrl-C on or stop waiting."""
 
-import contextlib
 import os
 import re
 import signal
 import time
 
+import joblib
 import pytest
 
 from kgrec.runs.status import update
 from kgrec.sweeps.folder import SweepFolder
-from kgrec.sweeps.launcher_workarounds import interrupts_kept
+from kgrec.sweeps.launcher_workarounds import held_back_from_workers
 from kgrec.sweeps.launching import SweepError, launch
 from kgrec.sweeps.state import Job, State
 
@@ -27,6 +27,10 @@ def sweep(tmp_path, jobs) -> SweepFolder:
 
 def names(job: Job) -> list[str]:
     return [job.name]
+
+
+def blocked_signals() -> set[int]:
+    return set(signal.pthread_sigmask(signal.SIG_BLOCK, []))
 
 
 class Breaks:
@@ -77,12 +81,12 @@ def test_a_launcher_that_starts_nothing_ends_the_sweep(sweep, jobs):
         launch(jobs, sweep, Refuses(), names)
 
 
-def test_ctrl_c_that_python_drops_ends_the_sweep_all_the_same():
-    finalizer = contextlib.suppress(KeyboardInterrupt)
-    with pytest.raises(KeyboardInterrupt), interrupts_kept(), finalizer:
-        signal.raise_signal(signal.SIGINT)
-    with interrupts_kept():
-        pass
+def test_workers_of_joblib_start_without_ctrl_c():
+    with held_back_from_workers():
+        (blocked,) = joblib.Parallel(n_jobs=2)([joblib.delayed(blocked_signals)()])
+    joblib.externals.loky.get_reusable_executor().shutdown(kill_workers=True)
+    assert signal.SIGINT in blocked
+    assert signal.SIGINT not in blocked_signals()
 
 
 @pytest.mark.slow

@@ -150,6 +150,25 @@ def test_a_trial_that_is_behind_stops(pruning, tmp_path):
     assert study_of(tmp_path).trials[0].intermediate_values == {1: 0.25}
 
 
+@pytest.mark.parametrize("epoch", [0, 1], ids=["before the checkpoint", "after it"])
+def test_a_trial_that_was_pruned_and_then_killed_is_pruned_when_it_resumes(
+    pruning, epoch, tmp_path, monkeypatch
+):
+    FakeTrainer().end_epoch(pruning, 0.25)
+    again = Pruning(tmp_path / "job", pruning._pruner)
+    trainer = FakeTrainer(current_epoch=epoch)
+    again.on_fit_start(trainer, None)
+    # A pruner that halves says no when it is asked about an epoch again.
+    monkeypatch.setattr(again._trial, "should_prune", lambda: False)
+    again.on_train_start(trainer, None)
+    assert again.pruned == (epoch == 1)
+    if epoch == 0:
+        trainer.end_epoch(again, 0.25)
+    assert again.pruned
+    assert trainer.should_stop
+    again.teardown(trainer, None, "fit")
+
+
 def test_a_training_that_ends_by_itself_is_not_pruned(pruning):
     trainer = FakeTrainer(should_stop=True)  # its patience has ended
     trainer.end_epoch(pruning, 0.25)

@@ -238,7 +238,7 @@ def test_all_commands_are_kept_as_typed(sweep):
 
 def test_a_file_that_is_not_a_sweep_s_is_refused(tmp_path):
     (tmp_path / "sweep.json").write_text("{}")
-    with pytest.raises(DataError, match="found a file that does not describe a sweep"):
+    with pytest.raises(DataError, match=r"sweep\.json: found no words, expected one"):
         SweepFolder.read(tmp_path)
 
 

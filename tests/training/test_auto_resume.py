@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import Train, Trained, composed
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import ModelCheckpoint
 
 from kgrec.config.checks import check
 from kgrec.errors import ConfigError
+from kgrec.files import temporary_path
 from kgrec.runs.folder import RunFolder
 from kgrec.runs.resuming import start_in
+from kgrec.training.callbacks import EpochLog, LastCheckpoint
 
 AUTO = "resume=auto"
 TIMES = ("seconds", "memory")
@@ -92,9 +98,10 @@ def kill(*_: object) -> None:
 
 
 def killed_at(target: str, train: Train, *words: str) -> None:
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(target, kill)
-        train(*words)
+        with pytest.raises(Killed):
+            train(*words)
 
 
 def test_what_says_finished_is_written_last(unfinished: Path, train: Train, trained: Trained):
@@ -108,6 +115,62 @@ def test_what_says_finished_is_written_last(unfinished: Path, train: Train, trai
     assert "epoch   1" not in resumed.out
     assert untimed(resumed.metrics) == untimed(RunFolder(trained()).metrics())
     assert same_weights(trained(), unfinished)
+
+
+# Each keeps something besides the weights and the usual optimiser.
+SETTINGS = {
+    "lazy_adam": ["optimizer=lazy_adam"],
+    "ema": ["averaging=ema"],
+    "swa": ["averaging=swa", "averaging.start=1"],
+    "popularity": ["negatives=popularity"],
+    "softmax": ["loss=softmax", "negatives=in_batch"],
+    "all": ["optimizer=lazy_adam", "averaging=ema", "negatives=popularity", "loss=softmax"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+def test_a_run_that_is_killed_in_an_epoch_ends_as_the_whole_one(settings, train, trained):
+    def kill_in_the_second_epoch(_: object, trainer: Trainer, __: object) -> None:
+        if trainer.current_epoch == 1:
+            raise Killed
+
+    words = (*settings, "epochs=3", "batch_size=128")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(EpochLog, "on_train_epoch_end", kill_in_the_second_epoch)
+        with pytest.raises(Killed):
+            train(*words, AUTO)
+    resumed = train(*words, AUTO)
+    assert resumed.code == 0, resumed.out
+    assert f"resuming from {resumed.folder}/checkpoints/last.ckpt" in resumed.out
+    assert "epoch   1" not in resumed.out
+    whole = trained(*words)
+    assert same_weights(whole, resumed.folder)
+    assert untimed(resumed.metrics) == untimed(RunFolder(whole).metrics())
+    curves = [RunFolder(f).curves().select("epoch", "train/loss", "val/auc").rows() for f in
+              (whole, resumed.folder)]  # fmt: skip
+    assert curves[0] == curves[1]
+    assert len(curves[0]) == 3
+
+
+def test_the_values_of_an_epoch_are_logged_before_its_checkpoint(train: Train, trained: Trained):
+    """Otherwise a run that is killed after the checkpoint would never have them."""
+
+    def kill_after_it(callback: LastCheckpoint, trainer: Trainer, module: LightningModule) -> None:
+        ModelCheckpoint.on_train_epoch_end(callback, trainer, module)
+        raise Killed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LastCheckpoint, "on_train_epoch_end", kill_after_it)
+        with pytest.raises(Killed):
+            train(AUTO)
+    run = train(AUTO)
+    assert run.code == 0, run.out
+    assert "epoch   1" not in run.out
+    curves, whole = RunFolder(run.folder).curves(), RunFolder(trained()).curves()
+    assert set(curves.columns) == set(whole.columns)
+    kept = [name for name in whole.columns if not name.startswith(("speed", "step"))]
+    assert curves.select(kept).rows() == whole.select(kept).rows()
 
 
 @pytest.mark.slow
@@ -139,6 +202,10 @@ def test_results_are_not_twice_in_wandb(train: Train, monkeypatch):
 def test_a_finished_run_has_nothing_to_do(train: Train, trained: Trained, tmp_path: Path):
     shutil.copytree(trained(), tmp_path / "run")
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    written = temporary_path(tmp_path / "run" / "status.json")  # and the process was killed
+    written.with_name(written.name.replace(str(os.getpid()), str(ended.pid))).write_text("{")
     again = train(AUTO, "threads=2")  # which changes no result
     assert again.code == 0, again.out
     assert again.out.startswith("finished already: run:  val/auc 0.")

@@ -29,6 +29,7 @@ from kgrec.data.protocols import clean
 from kgrec.data.splits import RandomSplit
 from kgrec.models.objectives import Objective
 from kgrec.pipeline.parts import make_objective
+from kgrec.runs.folder import RunFolder
 from kgrec.training import distributed
 from kgrec.training.module import RecommenderModule
 from kgrec.training.updates import UpdateRule
@@ -265,6 +266,26 @@ def test_a_run_resumes_on_more_or_fewer_devices(train: Train, tmp_path: Path):
     fewer = train(*settings, "epochs=4", last, folder="fewer")
     for key in ("val/auc", "test/auc", "test/log_loss", "train/best_epoch"):
         assert fewer.metrics[key] == pytest.approx(whole.metrics[key], rel=1e-4), key
+
+
+@pytest.mark.slow
+def test_the_processes_of_a_run_resume_together(train: Train, tmp_path: Path):
+    """With resume=auto all of them decide alike; of two damaged files too."""
+    settings = ["batch_size=99", "trainer.accelerator=cpu"]
+    whole = train(*settings, "epochs=4", folder="whole")
+    train(*settings, folder="run")  # 2 epochs
+    (tmp_path / "run" / "metrics.json").unlink()
+    (tmp_path / "run" / "checkpoints" / "last.ckpt").write_bytes(b"")
+    words = [*settings, "epochs=4", "hydra.run.dir=run", "resume=auto"]
+    done = command(*words, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("; the run resumes from") == 1
+    metrics = RunFolder(tmp_path / "run").metrics()
+    for key in ("val/auc", "test/auc", "test/log_loss", "train/best_epoch"):
+        assert metrics[key] == pytest.approx(whole.metrics[key], rel=1e-4), key
+    again = command(*words, cwd=tmp_path)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert again.stdout.startswith("finished already: run:")
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torchmetrics.functional.classification import binary_auroc, binary_f1_score
 
-from kgrec.errors import KgrecError
+from kgrec.errors import DivergedError, KgrecError
 from kgrec.training.metrics import CTRMetrics
 
 
@@ -30,5 +30,10 @@ def test_scores_that_are_not_logits_have_no_f1_at_one_half():
 def test_scores_that_are_not_finite_are_an_error():
     metric = CTRMetrics(logits=True)
     metric.update(torch.tensor([1.0, float("nan")]), torch.tensor([0.0, 1.0]))
-    with pytest.raises(KgrecError, match="found 1 of 2 scores that are not finite"):
+    with pytest.raises(DivergedError, match="found 1 of 2 scores that are not finite"):
         metric.compute()
+    metric = CTRMetrics(logits=True, trained=False)
+    metric.update(torch.tensor([1.0, float("inf")]), torch.tensor([0.0, 1.0]))
+    with pytest.raises(KgrecError, match=r"^model: found 1 of 2 scores") as error:
+        metric.compute()
+    assert not isinstance(error.value, DivergedError)

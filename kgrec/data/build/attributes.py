@@ -9,7 +9,7 @@ from kgrec.data.build.plan import ITEM, Attribute, AttributeTable
 from kgrec.data.build.report import Report
 from kgrec.data.build.triples import Triples, entity
 from kgrec.data.build.values import attribute_values
-from kgrec.errors import DataError
+from kgrec.errors import DataError, quoted, several
 
 ONE_VALUE = 0.99  # share of the items with one value, from which an attribute tells nothing
 
@@ -101,8 +101,8 @@ def _known_items(
     if known.is_empty() and not values.is_empty():
         raise DataError(
             f"{table.path}: found no known item in column {attribute.column}, expected some, "
-            f"because its values are items (the first value is {values['value'][0]!r}, the first "
-            f"item {items[0]!r})"
+            f"because its values are items (the first value is {quoted(values['value'][0])}, the "
+            f"first item {quoted(items[0])})"
         )
     report.warn(f"{table.name}: {attribute.column}: values that are unknown items, left out",
                 values.height - known.height)  # fmt: skip
@@ -132,7 +132,7 @@ def _warn(
         alike = spelled.filter(pl.col("v").list.len() > 1)["v"].list.sort().sort()
         if len(alike):
             report.warn(f"{where}: values that differ by case alone, kept apart "
-                        f"({', '.join(alike[0])})", len(alike))  # fmt: skip
+                        f"({several(alike[0])})", len(alike))  # fmt: skip
 
 
 def _numeric(values: pl.Series) -> bool:

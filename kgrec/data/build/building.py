@@ -18,7 +18,7 @@ from kgrec.data.build.plan import ITEM, USER_PREFIX, AttributeTable, Plan
 from kgrec.data.build.report import Report
 from kgrec.data.build.triples import Triples, entity
 from kgrec.data.sources.public_files import file_sha256
-from kgrec.errors import DataError
+from kgrec.errors import DataError, quoted
 
 USER = "user"  # kind of the entities that users would be
 
@@ -172,8 +172,8 @@ def _count_unlinked(
     if loose.height == rows.height:
         raise DataError(
             f"{plan.interactions.table}: found no item with an attribute or a link, expected the "
-            f"ids of the other tables (the first item is {rows['item'][0]!r}"
-            + (f", of the others {links['item'][0]!r})" if links.height else ")")
+            f"ids of the other tables (the first item is {quoted(rows['item'][0])}"
+            + (f", of the others {quoted(links['item'][0])})" if links.height else ")")
             + _zeros(rows["item"], links["item"])
         )
     report.warn(

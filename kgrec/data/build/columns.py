@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,18 @@ from typing import Any
 import polars as pl
 
 from kgrec.data.build.plan import shown_path
-from kgrec.data.csv_files import SEPARATORS, header_fields, line_of, read_csv
+from kgrec.data.csv_files import header_fields, line_of, read_csv
 from kgrec.data.dates import expected_time, seconds
 from kgrec.data.formats.named_columns import written_as_floats
 from kgrec.data.parquet_files import read_parquet
-from kgrec.data.text_files import first_line, repeated_header, second_header
-from kgrec.errors import DataError, one_of
+from kgrec.data.text_files import (
+    SEPARATORS,
+    header_line,
+    repeated_header,
+    require_file,
+    second_header,
+)
+from kgrec.errors import DataError, one_of, quoted
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +38,7 @@ class UserTable:
         path: the file.
         names: names of the columns of a file without a header; None: the first line has them.
         shown: the file in reports; None: its name.
+        frame: the columns of a file in another format, which was read already.
 
     Attributes:
         path: the file.
@@ -44,24 +52,33 @@ class UserTable:
     """
 
     def __init__(
-        self, path: Path, names: Sequence[str] | None = None, shown: str | None = None
+        self,
+        path: Path,
+        names: Sequence[str] | None = None,
+        shown: str | None = None,
+        frame: pl.DataFrame | None = None,
     ) -> None:
         self.path, self.header, self.name = path, names is None, shown or path.name
         self.used: set[str] = set()
+        self.separator = ""
+        if frame is not None:
+            self.frame = frame
+            return
         if not path.is_file():
+            if os.path.lexists(path):
+                require_file(path, "a table")
             there = sorted(p.name for p in path.parent.glob("*") if p.suffix in SUFFIXES)
-            raise DataError(f"{path}: found no such file, expected {one_of(there, path.name)}"
-                            if there else f"{path}: found no such file")  # fmt: skip
+            raise DataError(f"{path}: found no such file, expected "
+                            f"{one_of(there, path.name) if there else 'a table'}")  # fmt: skip
         if path.suffix not in SUFFIXES:
             raise DataError(
                 f"{path}: found a file of the kind {path.suffix!r}, expected CSV, TSV or Parquet "
                 f"({', '.join(SUFFIXES)})"
             )
-        self.separator = ""
         if path.suffix == ".parquet":
             self.frame = _parquet(path)
             return
-        _, text = first_line(path)
+        _, text = header_line(path)
         self.separator = max(SEPARATORS, key=lambda s: len(header_fields(text, s)))
         fields = header_fields(text, self.separator)
         if len(fields) == 1:
@@ -163,7 +180,7 @@ class UserTable:
         if wrong.any():
             index = int(wrong.arg_max() or 0)
             expected = expected_time(values[index], expected) if times else expected
-            raise DataError(f"{self.row(index)}: found {values[index]!r} as {name} ({key}), "
+            raise DataError(f"{self.row(index)}: found {quoted(values[index])} as {name} ({key}), "
                             f"expected {expected}")  # fmt: skip
         return numbers.alias(key.rpartition(".")[2])
 

@@ -12,11 +12,11 @@ from kgrec.data.build.columns import Tables, UserTable
 from kgrec.data.build.plan import Graph, GraphLinks, Plan
 from kgrec.data.build.titles import link_by_title
 from kgrec.data.build.triples import Triples
-from kgrec.data.csv_files import SEPARATORS, header_fields
+from kgrec.data.csv_files import header_fields
 from kgrec.data.formats.headers import headless, matches
 from kgrec.data.raw_tables import TRIPLE
-from kgrec.data.text_files import first_line
-from kgrec.errors import DataError
+from kgrec.data.text_files import SEPARATORS, header_line
+from kgrec.errors import DataError, quoted, several
 
 OUTCOMES = "title_links.csv"  # outcome of a join by title for every item
 
@@ -36,12 +36,12 @@ def _triples(plan: Graph, tables: Tables, triples: Triples) -> pl.DataFrame:
     table = tables.open(plan.triples, TRIPLE if no_header else None)
     frame = table.frame
     triples.report.add(f"{table.name}: no header, the first line read as the triple "
-                       f"({', '.join(map(str, frame.row(0)))})", int(no_header))  # fmt: skip
+                       f"({several(frame.row(0))})", int(no_header))  # fmt: skip
     named = {name: matches(frame.columns, name, {}) for name in TRIPLE}
     columns = [fields[0] for fields in named.values() if fields]
     if len(columns) < 3:
         if frame.width != 3:
-            raise DataError(f"{table.path}: found the columns {', '.join(frame.columns)}, expected "
+            raise DataError(f"{table.path}: found the columns {several(frame.columns)}, expected "
                             "head, relation and tail")  # fmt: skip
         columns = list(frame.columns)
     ids = [table.ids(c, f"graph.{n}") for c, n in zip(columns, TRIPLE, strict=True)]
@@ -67,7 +67,7 @@ def _names(path: Path, entities: pl.Series, tables: Tables) -> pl.DataFrame:
     if not ids.is_in(entities.implode()).any():
         raise DataError(
             f"{path}: found no entity of the graph in column {entity}, expected some (the first "
-            f"one is {ids[0]!r}, the graph's first {entities[0]!r})"
+            f"one is {quoted(ids[0])}, the graph's first {quoted(entities[0])})"
         )
     return pl.DataFrame([ids.alias("entity"), table.texts(name, "graph.names").alias("name")])
 
@@ -113,8 +113,8 @@ def read_links(
     if links.is_empty():
         raise DataError(
             f"{table.path}: found no row with an item and an entity of the graph, expected some "
-            f"(the first item is {items[0]!r}, the first entity {entities[0]!r}, the first row "
-            f"{table.frame.row(0)})"
+            f"(the first item is {quoted(items[0])}, the first entity {quoted(entities[0])}, the "
+            f"first row {quoted(table.frame.row(0))})"
         )
     name = table.name
     triples.report.add(f"{name}: items linked to the graph", links["item"].n_unique())
@@ -129,7 +129,7 @@ def _columns_of_data(path: Path, *known: pl.Series) -> tuple[str, ...] | None:
     """Names of the columns of a text file whose first line has a known id, so is no header."""
     if path.suffix == ".parquet" or not path.is_file():
         return None
-    _, text = first_line(path)
+    _, text = header_line(path)
     for separator in SEPARATORS:
         fields = header_fields(text, separator)
         first = pl.Series(fields, dtype=pl.String)
@@ -145,7 +145,7 @@ def _either_direction(table: UserTable, items: pl.Series, entities: pl.Series) -
         with suppress(DataError):  # a column such as one of weights has no ids
             columns[column] = table.ids(column, "graph.links")
     if len(columns) < 2:
-        raise DataError(f"{table.path}: found the columns {', '.join(table.frame.columns)}, "
+        raise DataError(f"{table.path}: found the columns {several(table.frame.columns)}, "
                         "expected one of items and one of entities")  # fmt: skip
     shares = {
         (a, b): _share(columns[a], items) * _share(columns[b], entities)
@@ -181,7 +181,8 @@ def _joined(
     if others.is_empty():
         raise DataError(
             f"{described.path}: found no entity of the graph in column {plan.entity}, expected "
-            f"some (the first one is {right[0][0]!r}, the graph's first {entities[0]!r})"
+            f"some (the first one is {quoted(right[0][0])}, the graph's first "
+            f"{quoted(entities[0])})"
         )
     links, outcomes = link_by_title(items, others, with_year=len(names) == 2)
     counts = dict(outcomes["outcome"].value_counts().iter_rows())

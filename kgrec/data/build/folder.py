@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import polars as pl
 
 from kgrec.data.formats import recognise
 from kgrec.errors import DataError
-from kgrec.files import write_json
+from kgrec.files import atomic_folder, is_empty, write_json
 
 REPORT = "build.json"
 FILES = (
@@ -25,6 +24,8 @@ def check_target(target: Path) -> None:
         return
     if not target.is_dir():
         raise DataError(f"{target}: found a file, expected a new folder")
+    if is_empty(target):
+        return
     names = sorted(path.name for path in target.iterdir())
     others = [name for name in names if name not in FILES]
     if names and REPORT not in names:
@@ -48,24 +49,12 @@ def write_folder(target: Path, tables: dict[str, pl.DataFrame], report: dict[str
         DataError: the tables do not fit together.
     """
     target = target.absolute()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".incoming-") as temporary:
-        incoming = Path(temporary) / target.name
-        incoming.mkdir()
+    with atomic_folder(target) as incoming:
         for name, table in tables.items():
             if not table.is_empty():  # a file without rows is one that nobody can read
                 table.write_csv(incoming / name)
-        write_json(incoming / REPORT, report)
+        write_json(incoming / REPORT, report, sync=False)
         try:
             recognise(incoming).read(incoming)
         except DataError as error:  # of the folder to be, not of a temporary one
             raise DataError(str(error).replace(str(incoming), str(target))) from None
-        before = Path(temporary) / "before"
-        try:
-            if target.exists():
-                target.rename(before)
-            incoming.rename(target)
-        except BaseException:  # Ctrl-C too: the temporary folder is deleted next
-            if before.exists() and not target.exists():
-                before.rename(target)
-            raise

@@ -157,6 +157,7 @@ def _attributes(
     if roles is not None:
         read = [roles.user, *_special_columns(roles).values()]
         columns = [c for c in columns if c not in read and _depends(frame, key, c)]
+    one_per_id = frame.unique(key) if roles is not None else frame
     name = next((c for c in columns if owners == "items" and _NAME.search(c.split(":")[0])), None)
     if roles is None and frame[key].n_unique() < 0.9 * frame.height:
         name = None  # a table with several rows for an item, such as one of tags
@@ -168,8 +169,7 @@ def _attributes(
     for column in columns:
         if column == name:
             continue
-        cells = frame.unique(key)[column] if roles is not None else frame[column]
-        choice = choose(column, cells, owners)
+        choice = choose(column, one_per_id[column], owners)
         missing.update(choice.missing)
         if choice.settings is None:
             left.append(f"  # {_quoted(column)}: {_one_line(choice.comment)}")

@@ -9,7 +9,7 @@ from kgrec.data.build.plan import ITEM, TripleTable, UserLinkTable
 from kgrec.data.build.report import RelationSize, Report
 from kgrec.data.build.triples import Triples, entity
 from kgrec.data.build.values import clean_texts
-from kgrec.errors import DataError
+from kgrec.errors import DataError, quoted
 
 
 def read_triples(plan: TripleTable, items: pl.Series, tables: Tables, triples: Triples) -> None:
@@ -48,7 +48,7 @@ def read_triples(plan: TripleTable, items: pl.Series, tables: Tables, triples: T
     if known.is_empty():
         raise DataError(
             f"{plan.table}: found no link between known items, expected some (the first row is "
-            f"{table.frame.row(0)}, the first item {items[0]!r})"
+            f"{quoted(table.frame.row(0))}, the first item {quoted(items[0])})"
         )
     triples.add(
         known.select(
@@ -96,7 +96,7 @@ def read_user_links(
     if links.is_empty():
         raise DataError(
             f"{plan.table}: found no link between users with interactions, expected some (the "
-            f"first row is {table.frame.row(0)}, the first user {users[0]!r})"
+            f"first row is {quoted(table.frame.row(0))}, the first user {quoted(users[0])})"
         )
     links = links.unique(maintain_order=True)
     sizes = links["user"].n_unique(), links["other"].n_unique(), links.height

@@ -9,8 +9,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from kgrec.data.build.plan import (
     DATES,
     ITEM,
@@ -26,6 +24,7 @@ from kgrec.data.build.plan import (
     UserLinkTable,
     shown_path,
 )
+from kgrec.data.yaml_files import read_yaml
 from kgrec.errors import ConfigError, DataError, one_of
 
 _KEYS = [f.name for f in fields(Plan) if f.name not in ("path", "content")]
@@ -67,12 +66,11 @@ def _load(path: Path) -> Any:
         raise DataError(f"{path}: found no such file, expected a YAML file (kgrec data build "
                         "--guess FOLDER --out build.yaml writes a first one)")  # fmt: skip
     try:
-        return OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+        return read_yaml(path)
     except UnicodeDecodeError:
         raise DataError(f"{path}: found a file that is not UTF-8, expected YAML") from None
-    except Exception as error:  # of YAML, of OmegaConf or of the file system
-        reason = " ".join(str(error).split())
-        raise DataError(f"{path}: found no YAML that can be read ({reason})") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: found no YAML that can be read ({error})") from None
 
 
 class _Section:

@@ -12,7 +12,7 @@ import polars as pl
 from kgrec.data.build.columns import SUFFIXES, UserTable
 from kgrec.data.formats.headers import all_fields, headless, matches
 from kgrec.data.raw_tables import TRIPLE
-from kgrec.errors import DataError
+from kgrec.errors import DataError, several
 
 _USER = "user|friend|customer|client|member|buyer|reader|visitor|account|person|patron|cust|uid"
 _ITEM = ("item|product|movie|film|book|article|track|song|artist|sku|asin|isbn|restaurant|business"
@@ -73,10 +73,21 @@ def table_files(sources: Sequence[Path]) -> list[Path]:
         else:
             raise DataError(f"{source}: found no such file or folder, expected tables")
     if not files:
-        places = ", ".join(map(str, sources))
+        places = several(sources)
         raise DataError(f"{places}: found no table, expected files that end in "
                         f"{', '.join(SUFFIXES)}")  # fmt: skip
     return files
+
+
+MOST_COLUMNS = 1_000  # of a table, so that a guess takes seconds and its file can be read
+
+
+def _table(path: Path) -> UserTable:
+    table = UserTable(path)
+    if table.frame.width > MOST_COLUMNS:
+        raise DataError(f"{path}: found {table.frame.width:,} columns, expected at most "
+                        f"{MOST_COLUMNS:,}; write build.yaml by hand")  # fmt: skip
+    return table
 
 
 def find_roles(files: Sequence[Path]) -> Roles:
@@ -92,7 +103,7 @@ def find_roles(files: Sequence[Path]) -> Roles:
             graph = path
             continue
         try:
-            tables.append(UserTable(path))
+            tables.append(_table(path))
         except DataError as error:
             notes.append(f"not read: {error}")
     roles = _interactions(tables, notes)
@@ -160,12 +171,12 @@ def _interactions(tables: Sequence[UserTable], notes: Sequence[str]) -> Roles:
         if user is not None and item is not None:
             candidates.append((table, user, item))
     if not candidates:
-        columns = "; ".join(f"{t.path.name}: {', '.join(t.frame.columns[:12])}" for t in tables)
-        reasons = "".join(f"\n  {note}" for note in notes)
+        columns = "; ".join(f"{t.path.name}: {several(t.frame.columns[:12])}" for t in tables)
         raise DataError(
             "--guess: found no table with a column of users and one of items "
             f"({columns or 'no tables'}), expected columns such as user_id and item_id; rename "
-            f"them, or write build.yaml by hand (docs/data.md){reasons}"
+            "them, or write build.yaml by hand (docs/data.md)",
+            *(f"  {note}" for note in notes),
         )
     best = max(candidates, key=lambda c: c[0].frame.height)
     return Roles(*best)

@@ -7,6 +7,8 @@ import polars as pl
 from kgrec.data.build.values import YEAR
 
 # Articles that catalogues put behind a title: "Matrix, The".
+_MOST_ENTITIES = 100  # of one title
+
 _ARTICLES = "the|a|an|le|la|les|l'|il|lo|der|die|das|el|los|las"
 
 
@@ -25,13 +27,15 @@ def link_by_title(
 
     Returns:
         ``item, entity`` of the exact matches; and for every item ``item, title, year, outcome,
-        entities``: "exact" for one item and one entity, "ambiguous" for several of either, else
-        "missing"; or, if the title occurs, "other year", and "no year" where the item or all
-        entities of the title have none.
+        entities`` (at most 100): "exact" for one item and one entity, "ambiguous" for several
+        of either, else "missing"; or, if the title occurs, "other year", and "no year" where the
+        item or all entities of the title have none.
     """
     left, right = _keyed(items, with_year), _keyed(entities, with_year)
     right = right.unique(["entity", "key", "year_key"]).drop_nulls("entity")
     keys = ["key", "year_key"] if with_year else ["key"]
+    # Two entities of a title make it ambiguous already, and a list of all would only be longer.
+    right = right.sort("entity").filter(pl.int_range(pl.len()).over(keys) < _MOST_ENTITIES)
     usable = pl.all_horizontal(pl.col(k).is_not_null() & (pl.col(k) != "") for k in keys)
     matches = left.filter(usable).join(right.filter(usable), on=keys, how="inner")
     matches = matches.select("item", "entity").unique().sort("item", "entity")

@@ -8,6 +8,7 @@ import polars as pl
 
 from kgrec.data.build.report import RelationSize, Report
 from kgrec.data.raw_tables import TRIPLE
+from kgrec.errors import several
 
 NAMES = {"entity": pl.String, "name": pl.String, "kind": pl.String}
 _TRIPLE = dict.fromkeys(TRIPLE, pl.String)
@@ -46,7 +47,7 @@ class Triples:
             self.report.relations.append(RelationSize(relation, source, heads, tails, count))
             self.relation_names.setdefault(relation, (labels or {}).get(relation, relation))
         shared = [r for r in sizes["relation"] if self.sources.setdefault(r, source) != source]
-        shown = ", ".join(f"{r} of {self.sources[r]}" for r in shared[:3])
+        shown = several(f"{r} of {self.sources[r]}" for r in shared[:3])
         self.report.warn(f"{source}: relations that are taken as those of the same name in another "
                          f"table ({shown})", len(shared))  # fmt: skip
         self.frames.append(triples)

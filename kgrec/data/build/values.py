@@ -10,7 +10,7 @@ import polars as pl
 from kgrec.data.build.columns import clean_ids, has_texts, parse_numbers
 from kgrec.data.build.plan import ITEM, Attribute
 from kgrec.data.build.report import Report
-from kgrec.errors import DataError
+from kgrec.errors import DataError, several
 
 YEAR = r"(?:^|[^0-9])([12][0-9]{3})(?:[^0-9]|$)"
 
@@ -108,7 +108,7 @@ def _readable(rows: pl.DataFrame, good: pl.Series, where: str, what: str, report
     bad = rows.filter(~good)
     if bad.is_empty():
         return
-    shown = ", ".join(bad["cell"].unique().sort()[:3])
+    shown = several(bad["cell"].unique().sort()[:3])
     if bad.height * 2 > rows.height:
         raise DataError(
             f"{where}: found {bad.height:,} of {rows.height:,} values that are no {what} "

@@ -12,7 +12,8 @@ import polars as pl
 from kgrec.data.formats import kgat, recbole, released_final, released_raw, tables, user_tables
 from kgrec.data.polars_errors import polars_errors
 from kgrec.data.raw_tables import Counts, RawTables
-from kgrec.errors import ConfigError, DataError
+from kgrec.data.text_files import require_file
+from kgrec.errors import ConfigError, DataError, printable, several
 
 # Files that kgrec adds to a folder and that are not raw data: of ``kgrec data build`` and a twin.
 OWN = ("build.json", "title_links.csv", "twin.json", "planted_users.parquet",
@@ -57,8 +58,9 @@ class Format:
         """
         named = {key: value for key, value in (columns or {}).items() if value is not None}
         for path in self._named(folder):
-            if not path.is_file():
-                raise DataError(f"{path}: found a folder or a dead link, expected a file")
+            require_file(path, "a file")
+            if printable(path.name, line_ends=False) != path.name:
+                raise DataError(f"{folder}: found the file {path.name!r}, expected a plain name")
         if named and self.reader is not tables.read:
             raise ConfigError(
                 f"dataset.columns: found {', '.join(sorted(named))}, expected none for files in "
@@ -81,13 +83,14 @@ class Format:
         )
         if not others:
             return []
-        shown = ", ".join(others[:5]) + (", …" if len(others) > 5 else "")
+        shown = several(others[:5]) + (", …" if len(others) > 5 else "")
         return [(f"files not read: format {self.name} has no such file ({shown})", len(others))]
 
     def fits(self, folder: Path) -> bool:
         """Whether a folder has the required files."""
+        paths = list(folder.iterdir())  # a dead link too: its reader explains it
         return any(
-            all(any(any(folder.glob(name)) for name in names) for names in files)
+            all(any(path.match(name) for name in names for path in paths) for names in files)
             for files in self.required
         )
 
@@ -209,15 +212,16 @@ def recognise(folder: Path) -> Format:
         if candidate.fits(folder):
             return candidate
     names = sorted(f"{p.name}/" if p.is_dir() else p.name for p in folder.iterdir())
-    content = ", ".join(names) or "nothing"
-    expected = "\n".join(
+    content = several(names) or "nothing"
+    expected = [
         f"  {f.name}: {f.description} (optional: {f.extras})"
         for f in FORMATS.values()
         if f.name != "parquet"
-    )
+    ]
     if any(name.endswith((*tables.SUFFIXES, ".txt")) for name in names):
-        expected += (
-            f"\nfrom tables of your own: kgrec data build --guess {folder} --out build.yaml\n"
-            "writes a plan, and kgrec data build build.yaml --out FOLDER such a folder"
-        )
-    raise DataError(f"{folder}: found {content}; expected the files of one format:\n{expected}")
+        expected += [
+            f"from tables of your own: kgrec data build --guess {folder} --out build.yaml",
+            "writes a plan, and kgrec data build build.yaml --out FOLDER such a folder",
+        ]
+    found = f"{folder}: found {content}; expected the files of one format:"
+    raise DataError(found, *expected)

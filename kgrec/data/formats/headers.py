@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 
-from kgrec.data.csv_files import SEPARATORS, header_fields
+from kgrec.data.csv_files import header_fields
 from kgrec.data.parquet_files import parquet_columns
-from kgrec.data.text_files import first_line
+from kgrec.data.text_files import SEPARATORS, header_line
 
 # Our name of a column, and its names in files, in lower case and without other characters.
 NAMES = {
@@ -29,6 +30,7 @@ NAMES = {
 }
 
 
+@lru_cache(maxsize=1 << 16)
 def _plain(column: str) -> str:
     """``userId``, ``User-ID`` and ``user_id:token`` are all ``userid``."""
     return re.sub("[^a-z]", "", column.split(":", maxsplit=1)[0].lower())
@@ -38,7 +40,7 @@ def all_fields(path: Path) -> list[str]:
     """The fields of a header for every separator that it may have."""
     if path.suffix == ".parquet":
         return parquet_columns(path)
-    _, text = first_line(path)
+    _, text = header_line(path)
     return [field for separator in SEPARATORS for field in header_fields(text, separator)]
 
 
@@ -63,7 +65,7 @@ def headless(path: Path, names: Sequence[str]) -> bool:
     """
     if path.suffix == ".parquet" or not path.is_file():
         return False
-    _, text = first_line(path)
+    _, text = header_line(path)
     headers = [header_fields(text, separator) for separator in SEPARATORS]
     headers = [fields for fields in headers if len(fields) == len(names)]
     return bool(headers) and not any(_is_header(fields, names) for fields in headers)

@@ -22,7 +22,7 @@ from kgrec.data.text_files import (
     second_header,
     whole_number,
 )
-from kgrec.errors import DataError
+from kgrec.errors import DataError, quoted
 
 LISTS = ("user_list.txt", "item_list.txt", "entity_list.txt", "relation_list.txt")
 _FILES = {"train": "train.txt", "test": "test.txt"}
@@ -65,8 +65,8 @@ def read(folder: Path) -> RawTables:
         clash = unlisted.join(table, on="raw", how="semi")
         if not clash.is_empty():
             raise DataError(
-                f"{folder / name}: found the id {clash['raw'][0]!r}, which is kept for a number "
-                "that the file does not list"
+                f"{folder / name}: found the id {quoted(clash['raw'][0])}, which is kept for a "
+                "number that the file does not list"
             )
         if not unlisted.is_empty():
             counts.append((f"numbers that {name} does not list, kept as #number", unlisted.height))

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
 import polars as pl
 
-from kgrec.data.csv_files import SEPARATORS, header_fields, line_of, read_csv
+from kgrec.data.csv_files import header_fields, line_of, read_csv
 from kgrec.data.dates import expected_time, plain_numbers, seconds
 from kgrec.data.formats.headers import NAMES, all_fields, matches
 from kgrec.data.parquet_files import read_parquet
 from kgrec.data.raw_tables import Counts, strip_blanks
-from kgrec.data.text_files import first_line, repeated_header, second_header
-from kgrec.errors import DataError
+from kgrec.data.text_files import SEPARATORS, header_line, repeated_header, second_header
+from kgrec.errors import DataError, quoted, several
 
 _IDS = ("user", "item", "head", "relation", "tail", "entity", "other")
 
@@ -60,9 +59,10 @@ class Table:
             self.separator = self._separator(wanted, given, headless)
             self.frame = read_csv(path, self.separator, list(wanted) if headless else None)
         self.columns = _choose(path, self.frame.columns, wanted, given)
-        self.unused = [c for c in self.frame.columns if c not in self.columns.values()]
+        used = set(self.columns.values())
+        self.unused = [c for c in self.frame.columns if c not in used]
         for name in [name for name in _IDS if name in self.columns]:
-            if re.search(":.*_seq$", self.columns[name]):
+            if self.columns[name].partition(":")[2].endswith("_seq"):
                 raise DataError(
                     f"{path}: found column {self.columns[name]}, which has several values in a "
                     f"cell, expected one {name} in each (type token)"
@@ -80,14 +80,18 @@ class Table:
         Raises:
             DataError: the header names wanted columns, but separates them by blanks or colons.
         """
-        number, text = first_line(self.path)
+        number, text = header_line(self.path)
 
         def matching(fields: list[str]) -> int:
             if headless:
                 return len(fields) == len(wanted)
             return sum(bool(matches(fields, name, given)) for name in wanted)
 
-        best = max(SEPARATORS, key=lambda separator: matching(header_fields(text, separator)))
+        def fit(separator: str) -> tuple[int, int]:
+            fields = header_fields(text, separator)
+            return matching(fields), len(fields)
+
+        best = max(SEPARATORS, key=fit)
         required = sum(wanted.values())
         if matching(header_fields(text, best)) < required <= matching(text.split()):
             raise DataError(
@@ -164,7 +168,9 @@ class Table:
         if wrong.any():
             value = values.filter(wrong)[0]
             expected = expected_time(value, expected) if name == "timestamp" else expected
-            raise DataError(f"{self.first(wrong)}: found {value!r}, expected {expected} ({name})")
+            raise DataError(
+                f"{self.first(wrong)}: found {quoted(value)}, expected {expected} ({name})"
+            )
         return numbers.alias(name)
 
     def chosen(self, name: str, values: Mapping[str, int], expected: str) -> pl.Series:
@@ -179,14 +185,14 @@ class Table:
         wrong = numbers.is_null()
         if wrong.any():
             value = column.filter(wrong)[0]
-            raise DataError(f"{self.first(wrong)}: found {value!r}, expected {expected}")
+            raise DataError(f"{self.first(wrong)}: found {quoted(value)}, expected {expected}")
         return numbers.alias(name)
 
 
 def count_unused(table: Table, notes: Counts) -> None:
     """Counts the columns of a file that are not read."""
     if table.unused:
-        shown = ", ".join(table.unused[:5]) + (", …" if len(table.unused) > 5 else "")
+        shown = several(table.unused[:5]) + (", …" if len(table.unused) > 5 else "")
         notes.append((f"columns of {table.path.name} not used ({shown})", len(table.unused)))
 
 
@@ -207,7 +213,7 @@ def _choose(
             candidates = [field for field in candidates if field not in taken]
         if len(candidates) > 1:
             raise DataError(
-                f"{path}: found the columns {', '.join(candidates)}, expected one for {name}; "
+                f"{path}: found the columns {several(candidates)}, expected one for {name}; "
                 f"choose it with dataset.columns.{name}="
             )
         if candidates:
@@ -215,7 +221,7 @@ def _choose(
         elif required or name in given:
             expected = given.get(name) or " or ".join(NAMES[name][:2])
             raise DataError(
-                f"{path}: found the columns {', '.join(fields)}, expected one for {name} "
+                f"{path}: found the columns {several(fields)}, expected one for {name} "
                 f"({expected}); choose it with dataset.columns.{name}="
             )
     for name, column in chosen.items():

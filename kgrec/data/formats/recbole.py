@@ -19,6 +19,7 @@ from kgrec.data.formats.writing import append_rows, unwritable, write_rows
 from kgrec.data.raw_tables import PARTS, Counts, RawTables, by_label, named_items, strip_blanks
 from kgrec.data.text_files import (
     first_line,
+    header_line,
     malformed,
     parse_number,
     read_fields,
@@ -28,10 +29,12 @@ from kgrec.data.text_files import (
     second_header,
     split_fields,
 )
-from kgrec.errors import DataError
+from kgrec.errors import DataError, several
 
 # RecBole's names of the parts, in the order of PARTS.
 PART_FILES = ("train", "valid", "test")
+
+MOST_ROWS = 10  # rows for each token, where several columns have several tokens
 
 _NUMBERS = ("rating", "timestamp", "label")
 _IDS = {"user_id": "user", "item_id": "item"}
@@ -45,7 +48,7 @@ def _header(path: Path, required: Iterable[str]) -> dict[str, str]:
         DataError: the header lacks a required field, has a field twice or is not separated by
             tabs.
     """
-    number, text = first_line(path)
+    number, text = header_line(path)
     fields = [field.partition(":") for field in text.strip().split("\t")]
     names = [name.strip() for name, _, _ in fields]
     missing = [name for name in required if name not in names]
@@ -81,14 +84,14 @@ def _read_atomic(
     """
     header = _header(path, wanted)
     fields = wanted | {n: column for n, column in (optional or {}).items() if n in header}
-    several = []
+    several_tokens = []
     for field, column in fields.items():
         if column != "name" and header[field].endswith("_seq"):
             if not sequences:
                 number, text = first_line(path)
                 expected = f"one value in {field}, not the type {header[field]}"
                 raise malformed(path, number, text, expected)
-            several.append(column)
+            several_tokens.append(column)
     columns = list(fields.values())
     ids = [c for c in columns if c not in {"name", *_NUMBERS}]
     if "name" not in columns and set(fields) == set(header):
@@ -112,12 +115,33 @@ def _read_atomic(
             if column in _NUMBERS:
                 frame = parse_number(frame, path, column, column)
         frame = strip_blanks(frame.drop("line"), ids, path.name, counts)
-    for column in several:
-        rows = frame.height
+    for column in several_tokens:
         tokens = pl.col(column).str.replace_all(r"\s+", " ").str.split(" ")
-        frame = frame.with_columns(tokens).explode(column)
+        frame = frame.with_columns(tokens)
+    _check_tokens(path, frame, several_tokens)
+    for column in several_tokens:
+        rows = frame.height
+        frame = frame.explode(column)
         counts.append((f"rows added by tokens of {column} in {path.name}", frame.height - rows))
     return frame
+
+
+def _check_tokens(path: Path, frame: pl.DataFrame, columns: list[str]) -> None:
+    """Checks the number of rows once there is one for every combination of the tokens in a row.
+
+    Raises:
+        DataError: tokens in several columns make too many.
+    """
+    if len(columns) < 2:
+        return
+    sizes = frame.select(pl.col(column).list.len().cast(pl.Float64) for column in columns)
+    rows, tokens = float(sizes.fold(lambda a, b: a * b).sum()), int(sizes.sum_horizontal().sum())
+    most = MOST_ROWS * tokens + 1_000_000
+    if rows > most:
+        raise DataError(
+            f"{path}: found {tokens:,} tokens that make {rows:,.0f} triples, because "
+            f"{several(columns)} have several in a row, expected at most {most:,}"
+        )
 
 
 def read(folder: Path) -> RawTables:
@@ -136,8 +160,8 @@ def read(folder: Path) -> RawTables:
     for path, frame in frames[1:]:
         if frame.columns != frames[0][1].columns:
             raise DataError(
-                f"{path}: found the fields {', '.join(frame.columns[:-1])}, expected those of "
-                f"{frames[0][0].name}: {', '.join(frames[0][1].columns[:-1])}"
+                f"{path}: found the fields {several(frame.columns[:-1])}, expected those of "
+                f"{frames[0][0].name}: {several(frames[0][1].columns[:-1])}"
             )
     rows = pl.concat([frame for _, frame in frames])
     negatives = None
@@ -220,7 +244,7 @@ def only(folder: Path, suffix: str) -> Path:
     """
     paths = sorted(folder.glob(f"*{suffix}"))
     if len(paths) != 1:
-        names = ", ".join(p.name for p in paths) or "none"
+        names = several(p.name for p in paths) or "none"
         raise DataError(f"{folder}: found {names}, expected one file that ends in {suffix}")
     return paths[0]
 

@@ -20,6 +20,10 @@ from kgrec.errors import DataError
 
 RATINGS, GRAPH = "ratings_final.txt", "kg_final.txt"
 
+# Items are numbered from 0 without gaps, so the largest number is the size of the catalogue. Files
+# from which rows were removed have gaps: up to so many numbers for each item or entity, and always.
+GAPS, ALWAYS = 5, 100_000
+
 
 def _wrong_row(path: Path, condition: pl.Expr, column: str, expected: str) -> DataError:
     """The error for the first row that meets the condition."""
@@ -44,12 +48,13 @@ def read(folder: Path) -> RawTables:
     ):
         if rows.select(condition.any()).item():
             raise _wrong_row(path, condition, column, expected)
+    triples = read_fields(folder / GRAPH, dict.fromkeys(TRIPLE, pl.String), counts)
     number = pl.col("item").cast(pl.Int64)
     num_items, used = rows.select(number.max() + 1, pl.col("item").n_unique().alias("used")).row(0)
-    if num_items > 100 * used + 100_000:
-        raise _wrong_row(
-            path, number == num_items - 1, "item", f"item numbers without wide gaps ({used} items)"
-        )
+    entities = pl.concat([triples["head"], triples["tail"]]).n_unique()
+    if num_items > GAPS * (used + entities) + ALWAYS:
+        expected = f"item numbers without wide gaps ({used:,} items, {entities:,} in {GRAPH})"
+        raise _wrong_row(path, number == num_items - 1, "item", expected)
     numbers = pl.int_range(num_items, eager=True).cast(pl.String)
     links = pl.DataFrame({"item": numbers, "entity": numbers})
     index = [folder / name for name in INDEX if (folder / name).is_file()]
@@ -69,7 +74,7 @@ def read(folder: Path) -> RawTables:
         interactions=positives,
         negatives=negatives,
         links=links,
-        triples=read_fields(folder / GRAPH, dict.fromkeys(TRIPLE, pl.String), counts),
+        triples=triples,
         counts=counts,
     )
 

@@ -1,7 +1,7 @@
 """Raw files of a data set: finds or fetches them, and checks their content.
 
 Places in order: the folder that the user names (``dataset.root``), ``$KGREC_DATA_DIR/<name>``, the
-data folder of the project, download. A download goes to a temporary name, is checked against its
+data folder of the project, download. A download goes to a temporary folder, is checked against its
 hash and then renamed, so that a broken download leaves no file.
 """
 
@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kgrec.data.formats import FORMATS, Format, recognise
-from kgrec.data.sources.fetching import DownloadError, download
+from kgrec.data.sources.fetching import download
 from kgrec.data.sources.public_files import Source, file_sha256
+from kgrec.data.sources.transfer import DownloadError
 from kgrec.errors import DataError
+from kgrec.files import inside
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +62,8 @@ def locate(name: str, sources: Sequence[Source], root: Path | None, data_dir: Pa
             f"dataset.root: found nothing, expected the folder that holds {name} (set it with "
             "dataset.root=FOLDER)"
         )
-    places = [data_dir / name]
+    own = inside(data_dir, name, "dataset.name")
+    places = [own]
     if os.environ.get("KGREC_DATA_DIR"):
         places.insert(0, Path(os.environ["KGREC_DATA_DIR"]) / name)
     for place in places:
@@ -70,11 +73,11 @@ def locate(name: str, sources: Sequence[Source], root: Path | None, data_dir: Pa
     reasons = []
     for source in filter(lambda s: s.downloadable, sources):
         try:
-            download(source, data_dir / name, places)
-            return _verified(data_dir / name, source)
+            download(source, own, places)
+            return _verified(own, source)
         except DownloadError as error:
             reasons.append(str(error))
-    raise DataError(_nothing_found(name, sources, places, reasons))
+    raise DataError(*_nothing_found(name, sources, places, reasons))
 
 
 def _from_named_folder(root: Path, sources: Sequence[Source]) -> Located:
@@ -111,7 +114,8 @@ def _verified(folder: Path, source: Source) -> Located:
 
 def _nothing_found(
     name: str, sources: Sequence[Source], places: Sequence[Path], reasons: Sequence[str]
-) -> str:
+) -> list[str]:
+    """The lines of the message."""
     lines = [f"dataset {name}: its files were not found and could not be fetched."]
     lines += [f"  tried: {reason}" for reason in reasons]
     for place in places:
@@ -126,4 +130,4 @@ def _nothing_found(
     lines.append(f"  put them in {places[-1]}, or name their folder with dataset.root=FOLDER.")
     if name != PIP_ONLY_DATASET:
         lines.append(f"  dataset={PIP_ONLY_DATASET} can be fetched with pip.")
-    return "\n".join(lines)
+    return lines

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from kgrec.data.formats import FORMATS
-from kgrec.errors import ConfigError
+from kgrec.errors import ConfigError, DataError, quoted, unknown_key
+from kgrec.files import inside
+
+MAX_BYTES = 1 << 32
+"""Upper bound of a file whose size the data set does not bound."""
 
 
 @dataclass(frozen=True)
@@ -17,13 +21,17 @@ class RawFile:
     """One public file.
 
     Attributes:
-        name: name of the file in the data folder.
+        name: name of the file in the data folder, without folders.
         sha256: SHA-256 of the content, or None.
         md5: MD5 of the content, if its publisher gives that, or None.
         git_blob: git's id of the content, if only this id is known, or None.
         url: address for the download, or None.
         member: path inside the archive of its source, or None.
         optional: whether the data set can be read without the file.
+        max_bytes: upper bound of the size; a download or an unpacked member may not exceed it.
+
+    Raises:
+        DataError: the name would leave the data folder.
     """
 
     name: str
@@ -33,6 +41,10 @@ class RawFile:
     url: str | None = None
     member: str | None = None
     optional: bool = False
+    max_bytes: int = MAX_BYTES
+
+    def __post_init__(self) -> None:
+        inside(Path(), self.name, "dataset.sources")
 
     def problem(self, path: Path) -> str | None:
         """The difference between the content at ``path`` and the hashes; None if they agree."""
@@ -41,10 +53,38 @@ class RawFile:
         ):  # fmt: skip
             if expected is None:
                 continue
-            actual = git_blob_id(path) if kind == "git blob" else _digest(path, kind)
+            actual = git_blob_id(path) if kind == "git blob" else _digest(path, hashlib.new(kind))
             if actual != expected:
                 return f"found {kind} {actual}, expected {expected}"
         return None
+
+
+def _settings(value: Any, expected: str) -> dict[str, Any]:
+    """A mapping of the configuration as a dict.
+
+    Raises:
+        ConfigError: the value is no mapping whose keys are texts.
+    """
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise ConfigError(f"dataset.sources: found {quoted(value)}, expected {expected}")
+    return dict(value)
+
+
+def _raw_file(settings: Mapping[str, Any]) -> RawFile:
+    """A file from its entry in ``dataset.sources``."""
+    kinds: dict[str, type] = {field.name: str for field in fields(RawFile)}
+    kinds |= {"optional": bool, "max_bytes": int}
+    for key, value in settings.items():
+        if key not in kinds:
+            raise unknown_key("dataset.sources", key, list(kinds))
+        if value is not None and type(value) is not kinds[key]:
+            raise ConfigError(
+                f"dataset.sources: found {key}: {value!r}, expected a value of type "
+                f"{kinds[key].__name__}"
+            )
+    if "name" not in settings:
+        raise ConfigError("dataset.sources: found an archive without a name, expected one")
+    return RawFile(**{key: value for key, value in settings.items() if value is not None})
 
 
 @dataclass(frozen=True)
@@ -68,19 +108,27 @@ class Source:
         """Builds a source from an entry of ``dataset.sources``.
 
         Raises:
-            ConfigError: the format is unknown.
+            ConfigError: the format, or a setting of a file, is unknown or of a wrong type.
+            DataError: the name of a file would leave the data folder.
         """
-        if config.get("format") not in FORMATS:
+        name = _settings(config, "a source with its format and files").get("format")
+        if not isinstance(name, str) or name not in FORMATS:
             raise ConfigError(
-                f"dataset.sources: found format {config.get('format')!r}, "
+                f"dataset.sources: found format {quoted(name)}, "
                 f"expected one of {', '.join(FORMATS)}"
             )
-        archive = dict(config.get("archive") or {})
+        files = _settings(config.get("files"), "files by their names")
+        archive = _settings(config.get("archive") or {}, "an archive with its name")
         pip = archive.pop("pip", None)
+        if not isinstance(pip, str | None):
+            raise ConfigError(f"dataset.sources: found pip: {quoted(pip)}, expected a requirement")
         return cls(
-            config["format"],
-            tuple(RawFile(name, **spec) for name, spec in config["files"].items()),
-            RawFile(**archive) if archive else None,
+            name,
+            tuple(
+                _raw_file(_settings(spec, f"settings of {file}") | {"name": file})
+                for file, spec in files.items()
+            ),
+            _raw_file(archive) if archive else None,
             pip,
         )
 
@@ -104,19 +152,27 @@ class Source:
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's content."""
-    return _digest(path, "sha256")
+    """SHA-256 of a file's content.
 
-
-def _digest(path: Path, kind: str) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, kind).hexdigest()
+    Raises:
+        DataError: the file cannot be read.
+    """
+    return _digest(path, hashlib.sha256())
 
 
 def git_blob_id(path: Path) -> str:
-    """Git's id of a file's content: SHA-1 of ``blob <size>``, a NUL byte and the content."""
-    digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
+    """Git's id of a file's content: SHA-1 of ``blob <size>``, a NUL byte and the content.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    head = f"blob {path.stat().st_size}\0".encode()
+    return _digest(path, hashlib.sha1(head, usedforsecurity=False))
+
+
+def _digest(path: Path, digest: hashlib._Hash) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, lambda: digest).hexdigest()
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or error}, expected a readable file") from None

@@ -81,6 +81,12 @@ def generate(
     ):
         if value < least:
             raise ConfigError(f"dataset.{key}: found {value}, expected at least {least}")
+    for key, number, low in (
+        ("taste", taste, -math.inf), ("popularity", popularity, -math.inf), ("noise", noise, 0.0),
+    ):  # fmt: skip
+        if type(number) not in (int, float) or not math.isfinite(number) or number < low:
+            bound = " of at least 0" if low == 0 else ""
+            raise ConfigError(f"dataset.{key}: found {number!r}, expected a finite number{bound}")
     if positives_per_user * 2 > num_items:
         raise ConfigError(
             f"dataset.positives_per_user: found {positives_per_user}, expected at most half of "

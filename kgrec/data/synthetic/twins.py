@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 from pathlib import Path
 
 from filelock import FileLock
@@ -20,7 +19,7 @@ from kgrec.data.synthetic.planted import TwinGenerator
 from kgrec.data.synthetic.shapes import SHAPES
 from kgrec.data.synthetic.small import generate
 from kgrec.errors import ConfigError
-from kgrec.files import user_path
+from kgrec.files import atomic_folder, is_empty, make_folder, user_path, write_json
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +77,7 @@ def synthetic(
     check(like, scale, format)
     name = f"synthetic-{like}" + ("" if scale == 1 else f"-{scale:g}")
     folder = user_path(data_dir) / f"{name}-seed{seed}-{format}"
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.parent)
     with FileLock(folder.parent / f".{folder.name}.lock"):
         if not is_twin(folder, like, scale, format, seed):
             write_twin(folder, like, scale, format, seed)
@@ -146,15 +145,11 @@ def write_twin(folder: Path, like: str, scale: float, format: str, seed: int) ->
         ConfigError: a value is not valid, or the folder has other files.
     """
     check(like, scale, format)
-    if folder.exists() and any(folder.iterdir()) and not (folder / _ABOUT).is_file():
+    if folder.exists() and not is_empty(folder) and not (folder / _ABOUT).is_file():
         raise ConfigError(f"{folder}: found a folder that is not empty, expected a new one")
     log.info("writing %s: synthetic data like %s", folder, like)
     shape = SHAPES[like].scaled(scale)
-    # The files of some formats are named after their folder.
-    incoming = folder.parent / f".incoming-{folder.name}" / folder.name
-    shutil.rmtree(incoming.parent, ignore_errors=True)
-    incoming.mkdir(parents=True)
-    try:
+    with atomic_folder(folder) as incoming:
         generator = TwinGenerator(shape, seed)
         tables = generator.tables(format)
         if format == "released_raw":
@@ -167,9 +162,4 @@ def write_twin(folder: Path, like: str, scale: float, format: str, seed: int) ->
             "version": VERSION, "like": like, "scale": scale, "format": format, "seed": seed,
             "bytes": {path.name: path.stat().st_size for path in sorted(incoming.iterdir())},
         }  # fmt: skip
-        (incoming / _ABOUT).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-        if folder.exists():
-            shutil.rmtree(folder)
-        incoming.rename(folder)
-    finally:
-        shutil.rmtree(incoming.parent, ignore_errors=True)
+        write_json(incoming / _ABOUT, record, sync=False)

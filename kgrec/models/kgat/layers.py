@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from kgrec.errors import SettingError
 from kgrec.models.kge import TransR
 from kgrec.models.propagation import CollaborativeGraph, segment_softmax
-from kgrec.models.recommender import MOST_LAYERS
+from kgrec.models.recommender import LARGEST_SIZE, MOST_LAYERS
 
 AGGREGATORS = ("bi-interaction", "gcn", "graphsage")
 SLOPE = 0.2  # of LeakyReLU below 0
@@ -82,7 +82,9 @@ def layer_sizes(layers: Any) -> list[int]:
         SettingError: they are no list of positive integers.
     """
     sizes = list(layers) if isinstance(layers, Sequence) and not isinstance(layers, str) else []
-    if not 0 < len(sizes) <= MOST_LAYERS or not all(type(n) is int and n > 0 for n in sizes):
-        expected = f"a list of 1 to {MOST_LAYERS} integers >= 1"
+    if not 0 < len(sizes) <= MOST_LAYERS or not all(
+        type(n) is int and 0 < n <= LARGEST_SIZE for n in sizes
+    ):
+        expected = f"a list of 1 to {MOST_LAYERS} integers >= 1, each at most {LARGEST_SIZE}"
         raise SettingError(f"layers: found {layers!r}, expected {expected}")
     return sizes

@@ -25,7 +25,7 @@ from kgrec.models.kgcn.history import UserHistory, checked_history
 from kgrec.models.kgcn.memory import bytes_per_item
 from kgrec.models.kgcn.neighborhood import View, view
 from kgrec.models.kgcn.samplers import Current, Draw, Full, checked_sampler, make_sampler
-from kgrec.models.recommender import MOST_LAYERS, check_at_least, check_bool
+from kgrec.models.recommender import LARGEST_SIZE, MOST_LAYERS, check_at_least, check_bool
 from kgrec.models.text import TextFeatures, entities_with_text
 
 SCALINGS = ("paper", "released")
@@ -75,6 +75,8 @@ class KGCNParameters(WithUserTables):
             raise SettingError(f"scaling: found {scaling!r}, expected paper or released")
         if K != "all" and (isinstance(K, bool) or not isinstance(K, int) or K < 1):
             raise SettingError(f"K: found {K!r}, expected an integer >= 1, or all")
+        if isinstance(K, int):
+            check_at_least("K", K, 1)
         if sampling not in NEIGHBORS:
             raise SettingError(f"neighbors: found {sampling!r}, expected static or resampled")
         self.sampler = checked_sampler(sampler, K, self.corrects_draws)
@@ -185,7 +187,7 @@ class KGCNParameters(WithUserTables):
         K = "all" if isinstance(make_sampler(spec), Full) else K
         sampler = checked_sampler(spec, K, cls.corrects_draws)
         drawn, weights = Draw(whole)
-        if isinstance(K, int) and K >= 1:
+        if isinstance(K, int) and 1 <= K <= LARGEST_SIZE:
             draws = generator(torch.initial_seed(), "neighbors")
             drawn, weights = sampler.first_draw(whole, K, draws)
         if weights is not None:

@@ -37,7 +37,7 @@ from kgrec.models.kgcn.paths import path_reasons, without_neighbors
 from kgrec.models.kgcn.ranking import Encoded
 from kgrec.models.kgcn.two_end_ranking import EncodedEnds, score_all
 from kgrec.models.reasons import NONE, Reasons
-from kgrec.models.recommender import MOST_LAYERS, Recommender, check_at_least
+from kgrec.models.recommender import LARGEST_SIZE, MOST_LAYERS, Recommender, check_at_least
 
 log = logging.getLogger(__name__)
 
@@ -117,6 +117,8 @@ class KGCNTwoEnds(KGCN):
         check_at_least("user_H", user_H, 1, MOST_LAYERS)
         if user_K != "all" and (type(user_K) is not int or user_K < 1):
             raise SettingError(f"user_K: found {user_K!r}, expected an integer >= 1, or all")
+        if isinstance(user_K, int):
+            check_at_least("user_K", user_K, 1)
         of_users: Neighborhood | None = None
         if ends != "item":
             if user_indptr is None or user_neighbors is None or user_relations is None:
@@ -201,7 +203,7 @@ class KGCNTwoEnds(KGCN):
             settings["ends"] = "item"
         elif ends in ("user", "both") and graph is not None:
             whole = drawn = graph.neighborhood()
-            if isinstance(user_K, int) and user_K >= 1:
+            if isinstance(user_K, int) and 1 <= user_K <= LARGEST_SIZE:
                 draw = generator(torch.initial_seed(), "neighbors of users")
                 drawn = whole.sample(user_K, draw)
             settings |= {f"user_{name}": part for name, part in drawn._asdict().items()}

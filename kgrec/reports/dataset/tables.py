@@ -13,6 +13,7 @@ from rich.table import Table
 
 from kgrec.data.advice import advice
 from kgrec.data.formats import FORMATS
+from kgrec.errors import printable
 
 if TYPE_CHECKING:
     from kgrec.data.cache import Entry
@@ -129,9 +130,9 @@ def _table(title: str, *columns: str, text: int = 1) -> Table:
 def show(description: Description) -> None:
     """Prints a description, warnings first."""
     console = _console()
-    console.print("".join(f"! {warning}\n" for warning in advice(description)), end="")
+    console.print("".join(f"! {printable(warning)}\n" for warning in advice(description)), end="")
     paper = ["KGCN paper, Table 1"] if description.published else []
-    sizes = _table(description.name, "", "here", *paper)
+    sizes = _table(printable(description.name), "", "here", *paper)
     for name, count in description.counts.items():
         published = [f"{description.published[name]:,}"] if paper else []
         sizes.add_row(name, f"{count:,}", *published)
@@ -154,14 +155,15 @@ def show(description: Description) -> None:
     table = _table("Relations", "", "triples", "heads", "tails", "items", "of items")
     for row in description.relations.head(_SHOWN).iter_rows(named=True):
         numbers = (f"{row[c]:,}" for c in ("triples", "heads", "tails", "items"))
-        table.add_row(row["relation"], *numbers, share(row["coverage"]))
+        table.add_row(printable(row["relation"]), *numbers, share(row["coverage"]))
     console.print(table)
     _more(console, description.relations.height)
     if not description.inverses.is_empty():
         pairs = _table("Inverse relations", "relation", "inverse", "shared", "share", text=2)
         for row in description.inverses.head(_SHOWN).iter_rows(named=True):
             shared = f"{row['shared']:,}"
-            pairs.add_row(row["relation"], row["inverse"], shared, share(row["share"]))
+            names = (printable(row[column]) for column in ("relation", "inverse"))
+            pairs.add_row(*names, shared, share(row["share"]))
         console.print(pairs)
         _more(console, description.inverses.height)
         console.print(f"{INVERSES}\n")

@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from kgrec import __version__
+from kgrec.evaluation.collapse import mark
 from kgrec.evaluation.results import BASELINE
 from kgrec.reports.live.charts import name
 from kgrec.reports.live.detail import detail, duration
@@ -203,7 +204,7 @@ def means_table(snapshot: Snapshot) -> Sortable | None:
     table: list[tuple[int | None, list[Cell]]] = []
     for row in rows:
         cells = [_text(row[key]) for key in keys]
-        cells.append(Cell(row["state"], kind="text"))
+        cells.append(Cell(", ".join(filter(None, (row["state"], row["collapsed"]))), kind="text"))
         cells += [_value(row[key], key, row["best"] and key == monitor) for key in columns]
         table.append((None, cells))
     header = [*map(name, keys), "seeds done", *map(_title, columns)]
@@ -243,7 +244,7 @@ def _text(value: Any) -> Cell:
 
 def _state(state: State) -> Cell:
     epoch, epochs = state.status.get("epoch", 0), state.status.get("epochs")
-    text = state.state
+    text = ", ".join(filter(None, (state.state, mark(state.metrics))))
     if state.state in (RUNNING, PRUNED, DIVERGED, FAILED, INTERRUPTED) and epochs:
         text += f", epoch {epoch} of {epochs}"
     return Cell(text, kind="state")

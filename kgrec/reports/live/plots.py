@@ -165,7 +165,8 @@ def by_value(snapshot: Snapshot, key: str, palette: Palette) -> Chart | None:
         points = sorted(lines[label].items(), key=lambda pair: axis.at(pair[0]))
         spread = [stdev(v) if len(v) > 1 else 0.0 for _, v in points]
         texts = [
-            f"{name(key)}={escaped(at)}<br>{fmean(v):.4f}, {_runs(len(v))}" for at, v in points
+            f"{escaped(name(key))}={escaped(at)}<br>{fmean(v):.4f}, {_runs(len(v))}"
+            for at, v in points
         ]
         style = styles[label]
         figure.add_scatter(

@@ -74,7 +74,10 @@ def _history(complete: list[FrozenTrial]) -> Chart:
 
     numbers, values = [t.number + 1 for t in complete], [float(t.value or 0.0) for t in complete]
     best = [max(values[: i + 1]) for i in range(len(values))]
-    texts = ["<br>".join(f"{name(k)}={escaped(v)}" for k, v in t.params.items()) for t in complete]
+    texts = [
+        "<br>".join(f"{escaped(name(k))}={escaped(v)}" for k, v in t.params.items())
+        for t in complete
+    ]
     figure = go.Figure()
     figure.add_scatter(
         x=numbers, y=values, mode="markers", name="trial", text=texts, marker={"color": BLUE},
@@ -123,7 +126,7 @@ def _importance(complete: list[FrozenTrial]) -> Chart:
 def _slice(complete: list[FrozenTrial], key: str) -> Chart:
     import plotly.graph_objects as go
 
-    having = [t for t in complete if key in t.params]
+    setting, having = escaped(name(key)), [t for t in complete if key in t.params]
     axis = Axis.of(str(t.params[key]) for t in having)
     marker: dict[str, Any] = {
         "color": [t.number for t in having], "colorscale": SCALE, "size": 8,
@@ -133,7 +136,7 @@ def _slice(complete: list[FrozenTrial], key: str) -> Chart:
     figure.add_scatter(
         x=[axis.at(str(t.params[key])) for t in having], y=[t.value for t in having],
         mode="markers", marker=marker,
-        text=[f"trial {t.number + 1}<br>{name(key)}={escaped(t.params[key])}" for t in having],
+        text=[f"trial {t.number + 1}<br>{setting}={escaped(t.params[key])}" for t in having],
         hovertemplate="%{text}<br>%{y:.4f}<extra></extra>",
     )  # fmt: skip
     figure.update_xaxes(**axis.layout)

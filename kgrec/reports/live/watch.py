@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from kgrec.errors import DataError
-from kgrec.files import write_text
+from kgrec.files import make_folder, write_text
 from kgrec.reports.live.page import render
 from kgrec.reports.live.snapshot import Known, Snapshot, fingerprint
 from kgrec.sweeps.folder import FILE, SweepFolder
@@ -30,7 +30,7 @@ def watch(place: Path, out: Path | None = None, every: float = 2.0, once: bool =
     """
     place = _sweep_at(place)
     page = (place if out is None else out) / PAGE
-    page.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(page.parent)
     runs: Known = {}
     shown: object = None
     idle = False

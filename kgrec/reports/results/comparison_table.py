@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.markup import escape
 from rich.table import Table
 
 from kgrec.errors import DataError
 from kgrec.reports.console import fitted
+from kgrec.reports.foreign_text import rich_text
 from kgrec.reports.palette import metric_name
 from kgrec.reports.results.compare import Comparison
 from kgrec.reports.results.compared_systems import ComparedSystems
@@ -59,7 +59,7 @@ def comparison_table(
 
     def build(shown: Sequence[str]) -> Table:
         table = Table(
-            title=escape(_title(group, comparisons)), caption=escape(_caption(group, shown)),
+            title=rich_text(_title(group, comparisons)), caption=rich_text(_caption(group, shown)),
             caption_justify="left",
         )  # fmt: skip
         table.add_column("", overflow="fold")
@@ -69,11 +69,11 @@ def comparison_table(
             of_metric = [c for c in comparisons if c.metric == metric]
             table.add_section()
             cells = {VALUE: f"{of_metric[0].bootstrap.first:.4f}"}
-            first = escape(f"{metric_name(metric)} {group.reference.label}")
+            first = rich_text(f"{metric_name(metric)} {group.reference.label}")
             table.add_row(first, *(cells.get(column, "") for column in shown))
             for c in of_metric:
                 cells = _cells(c)
-                table.add_row(f"  {escape(c.second)}", *(cells[column] for column in shown))
+                table.add_row(f"  {rich_text(c.second)}", *(cells[column] for column in shown))
         return table
 
     return fitted(build, COLUMNS, OPTIONAL, width)

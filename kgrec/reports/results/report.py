@@ -13,7 +13,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from kgrec import __version__
 from kgrec.errors import DataError
-from kgrec.files import write_text
+from kgrec.files import is_empty, make_folder, put_in_place, scratch_folder, write_text
+from kgrec.reports.foreign_text import for_spreadsheets, markdown_text
 from kgrec.reports.palette import Palette
 from kgrec.reports.results.drawn import Drawn
 from kgrec.reports.results.paper_tables import representatives, sweep_table, sweeps, table_2
@@ -80,26 +81,31 @@ def write_report(runs: Sequence[Run], out: Path) -> list[Path]:
 
     Raises:
         DataError: the folder holds other files.
+        DiskError: the folder cannot be written; an earlier report is intact.
     """
-    if out.exists() and any(out.iterdir()) and not (out / "report.md").is_file():
+    out = out.absolute()
+    make_folder(out)
+    if not (is_empty(out) or (out / "report.md").is_file()):
         raise DataError(f"{out}: found other files, expected a new folder or one of a report")
     group = systems(runs)
     parts = sections(group)
-    plots = out / "plots"
-    if plots.exists():
-        shutil.rmtree(plots)
-    plots.mkdir(parents=True)
     drawings = [drawn for section in parts for drawn in section.drawings]
-    names = _file_names(drawings)
-    for drawn in drawings:
-        for kind, content in zip(("svg", "png"), drawn.files(), strict=True):
-            (plots / f"{names[drawn.name]}.{kind}").write_bytes(content)
-    opening = introduction(group, runs)
-    write_text(out / "report.md", markdown(parts, names, opening))
-    write_text(out / "report.html", page(parts, opening))
-    runs_table(runs).write_csv(out / ".runs.csv")
-    (out / ".runs.csv").rename(out / "runs.csv")
-    return [out / "report.html", out / "report.md", out / "runs.csv", plots]
+    names, opening = _file_names(drawings), introduction(group, runs)
+    with scratch_folder(out / out.name) as scratch:  # nothing is replaced before all is written
+        plots = scratch / "plots"
+        plots.mkdir()
+        for drawn in drawings:
+            for kind, content in zip(("svg", "png"), drawn.files(), strict=True):
+                (plots / f"{names[drawn.name]}.{kind}").write_bytes(content)
+        (scratch / "report.md").write_text(markdown(parts, names, opening), encoding="utf-8")
+        (scratch / "report.html").write_text(page(parts, opening), encoding="utf-8")
+        for_spreadsheets(runs_table(runs)).write_csv(scratch / "runs.csv")
+        if (out / "plots").exists():
+            shutil.rmtree(out / "plots")
+        plots.rename(out / "plots")
+        for name in ("report.html", "report.md", "runs.csv"):
+            put_in_place(scratch / name, out / name)
+    return [out / "report.html", out / "report.md", out / "runs.csv", out / "plots"]
 
 
 def write_into(runs: Sequence[Run], path: Path) -> None:
@@ -155,15 +161,20 @@ def markdown(parts: Sequence[Section], names: Mapping[str, str], opening: str) -
     for section in parts:
         lines += section_lines(section)
         for drawn in section.drawings:
-            lines += [f"![{drawn.title}](plots/{names[drawn.name]}.svg)", "", drawn.caption, ""]
+            lines += [
+                f"![{markdown_text(drawn.title)}](plots/{names[drawn.name]}.svg)",
+                "",
+                markdown_text(drawn.caption),
+                "",
+            ]
     return "\n".join(lines).rstrip() + "\n"
 
 
 def section_lines(section: Section) -> list[str]:
     """Heading, verdict and tables of a section in Markdown."""
-    lines = [f"## {section.title}", ""]
+    lines = [f"## {markdown_text(section.title)}", ""]
     if section.verdict:
-        lines += [*(f"- {sentence}" for sentence in section.verdict), ""]
+        lines += [*(f"- {markdown_text(sentence)}" for sentence in section.verdict), ""]
     for table in section.tables:
         lines += [table.markdown(heading=table.title != section.title), ""]
     if section.folded:

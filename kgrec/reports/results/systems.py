@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from kgrec.evaluation.collapse import mark
 from kgrec.runs.finished import Run
 from kgrec.runs.identity import data_digest
 
@@ -57,6 +58,11 @@ class System:
         seeds = ",".join(str(run.seed) for run in self.runs)
         return shlex.join(["python", "train.py", "-m", *kept, f"seed={seeds}"])
 
+    @property
+    def collapse(self) -> str:
+        """``at chance (1 of 3 runs)``: signs that runs have collapsed; "" where there is none."""
+        return collapse_words(self.runs)
+
     def values(self, metric: str, model: str | None = None) -> list[float]:
         """A metric of each run that has it."""
         values = (run.figure(metric, model) for run in self.runs)
@@ -66,6 +72,16 @@ class System:
         """Mean and standard deviation over runs, or None where no run has the metric."""
         values = self.values(metric, model)
         return Summary.of(values) if values else None
+
+
+def collapse_words(runs: Sequence[Run]) -> str:
+    """The signs of a collapse among runs, and the number of runs that show one; "" for none."""
+    marks = [mark(run.metrics) for run in runs]
+    shown = [text for text in marks if text]
+    if not shown:
+        return ""
+    signs = ", ".join(dict.fromkeys(", ".join(shown).split(", ")))
+    return signs if len(runs) == 1 else f"{signs} in {len(shown)} of {len(runs)} runs"
 
 
 @dataclass(frozen=True)
@@ -111,7 +127,7 @@ def systems(runs: Iterable[Run]) -> list[System]:
         group = grouped.setdefault(key, {})
         experiments.setdefault(key, set()).add(str(run.choices.get("experiment")))
         earlier = group.get(run.split_key)
-        if earlier is None or run.environment["started"] >= earlier.environment["started"]:
+        if earlier is None or run.started >= earlier.started:
             group[run.split_key] = run
     grouped_systems = [
         System(sorted(group.values(), key=lambda run: run.seed), experiments[key])

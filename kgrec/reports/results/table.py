@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from kgrec.errors import printable
+from kgrec.reports.foreign_text import markdown_text
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -53,14 +56,18 @@ class Table:
         """
         marks = {"published": "*{}*", "best": "**{}**", "command": "`{}`"}
         lines = [
-            "| " + " | ".join(self.header) + " |",
+            "| " + " | ".join(map(markdown_text, self.header)) + " |",
             "|---|" + "--:|" * (len(self.header) - 1),
         ]
         for row in self.rows:
-            texts = [
-                marks.get(c.kind, "{}").format(c.text.replace("|", "\\|")) if c.text else ""
-                for c in row
-            ]
+            texts = [marks.get(c.kind, "{}").format(_markdown(c)) if c.text else "" for c in row]
             lines.append("| " + " | ".join(texts) + " |")
-        title = [f"### {self.title}", ""] if heading else []
+        title = [f"### {markdown_text(self.title)}", ""] if heading else []
         return "\n".join([*title, *lines, "", self.note]).rstrip()
+
+
+def _markdown(cell: Cell) -> str:
+    """The text of a cell; a command stands in a code span, which shows it as it is."""
+    if cell.kind != "command":
+        return markdown_text(cell.text)
+    return printable(cell.text).replace("|", "\\|").replace("`", "'").replace("\n", " ")

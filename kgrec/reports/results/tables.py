@@ -107,7 +107,8 @@ def overview(where: str, systems: Sequence[System]) -> Table:
     table = Table(where, note, ["", "seeds", *shown])
     for system in by_validation(systems):
         cells = [text(system.summary(metric), digits) for metric, digits in shown.values()]
-        table.add(system.label, [system.seeds, *cells])
+        name = f"{system.label} ({system.collapse})" if system.collapse else system.label
+        table.add(name, [system.seeds, *cells])
     for name in controls(systems):
         cells = [text(control(systems, name, metric), d) for metric, d in shown.values()]
         table.add(name, ["", *cells], "control")

@@ -13,8 +13,9 @@ from kgrec.evaluation.significance import t_test
 from kgrec.reports.palette import metric_name
 from kgrec.reports.results.compare import Comparison, compare_pair
 from kgrec.reports.results.compared_systems import ComparedSystem, ComparedSystems, check_comparable
-from kgrec.reports.results.systems import System
+from kgrec.reports.results.systems import System, collapse_words
 from kgrec.reports.results.tables import by_validation, control, place
+from kgrec.runs.finished import Run
 
 LEVEL = 0.05
 # A report tests few pairs and must be quick; ``kgrec compare`` tests all.
@@ -24,10 +25,25 @@ ONE_SEED = "One seed: the effect of the seed is unknown."
 
 
 def comparison_verdict(group: ComparedSystems, comparisons: Sequence[Comparison]) -> list[str]:
-    """One sentence for each metric: the systems above the reference, and whether beyond chance."""
+    """One sentence for each metric: the systems above the reference, and whether beyond chance.
+
+    Systems with runs that have collapsed are named too.
+    """
     metrics = dict.fromkeys(comparison.metric for comparison in comparisons)
     lines = [_of_metric([c for c in comparisons if c.metric == metric]) for metric in metrics]
+    own = [system for system in (group.reference, *group.others) if system.model is None]
+    lines += _collapses([(system.label, system.runs) for system in own])
     return lines + ([ONE_SEED] if len(group.reference.runs) == 1 else [])
+
+
+def _collapses(systems: Sequence[tuple[str, Sequence[Run]]]) -> list[str]:
+    """One sentence for each system with runs that have collapsed.
+
+    Args:
+        systems: label and runs of each system.
+    """
+    marks = {label: collapse_words(runs) for label, runs in systems}
+    return [f"Collapsed: {label} ({words})." for label, words in marks.items() if words]
 
 
 def _of_metric(comparisons: Sequence[Comparison]) -> str:
@@ -107,6 +123,7 @@ def place_verdict(systems: Sequence[System], monitor: str = "val/auc") -> list[s
         for metric in METRICS
         if mine.values(f"test/{metric}") and rival.values(f"test/{metric}")
     ]
+    lines += _collapses([(system.label, system.runs) for system in ranked])
     return lines + ([ONE_SEED] if seeds == 1 else [])
 
 

@@ -16,12 +16,6 @@ from kgrec.data.build.plan_file import read_plan
 N = 30
 
 
-@pytest.fixture(autouse=True)
-def no_trial_process(monkeypatch):
-    """No other process tries to read each file first: it costs half a second a file."""
-    monkeypatch.setattr("kgrec.data.build.columns.check_parquet", lambda paths: None)
-
-
 def guessed(folder: Path, name: str, text: str = "red") -> Plan:
     """The guess for two tables of items and one of users with a column of this name."""
     cells = pl.Series(name, [f"{text}{i % 3} b" for i in range(N)])

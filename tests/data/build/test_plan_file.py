@@ -84,3 +84,37 @@ def test_a_file_that_is_no_yaml_is_refused(tmp_path, text):
 def test_a_missing_plan_says_how_to_write_one(tmp_path):
     with pytest.raises(DataError, match="--guess"):
         read_plan(tmp_path / "build.yaml")
+
+
+BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 9)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (BOMB, "more than 200,000 values"),
+        ("a: " + "[" * 3000, "more than 100 lists or mappings within each other"),
+        ("a: &a [*a]\n", "the alias 'a' is unknown or within itself"),
+        ("!!python/object/apply:os.system [ls]\n", "could not determine a constructor"),
+    ],
+)
+def test_a_yaml_file_of_a_stranger_takes_no_memory_and_runs_no_code(tmp_path, text, reason):
+    with pytest.raises(DataError, match=f"build.yaml: found no YAML that can be read .*{reason}"):
+        read_plan(write(tmp_path, text))
+
+
+def test_a_plan_reads_no_variables_of_the_environment(tmp_path, monkeypatch):
+    monkeypatch.setenv("SECRET", "color")
+    with pytest.raises(DataError, match="is an interpolation") as error:
+        read_plan(write(tmp_path, attributes("['${oc.env:SECRET}']")))
+    assert "color" not in str(error.value)
+    plan = read_plan(write(tmp_path, attributes(r"['\${oc.env:SECRET}']")))
+    assert plan.items[0].attributes[0].column == "${oc.env:SECRET}"
+
+
+def test_a_key_of_a_plan_adds_no_line_to_a_message(tmp_path):
+    with pytest.raises(ConfigError, match=r"a\\nb\\x1b\[31m: found an unknown key") as error:
+        read_plan(write(tmp_path, INTERACTIONS + '"a\\nb\\x1b[31m": 1\n'))
+    assert str(error.value).isprintable()

@@ -1,0 +1,1 @@
+"""Fuzzing of every reader of kgrec; ``benchmarks/fuzz.py`` is its command."""

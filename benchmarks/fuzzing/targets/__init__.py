@@ -1,0 +1,1 @@
+"""The readers of kgrec as targets of fuzzing."""
