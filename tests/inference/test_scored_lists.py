@@ -202,9 +202,10 @@ def test_a_kill_leaves_no_folder_that_blocks_the_next_command(one_run, tmp_path,
     def kill(*_: object) -> None:
         raise KilledError
 
-    with monkeypatch.context() as patch, pytest.raises(KilledError):
+    with monkeypatch.context() as patch:
         patch.setattr(RunFolder, "write_metrics", kill)
-        score_lists(tmp_path / "lists.csv", like, "mine", tmp_path / "out")
+        with pytest.raises(KilledError):
+            score_lists(tmp_path / "lists.csv", like, "mine", tmp_path / "out")
     assert not (tmp_path / "out").exists()
     assert score_lists(tmp_path / "lists.csv", like, "mine", tmp_path / "out").metrics
     assert RunFolder(tmp_path / "out").config()["paths"]["run"] == str(tmp_path / "out")
