@@ -14,7 +14,7 @@ from kgrec.data import cache
 from kgrec.data.loading import load
 from kgrec.runs.folder import RunFolder
 
-SLOW_SWEEP = ("-m", *SMALL, "model.K=2,4", "sweep=s")
+LONG = (*SMALL, "epochs=100", "patience=null")  # longer than a process waits for a lock
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_a_cache_that_is_cleared_under_its_readers(many_rows, tmp_path):
 @pytest.mark.slow
 def test_of_two_runs_in_one_folder_one_is_refused(tmp_path):
     folder = tmp_path / "run"
-    commands = [Command(tmp_path / n, *SMALL, f"hydra.run.dir={folder}") for n in "ab"]
+    commands = [Command(tmp_path / n, *LONG, f"hydra.run.dir={folder}") for n in "ab"]
     codes = [command.wait() for command in commands]
     assert sorted(map(str, codes)) == ["0", "1"], [c.text() for c in commands]
     refused = commands[codes.index(1)].text()
@@ -77,13 +77,14 @@ def test_of_two_runs_in_one_folder_one_is_refused(tmp_path):
 
 @pytest.mark.slow
 def test_of_two_sweeps_of_one_name_one_is_refused_and_each_job_runs_once(tmp_path):
+    sweep = ("-m", *LONG, "model.K=2,4", "sweep=s")
     parallel = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
-    commands = [Command(tmp_path, *SLOW_SWEEP), Command(tmp_path, *SLOW_SWEEP, *parallel)]
+    commands = [Command(tmp_path, *sweep), Command(tmp_path, *sweep, *parallel)]
     codes = [command.wait() for command in commands]
     assert sorted(map(str, codes)) == ["0", "1"], [c.text() for c in commands]
     assert "found another process at work on this sweep" in commands[codes.index(1)].text()
     assert all("Traceback" not in command.text() for command in commands)
-    again = Command(tmp_path, *SLOW_SWEEP, *parallel)
+    again = Command(tmp_path, *sweep, *parallel)
     assert again.wait() == 0, again.text()
     folder = tmp_path / "logs" / "sweeps" / "s"
     for job in ("model.K=2", "model.K=4"):

@@ -69,6 +69,7 @@ def test_a_password_in_an_address_is_refused_without_repeating_it(name, monkeypa
 
 
 def test_kgrec_sync_refuses_it_before_it_asks_the_server(kgrec: Kgrec, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")  # the command removes it; this restores it
     monkeypatch.setenv("WANDB_BASE_URL", f"https://me:{CANARY}@wandb.example.invalid")
     part = tmp_path / "run" / "wandb" / "offline-run-1"
     part.mkdir(parents=True)

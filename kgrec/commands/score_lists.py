@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kgrec.commands.run_choice import RUN, say
+from kgrec.files import inside
 
 
 def add_parser(commands: Any) -> None:
@@ -47,8 +48,9 @@ def run(arguments: argparse.Namespace) -> None:
     if found.reason:
         say(f"using {found.folder.path}, {found.reason}")
     name = arguments.name or re.sub(r"[^\w.+-]", "_", file.stem)
-    place = f"{name}-{found.folder.config()['seed']}"
-    out = Path(arguments.out) if arguments.out else LOGS / "lists" / place
+    inside(LOGS, name, "--name")  # so that the message has the name alone
+    place = inside(LOGS / "lists", f"{name}-{found.folder.config()['seed']}", "--name")
+    out = Path(arguments.out) if arguments.out else place
     scored = score_lists(file, found.folder, name, out)
     for remark in scored.remarks:
         say(remark)

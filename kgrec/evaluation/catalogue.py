@@ -5,6 +5,7 @@ Shapes: ``items`` (n, k) are the best k items of n users; -1 where fewer items a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -74,9 +75,11 @@ def novelty(items: Tensor, popularity: Tensor, num_users: int) -> float:
     Returns:
         At least 0; nan where nothing is recommended.
     """
-    flat = items.flatten()
-    shares = popularity[flat[flat >= 0]].double().clamp_(min=1) / num_users
-    return float(-shares.log2().mean())
+    counts = exposure(items, len(popularity)).to(popularity.device)
+    bits = -(popularity.double().clamp(min=1) / num_users).log2()
+    total = int(counts.sum())
+    # An exact sum: that of threads depends on their number.
+    return math.fsum((counts * bits).tolist()) / total if total else math.nan
 
 
 def diversity(items: Tensor, graph: Neighborhood, ks: Sequence[int]) -> dict[int, float]:

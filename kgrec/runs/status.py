@@ -39,7 +39,10 @@ class Pruned(Exception):  # noqa: N818 - a pruned trial is not an error
 
 @contextlib.contextmanager
 def at_work(
-    folder: Path, wait: bool = False, explain: Callable[[BaseException], str] = str
+    folder: Path,
+    wait: bool = False,
+    explain: Callable[[BaseException], str] = str,
+    check: Callable[[], object] = lambda: None,
 ) -> Iterator[None]:
     """Locks the run folder for this process, and writes how the work in it ends.
 
@@ -49,6 +52,8 @@ def at_work(
         folder: run folder.
         wait: whether to wait for another process that is at work in the folder.
         explain: function from an error to its message for people.
+        check: function that is called when the process has the folder, before anything is
+            written; if it raises an error, the folder stays as it is.
 
     Raises:
         ConfigError: another process is at work in the folder, and ``wait`` is false.
@@ -70,6 +75,11 @@ def at_work(
             f"hydra.run.dir: found a disk without locks at {folder}, expected one with them: a "
             "second run in this folder could not be told from this one"
         ) from missing
+    try:
+        check()
+    except BaseException:
+        lock.release()
+        raise
     remove_all_leftovers(folder)
     before = float(read_status(folder).get("seconds", 0.0))  # of processes before this one
     begin = time.perf_counter()

@@ -110,8 +110,14 @@ def run_alone(cfg: DictConfig, run: Callable[[DictConfig, bool], float], first: 
     """
     check_alone(cfg)
     files = RunFolder(Path(cfg.paths.run))
+
+    def check_again() -> None:
+        if files.finished:  # by a process that has just ended
+            check_alone(cfg)
+
     if not files.finished:
-        with at_work(files.path, explain=explain) if first else contextlib.nullcontext():
+        work = at_work(files.path, explain=explain, check=check_again)
+        with work if first else contextlib.nullcontext():
             if not files.finished:  # by a process that has just ended
                 if cfg.resume is not None:
                     apply(cfg, start_in(files))

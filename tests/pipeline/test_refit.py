@@ -247,7 +247,7 @@ def test_the_configuration_of_a_stranger_calls_and_writes_only_what_is_known(key
             {"_target_": "os.system", "command": "touch mark"},
             "model._target_: found 'os.s",
         ),
-        ("monitor", "${oc.env:HOME}", "found monitor '${oc.env:HOME}', expected a resolved value"),
+        ("monitor", "${oc.env:HOME}", "'${oc.env:HOME}' is an interpolation"),
     ],
 )
 def test_the_run_of_a_stranger(key, value, message, trained, tmp_path, monkeypatch):

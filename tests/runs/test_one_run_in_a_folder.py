@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import threading
 from pathlib import Path
 
 from conftest import Train, Trained
@@ -45,6 +46,34 @@ def test_a_run_at_work_is_not_touched(train: Train, trained: Trained, tmp_path):
         again = train("model=popularity")
     assert again.code == 1
     assert "found another process at work in" in again.out
+    assert content(folder) == before
+
+
+def test_a_run_that_ends_while_another_waits_for_its_folder_is_not_touched(
+    train: Train, trained: Trained, tmp_path, monkeypatch
+):
+    folder, held_back = tmp_path / "run", tmp_path / "metrics.json"
+    shutil.copytree(trained("model=popularity"), folder)
+    before = content(folder)
+    RunFolder(folder).metrics_file.rename(held_back)
+    lock = FileLock(RunFolder(folder).lock_file, thread_local=False)
+
+    def end() -> None:
+        held_back.rename(RunFolder(folder).metrics_file)
+        lock.release()
+
+    acquire = FileLock.acquire
+
+    def acquire_and_wait(self: FileLock, *arguments: object, **options: object) -> object:
+        threading.Timer(0.3, end).start()
+        return acquire(self, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        lock.acquire()
+        patch.setattr("kgrec.runs.status.FileLock.acquire", acquire_and_wait)
+        again = train("model=popularity")
+    assert again.code == 1
+    assert "found a finished run in" in again.out
     assert content(folder) == before
 
 
