@@ -139,6 +139,7 @@ def test_a_name_takes_more_jobs_but_no_other_settings(sweep):
     assert not (folder / "model.K=16").exists()
 
 
+@pytest.mark.slow
 def test_a_small_catalogue_has_its_own_cutoff_and_can_be_resumed(sweep):
     words = ["model=ease,svd", "protocol=clean", "dataset.num_items=8"]
     words += ["dataset.positives_per_user=4", "dataset.num_users=40"]
@@ -152,6 +153,7 @@ def test_a_small_catalogue_has_its_own_cutoff_and_can_be_resumed(sweep):
     assert "2 jobs, all finished" in done.out
 
 
+@pytest.mark.slow
 def test_a_folder_may_be_given(train, tmp_path):
     done = train("-m", "model.K=2,4", f"hydra.sweep.dir='{tmp_path}/my sweep'")
     assert done.code == 0, done.err
@@ -330,6 +332,7 @@ def test_a_search_whose_trials_all_fail_ends_and_can_be_resumed(sweep):
     assert done.out.count(": failed after") == 3  # a few more trials, not all
 
 
+@pytest.mark.slow
 def test_a_search_continues_after_failed_trials(sweep):
     words = ["hydra/sweeper=optuna", "model=svd", "model.d=-1,8", "optimizer.lr=interval(0.01,0.1)"]
     done, folder = sweep(*words, "hydra.sweeper.n_trials=6")
