@@ -18,7 +18,7 @@ pytestmark = [
 
 def test_nothing_is_lost_and_nothing_is_done_twice(tmp_path: Path):
     done = subprocess.run(
-        [sys.executable, "benchmarks/kill.py", "--out", str(tmp_path)],
+        [sys.executable, "benchmarks/kill.py", "--every", "2", "--out", str(tmp_path)],
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

@@ -13,6 +13,8 @@ NOTEBOOK = json.loads((ROOT / "docs" / "notebook.ipynb").read_text(encoding="utf
 @pytest.mark.slow
 def test_every_cell_runs(monkeypatch, capsys):
     monkeypatch.chdir(ROOT / "docs")
+    import matplotlib.pyplot  # noqa: F401 - it asks IPython for its version when it is imported
+
     monkeypatch.setitem(sys.modules, "IPython", types.ModuleType("IPython"))
     display = types.ModuleType("IPython.display")
     display.SVG = lambda path: path.read_text()  # type: ignore[attr-defined]
