@@ -135,9 +135,9 @@ def _finish(results: Results, out: Path, seconds: float, seed: int) -> None:
     print(f"\n{table}\n\n{results.inputs:,} inputs in {seconds:,.0f} s, seed {seed}")
     for (target, signature), findings in sorted(results.kinds().items()):
         print(f"  {findings[0].outcome}: {target}: {signature}")
-    found = {"rows": rows, "seconds": seconds, "seed": seed, "machine": machine(),
+    record = {"rows": rows, "seconds": seconds, "seed": seed, "machine": machine(),
              "findings": [f"{t}: {s}" for t, s in sorted(results.kinds())]}  # fmt: skip
-    write(out, "fuzz", found, table)
+    write(out, "fuzz", record, table)
     raise SystemExit(int(bool(results.findings)))
 
 

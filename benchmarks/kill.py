@@ -162,11 +162,11 @@ class Killer:
                 plan.append(moments.pop())
             self.until_it_ends([{"moment": moment} for moment in plan])
 
-    def at_every_change(self) -> int:
-        """Kills before the first change of a file, the second, …; returns their number."""
-        for change in range(1, 10_000):
+    def at_changes(self, every: int) -> int:
+        """Kills before the first change of a file and every n-th after it; returns the kills."""
+        for number, change in enumerate(range(1, 10_000, every)):
             if not self.until_it_ends([{"change": change}]):
-                return change - 1
+                return number
         raise AssertionError
 
     def until_it_ends(self, plan: Sequence[dict[str, Any]]) -> int:
@@ -224,8 +224,8 @@ def kill(command: Command, place: Path, arguments: argparse.Namespace) -> dict[s
     kills = round(arguments.kills * command.share) if command.share else arguments.joblib
     killer.at_random(kills)
     random_kills, changes = killer.findings.kills.total(), 0
-    if command is COMMANDS[0] and not arguments.no_changes:
-        changes = killer.at_every_change()
+    if command == COMMANDS[0] and arguments.every:
+        changes = killer.at_changes(arguments.every)
     found, seconds = killer.findings, time.perf_counter() - start
     print(f"{command.name}: {random_kills} + {changes} kills, {len(found.faults)} faults, "
           f"{seconds:.0f} s", flush=True)  # fmt: skip
@@ -243,8 +243,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", default="", help="part of the name of a command")
     parser.add_argument(
-        "--no-changes", action="store_true", help="no kill at each change of a file"
-    )
+        "--every", type=int, default=1,
+        help="kill a run before every n-th change of a file; 0: at random moments alone",
+    )  # fmt: skip
     parser.add_argument("--place", type=Path, help="folder for workspaces; those with faults stay")
     parser.add_argument("--out", type=Path, default=Path("logs/benchmarks"))
     arguments = parser.parse_args()
@@ -262,7 +263,7 @@ def main() -> None:
         hit = ", ".join(f"{phase} {count}" for phase, count in by_count)
         values = (record["random"], record["changes"], hit, record["runs"], len(record["faults"]))
         rows.append([command.name, *map(str, values), f"{record['seconds']:.0f}"])
-    header = ["command", "kills at random moments", "kills at every change of a file",
+    header = ["command", "kills at random moments", "kills at changes of files",
               "kills by phase", "fresh folders", "faults", "seconds"]  # fmt: skip
     table = markdown(header, rows)
     print(f"\n{table}")

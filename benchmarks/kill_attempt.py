@@ -33,7 +33,7 @@ EVENT = struct.Struct("<BBd")  # phase, whether it begins, time
 
 # Phases, with the functions that they are.
 PHASES = {
-    "preparing": "kgrec.data.prepare.prepare",
+    "preparing": "kgrec.data.loading.prepare",
     "writing the cache": "kgrec.data.cache._write",
     "a job": "kgrec.pipeline.run.run",
     "an epoch": "pytorch_lightning.loops.fit_loop._FitLoop.advance",

@@ -278,7 +278,8 @@ def connections(server: Server, count: int) -> Iterator[list[socket.socket]]:
     """Open connections, as many as this process may have."""
     limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(count + 200, most), most))
+        wanted = max(limit, min(count + 200, most))  # never fewer than before
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.ExitStack() as stack:
         opened = []

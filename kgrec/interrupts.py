@@ -140,16 +140,19 @@ def kept_by_lightning() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def held_back() -> Iterator[None]:
-    """Holds Ctrl-C back from processes that start in this context.
+def held_back(number: int = signal.SIGINT) -> Iterator[None]:
+    """Holds a signal back, by default Ctrl-C, also from processes that start in this context.
 
-    A process of kgrec lets it through as soon as it can answer. Any other process never sees it,
-    and is ended by its parent.
+    A process of kgrec lets Ctrl-C through as soon as it can answer. Any other process never sees
+    it, and is ended by its parent.
+
+    Args:
+        number: number of the signal.
     """
     if not MASKS:
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
     try:
         yield
     finally:

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from conftest import small
@@ -13,16 +14,17 @@ from files import RAW
 from files import write as put
 from kgrec_command import Kgrec, failed
 
-from kgrec.commands import choose, score_lists
+from kgrec.commands import choose
 from kgrec.data import cache
 from kgrec.data.formats import FORMATS
 from kgrec.data.sources.locate import locate
 from kgrec.data.sources.public_files import RawFile, Source
-from kgrec.errors import DataError, KgrecError
+from kgrec.errors import ConfigError, DataError, KgrecError
 from kgrec.files import inside
+from kgrec.inference import scored_lists
 from kgrec.pipeline import fitting
 from kgrec.reports.results.report import _file_names
-from kgrec.runs.folder import RunFolder
+from kgrec.runs.folder import VALIDATED, RunFolder
 from kgrec.sweeps import reproduce
 from kgrec.sweeps.folder import SweepFolder
 from kgrec.sweeps.state import Job
@@ -101,15 +103,14 @@ def test_the_model_of_a_run(tmp_path: Path) -> None:
         refused("run: model", lambda call=call: call(NAME))
 
 
-@pytest.mark.parametrize(("name", "seed"), [(NAME, 1), ("als", NAME)])
-def test_the_name_and_the_seed_of_scored_lists(
-    name: str, seed: object, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = SimpleNamespace(config=lambda: {"seed": seed})
-    found = SimpleNamespace(folder=folder, reason="")
-    monkeypatch.setattr("kgrec.inference.loading.find_run", lambda _: found)
-    arguments = argparse.Namespace(file="lists.csv", like="run", name=name, out=None)
-    refused("--name", lambda: score_lists.run(arguments))
+def test_the_name_and_the_seed_of_scored_lists(tmp_path: Path) -> None:
+    like: Any = SimpleNamespace(kind=VALIDATED)
+    with pytest.raises(ConfigError, match=r"--name: found '\.\./\.\./x', expected letters"):
+        scored_lists._checked(like, NAME, tmp_path / "lists")
+    others = "model: {_target_: x}\nnegatives: {name: x}\npaths: {run: x}\n"
+    (tmp_path / "config.yaml").write_text(f"seed: {NAME}\n{others}", encoding="utf-8")
+    with pytest.raises(DataError, match=r"config\.yaml: .*seed"):
+        RunFolder(tmp_path).config()
 
 
 @pytest.mark.parametrize("name", ["'../x'", ".."])

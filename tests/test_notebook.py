@@ -13,7 +13,10 @@ NOTEBOOK = json.loads((ROOT / "docs" / "notebook.ipynb").read_text(encoding="utf
 @pytest.mark.slow
 def test_every_cell_runs(monkeypatch, capsys):
     monkeypatch.chdir(ROOT / "docs")
-    monkeypatch.setitem(sys.modules, "IPython", types.ModuleType("IPython"))
+    ipython = types.ModuleType("IPython")
+    ipython.version_info = (9, 0)  # type: ignore[attr-defined] - matplotlib asks for it
+    ipython.get_ipython = lambda: None  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
     display = types.ModuleType("IPython.display")
     display.SVG = lambda path: path.read_text()  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "IPython.display", display)

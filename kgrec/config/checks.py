@@ -115,8 +115,8 @@ def check_words(words: Iterable[str]) -> None:
             raise ConfigError(f"{word}: found no key, expected key=value")
         named = isinstance(value, str | list | Sweep) or (value is None and override.is_delete())
         if not named and re.fullmatch(r"\w{1,80}(/\w{1,80})*", group) and (names := options(group)):
-            found = "null" if value is None else word.partition("=")[2]
-            raise ConfigError(f"{group}: found {found}, expected one of {listed(names)}")
+            given = "null" if value is None else word.partition("=")[2]
+            raise ConfigError(f"{group}: found {given}, expected one of {listed(names)}")
 
 
 def _check_keys(cfg: DictConfig) -> None:

@@ -25,7 +25,7 @@ from kgrec.evaluation.full_ranking import Ranking, overall, per_user, rank
 from kgrec.evaluation.ranked_lists import RankedLists
 from kgrec.evaluation.results import BASELINE
 from kgrec.evaluation.ties import tie_order
-from kgrec.files import make_folder
+from kgrec.files import atomic_folder
 from kgrec.inference.kept_data import KeptData, read
 from kgrec.inference.raw_ids import RawIds
 from kgrec.runs.environment import environment
@@ -99,11 +99,13 @@ def score_lists(file: Path, like: RunFolder, name: str, out: Path) -> ScoredList
             "a user has seen (kgrec recommend without --include-seen) leave out test positives too"
         )
     remarks.append("AUC, F1 and slices are absent: lists do not score the test rows")
-    _write(RunFolder(out), like, config, name, file)
-    folder = RunFolder(out)
-    for system, each in ((name, ranking), (BASELINE, control)):
-        folder.write_users(system, users_frame(data.ids, data.train, each, ks))
-    folder.write_metrics(metrics)  # last: with them the run is finished
+    settings = {**config, "paths": {**config["paths"], "run": str(out)}}
+    with atomic_folder(out) as incoming:
+        folder = RunFolder(incoming)
+        _write(folder, like, settings, name, file)
+        for system, each in ((name, ranking), (BASELINE, control)):
+            folder.write_users(system, users_frame(data.ids, data.train, each, ks))
+        folder.write_metrics(metrics)
     return ScoredLists(out, metrics, remarks)
 
 
@@ -222,8 +224,6 @@ def _write(folder: RunFolder, like: RunFolder, config: Any, name: str, file: Pat
     marks = {"kind": LISTS, "lists": str(file.absolute()), "like": str(like.path.absolute())}
     overrides: list[str] = []
     settings = {**config, "model": {"_target_": f"kgrec.lists.{name}"}, "settings": "none"}
-    settings["paths"] = {**config["paths"], "run": str(folder.path)}
-    make_folder(folder.path)
     folder.write_inputs(
         OmegaConf.to_yaml(OmegaConf.create(settings)),
         environment() | {"choices": choices, "overrides": overrides} | marks,

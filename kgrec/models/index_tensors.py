@@ -34,9 +34,9 @@ def check_index_tensors(state: Mapping[str, Tensor], num_users: int, num_items: 
         lowest = -1 if name.endswith("ripples") else 0  # -1: the user has no ripple set
         limit = _rows(name, state, num_users, num_items)
         if least < lowest or most >= limit:
-            found = least if least < lowest else most
+            outside = least if least < lowest else most
             expected = f"expected {lowest} to {limit - 1}"
-            raise CheckpointError(f"{name}: found a number {found}, {expected}")
+            raise CheckpointError(f"{name}: found a number {outside}, {expected}")
         if name.rpartition(".")[2] in OFFSETS:
             ends = int(value[0]), int(value[-1])
             if ends != (0, limit - 1) or bool((value.diff() < 0).any()):

@@ -59,7 +59,7 @@ def rebuild(
             _check_sizes(kind, arguments, state, strict=not trust)
             model = kind(**_with_tensors(arguments, torch.zeros))
             if not trust:
-                sizes = (arguments.get(f"num_{kind}", 0) for kind in ("users", "items"))
+                sizes = (arguments.get(name, 0) for name in ("num_users", "num_items"))
                 check_index_tensors(state, *sizes)
             model.load_state_dict(state)
         except Exception as error:  # a constructor may raise anything for an odd argument

@@ -172,6 +172,7 @@ def test_an_archive_that_lies_there_is_not_fetched(cfg, server, published, tmp_p
     assert server.asked == ["kg.txt"]
 
 
+@pytest.mark.slow
 def test_the_user_s_own_copy_may_differ_and_trains(published, train: Train, tmp_path):
     """dataset.root takes files as they are, and says that they are not the published ones."""
     root = tmp_path / "copy"

@@ -17,6 +17,7 @@ def interactions(found) -> Interactions:
     return Interactions.from_pairs(users, items, USERS, ITEMS)
 
 
+@settings(deadline=None)
 @given(pairs)
 def test_nth_drawable_lists_the_complement_in_order(found):
     sampler = NegativeSampler(interactions(found))

@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
 from sklearn.metrics import f1_score, roc_auc_score
@@ -26,6 +26,7 @@ def test_auc_by_hand():
     assert auc(scores, labels) == 2.5 / 4
 
 
+@settings(deadline=None)
 @given(rows)
 def test_auc_is_the_share_of_pairs_in_order(pairs):
     scores, labels = split(pairs)
@@ -48,6 +49,7 @@ def test_auc_of_one_class_is_nan():
     assert math.isnan(auc(torch.tensor([1.0, 2.0]), torch.ones(2)))
 
 
+@settings(deadline=None)
 @given(rows, st.integers(-5, 5))
 def test_f1_equals_sklearn(pairs, threshold):
     scores, labels = split(pairs)
@@ -55,6 +57,7 @@ def test_f1_equals_sklearn(pairs, threshold):
     assert f1(scores, labels, threshold) == pytest.approx(expected, abs=1e-12)
 
 
+@settings(deadline=None)
 @given(rows)
 def test_no_threshold_beats_the_best_one(pairs):
     scores, labels = split(pairs)

@@ -51,6 +51,7 @@ def run_readme(folder, kind: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FILES)
 def test_an_export_and_the_lines_of_its_readme(kind, place, kgrec: Kgrec, tmp_path):
     output = kgrec("export", place, "--to", kind, "--out", "exported", "-k", "5")

@@ -189,3 +189,23 @@ def test_runs_without_a_full_ranking_are_refused(trained: Trained, tmp_path, kgr
     failed(kgrec("score-lists", "lists.csv", "--like", str(run)), "ranking=none")
     failed(kgrec("score-lists", "missing.csv", "--like", str(trained("model=svd"))),
            "missing.csv: found no such file")  # fmt: skip
+
+
+def test_a_kill_leaves_no_folder_that_blocks_the_next_command(one_run, tmp_path, monkeypatch):
+    write_lists = (tmp_path / "lists.csv").write_text
+    write_lists("user,item,rank\n" + "".join(f"user1,item{i},{i}\n" for i in range(1, 6)))
+    like = RunFolder(one_run)
+
+    class KilledError(BaseException):
+        pass
+
+    def kill(*_: object) -> None:
+        raise KilledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "write_metrics", kill)
+        with pytest.raises(KilledError):
+            score_lists(tmp_path / "lists.csv", like, "mine", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert score_lists(tmp_path / "lists.csv", like, "mine", tmp_path / "out").metrics
+    assert RunFolder(tmp_path / "out").config()["paths"]["run"] == str(tmp_path / "out")

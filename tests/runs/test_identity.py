@@ -166,6 +166,7 @@ def test_the_longest_entry_of_the_table_counts():
     assert role("seeds").system  # not "seed"
 
 
+@pytest.mark.slow
 def test_a_single_run_and_a_job_of_a_sweep_are_one_system(train: Train, tmp_path):
     first = train("seed=1", "epochs=1")
     assert first.code == 0, first.err

@@ -38,8 +38,8 @@ def test_a_torn_checkpoint_does_not_block_a_job(best, train: Train, tmp_path: Pa
     done = train(*words)
     assert done.code == 0, done.out + done.err
     consequence = {"whole": f"resumes from {folder}/checkpoints/best.ckpt", "torn": "begins anew"}
-    (line,) = (x for x in (folder / "train.log").read_text().splitlines() if "warning: " in x)
-    assert f"warning: {last}: found no readable checkpoint" in line
+    begin = f"warning: {last}: found no readable checkpoint"
+    (line,) = (x for x in (folder / "train.log").read_text().splitlines() if begin in x)
     assert line.endswith(f"; the run {consequence[best]}")
     assert metrics(folder) == expected
 

@@ -67,12 +67,12 @@ def _changed(value: Any, luck: Random) -> Any:
 def _tensors(value: Any) -> list[tuple[Any, Any]]:
     if not isinstance(value, dict | list):
         return []
-    found = []
+    places = []
     for key in value if isinstance(value, dict) else range(len(value)):
         if isinstance(value[key], torch.Tensor):
-            found.append((value, key))
-        found += _tensors(value[key])
-    return found
+            places.append((value, key))
+        places += _tensors(value[key])
+    return places
 
 
 def _tensor(tensor: torch.Tensor, luck: Random) -> Any:

@@ -30,13 +30,13 @@ Change = Callable[[Any, Random], Any]
 
 def _places(value: Any) -> list[tuple[Any, Any]]:
     """Every container and key below a value."""
-    found: list[tuple[Any, Any]] = []
+    places: list[tuple[Any, Any]] = []
     keys: Any = value if isinstance(value, dict) else range(len(value))
     for key in keys:
-        found.append((value, key))
+        places.append((value, key))
         if isinstance(value[key], dict | list):
-            found += _places(value[key])
-    return found
+            places += _places(value[key])
+    return places
 
 
 def change(value: Any, luck: Random) -> Any:

@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
+
+from kgrec.interrupts import held_back
 
 
-@contextmanager
-def held_hangups() -> Iterator[None]:
+def held_hangups() -> AbstractContextManager[None]:
     """Holds SIGHUP back, which would end a process that still starts; new processes inherit it."""
-    if not hasattr(signal, "SIGHUP"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return held_back(signal.SIGHUP) if hasattr(signal, "SIGHUP") else nullcontext()  # Windows
 
 
 def release_hangups() -> None:

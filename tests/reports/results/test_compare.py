@@ -177,6 +177,7 @@ def test_the_command_counts_runs_that_a_later_run_repeats(make_run, capsys, monk
     assert capsys.readouterr().err.endswith(expected)
 
 
+@pytest.mark.slow
 def test_runs_of_the_command_line_that_differ_by_seed_are_one_system(train, tmp_path):
     assert train("seed=1", folder="alone").code == 0
     assert train("-m", "seed=2,3", "sweep=more").code == 0
