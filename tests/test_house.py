@@ -16,7 +16,7 @@ MODULES = {
 LEVELS = [
     ("cli",), ("commands",), ("pipeline",), ("exporting", "reports", "serving", "sweeps"),
     ("config",), ("training", "tracking"), ("inference",), ("runs",), ("models",), ("evaluation",),
-    ("data",), ("files", "disk_errors", "errors", "interrupts"),
+    ("data",), ("sharding",), ("files", "disk_errors", "errors", "interrupts"),
 ]  # fmt: skip
 
 

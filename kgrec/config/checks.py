@@ -191,7 +191,7 @@ def _check_distributed(cfg: DictConfig) -> None:
     count = world_size(cfg)
     strategy = cfg.trainer.get("strategy")
     target = strategy.get("_target_") if OmegaConf.is_dict(strategy) else strategy
-    if target != "kgrec.training.distributed.DDP":
+    if target not in ("kgrec.training.distributed.DDP", "kgrec.training.sharded.Sharded"):
         raise ConfigError(
             f"trainer.devices: found {count} devices with trainer.strategy={target}, "
             "expected 1 device, or trainer=ddp"

@@ -81,12 +81,12 @@ def rows_and_sums(
     if bags.weights is not None and bags.weights.dtype != table.dtype:  # mixed precision
         dtype = torch.promote_types(bags.weights.dtype, table.dtype)
         table, bags = table.to(dtype), bags._replace(weights=bags.weights.to(dtype))
-    sharded = isinstance(table, ShardedTable)
-    if sharded or (sparse and table.requires_grad and torch.is_grad_enabled()):
+    shard = table.local if isinstance(table, ShardedTable) else None
+    if shard is not None or (sparse and table.requires_grad and torch.is_grad_enabled()):
         summed = bags.rows.flatten()
         reads = summed if rows is None else torch.cat([rows, summed])
         touched, reads = torch.unique(reads, return_inverse=True)
-        table = gather(table.local, touched) if sharded else _rows(table, touched)
+        table = _rows(table, touched) if shard is None else gather(shard, touched)
         rows = None if rows is None else reads[: len(rows)]
         bags = bags._replace(rows=reads[len(reads) - len(summed) :].view(bags.rows.shape))
     elif table.numel() <= SMALL_TABLE and bags.rows.numel() <= table.shape[0]:

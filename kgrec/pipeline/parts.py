@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,11 @@ from kgrec.models.objectives import Objective
 from kgrec.models.recommender import Recommender
 from kgrec.runs.checkpoints import read_checkpoint
 from kgrec.runs.identity import check_resume, resume_settings
+from kgrec.sharding.building import sharded_tables
 from kgrec.tracking.results import ControlLine
 from kgrec.training.averaging import WeightAveraging
 from kgrec.training.checkpoint_files import AtomicCheckpointIO
+from kgrec.training.distributed import rank
 from kgrec.training.losses import has_regularizer
 from kgrec.training.memory import (
     CORES,
@@ -38,6 +41,7 @@ from kgrec.training.memory import (
     threads_for,
 )
 from kgrec.training.module import RecommenderModule
+from kgrec.training.sharded import Sharded
 from kgrec.training.testing import Evaluator
 from kgrec.training.trainer_arguments import COUNTED, applied, passed_on, profiler
 from kgrec.training.updates import UpdateRule
@@ -93,7 +97,7 @@ def build(
     facts = {"name": dataset.name, "protocol": dataset.protocol, "fingerprint": dataset.fingerprint}
     ks = cutoffs(cfg, dataset)
     fit_monitor(cfg, ks, dataset.num_candidates)  # first, because models may choose by it too
-    with fitting("model", plain(cfg.model)):
+    with fitting("model", plain(cfg.model)), tables_in_shards(cfg):
         recommender: Recommender = instantiate(cfg.model, dataset)
     recommender.objective = make_objective(cfg, recommender)
     rank_validation = cfg.ranking.validation or "@" in cfg.monitor
@@ -135,6 +139,15 @@ def build(
         control_line=control_line,
         evaluator=Evaluator(datamodule, facts, ks, rank_validation, one_device(cfg)),
     )
+
+
+def tables_in_shards(cfg: DictConfig) -> AbstractContextManager[None]:
+    """Makes new embedding tables shard by shard, if the processes of this run share them."""
+    strategy = cfg.trainer.strategy
+    target = strategy.get("_target_") if OmegaConf.is_dict(strategy) else None
+    if target != f"{Sharded.__module__}.{Sharded.__qualname__}":
+        return nullcontext()
+    return sharded_tables(rank(), world_size(cfg))
 
 
 def cutoffs(cfg: DictConfig, dataset: RecDataset) -> list[int]:

@@ -29,16 +29,15 @@ def sharded_tables(rank: int, ranks: int, min_rows: int = 1) -> Iterator[None]:
         self: nn.Embedding,
         num_embeddings: int,
         embedding_dim: int,
-        *args: Any,
         _weight: Any = None,
         **kwargs: Any,
     ) -> None:
         if _weight is not None or num_embeddings < min_rows:
-            original(self, num_embeddings, embedding_dim, *args, _weight=_weight, **kwargs)
+            original(self, num_embeddings, embedding_dim, _weight=_weight, **kwargs)
             return
         local = torch.empty(rows_of_rank(num_embeddings, rank, ranks), embedding_dim)
         table = ShardedTable(num_embeddings, local, rank, ranks)
-        original(self, num_embeddings, embedding_dim, *args, _weight=table, **kwargs)
+        original(self, num_embeddings, embedding_dim, _weight=table, **kwargs)
         self.reset_parameters()  # draws as many numbers as one process
 
     nn.Embedding.__init__ = init  # type: ignore[assignment,method-assign]

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed.checkpoint as dcp
 from torch import Tensor
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 
 from kgrec.sharding.table import ShardedTable, rows_of_rank
 
@@ -41,7 +42,7 @@ def save_tables(tables: Mapping[str, ShardedTable], folder: Path) -> dict[str, d
         layouts[name] = {"shape": list(table.shape), "dtype": dtype, "columns": L}
         for c in range(table.rank, min(L, len(table)), table.ranks):
             columns[f"{name}/{c}"] = table.local.detach()[c // table.ranks :: L // table.ranks]
-    dcp.save(columns, checkpoint_id=folder)
+    save(columns, checkpoint_id=folder)
     return layouts
 
 
@@ -61,7 +62,7 @@ def load_tables(
         if L % table.ranks == 0:
             for c in range(table.rank, min(L, len(table)), table.ranks):
                 in_place[f"{name}/{c}"] = local[c // table.ranks :: L // table.ranks]
-    dcp.load(in_place, checkpoint_id=folder)
+    load(in_place, checkpoint_id=folder)
     for name, table in tables.items():
         if layouts[name]["columns"] % table.ranks:
             for first, step, rows in columns_of(name, layouts[name], folder):
@@ -81,7 +82,7 @@ def columns_of(
     (N, d), L = layout["shape"], layout["columns"]
     for c in range(min(L, N)):
         rows = torch.empty(rows_of_rank(N, c, L), d, dtype=getattr(torch, layout["dtype"]))
-        dcp.load({f"{name}/{c}": rows}, checkpoint_id=folder, no_dist=True)
+        load({f"{name}/{c}": rows}, checkpoint_id=folder, no_dist=True)
         yield c, L, rows
 
 

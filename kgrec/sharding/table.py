@@ -8,7 +8,7 @@ as in one process. Everything else would need the whole table, and is refused.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -41,25 +41,26 @@ class ShardedTable(Tensor):
         """Wraps the rows of this rank.
 
         Args:
+            cls: the class.
             num_rows: N.
             local: rows of this rank; :func:`rows_of_rank` says how many.
             rank: number of this process.
             ranks: W, number of processes.
         """
         size = (num_rows, local.shape[1])
-        table = torch.Tensor._make_wrapper_subclass(
+        table: Any = torch.Tensor._make_wrapper_subclass(
             cls, size, dtype=local.dtype, device=local.device, requires_grad=local.requires_grad
         )
         is_parameter = isinstance(local, nn.Parameter)
         table.local = local if is_parameter else nn.Parameter(local, local.requires_grad)
         table._is_param = True
         table.rank, table.ranks = rank, ranks
-        return table  # type: ignore[no-any-return]
+        return cast(ShardedTable, table)
 
     def __init__(self, num_rows: int, local: Tensor, rank: int, ranks: int) -> None:
         pass
 
-    def __repr__(self, *, tensor_contents: Any = None) -> str:
+    def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
         return f"ShardedTable({tuple(self.shape)}, local={len(self.local)})"
 
     @classmethod
@@ -84,7 +85,7 @@ class ShardedTable(Tensor):
         )
 
     @classmethod
-    def __torch_dispatch__(
+    def __torch_dispatch__(  # type: ignore[override]
         cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         """Refuses every operation on the numbers themselves."""
@@ -133,7 +134,7 @@ def _item(table: ShardedTable, key: Any) -> Tensor:
 
 
 def _drawn(draw: Callable[..., Tensor]) -> Callable[..., ShardedTable]:
-    """A draw in place that takes the same numbers as in one process, and keeps those of its rows."""
+    """A draw in place of the numbers of one process, of which the rows of this rank are kept."""
 
     def fill(table: ShardedTable, *args: Any, **kwargs: Any) -> ShardedTable:
         N, d = table.shape
@@ -230,7 +231,7 @@ _OWN: dict[Any, Callable[..., Any]] = {
     Tensor.to: _moved,
     Tensor.cpu: lambda table: _moved(table, "cpu"),
     Tensor.data.__set__: _set_data,  # type: ignore[attr-defined]
-    Tensor.device.__get__: _device,  # type: ignore[attr-defined]
+    Tensor.device.__get__: _device,
     Tensor.requires_grad.__get__: _needs_gradients,  # type: ignore[attr-defined]
     Tensor.detach: _detached,
     Tensor.requires_grad_: _required,

@@ -13,8 +13,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from kgrec.errors import DivergedError
-from kgrec.training.distributed import joined
 from kgrec.sharding.table import local_part
+from kgrec.training.distributed import joined
 from kgrec.training.updates import gradient_norm
 
 STEPS = 20  # steps whose losses are looked at together
@@ -126,8 +126,8 @@ def largest_norm(model: nn.Module) -> tuple[str, float]:
     :func:`kgrec.training.norms.norms`. A norm that is not a number is the largest.
     """
     norms = {
-        name: float(torch.linalg.vector_norm(local_part(p).detach())) / math.sqrt(len(p) if p.ndim >= 2 else 1)
-        for name, p in model.named_parameters()
+        name: float(torch.linalg.vector_norm(p.detach())) / math.sqrt(len(p) if p.ndim >= 2 else 1)
+        for name, p in ((n, local_part(p)) for n, p in model.named_parameters())
         if p.requires_grad and p.numel()
     }
     name = max(norms, key=lambda name: math.inf if math.isnan(norms[name]) else norms[name])

@@ -23,9 +23,9 @@ from kgrec.errors import ConfigError
 from kgrec.evaluation.candidates import Candidates, candidates
 from kgrec.evaluation.full_ranking import Ranking, overall, per_user, rank, ranking_of
 from kgrec.evaluation.results import ScoredTest
+from kgrec.evaluation.sharded_ranking import top_k_of_shards
 from kgrec.models.recommender import Recommender
 from kgrec.runs.identity import check_resume
-from kgrec.sharding.ranking import top_k_of_shards
 from kgrec.sharding.table import local_part, tables_of
 from kgrec.training.distributed import gather_rows, joined
 from kgrec.training.divergence import LossWatch, check_parameters

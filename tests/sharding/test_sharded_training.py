@@ -1,17 +1,13 @@
 """Processes that share tables train as one process with whole tables."""
 
 import os
-from pathlib import Path
 from typing import Any
 
-import pytest
 import pytorch_lightning as pl
 import torch
-import torch.multiprocessing as mp
 from hydra.utils import instantiate
 from lightning_fabric.plugins.environments.lightning import (
     LightningEnvironment,
-    find_free_network_port,
 )
 from training.test_ddp import Case, case
 
@@ -60,7 +56,6 @@ def process(rank: int, ranks: int, port: int, cases: list[tuple[str, ...]], fold
         try:
             result = fit(case(overrides), rank, ranks)
         except Exception as error:
-            if os.environ.get("LOUD"): import traceback; traceback.print_exc()
             result = {"error": f"{type(error).__name__}: {error}"}
         torch.save(result, f"{folder}/{number}-{rank}.pt")
     distributed.close()
