@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -105,6 +106,17 @@ def local_part(parameter: Tensor) -> Tensor:
 def tables_of(module: nn.Module) -> dict[str, ShardedTable]:
     """Sharded tables of a module, by their names in the state dict."""
     return {n: p for n, p in module.named_parameters() if isinstance(p, ShardedTable)}
+
+
+def whole_norms(norms: Tensor) -> Tensor:
+    """(n,) norms of vectors of which each process has a part; every process must call it.
+
+    Args:
+        norms: (n,) norms of the parts of this process.
+    """
+    squares = norms.double().square()  # in float32 a square may overflow
+    dist.all_reduce(squares)
+    return squares.sqrt().to(norms.dtype)
 
 
 def read(table: ShardedTable, ids: Tensor) -> Tensor:
