@@ -15,7 +15,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kgrec.errors import SettingError
+from kgrec.errors import ConfigError
 from kgrec.sharding.exchange import gather
 
 # Numbers that are drawn at once. PyTorch draws normal numbers in groups of 16, so chunks that are
@@ -80,7 +80,7 @@ class ShardedTable(Tensor):
             with torch._C.DisableTorchFunctionSubclass():
                 return func(*args, **kwargs)
         name = getattr(func, "__name__", str(func))
-        raise SettingError(
+        raise ConfigError(
             f"trainer: found sharded tables and a model that reads a whole table ({name}), "
             "expected a model that reads rows by their ids"
         )
@@ -90,7 +90,7 @@ class ShardedTable(Tensor):
         cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         """Refuses every operation on the numbers themselves."""
-        raise SettingError(f"found {func} of a sharded table, expected a read of rows by their ids")
+        raise ConfigError(f"found {func} of a sharded table, expected a read of rows by their ids")
 
 
 def rows_of_rank(num_rows: int, rank: int, ranks: int) -> int:
@@ -131,7 +131,7 @@ def _embedding(ids: Tensor, table: ShardedTable, *_: Any, **__: Any) -> Tensor:
 
 def _select(table: ShardedTable, dim: int, index: Tensor) -> Tensor:
     if dim != 0:
-        raise SettingError("trainer: found a read of columns of a sharded table, expected rows")
+        raise ConfigError("trainer: found a read of columns of a sharded table, expected rows")
     return read(table, index)
 
 
@@ -140,7 +140,7 @@ def _item(table: ShardedTable, key: Any) -> Tensor:
         return read(table, torch.tensor([key], device=table.local.device))[0]
     if isinstance(key, Tensor) and key.dtype == torch.int64:
         return read(table, key)
-    raise SettingError(
+    raise ConfigError(
         f"trainer: found a read of {key} of a sharded table, expected rows by their ids"
     )
 

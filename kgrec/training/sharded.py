@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from kgrec.files import atomic_folder
-from kgrec.runs.stored_tables import PLAIN, TABLES, StoredTable, stored_tables
-from kgrec.sharding.checkpoint import save_tables, take_rows
+from kgrec.runs.stored_tables import PLAIN, TABLES, StoredTable, stored_tables, without_moments
+from kgrec.sharding.checkpoint import in_order, save_tables, take_rows
 from kgrec.sharding.table import ShardedTable, tables_of
 from kgrec.training.distributed import DDP
 
@@ -25,7 +25,16 @@ MOMENTS = ("exp_avg", "exp_avg_sq")  # numbers of LazyAdam for every number of a
 
 
 class Sharded(DDP):
-    """DDP for dense parameters; each process has the rows r of every table with r mod W = rank."""
+    """DDP for dense parameters; each process has the rows r of every table with r mod W = rank.
+
+    Args:
+        min_rows: tables with fewer rows are not shared; the model is built with it.
+        arguments: arguments of Lightning's DDPStrategy.
+    """
+
+    def __init__(self, min_rows: int = 1, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.min_rows = min_rows
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
         """The state of everything but the shared tables."""
@@ -82,29 +91,32 @@ class Sharded(DDP):
 
     def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
         """Restores parameters and buffers; every process takes its rows of the tables."""
-        module, tables, state = self.lightning_module, self._tables(), checkpoint["state_dict"]
+        module, tables = self.lightning_module, self._tables()
         assert module is not None
+        stored: dict[str, StoredTable] = checkpoint.get("tables", {})
+        state = dict(checkpoint["state_dict"])
+        for table in without_moments(stored.values()):
+            if table.name not in tables:  # min_rows was smaller
+                state[table.name] = in_order(table.shards())
         plain = {name: value for name, value in state.items() if name not in tables}
         if strict and plain.keys() != module.state_dict().keys() - tables.keys():
             raise RuntimeError("found other parameters in the checkpoint than in the model")
         module.load_state_dict(plain, strict=False)
-        stored = checkpoint.get("tables", {})
         for name, table in tables.items():
             take_rows(table, stored[name].shards() if name in stored else [state[name]])
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
         """Restores the optimiser; every process takes the numbers of its rows."""
-        stored, tables = checkpoint.get("tables", {}), self._tables()
-        by_local = {id(table.local): (name, table) for name, table in tables.items()}
+        stored: dict[str, StoredTable] = checkpoint.get("tables", {})
+        tables = {id(table.local): table for table in self._tables().values()}
         states = []
         for optimizer, saved in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
-            state = dict(saved["state"])
-            for number, facts in state.items():
-                if id(parameters[number]) in by_local:
-                    name, table = by_local[id(parameters[number])]
-                    state[number] = _own_moments(table, name, facts, stored)
-            states.append({**saved, "state": state})
+            own = {
+                number: _own_moments(tables.get(id(parameters[number])), facts, stored)
+                for number, facts in saved["state"].items()
+            }
+            states.append({**saved, "state": own})
         super().load_optimizer_state_dict({**checkpoint, "optimizer_states": states})
 
     def _tables(self) -> dict[str, ShardedTable]:
@@ -125,25 +137,27 @@ class Sharded(DDP):
 
 
 def _own_moments(
-    table: ShardedTable, name: str, facts: Mapping[str, Any], stored: Mapping[str, StoredTable]
+    table: ShardedTable | None, facts: Mapping[str, Any], stored: Mapping[str, StoredTable]
 ) -> dict[str, Any]:
-    """The optimiser's state of a table, with the numbers of the rows of this process.
+    """The optimiser's state of a parameter, with the numbers of the rows of this process.
 
     Args:
-        table: the table.
-        name: its name.
-        facts: state in the checkpoint, with the numbers of all rows or of none.
+        table: table of which the process has some rows; None: it has the whole parameter.
+        facts: state in the checkpoint: the numbers of all rows, or the name of a stored table.
         stored: stored tables of the checkpoint; empty for a file.
     """
-    own = {key: value for key, value in facts.items() if key not in (*MOMENTS, "table")}
+    own = {key: value for key, value in facts.items() if key != "table"}
     for moment in MOMENTS:
-        shards: Sequence[Tensor] = []
-        if moment in facts:
-            shards = [facts[moment]]
-        elif f"{name}/{moment}" in stored:
-            shards = stored[f"{name}/{moment}"].shards()
-        if shards:
-            rows = ShardedTable(len(table), torch.zeros_like(table.local), table.rank, table.ranks)
-            take_rows(rows, shards)
-            own[moment] = rows.local.detach()
+        part = stored.get(f"{facts.get('table')}/{moment}")
+        if part is None and moment not in facts:
+            continue
+        shards = [facts[moment]] if part is None else part.shards()
+        own[moment] = in_order(shards) if table is None else _rows_of(table, shards)
     return own
+
+
+def _rows_of(table: ShardedTable, shards: Sequence[Tensor]) -> Tensor:
+    """The numbers of the rows of this process."""
+    rows = ShardedTable(len(table), torch.empty_like(table.local), table.rank, table.ranks)
+    take_rows(rows, shards)
+    return rows.local.detach()
