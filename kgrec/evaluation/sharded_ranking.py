@@ -194,7 +194,7 @@ def _best(scores: Tensor, places: Tensor, k: int, num_items: int) -> tuple[Tenso
     rows = torch.arange(len(scores), device=scores.device)
     kept = min(k, scores.shape[1])
     try:
-        values, at = top_k(lambda _: scores, rows, kept, scores.shape[1], memory_budget=math.inf)
+        values, at = top_k(lambda _: scores, rows, kept, scores.shape[1], memory_budget=2.0**62)
     except KgrecError:  # the other processes wait: all of them see it in the merged lists
         values = scores.new_full((len(scores), kept), torch.nan)
         return values, torch.full_like(values, num_items, dtype=torch.int64)
