@@ -46,6 +46,10 @@ class Neighborhood(NamedTuple):
         counts = torch.bincount(owners, minlength=num_entities)
         return cls(offsets(counts), neighbors[order], relations[order])
 
+    def copied(self) -> Neighborhood:
+        """A copy in memory, also of a neighbourhood that is mapped from a file."""
+        return Neighborhood(*(numbers.clone() for numbers in self))
+
     def sample(self, K: int, generator: torch.Generator) -> Neighborhood:
         """Draws K neighbours of every entity with neighbours (KGCN, section 3.2).
 

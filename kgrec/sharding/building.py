@@ -4,12 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from contextvars import ContextVar
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
 from kgrec.sharding.table import ShardedTable, rows_of_rank
+
+
+class Shares(NamedTuple):
+    """The processes that share the tables of a model.
+
+    Attributes:
+        rank: number of this process.
+        ranks: W, number of processes.
+    """
+
+    rank: int
+    ranks: int
+
+
+# Of the model that is being built; None: each process has whole tables.
+_shares: ContextVar[Shares | None] = ContextVar("shares", default=None)
+
+
+def current_shares() -> Shares | None:
+    """The processes that share the tables of the model that is being built; None: no sharing."""
+    return _shares.get()
+
+
+def empty_table(num_rows: int, d: int, dtype: torch.dtype, shares: Shares) -> ShardedTable:
+    """A table (num_rows, d) of data, which is not trained; its numbers are undefined."""
+    local = torch.empty(rows_of_rank(num_rows, *shares), d, dtype=dtype)
+    return ShardedTable(num_rows, local, *shares)
 
 
 @contextmanager
@@ -41,7 +69,9 @@ def sharded_tables(rank: int, ranks: int, min_rows: int = 1) -> Iterator[None]:
         self.reset_parameters()  # draws as many numbers as one process
 
     nn.Embedding.__init__ = init  # type: ignore[assignment,method-assign]
+    token = _shares.set(Shares(rank, ranks))
     try:
         yield
     finally:
+        _shares.reset(token)
         nn.Embedding.__init__ = original  # type: ignore[method-assign]

@@ -55,7 +55,7 @@ def bytes_of_read(ids: Sequence[Tensor], row_bytes: int, trained: bool = True) -
     """
     W = len(ids)
     # Row i has the numbers of distinct ids that process i reads of each process.
-    wanted = torch.stack([torch.bincount(part.unique() % W, minlength=W) for part in ids])
+    wanted = torch.stack([torch.bincount(torch.unique(part) % W, minlength=W) for part in ids])
     away, asked = wanted.sum(dim=1) - wanted.diag(), wanted.sum(dim=0) - wanted.diag()
     return ID * (W - 1) + ID * away + row_bytes * (asked + trained * away)
 
