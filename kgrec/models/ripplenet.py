@@ -253,7 +253,8 @@ class RippleNet(Recommender):
             p = torch.softmax(v @ keys.transpose(1, 2), dim=-1)  # (B, I, M)
             tails = products.tails[slots[:, hop]]  # (B, M)
             if single:  # read and summed in one operation
-                o = weighted_sums(self.entity_embedding.weight, Bags(tails, None, p[:, 0]))[:, None]
+                table, bags = self.entity_embedding, Bags(tails, None, p[:, 0])
+                o = weighted_sums(table.weight, bags, table.sparse)[:, None]
             else:
                 o = p @ self.entity_embedding(tails)  # (B, I, d)
             total = total + o if self.all_hops else o

@@ -98,13 +98,16 @@ class RecommenderModule(pl.LightningModule):
         self._optimizer = optimizer
         self._budget = RowBudget(recommender, memory_budget)
         self._tables: list[Tensor] = []
-        if getattr(getattr(optimizer, "func", None), "sparse_gradients", False):
+        kind = getattr(optimizer, "func", None)
+        sparse = getattr(kind, "sparse_gradients", False)
+        if sparse:
             self._tables = ask_for_sparse_gradients(self)
         self._sharded = bool(tables_of(recommender))
-        if self._sharded and not getattr(getattr(optimizer, "func", None), "sparse_gradients", 0):
+        if self._sharded and not sparse:
             raise ConfigError(
-                "optimizer: found one with dense gradients, expected lazy_adam: sharded tables "
-                "have sparse gradients"
+                f"optimizer: found {getattr(kind, '__name__', kind)}, expected "
+                "optimizer=lazy_adam with trainer=sharded: only the rows that a step reads have "
+                "gradients"
             )
         self._encoded: Any = None
         # Of each stage, kept because a validation ranks in every epoch.

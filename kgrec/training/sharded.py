@@ -23,9 +23,18 @@ MOMENTS = ("exp_avg", "exp_avg_sq")  # numbers of LazyAdam for every number of a
 
 
 class Sharded(DDP):
-    """DDP for dense parameters; each process has the rows r of every table with r mod W = rank."""
+    """DDP for dense parameters; each process has the rows r of every table with r mod W = rank.
+
+    Args:
+        min_rows: tables with fewer rows are not shared; the model is built with it.
+        arguments: arguments of Lightning's DDPStrategy.
+    """
 
     _folder: Path  # checkpoint from which the run resumes
+
+    def __init__(self, min_rows: int = 1, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.min_rows = min_rows
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
         """The state of everything but the shared tables."""
