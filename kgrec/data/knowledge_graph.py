@@ -106,7 +106,7 @@ def draws_of_rows(
     for first, last in blocks(indptr):
         ends = indptr[first : last + 1]
         keys = torch.rand(int(ends[-1] - ends[0]), generator=generator, dtype=torch.float64)
-        rows = torch.arange((rank - first) % ranks, last - first, ranks)
+        rows = torch.arange(last - first)[(rank - first) % ranks :: ranks]
         begin, lengths = ends[rows] - ends[0], ends.diff()[rows]
         owner = torch.repeat_interleave(lengths)  # (m,)
         shift = begin - (lengths.cumsum(0) - lengths)  # between places here and in the block

@@ -25,13 +25,18 @@ class Shares(NamedTuple):
     ranks: int
 
 
-# Of the model that is being built; None: each process has whole tables.
-_shares: ContextVar[Shares | None] = ContextVar("shares", default=None)
+# Of the model that is being built, with the rows of the smallest table that is shared.
+_shares: ContextVar[tuple[Shares, int] | None] = ContextVar("shares", default=None)
 
 
-def current_shares() -> Shares | None:
-    """The processes that share the tables of the model that is being built; None: no sharing."""
-    return _shares.get()
+def current_shares(num_rows: int) -> Shares | None:
+    """The processes that share a table of the model that is being built; None: it stays whole.
+
+    Args:
+        num_rows: rows of the table.
+    """
+    shares, min_rows = _shares.get() or (None, 0)
+    return shares if num_rows >= min_rows else None
 
 
 def empty_table(num_rows: int, d: int, dtype: torch.dtype, shares: Shares) -> ShardedTable:
@@ -69,7 +74,7 @@ def sharded_tables(rank: int, ranks: int, min_rows: int = 1) -> Iterator[None]:
         self.reset_parameters()  # draws as many numbers as one process
 
     nn.Embedding.__init__ = init  # type: ignore[assignment,method-assign]
-    token = _shares.set(Shares(rank, ranks))
+    token = _shares.set((Shares(rank, ranks), min_rows))
     try:
         yield
     finally:

@@ -165,7 +165,7 @@ def shared(
     Raises:
         SettingError: the processes share tables, and the sampler reads the whole graph.
     """
-    shares = current_shares()
+    shares = current_shares(len(graph.indptr) - 1)
     if shares is None or not (K == "all" or (isinstance(K, int) and 1 <= K <= LARGEST_SIZE)):
         return None
     if not isinstance(sampler, Uniform | Full):
