@@ -46,6 +46,10 @@ class Neighborhood(NamedTuple):
         counts = torch.bincount(owners, minlength=num_entities)
         return cls(offsets(counts), neighbors[order], relations[order])
 
+    def copied(self) -> Neighborhood:
+        """A copy in memory, also of a neighbourhood that is mapped from a file."""
+        return Neighborhood(*(numbers.clone() for numbers in self))
+
     def sample(self, K: int, generator: torch.Generator) -> Neighborhood:
         """Draws K neighbours of every entity with neighbours (KGCN, section 3.2).
 
@@ -102,7 +106,7 @@ def draws_of_rows(
     for first, last in blocks(indptr):
         ends = indptr[first : last + 1]
         keys = torch.rand(int(ends[-1] - ends[0]), generator=generator, dtype=torch.float64)
-        rows = torch.arange((rank - first) % ranks, last - first, ranks)
+        rows = torch.arange(last - first)[(rank - first) % ranks :: ranks]
         begin, lengths = ends[rows] - ends[0], ends.diff()[rows]
         owner = torch.repeat_interleave(lengths)  # (m,)
         shift = begin - (lengths.cumsum(0) - lengths)  # between places here and in the block

@@ -55,7 +55,7 @@ def bytes_of_read(ids: Sequence[Tensor], row_bytes: int, trained: bool = True) -
     """
     W = len(ids)
     # Row i has the numbers of distinct ids that process i reads of each process.
-    wanted = torch.stack([torch.bincount(part.unique() % W, minlength=W) for part in ids])
+    wanted = torch.stack([torch.bincount(torch.unique(part) % W, minlength=W) for part in ids])
     away, asked = wanted.sum(dim=1) - wanted.diag(), wanted.sum(dim=0) - wanted.diag()
     return ID * (W - 1) + ID * away + row_bytes * (asked + trained * away)
 
@@ -104,25 +104,30 @@ def bytes_of_step(reads: Sequence[Read], processes: int, dense_bytes: int = 0) -
 
 
 def reads_of_kgcn(
-    rows: float, users: int, entities: int, d: int, K: int, H: int, index_bytes: int = 4
+    rows: float, users: int, items: int, entities: int, d: int, K: int, H: int, index_bytes: int = 4
 ) -> list[Read]:
-    """Reads of one step of KGCN with K sampled neighbours, in a graph without short cycles.
+    """Reads of one step of KGCN with K sampled neighbours, if items and neighbours spread evenly.
 
-    A row reads its user; the neighbours, with their relations, of 1, K, …, K^(H-1) entities; and
-    the vectors of 1 + K + … + K^H entities. All vectors of a step are one read.
+    A row reads its user. The neighbours of an entity, with their relations, are read once, however
+    many rows reach it: so level h + 1 has K entities for each distinct one of level h. All vectors
+    of entities of a step are one read. Paths that return to an entity make the real numbers
+    smaller, most where entities have few more than K neighbours.
 
     Args:
         rows: positives and negatives that each process has in a step.
         users: rows of the table of users.
-        entities: rows of the table of entities, E.
+        items: number of items.
+        entities: rows of the table of entities.
         d: embedding size.
         K: number of sampled neighbours.
         H: number of hops.
         index_bytes: bytes of the number of an entity: 4, or 8 from 2^31 entities on.
     """
-    levels = [rows * K**h for h in range(H + 1)]
-    return [
-        Read(rows, users, 4 * d),
-        *(Read(level, entities, 2 * K * index_bytes, trained=False) for level in levels[:-1]),
-        Read(sum(levels), entities, 4 * d),
+    levels, sizes = [rows], [items, *[entities] * H]
+    for size in sizes[:-1]:
+        levels.append(K * expected_distinct(levels[-1], size))
+    neighbors = [
+        Read(ids, size, 2 * K * index_bytes, trained=False)
+        for ids, size in zip(levels[:-1], sizes, strict=False)
     ]
+    return [Read(rows, users, 4 * d), *neighbors, Read(sum(levels), entities, 4 * d)]
