@@ -18,7 +18,6 @@ Shapes: E entities, U users, d numbers per row, R relations, W devices.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 FLOAT, ID = 4, 8  # bytes
@@ -37,7 +36,6 @@ class Sizes(NamedTuple):
         H: number of layers.
         batch: B, rows of a step over all devices.
         ranks: W.
-        partitioned: whether each device has only the neighbours of its own entities.
     """
 
     entities: int
@@ -49,7 +47,6 @@ class Sizes(NamedTuple):
     H: int = 2
     batch: int = 65_536
     ranks: int = 1
-    partitioned: bool = False
 
     @property
     def rows(self) -> int:
@@ -160,10 +157,8 @@ def memory(s: Sizes) -> dict[str, int]:
     """Bytes on one device; the moments of Adam are two numbers for each parameter."""
     tables = FLOAT * s.d * (shard_rows(s.users, s) + shard_rows(s.entities, s))
     dense = FLOAT * dense_numbers(s)
-    own = shard_rows(s.entities, s) if s.partitioned else s.entities
-    if s.partitioned:
-        index = FLOAT if s.entities < 2**31 else ID
-        graph = 2 * own * s.K * index
+    if s.ranks > 1:
+        graph = index_bytes(s) * 2 * s.K * shard_rows(s.entities, s)
     else:  # an offset per entity, and an entity and a relation per neighbour
         graph = ID * (s.entities + 1) + 2 * ID * s.entities * s.K
     rows = sum(n * (100 + 24 * s.d * (s.H - h)) for h, n in enumerate(counts(s).nodes))
@@ -175,23 +170,41 @@ def memory(s: Sizes) -> dict[str, int]:
     }
 
 
-def exchanges(s: Sizes) -> list[float]:
-    """Bytes that one device sends in each exchange of a step, by their order."""
-    if s.ranks == 1:
-        return []
-    c, away = counts(s), (s.ranks - 1) / s.ranks
-    sent: list[float] = []
-    reads = [(c.users, FLOAT * s.d, True)]
-    if s.partitioned:
-        levels = distinct_entities(s, s.rows)
-        index = FLOAT if s.entities < 2**31 else ID
-        reads += [(x, 2 * s.K * index, False) for x in levels[: s.H]]
-    reads += [(c.entities, FLOAT * s.d, True)]
-    for n, row, trained in reads:
-        sent += [ID * (s.ranks - 1), ID * n * away, row * n * away]
-        if trained:
-            sent.append(row * n * away)
-    return sent
+class Read(NamedTuple):
+    """A read of a shared table.
+
+    Attributes:
+        n: distinct rows that one device reads.
+        row_bytes: bytes of a row.
+        trained: whether gradients go back.
+    """
+
+    n: float
+    row_bytes: int
+    trained: bool = True
+
+    def sent(self, ranks: int) -> list[float]:
+        """Bytes that one device sends: counts of ids, ids, rows, gradients."""
+        away = self.n * (ranks - 1) / ranks
+        rows = [self.row_bytes * away] * (2 if self.trained else 1)
+        return [ID * (ranks - 1), ID * away, *rows]
+
+
+def reads(s: Sizes) -> list[Read]:
+    """Reads of a step: the user; the neighbours of each level; all vectors."""
+    c, levels = counts(s), distinct_entities(s, s.rows)
+    neighbors = [Read(x, 2 * s.K * index_bytes(s), trained=False) for x in levels[: s.H]]
+    return [Read(c.users, FLOAT * s.d), *neighbors, Read(c.entities, FLOAT * s.d)]
+
+
+def sent(s: Sizes) -> float:
+    """Expected bytes that one device sends to others in the reads of a step."""
+    return sum(sum(read.sent(s.ranks)) for read in reads(s)) if s.ranks > 1 else 0.0
+
+
+def index_bytes(s: Sizes) -> int:
+    """Bytes of the number of an entity in a table of neighbours."""
+    return FLOAT if s.entities < 2**31 else ID
 
 
 # -------------------------------------------------------------- seconds
@@ -199,9 +212,9 @@ def exchanges(s: Sizes) -> list[float]:
 
 def step(s: Sizes, costs: Costs) -> dict[str, float]:
     """Seconds of the parts of a step; their sum is the step."""
-    c, d, W = counts(s), s.d, s.ranks
+    c, W = counts(s), s.ranks
 
-    def kernel(name: str, n: float, table: float = 0) -> float:
+    def kernel(name: str, n: float, table: float = 0, d: int = s.d) -> float:
         return costs.kernel(name, n, d, table or n)
 
     compute = kernel("attend", c.edges, s.entities)
@@ -215,24 +228,21 @@ def step(s: Sizes, costs: Costs) -> dict[str, float]:
         (c.users, c.own_users, shard_rows(s.users, s), s.rows if W == 1 else c.users),
         (c.entities, c.own_entities, shard_rows(s.entities, s), c.entities),
     )
-    update, order = 0.0, 0.0
+    update = 0.0
     for n, own, rows, gradients in tables:
         compute += kernel("fetch", n, rows)
         update += kernel("coalesce", gradients) + kernel("update", own, rows)
-        if W > 1:
-            order += kernel("route", n) + kernel("carry", n)
-    if W > 1:
-        compute += kernel("unique", s.rows) + kernel("single", s.rows)
-    exchange = sum(costs.all_to_all(sent, W) for sent in exchanges(s))
-    average = costs.all_reduce(FLOAT * dense_numbers(s), W) if W > 1 else 0.0
-    return {
-        "fixed": costs.fixed(W),
-        "compute": compute,
-        "update": update,
-        "order": order,
-        "exchange": exchange,
-        "average": average,
-    }
-
-
-Kernel = Callable[[float, int, float], float]
+    parts = {"fixed": costs.fixed(W), "compute": compute, "update": update}
+    if W == 1:
+        return parts
+    order = kernel("unique", s.rows) + kernel("single", s.rows)
+    for n in (c.users, c.entities):
+        order += kernel("route", n) + kernel("carry", n)
+    width = 2 * s.K * index_bytes(s) // FLOAT  # a row of neighbours, as a number of floats
+    for n, read in zip(c.nodes, reads(s)[1:-1], strict=True):
+        order += kernel("unique", n) + kernel("single", n, d=width) + kernel("route", read.n)
+        order += kernel("fetch", read.n, shard_rows(s.entities, s), width)
+        order += kernel("carry", read.n, d=width) / 2  # forward only
+    exchange = sum(costs.all_to_all(size, W) for read in reads(s) for size in read.sent(W))
+    average = costs.all_reduce(FLOAT * dense_numbers(s), W)
+    return {**parts, "order": order, "exchange": exchange, "average": average}

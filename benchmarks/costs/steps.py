@@ -18,7 +18,10 @@ from costs.processes import join, slowest, wait
 from torch import Tensor
 
 from kgrec.data.batches import PointwiseBatch
+from kgrec.data.knowledge_graph import Neighborhood
 from kgrec.models.kgcn.model import KGCN
+from kgrec.models.kgcn.samplers import Uniform
+from kgrec.models.kgcn.shards import shared
 from kgrec.sharding import exchange
 from kgrec.sharding.building import sharded_tables
 from kgrec.training.lazy_adam import LazyAdam
@@ -29,15 +32,17 @@ def build(sizes: Sizes, rank: int) -> RecommenderModule:
     """KGCN on a graph in which every entity has K random neighbours."""
     E, K = sizes.entities, sizes.K
     draws = torch.Generator().manual_seed(0)
+    neighbors = torch.randint(E, (E * K,), generator=draws)
+    relations = torch.randint(sizes.relations, (E * K,), generator=draws)
+    graph = Neighborhood(torch.arange(E + 1) * K, neighbors, relations)
     torch.manual_seed(0)
     with sharded_tables(rank, sizes.ranks) if sizes.ranks > 1 else nullcontext():
+        shards = shared(graph, K, draws, sizes.items, Uniform())
         model = KGCN(
-            sizes.users, sizes.items, sizes.relations,
-            indptr=torch.arange(E + 1) * K,
-            neighbors=torch.randint(E, (E * K,), generator=draws),
-            relations=torch.randint(sizes.relations, (E * K,), generator=draws),
+            sizes.users, sizes.items, sizes.relations, *(graph if shards is None else shards.whole),
             K=K, d=sizes.d, H=sizes.H,
         )  # fmt: skip
+        model.share(shards)
     return RecommenderModule(model, functools.partial(LazyAdam, lr=1e-3, weight_decay=1e-6), 0, {})
 
 
