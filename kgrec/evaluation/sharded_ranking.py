@@ -85,6 +85,8 @@ def top_k_of_shards(
     local = None if exclude is None else _restricted(exclude.to(users.device), own[:kept])
     width = min(items_at_once, len(own))
     parts = _even_blocks(users, int(memory_budget // (4 * max(1, width) * COPIES)))
+    if not parts:
+        return _empty(0, k, num_items, users.device)
     lists = [_empty(len(part), k, num_items, users.device) for part in parts]
     for first in range(0, len(own), items_at_once):
         block = slice(first, first + items_at_once)
@@ -146,7 +148,7 @@ def _own_items(
     """
     if ranked is None:
         number, last = num_items, num_items - 1
-        own = torch.arange(rank, num_items, ranks, device=device)
+        own = torch.arange(min(rank, num_items), num_items, ranks, device=device)
     else:
         number, last = len(ranked), int(ranked[-1]) if len(ranked) else 0
         own = ranked[rank::ranks].to(device)
@@ -194,7 +196,7 @@ def _best(scores: Tensor, places: Tensor, k: int, num_items: int) -> tuple[Tenso
     rows = torch.arange(len(scores), device=scores.device)
     kept = min(k, scores.shape[1])
     try:
-        values, at = top_k(lambda _: scores, rows, kept, scores.shape[1], memory_budget=math.inf)
+        values, at = top_k(lambda _: scores, rows, kept, scores.shape[1], memory_budget=2.0**62)
     except KgrecError:  # the other processes wait: all of them see it in the merged lists
         values = scores.new_full((len(scores), kept), torch.nan)
         return values, torch.full_like(values, num_items, dtype=torch.int64)
