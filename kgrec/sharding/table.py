@@ -79,18 +79,21 @@ class ShardedTable(Tensor):
         if func in _PLAIN or getattr(func, "__name__", "") == "__get__":
             with torch._C.DisableTorchFunctionSubclass():
                 return func(*args, **kwargs)
-        name = getattr(func, "__name__", str(func))
-        raise ConfigError(
-            f"trainer: found sharded tables and a model that reads a whole table ({name}), "
-            "expected a model that reads rows by their ids"
-        )
+        raise _refusal(getattr(func, "__name__", str(func)))
 
     @classmethod
     def __torch_dispatch__(  # type: ignore[override]
         cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         """Refuses every operation on the numbers themselves."""
-        raise ConfigError(f"found {func} of a sharded table, expected a read of rows by their ids")
+        raise _refusal(str(func))
+
+
+def _refusal(use: str) -> ConfigError:
+    return ConfigError(
+        f"trainer: found sharded tables and a model that reads a whole table ({use}), expected a "
+        "model that reads rows by their ids, or trainer=ddp, with which each process has all rows"
+    )
 
 
 def rows_of_rank(num_rows: int, rank: int, ranks: int) -> int:
@@ -131,7 +134,7 @@ def _embedding(ids: Tensor, table: ShardedTable, *_: Any, **__: Any) -> Tensor:
 
 def _select(table: ShardedTable, dim: int, index: Tensor) -> Tensor:
     if dim != 0:
-        raise ConfigError("trainer: found a read of columns of a sharded table, expected rows")
+        raise _refusal("index_select of columns")
     return read(table, index)
 
 
@@ -140,9 +143,7 @@ def _item(table: ShardedTable, key: Any) -> Tensor:
         return read(table, torch.tensor([key], device=table.local.device))[0]
     if isinstance(key, Tensor) and key.dtype == torch.int64:
         return read(table, key)
-    raise ConfigError(
-        f"trainer: found a read of {key} of a sharded table, expected rows by their ids"
-    )
+    raise _refusal("a slice" if isinstance(key, slice) else f"[{type(key).__name__}]")
 
 
 def _drawn(draw: Callable[..., Tensor]) -> Callable[..., ShardedTable]:
