@@ -219,5 +219,5 @@ def test_what_moves_is_what_the_formula_says(tmp_path: Path):
             if name in CASES[:2]:
                 assert [sent for sent, _ in moved] == bytes_of_model(W).tolist()
                 # Less than expected, because a neighbour of a neighbour may be the item itself.
-                step = bytes_of_step(reads_of_kgcn(B, USERS, ENTITIES, ENTITIES, D, K, H), W)
+                step = bytes_of_step(reads_of_kgcn(B, USERS, ENTITIES, D, K, H), W)
                 assert sent / W == pytest.approx(step, rel=0.08)
