@@ -250,7 +250,7 @@ class RecDataset:
         if self.items_apart:
             digest.update(b"items apart")  # other negatives and candidates than before
         for tensor in tensors:
-            digest.update(tensor.to(torch.int64).contiguous().numpy().tobytes())
+            digest.update(tensor.to(torch.int64).contiguous().numpy())  # no copy of mapped triples
         fingerprint = digest.hexdigest()[:16]
         if self.train_weights is not None:
             weights = self.train_weights.contiguous().numpy().tobytes()
