@@ -164,7 +164,7 @@ def shared_rows(recommender: Recommender) -> str:
     whole = sum(table.nbytes for table in tables.values())
     part = sum(table.local.nbytes for table in tables.values())
     return (
-        f"sharded tables: {names}; each of {ranks} processes has about {own:,} of {rows:,} rows, "
+        f"sharded tables: {names}; each of {ranks} processes has at most {own:,} of {rows:,} rows, "
         f"{part / 1e6:,.3g} of {whole / 1e6:,.3g} MB"
     )
 

@@ -1,9 +1,9 @@
-"""Makes the tables of a model shard by shard, while the model is built."""
+"""Makes the tables of a model shard by shard, or without memory, while the model is built."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
@@ -56,9 +56,9 @@ def sharded_tables(rank: int, ranks: int, min_rows: int = 1) -> Iterator[None]:
         ranks: number of processes.
         min_rows: tables with fewer rows are not sharded.
     """
-    original = nn.Embedding.__init__
 
     def init(
+        original: Callable[..., None],
         self: nn.Embedding,
         num_embeddings: int,
         embedding_dim: int,
@@ -73,10 +73,33 @@ def sharded_tables(rank: int, ranks: int, min_rows: int = 1) -> Iterator[None]:
         original(self, num_embeddings, embedding_dim, _weight=table, **kwargs)
         self.reset_parameters()  # draws as many numbers as one process
 
-    nn.Embedding.__init__ = init  # type: ignore[assignment,method-assign]
     token = _shares.set((Shares(rank, ranks), min_rows))
+    try:
+        with _embeddings_made_by(init):
+            yield
+    finally:
+        _shares.reset(token)
+
+
+def tables_without_memory() -> AbstractContextManager[None]:
+    """Within this context each new ``nn.Embedding`` is on torch's device without memory, "meta"."""
+
+    def init(original: Callable[..., None], self: nn.Embedding, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **{**kwargs, "device": "meta"})
+
+    return _embeddings_made_by(init)
+
+
+@contextmanager
+def _embeddings_made_by(make: Callable[..., None]) -> Iterator[None]:
+    """Within this context ``nn.Embedding`` is made by a function, which gets the original first."""
+    original = nn.Embedding.__init__
+
+    def init(self: nn.Embedding, *args: Any, **kwargs: Any) -> None:
+        make(original, self, *args, **kwargs)
+
+    nn.Embedding.__init__ = init  # type: ignore[method-assign]
     try:
         yield
     finally:
-        _shares.reset(token)
         nn.Embedding.__init__ = original  # type: ignore[method-assign]

@@ -329,14 +329,13 @@ class RecommenderModule(pl.LightningModule):
         """Ranks for all users; each process scores its share of the items."""
         num_items, ranked = evaluated.relevant.num_items, evaluated.items
         depth = min(max(self._ks), num_items if ranked is None else len(ranked))
-        order = torch.arange(num_items) if evaluated.order is None else evaluated.order
         best = top_k_of_shards(
-            lambda users, items: self.recommender.score_items(users, items, self._encoded),
+            self.recommender.scorer,
             evaluated.users.to(self.device),
             min(depth + 1, num_items),
             num_items,
-            evaluated.exclude.to(self.device),
-            order,
+            evaluated.exclude,
+            evaluated.order,
             ranked,
         )
         return ranking_of(*best, evaluated, depth)

@@ -26,14 +26,33 @@ from kgrec.training import distributed
 from kgrec.training.module import RecommenderModule
 from kgrec.training.norms import Norms
 from kgrec.training.sharded import Sharded
+from kgrec.training.updates import UpdateRule
 
 MODELS = sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml"))
 
 # Sums in another order differ in the last digits, and three epochs of Adam enlarge that.
 CLOSE = {"rtol": 1e-4, "atol": 1e-6}
 
-# Models that read a table as a whole in every step; what their message names.
-REFUSED = {"kgat": "cat"}
+# Models that need a whole table; what their message names.
+REFUSED = {"kgat": "a slice"}
+
+# Models without nn.Embedding, of which each process has the whole.
+REPLICATED = {"blend", "kgin", "lightckg", "lightgcn", "per"}
+
+LAZY = "optimizer=lazy_adam"
+FAST = [
+    ("model=svd", LAZY),  # tables alone
+    ("model=cke", LAZY, "min_rows:10", "pieces"),  # a table in shards, another one whole
+]
+MORE = [
+    ("model=kgcn", LAZY, "accumulate"),  # and the whole gradient is clipped
+    ("model=kgcn", LAZY, "clip by value"),
+    ("model=kgcn", LAZY, "weights", "bf16"),
+    ("model=kgcn", LAZY, "min_rows:1000"),  # every table is whole
+    ("model=kgcn", LAZY, "model.aggregator=avg", "model.K=all", "pieces"),
+    ("model=svd", LAZY, "loss=softmax", "negatives=in_batch", "pieces"),
+    ("model=libfm", LAZY, "model.attributes=true", "min_rows:20"),
+]
 
 Overrides = tuple[str, ...]
 
@@ -57,11 +76,12 @@ def fit(case: Case, overrides: Overrides, rank: int, ranks: int) -> dict[str, An
             recommender = instantiate(case.model, case.dataset)
     else:
         recommender = instantiate(case.model, case.dataset)
+    rule = UpdateRule(1, 0.01, "value") if "clip by value" in overrides else case.update_rule
     recommender.objective = case.objective
     recommender.precompute(case.dataset)
     module = RecommenderModule(
         recommender, instantiate(case.optimizer), 0, {}, memory_budget=case.memory_budget,
-        ks=[5, 10], rank_validation=True, update_rule=case.update_rule,
+        ks=[5, 10], rank_validation=True, update_rule=rule,
     )  # fmt: skip
     kinds, curve = recommender.step_batches, Curve()
     data = KGDataModule(case.dataset, case.batch_size, 64, case.negatives, kinds=kinds)
@@ -98,7 +118,7 @@ def process(rank: int, ranks: int, port: int, cases: list[Overrides], folder: st
     distributed.close()
 
 
-def check_parity(cases: list[Overrides], ranks: int, folder: Path) -> dict[Overrides, list[str]]:
+def check_parity(cases: list[Overrides], ranks: int, folder: Path) -> dict[Overrides, Any]:
     """Trains on several processes and on one, and compares everything.
 
     Returns:
@@ -110,7 +130,7 @@ def check_parity(cases: list[Overrides], ranks: int, folder: Path) -> dict[Overr
     for number, overrides in enumerate(cases):
         files = [folder / f"{number}-{rank}.pt" for rank in range(ranks)]
         every = [torch.load(file, weights_only=True) for file in files]
-        outcomes[overrides] = [e.get("error") or list(e["shards"]) for e in every][0]
+        outcomes[overrides] = every[0].get("error") or list(every[0]["shards"])
         if "error" in every[0]:
             assert len({result["error"] for result in every}) == 1, overrides
         else:
@@ -144,3 +164,46 @@ def whole(shards: list[torch.Tensor]) -> torch.Tensor:
     for rank, shard in enumerate(shards):
         table[rank :: len(shards)] = shard
     return table
+
+
+def contract(ranks: int, folder: Path) -> None:
+    """Every model trains as on one process, or is refused with a message."""
+    trained = [
+        m for m in MODELS if instantiate(case((f"model={m}",)).model, odd_dataset()).trainable
+    ]
+    assert len(trained) > 10
+    cases = {model: (f"model={model}", LAZY) for model in trained}
+    outcomes = check_parity(list(cases.values()), ranks, folder)
+    for model, overrides in cases.items():
+        outcome = outcomes[overrides]
+        if model in REFUSED:
+            assert outcome == (
+                "trainer: found sharded tables and a model that reads a whole table "
+                f"({REFUSED[model]}), expected a model that reads rows by their ids, or "
+                "trainer=ddp, with which each process has all rows"
+            )
+        else:
+            assert isinstance(outcome, list), outcome
+            assert (outcome == []) == (model in REPLICATED), (model, outcome)
+
+
+def test_two_processes_train_as_one(tmp_path: Path):
+    shared = check_parity(FAST, 2, tmp_path)
+    names = {word: [name.split(".")[-2] for name in shared[word]] for word in FAST}
+    assert names[FAST[0]] == ["user_embedding", "item_embedding"]
+    assert names[FAST[1]] == ["user_embedding", "item_embedding", "entity_embedding"]
+
+
+@pytest.mark.slow
+def test_two_processes_train_every_model_as_one(tmp_path: Path):
+    contract(2, tmp_path)
+
+
+@pytest.mark.slow
+def test_four_processes_train_every_model_as_one(tmp_path: Path):
+    contract(4, tmp_path)
+
+
+@pytest.mark.slow
+def test_all_ways_of_a_step_are_those_of_one_process(tmp_path: Path):
+    assert check_parity(MORE, 3, tmp_path).keys() == set(MORE)
