@@ -31,7 +31,7 @@ from kgrec.models.kgcn.shards import SampledShards
 from kgrec.sharding.building import Shares
 
 RELATIONS = 32
-STEPS = {
+STEPS: dict[str, dict[str, Any]] = {
     "S(v), computed in memory": {"step": "compute"},
     "S(v), written to a file": {"step": "write"},
     "K neighbours, one process, from memory": {"step": "one"},

@@ -46,6 +46,15 @@ class Neighborhood(NamedTuple):
         counts = torch.bincount(owners, minlength=num_entities)
         return cls(offsets(counts), neighbors[order], relations[order])
 
+    def around(self, entities: Tensor) -> tuple[Neighborhood, Tensor]:
+        """S(v) of some entities (n,), and the entry of each of their neighbours in this table."""
+        lengths = self.indptr[entities + 1] - self.indptr[entities]
+        indptr = offsets(lengths)
+        owners = torch.repeat_interleave(lengths)
+        entry = (self.indptr[entities] - indptr[:-1])[owners]
+        entry = entry + torch.arange(len(owners), device=owners.device)
+        return Neighborhood(indptr, self.neighbors[entry], self.relations[entry]), entry
+
     def copied(self) -> Neighborhood:
         """A copy in memory, also of a neighbourhood that is mapped from a file."""
         return Neighborhood(*(numbers.clone() for numbers in self))
