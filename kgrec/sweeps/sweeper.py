@@ -42,6 +42,7 @@ from kgrec.sweeps.checks import (
 from kgrec.sweeps.claims import check_no_worker
 from kgrec.sweeps.device_pool import jobs_at_once
 from kgrec.sweeps.folder import FILE, SweepFolder, sweeps_of
+from kgrec.sweeps.launcher_workarounds import let_ray_join, mismatch_of_joblib
 from kgrec.sweeps.launching import SweepError, launch
 from kgrec.sweeps.progress import counted, line, say
 from kgrec.sweeps.state import DONE, FAILED, FINISHED, INTERRUPTED, Job, State
@@ -93,6 +94,11 @@ class KgrecSweeper(Sweeper):
             config.hydra.sweep.dir = str(self.folder)  # the launcher's own files go there too
             if config.hydra.launcher.get("n_jobs") == -1:  # joblib would start one job per core
                 config.hydra.launcher.n_jobs = jobs_at_once(config.trainer.accelerator)
+            let_ray_join(config.hydra.launcher)
+        if config.hydra.runtime.choices["hydra/launcher"] == "joblib" and (
+            mismatch := mismatch_of_joblib()
+        ):
+            say(f"warning: {mismatch}")
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
