@@ -195,7 +195,10 @@ def test_an_experiment_s_own_sweep_runs(sweep):
             "hydra/launcher: found joblib with hydra.sweeper.shared=true, expected basic",
         ),
         (["model.d=1,2", "hydra.sweeper.lease=0"], "lease: found 0, expected a number of seconds"),
-        (["model.d=1,2", "hydra.sweeper.shared=7"], "shared: found 7, expected true or false"),
+        (
+            ["model.d=1,2", "sweep=a", "hydra.sweeper.shared=7"],
+            "shared: found 7, expected true or false",
+        ),
         (["hydra/sweeper=optuna", "hydra.sweeper.shared=true"], "shared: found an unknown key"),
         (["hydra/sweeper=optuna", "model=ease"], "found nothing to search"),
         (["hydra/sweeper=optuna", "monitor=test/auc"], "monitor: found 'test/auc'"),
@@ -284,14 +287,13 @@ def test_two_processes_do_not_share_a_sweep(sweep, tmp_path):
     assert "found another process at work on this sweep" in done.err
 
 
+@pytest.mark.slow
 def test_a_worker_shares_a_sweep_and_a_plain_command_may_end_it(sweep):
     done, folder = sweep("model=popularity,ease", "hydra.sweeper.shared=true")
     assert done.code == 0, done.err
     assert [row["state"] for row in table(folder)] == ["finished"] * 2
-    assert sorted(p.name for p in (folder / "claims").iterdir()) == [
-        "model=ease",
-        "model=popularity",
-    ]
+    claims = sorted(path.name for path in (folder / "claims").iterdir())
+    assert claims == ["model=ease", "model=popularity"]
     again, _ = sweep("model=popularity,ease,itemknn")
     assert again.code == 0, again.err
     assert [row["state"] for row in table(folder)] == ["finished"] * 3
