@@ -113,28 +113,47 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         DiskError: the folder or a file in it cannot be written.
     """
     path = path.absolute()
-    fill = path.is_dir() and not any(path.iterdir())
-    make_folder(path.parent)
-    with scratch_folder(path / path.name if fill else path) as scratch:
-        incoming, before = scratch / path.name, scratch / _BEFORE
+    if not (path.is_dir() and not any(path.iterdir())):
+        with replacement(path) as incoming:
+            incoming.mkdir()
+            yield incoming
+        return
+    with scratch_folder(path / path.name) as scratch:
+        incoming = scratch / path.name
         incoming.mkdir()
         yield incoming
-        for file in incoming.rglob("*"):
-            _sync(file)
-        _sync(incoming)
-        if fill:
-            for file in incoming.iterdir():
-                file.rename(path / file.name)
-        else:
-            try:
-                if path.exists():
-                    path.rename(before)
-                incoming.rename(path)
-            except BaseException:  # Ctrl-C too: the temporary folder is removed next
-                if before.exists() and not path.exists():
-                    before.rename(path)
-                raise
-    _sync(path if fill else path.parent)
+        _sync_all(incoming)
+        for file in incoming.iterdir():
+            file.rename(path / file.name)
+    _sync(path)
+
+
+@contextlib.contextmanager
+def replacement(path: Path) -> Iterator[Path]:
+    """A temporary path, whose file or folder takes the place of the file or folder ``path``.
+
+    One of the two may be a file and the other a folder, which no rename can replace. What was there
+    is first moved into the temporary folder. A kill before the second rename leaves it there, and
+    :func:`remove_leftovers` brings it back.
+
+    Raises:
+        DiskError: the file or folder cannot be written.
+    """
+    path = path.absolute()
+    make_folder(path.parent)
+    with scratch_folder(path) as scratch:
+        incoming, before = scratch / path.name, scratch / _BEFORE
+        yield incoming
+        _sync_all(incoming)
+        try:
+            if path.exists():
+                path.rename(before)
+            incoming.rename(path)
+        except BaseException:  # Ctrl-C too: the temporary folder is removed next
+            if before.exists() and not path.exists():
+                before.rename(path)
+            raise
+    _sync(path.parent)
 
 
 @contextlib.contextmanager
@@ -188,6 +207,14 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def _sync_all(path: Path) -> None:
+    """Waits until the disk has a file, or a folder and everything in it."""
+    if path.is_dir():
+        for file in path.rglob("*"):
+            _sync(file)
+    _sync(path)
+
+
 def make_folder(path: Path) -> None:
     """Makes a folder and those above it.
 
@@ -214,16 +241,22 @@ def remove_leftovers(path: Path) -> None:
         for leftover in path.parent.glob(".*.incoming"):
             parts = _LEFTOVER.fullmatch(leftover.name)
             if parts and parts["name"] == path.name and _is_dead(parts["host"], int(parts["pid"])):
-                if (before := leftover / _BEFORE).exists() and not path.exists():
-                    before.rename(path)  # killed between the two renames of a folder
-                _remove(leftover)
+                _undo(leftover, path)
 
 
 def remove_all_leftovers(folder: Path) -> None:
     """Removes all temporary files in and under a folder that this process has locked."""
     for leftover in list(folder.rglob(".*.incoming")):
-        if _LEFTOVER.fullmatch(leftover.name):
-            _remove(leftover)
+        if parts := _LEFTOVER.fullmatch(leftover.name):
+            with contextlib.suppress(OSError):
+                _undo(leftover, leftover.with_name(parts["name"]))
+
+
+def _undo(leftover: Path, path: Path) -> None:
+    """Removes a temporary file or folder, and first brings back what it was about to replace."""
+    if (before := leftover / _BEFORE).exists() and not path.exists():
+        before.rename(path)  # killed between the two renames
+    _remove(leftover)
 
 
 def is_empty(folder: Path) -> bool:

@@ -1,9 +1,9 @@
-"""Makes the tables of a model shard by shard, while the model is built."""
+"""Makes the tables of a model shard by shard, or without memory, while the model is built."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -12,8 +12,7 @@ from torch import nn
 from kgrec.sharding.table import ShardedTable, rows_of_rank
 
 
-@contextmanager
-def sharded_tables(rank: int, ranks: int, min_rows: int = 1) -> Iterator[None]:
+def sharded_tables(rank: int, ranks: int, min_rows: int = 1) -> AbstractContextManager[None]:
     """Within this context each new ``nn.Embedding`` has only the rows of this rank.
 
     No process holds a whole table, and the rows have the initial values of one process.
@@ -23,9 +22,9 @@ def sharded_tables(rank: int, ranks: int, min_rows: int = 1) -> Iterator[None]:
         ranks: number of processes.
         min_rows: tables with fewer rows are not sharded.
     """
-    original = nn.Embedding.__init__
 
     def init(
+        original: Callable[..., None],
         self: nn.Embedding,
         num_embeddings: int,
         embedding_dim: int,
@@ -40,7 +39,27 @@ def sharded_tables(rank: int, ranks: int, min_rows: int = 1) -> Iterator[None]:
         original(self, num_embeddings, embedding_dim, _weight=table, **kwargs)
         self.reset_parameters()  # draws as many numbers as one process
 
-    nn.Embedding.__init__ = init  # type: ignore[assignment,method-assign]
+    return _embeddings_made_by(init)
+
+
+def tables_without_memory() -> AbstractContextManager[None]:
+    """Within this context each new ``nn.Embedding`` is on torch's device without memory, "meta"."""
+
+    def init(original: Callable[..., None], self: nn.Embedding, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **{**kwargs, "device": "meta"})
+
+    return _embeddings_made_by(init)
+
+
+@contextmanager
+def _embeddings_made_by(make: Callable[..., None]) -> Iterator[None]:
+    """Within this context ``nn.Embedding`` is made by a function, which gets the original first."""
+    original = nn.Embedding.__init__
+
+    def init(self: nn.Embedding, *args: Any, **kwargs: Any) -> None:
+        make(original, self, *args, **kwargs)
+
+    nn.Embedding.__init__ = init  # type: ignore[method-assign]
     try:
         yield
     finally:

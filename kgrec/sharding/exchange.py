@@ -91,6 +91,13 @@ class _Gather(torch.autograd.Function):
         return sparse, None
 
 
+def largest_number(number: int, device: torch.device) -> int:
+    """The largest of the numbers of all processes; every process must call it."""
+    largest = torch.tensor(number, device=device)
+    dist.all_reduce(largest, dist.ReduceOp.MAX)
+    return int(largest)
+
+
 def route_of(ids: Tensor) -> Route:
     """Tells every rank which of its rows this process wants, and learns what the others want."""
     ranks = dist.get_world_size()

@@ -12,8 +12,9 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 from kgrec.errors import ConfigError
-from kgrec.files import copy_file, make_folder
+from kgrec.files import make_folder
 from kgrec.runs.status import read_status, update
+from kgrec.training.checkpoint_files import copy_checkpoint
 from kgrec.training.distributed import is_first
 from kgrec.training.module import RecommenderModule
 
@@ -69,16 +70,16 @@ class BestCheckpoint(ModelCheckpoint):
         """
         folder, resumed = Path(str(self.dirpath)), self._resumed_folder
         best = Path(state_dict["best_model_path"])
-        if resumed is not None and (resumed / best.name).is_file():
+        if resumed is not None and (resumed / best.name).exists():
             best = resumed / best.name  # the run folder may have been moved
-        if not best.is_file():
+        if not best.exists():
             raise ConfigError(
                 f"ckpt_path: found no {best}, expected the best checkpoint of the run to resume"
             )
         target = folder / best.name
         if best.resolve() != target.resolve() and is_first():
             make_folder(folder)
-            copy_file(best, target)
+            copy_checkpoint(best, target)
         moved = {
             **state_dict,
             "dirpath": str(self.dirpath),

@@ -25,6 +25,7 @@ from torch import Tensor
 from kgrec.data.knowledge_graph import Neighborhood
 from kgrec.models.kgcn.aggregators import Aggregator
 from kgrec.models.kgcn.correction import Correction
+from kgrec.sharding.table import ShardedTable
 
 # exp of less than this below the maximum underflows in float32.
 WIDEST_SPREAD = 80.0
@@ -43,7 +44,8 @@ class Tables(NamedTuple):
     """Tensors of a KGCN that rank all items.
 
     Attributes:
-        entities: (E, d) order-0 vectors.
+        entities: (E, d) order-0 vectors; a sharded table is read once for each layer and block of
+            items, so that all processes read it equally often.
         num_relations: R.
         neighborhood: S(v) of every entity.
         num_items: items, the first of the entities.
@@ -83,10 +85,9 @@ class AllItems:
         self.num_items, self.d = len(items), tables.entities.shape[1]
         reached = [items]
         for _ in range(self.H - 1):  # entities within h hops of an item, the nearer first
-            is_reached = torch.zeros(len(tables.entities), dtype=torch.bool, device=device)
-            is_reached[reached[-1]] = True
             neighbors = torch.unique(Layer(tables, reached[-1]).neighbors)
-            reached.append(torch.cat([reached[-1], neighbors[~is_reached[neighbors]]]))
+            further = neighbors[~torch.isin(neighbors, reached[-1])]
+            reached.append(torch.cat([reached[-1], further]))
         self.layers = [Layer(tables, entities) for entities in reached[::-1]]
         for below, layer in zip(self.layers, self.layers[1:], strict=False):
             layer.index_into(below)
@@ -199,9 +200,8 @@ class Layer:
 
     def index_into(self, below: Layer) -> None:
         """Makes :meth:`pooled` read neighbours at their indices in the layer below."""
-        index = self.neighbors.new_empty(int(below.entities.max()) + 1)
-        index[below.entities] = torch.arange(len(below.entities), device=index.device)
-        self.children = index[self.neighbors]
+        ascending, index = below.entities.sort()
+        self.children = index[torch.searchsorted(ascending, self.neighbors)]
 
     def totals(self, powers: Tensor) -> Tensor:
         """(B, n) Σ_r e_r · c[v, r], from e_r (B, R)."""
@@ -245,6 +245,9 @@ class EdgeFirstLayer:
     def __init__(self, table: Tensor, layer: Layer, aggregator: Aggregator) -> None:
         self.layer, self.aggregator = layer, aggregator
         own, self.parts = table[layer.entities], aggregator.linear_parts()
+        if isinstance(table, ShardedTable):  # the rows that the edges lead to, not all rows
+            distinct, layer.children = torch.unique(layer.neighbors, return_inverse=True)
+            table = table[distinct]
         if self.parts is not None:  # W acts before the sums, once for all users
             A, P, bias = self.parts
             own = bias.expand_as(own) if A is None else own @ A + bias

@@ -19,7 +19,7 @@ Shapes: B rows, d embedding size.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Self, cast
 
@@ -259,6 +259,13 @@ class KGCNTwoEnds(KGCN):
             return super().score_all(users, cast(Encoded | None, encoded))
         ends = cast(EncodedEnds | None, encoded)
         return score_all(self, user_end, self.ends == "both", users, ends)
+
+    def scorer(self, items: Tensor) -> Callable[[Tensor], Tensor]:
+        """A function from users (B,) to (B, n) logits of items (n,); see :meth:`score_all`."""
+        if (user_end := self.user_end) is None:
+            return super().scorer(items)
+        encoded = EncodedEnds(self, items)
+        return lambda users: score_all(self, user_end, self.ends == "both", users, encoded)
 
     @torch.no_grad()
     def explain(self, user: int, item: int, history: Tensor, top: int | None = None) -> Reasons:
