@@ -6,8 +6,8 @@ Shapes: E entities, M triples, N entries of S over all entities.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -45,6 +45,15 @@ class Neighborhood(NamedTuple):
         order = torch.argsort(owners, stable=True)
         counts = torch.bincount(owners, minlength=num_entities)
         return cls(offsets(counts), neighbors[order], relations[order])
+
+    def around(self, entities: Tensor) -> tuple[Neighborhood, Tensor]:
+        """S(v) of some entities (n,), and the entry of each of their neighbours in this table."""
+        lengths = self.indptr[entities + 1] - self.indptr[entities]
+        indptr = offsets(lengths)
+        owners = torch.repeat_interleave(lengths)
+        entry = (self.indptr[entities] - indptr[:-1])[owners]
+        entry = entry + torch.arange(len(owners), device=owners.device)
+        return Neighborhood(indptr, self.neighbors[entry], self.relations[entry]), entry
 
     def copied(self) -> Neighborhood:
         """A copy in memory, also of a neighbourhood that is mapped from a file."""
@@ -164,7 +173,8 @@ class KnowledgeGraph:
     tails: Tensor
     num_entities: int
     num_relations: int
-    _stored: Neighborhood | None = field(default=None, init=False, repr=False, compare=False)
+    # S(v) from a file, of one graph: no field, so that ``replace`` drops it.
+    _stored: ClassVar[Neighborhood | None] = None
 
     def __len__(self) -> int:
         return self.heads.numel()
@@ -187,7 +197,7 @@ class KnowledgeGraph:
 
     def with_stored(self, neighborhood: Neighborhood) -> KnowledgeGraph:
         """The same graph with S(v) from a file, so that it is not computed again."""
-        graph = replace(self)  # any other ``replace`` drops what is stored
+        graph = replace(self)
         object.__setattr__(graph, "_stored", neighborhood)
         return graph
 

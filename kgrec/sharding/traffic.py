@@ -104,7 +104,14 @@ def bytes_of_step(reads: Sequence[Read], processes: int, dense_bytes: int = 0) -
 
 
 def reads_of_kgcn(
-    rows: float, users: int, items: int, entities: int, d: int, K: int, H: int, index_bytes: int = 4
+    rows: float,
+    users: int,
+    entities: int,
+    d: int,
+    K: int,
+    H: int,
+    index_bytes: int = 4,
+    items: int | None = None,
 ) -> list[Read]:
     """Reads of one step of KGCN with K sampled neighbours, if items and neighbours spread evenly.
 
@@ -116,14 +123,14 @@ def reads_of_kgcn(
     Args:
         rows: positives and negatives that each process has in a step.
         users: rows of the table of users.
-        items: number of items.
         entities: rows of the table of entities.
         d: embedding size.
         K: number of sampled neighbours.
         H: number of hops.
         index_bytes: bytes of the number of an entity: 4, or 8 from 2^31 entities on.
+        items: number of items, among which the first level is; None: as many as entities.
     """
-    levels, sizes = [rows], [items, *[entities] * H]
+    levels, sizes = [rows], [items or entities, *[entities] * H]
     for size in sizes[:-1]:
         levels.append(K * expected_distinct(levels[-1], size))
     neighbors = [

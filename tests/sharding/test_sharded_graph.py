@@ -12,10 +12,10 @@ from torch import Tensor
 
 from kgrec.data import knowledge_graph
 from kgrec.data.knowledge_graph import KnowledgeGraph, Neighborhood
-from kgrec.errors import SettingError
 from kgrec.models.kgcn import KGCN
+from kgrec.models.kgcn.graph_state import shared_state, whole_state
 from kgrec.models.kgcn.samplers import make_sampler
-from kgrec.models.kgcn.shards import GroupedShards, SampledShards, shared, whole_state
+from kgrec.models.kgcn.shards import GroupedShards, SampledShards, shared
 from kgrec.sharding.building import Shares, sharded_tables
 from kgrec.sharding.exchange import MOVED, Moved
 from kgrec.sharding.table import ShardedTable, read
@@ -59,7 +59,11 @@ def whole(parts: list[Any]) -> Neighborhood:
         state[f"shards.{name}"] = torch.empty(table.shape, dtype=table.dtype)
         for rank, part in enumerate(parts):
             state[f"shards.{name}"][rank :: len(parts)] = part.get_parameter(name).local
-    return Neighborhood(**whole_state(state))
+    of_one = whole_state(state)
+    back = shared_state(of_one, state)
+    assert back.keys() == state.keys()
+    assert all(torch.equal(back[name], state[name]) for name in state)
+    return Neighborhood(**of_one)
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3])
@@ -88,13 +92,18 @@ def test_processes_share_all_neighbours(ranks):
     assert all(map(torch.equal, whole(parts), around))
 
 
-def test_samplers_that_read_the_whole_graph_are_refused():
-    around, sampler = graph(40, 150).neighborhood(), make_sampler("ppr")
-    assert shared(around, 4, seeded(0), 20, sampler) is None  # one process
-    with sharded_tables(0, 2), pytest.raises(SettingError, match="found PageRank, which reads"):
-        shared(around, 4, seeded(0), 20, sampler)
-    with sharded_tables(0, 2, min_rows=41):  # a small graph stays whole
-        assert shared(around, 4, seeded(0), 20, sampler) is None
+def test_which_graphs_are_shared(caplog):
+    around, uniform = graph(40, 150).neighborhood(), make_sampler("uniform")
+    assert shared(around, 4, seeded(0), 20, uniform) is None  # one process
+    with sharded_tables(0, 2, min_rows=41):  # small tables stay whole
+        assert shared(around, 4, seeded(0), 20, uniform) is None
+    with sharded_tables(0, 2):
+        assert isinstance(shared(around, 4, seeded(0), 20, uniform), SampledShards)
+        assert isinstance(shared(around, "all", seeded(0), 20, uniform), GroupedShards)
+        assert shared(around, 0, seeded(0), 20, uniform) is None  # the model refuses K
+        assert not caplog.text
+        assert shared(around, 4, seeded(0), 20, make_sampler("ppr")) is None
+    assert "sampler: PageRank reads the whole graph, so every process keeps" in caplog.text
 
 
 def test_expected_distinct_rows():
@@ -219,5 +228,5 @@ def test_what_moves_is_what_the_formula_says(tmp_path: Path):
             if name in CASES[:2]:
                 assert [sent for sent, _ in moved] == bytes_of_model(W).tolist()
                 # Less than expected, because a neighbour of a neighbour may be the item itself.
-                step = bytes_of_step(reads_of_kgcn(B, USERS, ENTITIES, ENTITIES, D, K, H), W)
+                step = bytes_of_step(reads_of_kgcn(B, USERS, ENTITIES, D, K, H), W)
                 assert sent / W == pytest.approx(step, rel=0.08)

@@ -11,21 +11,20 @@ Numbers are int32 where they fit. Shapes: E entities, N entries of S over all en
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
 
 import torch
 from torch import Tensor, nn
 
-from kgrec.data.knowledge_graph import Neighborhood, blocks, draws_of_rows, offsets
-from kgrec.errors import SettingError
+from kgrec.data.knowledge_graph import Neighborhood, blocks, draws_of_rows
+from kgrec.models.kgcn.graph_state import ABSENT, neighborhood_of
 from kgrec.models.kgcn.neighborhood import Attention, Grouped, ranges, sampled_bags
 from kgrec.models.kgcn.samplers.base import Full, Sampler, Uniform
 from kgrec.models.lookup import Bags
 from kgrec.models.recommender import LARGEST_SIZE
 from kgrec.sharding.building import Shares, current_shares, empty_table
 
-ABSENT = -1  # the relation of an entity that has no neighbours
-NAME = "shards."  # of these tables in the state dict of a model
+log = logging.getLogger(__name__)
 
 
 class GraphShards(nn.Module):
@@ -41,6 +40,10 @@ class GraphShards(nn.Module):
 
     def draw(self, graph: Neighborhood, generator: torch.Generator) -> None:
         """Draws S(v) again from the neighbours of the full graph; here: nothing is drawn."""
+
+    def around(self, entities: Tensor) -> tuple[Neighborhood, Tensor]:
+        """S(v) of some entities (n,), and the number of each of their neighbours in it."""
+        raise NotImplementedError
 
     def inner(self, attention: Attention, row: Tensor | None, nodes: Tensor) -> Bags:
         """See :class:`View`."""
@@ -94,6 +97,11 @@ class SampledShards(GraphShards):
             place = (rows // self.shares.ranks).to(local.device)
             local[place] = drawn.to(local.device, local.dtype)
 
+    def around(self, entities: Tensor) -> tuple[Neighborhood, Tensor]:
+        """See :class:`GraphShards`."""
+        near = neighborhood_of(self.table[entities])
+        return near, torch.arange(len(near.neighbors), device=entities.device)
+
     def inner(self, attention: Attention, row: Tensor | None, nodes: Tensor) -> Bags:
         """See :class:`View`."""
         neighbors, relations = torch.split(self.table[nodes].long(), self.K, dim=1)  # (n, K)
@@ -123,11 +131,19 @@ class GroupedShards(GraphShards):
         self.num_reads = int(graph.indptr[num_items]) / max(1, num_items), squares / max(1, N)
         self.whole = _shapes(E, N)
         self.ends = empty_table(E, 2, narrowest(N), shares)
-        self.edges = empty_table(N, 2, narrowest(E), shares)
+        self.edges = empty_table(max(1, N), 2, narrowest(E), shares)
         for column, numbers in enumerate((graph.indptr[:-1], graph.indptr[1:])):
             self.ends.local[:, column] = numbers[shares.rank :: shares.ranks]
         for column, numbers in enumerate((graph.neighbors, graph.relations)):
-            self.edges.local[:, column] = numbers[shares.rank :: shares.ranks]
+            own = numbers[shares.rank :: shares.ranks]
+            self.edges.local[: len(own), column] = own
+
+    def around(self, entities: Tensor) -> tuple[Neighborhood, Tensor]:
+        """See :class:`GraphShards`."""
+        first, end = self.ends[entities].long().unbind(1)
+        edge, starts, _ = ranges(first, end - first)
+        neighbors, relations = self.edges[edge].long().unbind(1)
+        return Neighborhood(starts, neighbors, relations), edge
 
     def inner(self, attention: Attention, row: Tensor | None, nodes: Tensor) -> Bags:
         """See :class:`View`."""
@@ -144,16 +160,13 @@ class GroupedShards(GraphShards):
     def _near(self, nodes: Tensor) -> tuple[Grouped, Tensor]:
         """S(v) of the distinct entities among nodes (n,), and the place of each node in it."""
         distinct, places = torch.unique(nodes, return_inverse=True)
-        first, end = self.ends[distinct].long().unbind(1)
-        edge, starts, _ = ranges(first, end - first)
-        neighbors, relations = self.edges[edge].long().unbind(1)
-        return Grouped(Neighborhood(starts, neighbors, relations)), places
+        return Grouped(self.around(distinct)[0]), places
 
 
 def shared(
     graph: Neighborhood, K: int | str, generator: torch.Generator, num_items: int, sampler: Sampler
 ) -> GraphShards | None:
-    """S(v) in tables that processes share; None: each process has its own, or K cannot work.
+    """S(v) in tables that processes share; None: each process has all of it, or K cannot work.
 
     Args:
         graph: all neighbours of every entity.
@@ -161,18 +174,17 @@ def shared(
         generator: CPU generator.
         num_items: number of items, the first entities.
         sampler: sampler that the model is to have.
-
-    Raises:
-        SettingError: the processes share tables, and the sampler reads the whole graph.
     """
     shares = current_shares(len(graph.indptr) - 1)
     if shares is None or not (K == "all" or (isinstance(K, int) and 1 <= K <= LARGEST_SIZE)):
         return None
     if not isinstance(sampler, Uniform | Full):
-        raise SettingError(
-            f"sampler: found {type(sampler).__name__}, which reads the whole graph, with "
-            "trainer=sharded, expected uniform or full"
+        log.warning(
+            "sampler: %s reads the whole graph, so every process keeps the neighbours of all "
+            "entities; with uniform or full it keeps those of its own",
+            type(sampler).__name__,
         )
+        return None
     if isinstance(K, int):
         return SampledShards(graph, K, generator, shares)
     return GroupedShards(graph, num_items, shares)
@@ -181,34 +193,6 @@ def shared(
 def narrowest(largest: int) -> torch.dtype:
     """The dtype of whole numbers up to ``largest``."""
     return torch.int32 if largest < 2**31 else torch.int64
-
-
-def whole_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state dict of a model of one process, from that of a model with these tables.
-
-    Args:
-        state: state dict, with whole tables.
-    """
-    state = dict(state)
-    for name in [name for name in state if f".{name}".rpartition(".")[0].endswith(f".{NAME[:-1]}")]:
-        model, _, part = name.rpartition(NAME)
-        if part == "table":
-            graph = _of_samples(state.pop(name))
-        elif part == "ends":
-            edges = state.pop(f"{model}{NAME}edges").long()
-            ends = state.pop(name)[:, 1].long()
-            graph = Neighborhood(torch.cat([ends.new_zeros(1), ends]), *edges.T.contiguous())
-        else:
-            continue
-        state |= {f"{model}{field}": numbers for field, numbers in graph._asdict().items()}
-    return state
-
-
-def _of_samples(table: Tensor) -> Neighborhood:
-    K = table.shape[1] // 2
-    connected = table[:, K] != ABSENT
-    neighbors, relations = torch.split(table[connected].long(), K, dim=1)
-    return Neighborhood(offsets(connected.long() * K), neighbors.flatten(), relations.flatten())
 
 
 def _parts(indptr: Tensor) -> list[Tensor]:

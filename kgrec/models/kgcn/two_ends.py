@@ -35,9 +35,9 @@ from kgrec.models.folding import frozen
 from kgrec.models.kgcn.model import KGCN
 from kgrec.models.kgcn.paths import path_reasons, without_neighbors
 from kgrec.models.kgcn.ranking import Encoded
-from kgrec.models.kgcn.samplers import Uniform
+from kgrec.models.kgcn.samplers.base import Uniform
 from kgrec.models.kgcn.shards import shared
-from kgrec.models.kgcn.two_end_ranking import EncodedEnds, score_all
+from kgrec.models.kgcn.two_end_ranking import EncodedEnds, EncodedItems, score_all
 from kgrec.models.reasons import NONE, Reasons
 from kgrec.models.recommender import LARGEST_SIZE, MOST_LAYERS, Recommender, check_at_least
 
@@ -272,8 +272,9 @@ class KGCNTwoEnds(KGCN):
         """A function from users (B,) to (B, n) logits of items (n,); see :meth:`score_all`."""
         if (user_end := self.user_end) is None:
             return super().scorer(items)
-        encoded = EncodedEnds(self, items)
-        return lambda users: score_all(self, user_end, self.ends == "both", users, encoded)
+        both = self.ends == "both"
+        encoded = EncodedItems(self, items, both)
+        return lambda users: score_all(self, user_end, both, users, encoded)
 
     @torch.no_grad()
     def explain(self, user: int, item: int, history: Tensor, top: int | None = None) -> Reasons:
