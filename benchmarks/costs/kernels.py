@@ -17,10 +17,10 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from costs.model import Sizes
-from costs.processes import join, slowest, wait
 from torch import Tensor, nn
 
+from costs.model import Sizes
+from costs.processes import join, slowest, wait
 from kgrec.data.knowledge_graph import Neighborhood
 from kgrec.models.kgcn.aggregators import Sum
 from kgrec.models.kgcn.neighborhood import Attention, Sampled
@@ -29,10 +29,8 @@ from kgrec.sharding import exchange
 from kgrec.training.lazy_adam import LazyAdam
 
 Work = Callable[[], Any]
-UNITS = (2**10, 2**13, 2**16, 2**19)
 WIDTHS = (16, 32, 64)
 FEW = 16  # units of a call whose time is subtracted: it is a part of a step's fixed time
-TABLES = (2**17, 2**21)  # rows of tables that are read or updated
 K, RELATIONS = 4, 32
 
 
@@ -105,9 +103,7 @@ def fetch(n: int, d: int, table: int) -> Work:
 def coalesce(n: int, d: int) -> Work:
     """Sum of the repeated rows of a sparse gradient."""
     ids, values = torch.randint(n, (1, n)), torch.rand(n, d)
-    return lambda: torch.sparse_coo_tensor(
-        ids, values, (n, d), check_invariants=False
-    ).coalesce()
+    return lambda: torch.sparse_coo_tensor(ids, values, (n, d), check_invariants=False).coalesce()
 
 
 def update(n: int, d: int, table: int) -> Work:
@@ -151,8 +147,13 @@ def carry(n: int, d: int) -> Work:
     return work
 
 
-def kernels() -> dict[str, list[list[float]]]:
-    """Of each kernel: units, numbers per unit, rows of the table, seconds per unit."""
+def kernels(units: list[int], tables: list[int]) -> dict[str, list[list[float]]]:
+    """Of each kernel: units, numbers per unit, rows of the table, seconds per unit.
+
+    Args:
+        units: numbers of units.
+        tables: rows of the tables that are read or updated.
+    """
     clock = time.thread_time
     points: dict[str, list[list[float]]] = {}
 
@@ -162,8 +163,8 @@ def kernels() -> dict[str, list[list[float]]]:
         seconds = max(0.0, best(make(n, *args), clock) - few)
         points.setdefault(name, []).append([n, d, table, seconds / n])
 
-    for n in UNITS:
-        for table in TABLES:
+    for n in units:
+        for table in tables:
             add("attend", n, 0, table, attend, table)
         add("unique", n, 0, 0, unique)
         add("route", n, 0, 0, route)
@@ -173,18 +174,22 @@ def kernels() -> dict[str, list[list[float]]]:
                 ("carry", carry),
             ):  # fmt: skip
                 add(name, n, d, 0, make, d)
-            for table in TABLES:
+            for table in tables:
                 rows = min(n, table)
                 add("fetch", rows, d, table, fetch, d, table)
                 add("update", rows, d, table, update, d, table)
     return points
 
 
-def exchanges() -> dict[str, list[list[float]]]:
-    """Of each collective: bytes and seconds."""
+def exchanges(powers: list[int]) -> dict[str, list[list[float]]]:
+    """Of each collective: bytes and seconds.
+
+    Args:
+        powers: binary logarithms of the bytes.
+    """
     points: dict[str, list[list[float]]] = {"all_to_all": [], "all_reduce": []}
     ranks = dist.get_world_size()
-    for power in (3, 8, 12, 14, 16, 18, 20, 22, 24, 26):
+    for power in powers:
         whole = torch.zeros(max(ranks, 2**power // 4 * ranks // (ranks - 1) // ranks * ranks))
         arrived, count = torch.empty_like(whole), 60 if power < 21 else 12
         works: list[tuple[str, Work]] = [
@@ -216,7 +221,9 @@ def fixed() -> float:
 if __name__ == "__main__":
     rank, ranks = join()
     torch.manual_seed(rank)
-    found: dict[str, Any] = {"fixed": fixed(), "kernels": kernels()}
+    task = json.loads(sys.argv[1])
+    found: dict[str, Any] = {"fixed": fixed()}
+    found["kernels"] = kernels(task["units"], task["tables"])
     if ranks > 1:
-        found["exchanges"] = exchanges()
+        found["exchanges"] = exchanges(task["powers"])
     print(json.dumps(found))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ Points = Sequence[Sequence[float]]
 def between(points: Sequence[tuple[float, float]], x: float, logarithmic: bool = True) -> float:
     """The value at x between the nearest points (x, y); that of the last point beyond them."""
     points = sorted(points)
-    for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
+    for (x0, y0), (x1, y1) in itertools.pairwise(points):
         if x <= x1:
             if x <= x0:
                 return y0
@@ -22,22 +23,7 @@ def between(points: Sequence[tuple[float, float]], x: float, logarithmic: bool =
 
 
 class Measured:
-    """A machine of which ``costs/kernels.py`` has measured the constants.
-
-    Args:
-        constants: its results by number of processes.
-    """
-
-    def __init__(self, constants: dict[int, dict[str, Any]]) -> None:
-        self._constants = constants
-
-    def at_work(self, ranks: int) -> MeasuredKernels:
-        """Constants with so many processes at work."""
-        return MeasuredKernels(self._constants[ranks])
-
-
-class MeasuredKernels:
-    """Constants of this machine; see :class:`costs.model.Costs`.
+    """This machine with some number of processes at work; see :class:`costs.model.Costs`.
 
     Args:
         constants: results of ``costs/kernels.py``.

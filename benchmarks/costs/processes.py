@@ -35,7 +35,11 @@ def run_ranks(script: str, task: dict[str, Any], ranks: int) -> list[dict[str, A
     """
     # A page that is touched for the first time takes as long as a copy of it several times over, so
     # the C library keeps the memory that a step has used, as PyTorch does on a GPU.
-    env = os.environ | KEEP_MEMORY | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    env = (
+        os.environ
+        | KEEP_MEMORY
+        | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    )
     env["PYTHONPATH"] = str(HERE.parent)
     with tempfile.TemporaryDirectory() as scratch:
         env |= {"COSTS_STORE": f"{scratch}/store", "COSTS_RANKS": str(ranks)}

@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from costs.model import Sizes
-from costs.processes import join, slowest, wait
 from torch import Tensor
 
+from costs.model import Sizes
+from costs.processes import join, slowest, wait
 from kgrec.data.batches import PointwiseBatch
 from kgrec.data.knowledge_graph import Neighborhood
 from kgrec.models.kgcn.model import KGCN

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -37,19 +36,14 @@ def train(
     """
     from costs.processes import KEEP_MEMORY
 
-    def limited() -> None:
-        if limit is not None:
-            resource.setrlimit(resource.RLIMIT_DATA, (int(limit), int(limit)))
-
-    words = [sys.executable, str(ROOT / "train.py"), *overrides, f"hydra.run.dir={folder}"]
+    words = [] if limit is None else ["sh", "-c", f'ulimit -d {limit // 1024:.0f}; exec "$@"', "sh"]
+    words += [sys.executable, str(ROOT / "train.py"), *overrides, f"hydra.run.dir={folder}"]
     env = os.environ | {"OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled"}
     env |= KEEP_MEMORY if keep_memory else {}
     load, begin = os.getloadavg()[0], time.perf_counter()
     folder.parent.mkdir(parents=True, exist_ok=True)
     with (folder.parent / f"{folder.name}.log").open("w+") as log:
-        process = subprocess.Popen(
-            words, cwd=ROOT, env=env, stdout=log, stderr=subprocess.STDOUT, preexec_fn=limited
-        )
+        process = subprocess.Popen(words, cwd=ROOT, env=env, stdout=log, stderr=subprocess.STDOUT)
         peaks: dict[int, float] = {}
         while process.poll() is None:
             for pid in (process.pid, *_children(process.pid)):
