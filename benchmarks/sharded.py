@@ -105,6 +105,7 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="default: all")
     parser.add_argument("--toy", action="store_true", help="small sizes")
     parser.add_argument("--entities", type=int, default=2_000_000, help="of memory")
+    parser.add_argument("--limit", type=float, help="of memory: bytes that a process may have")
     parser.add_argument("--scale", type=float, default=1.0, help="of epoch: share of the size")
     parser.add_argument("--out", type=Path, default=Path("logs/benchmarks"))
     args = parser.parse_args()
@@ -115,7 +116,7 @@ def main() -> None:
         "steps": lambda: steps(args.toy, found),
         "simulate": lambda: simulated(args.toy),
         "scale": scaled,
-        "memory": lambda: exceeding(place, args.entities, args.toy),
+        "memory": lambda: exceeding(place, args.entities, args.toy, args.limit),
         "epoch": lambda: epochs(place, args.scale, args.toy),
     }
     for part in args.parts or PARTS:

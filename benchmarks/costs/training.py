@@ -9,13 +9,13 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 
 ROOT = Path(__file__).parents[2]
 GB = 1e9
-FREE = 0.05  # seconds between two looks at the memory
+PAUSE = 0.05  # seconds between two looks at the memory
 
 
 def train(
@@ -31,7 +31,8 @@ def train(
 
     Returns:
         ``metrics`` of the run, empty if it failed; ``error``, its last line then; ``seconds``;
-        ``peaks``, most private memory of each process in GB; ``load``, processes of others that
+        ``peaks``, most private memory of each process in GB; ``limited``, most of what the limit
+        counts; ``load``, processes of others that
         wanted a core, on average, when it began.
     """
     from costs.processes import KEEP_MEMORY
@@ -44,13 +45,15 @@ def train(
     folder.parent.mkdir(parents=True, exist_ok=True)
     with (folder.parent / f"{folder.name}.log").open("w+") as log:
         process = subprocess.Popen(words, cwd=ROOT, env=env, stdout=log, stderr=subprocess.STDOUT)
-        peaks: dict[int, float] = {}
+        looks: dict[int, list[Memory]] = {}
         while process.poll() is None:
             for pid in (process.pid, *_children(process.pid)):
-                peaks[pid] = max(peaks.get(pid, 0.0), private_bytes(pid) / GB)
-            time.sleep(FREE)
+                looks.setdefault(pid, []).append(memory_of(pid))
+            time.sleep(PAUSE)
         log.seek(0)
         lines = [line for line in log.read().splitlines() if line.strip()]
+    # Other processes are children that soon run something else, such as a compiler.
+    trained = [seen for seen in looks.values() if len(seen) * PAUSE > 2]
     metrics = folder / "metrics.json"
     done = process.returncode == 0 and metrics.is_file()
     return {
@@ -58,19 +61,33 @@ def train(
         "error": "" if done else (lines or [""])[-1],
         "lines": len(lines),
         "seconds": time.perf_counter() - begin,
-        "peaks": sorted(peaks.values(), reverse=True),
+        "peaks": [max(look.private for look in seen) / GB for seen in trained],
+        "limited": [max(look.limited for look in seen) / GB for seen in trained],
         "load": load,
     }
 
 
-def private_bytes(pid: int) -> float:
-    """Bytes that a process has for itself: neither files that are mapped nor shared memory."""
+class Memory(NamedTuple):
+    """Bytes of a process.
+
+    Attributes:
+        private: memory that it has for itself: neither mapped files nor shared memory.
+        limited: what RLIMIT_DATA limits: all that it may write for itself, used or not.
+    """
+
+    private: float
+    limited: float
+
+
+def memory_of(pid: int) -> Memory:
+    """The memory of a process now; nothing if it has ended."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:
-        return 0.0
+        return Memory(0.0, 0.0)
     lines = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
-    return 1024.0 * int(lines.get("RssAnon", "0 kB").split()[0])
+    found = [1024.0 * int(lines.get(key, "0 kB").split()[0]) for key in ("RssAnon", "VmData")]
+    return Memory(*found)
 
 
 def _children(pid: int) -> list[int]:
