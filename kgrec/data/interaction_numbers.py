@@ -1,18 +1,26 @@
-"""Replaces the raw ids of interactions by integers, and selects the positives."""
+"""Replaces the raw ids of interactions by integers, and selects the positives.
+
+The rows are read twice, piece by piece. The first time users are numbered and rows are counted.
+The second time rows are put in order of ranges of users, whose pairs are merged range by range.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
 import torch
 from torch import Tensor
 
 from kgrec.data.account import Account
 from kgrec.data.interactions import Interactions
-from kgrec.data.raw_tables import RawTables
-from kgrec.data.weights import count_weights, sum_weights
+from kgrec.data.merging import DETAILS, Merged, merge
+from kgrec.data.rows import Rows
+from kgrec.data.spill import Numbers
+from kgrec.data.user_ranges import UserRanges
+from kgrec.data.weights import count_weights
 from kgrec.errors import DataError, quoted
 
 
@@ -40,7 +48,8 @@ class NumberedRows:
 
 
 def number_interactions(
-    raw: RawTables,
+    rows: Rows,
+    negatives: pl.DataFrame | None,
     items: pl.DataFrame,
     min_rating: float | None,
     pool_splits: bool,
@@ -50,7 +59,8 @@ def number_interactions(
     """Numbers users and items, selects positives, and counts rows that are dropped or merged.
 
     Args:
-        raw: raw tables.
+        rows: the interactions.
+        negatives: ``user, item`` pairs that the files give as negatives, or None.
         items: ``item_id, item`` of the items to keep.
         min_rating: lowest rating of a positive; None: every interaction is a positive.
         pool_splits: whether to ignore the split given in the files.
@@ -59,127 +69,166 @@ def number_interactions(
 
     Raises:
         DataError: there is no positive, or a rating is missing.
+        DiskError: the disk has no room for the rows.
     """
-    rows = raw.interactions
     account.add("interactions", "interactions read", rows.height)
-    if rows.is_empty() and raw.negatives is not None:
+    if rows.height == 0 and negatives is not None:
         raise DataError(
-            f"{place}: found {raw.negatives.height} interactions, all with label 0, expected at "
+            f"{place}: found {negatives.height} interactions, all with label 0, expected at "
             "least one positive (label 1)"
         )
     if "part" in rows.columns and pool_splits:
-        rows = rows.drop("part")
+        rows = rows.without("part")
         line = "interactions whose given split is ignored (dataset.pool_splits)"
         account.add("interactions", line, rows.height, changes=True)
     numbers = items.select("item", "item_id")
-    linked = rows.join(numbers, on="item", maintain_order="left").drop("item")
-    num_unlinked = rows.height - linked.height
+    count = _count(rows, numbers, min_rating)
     account.add(
-        "interactions", "interactions of items without an entity, dropped", num_unlinked,
-        changes=True,
+        "interactions", "interactions of items without an entity, dropped",
+        rows.height - count.linked, changes=True,
     )  # fmt: skip
-    positive = _positive(linked, min_rating, rows.height, account, place)
-    users = positive.select("user").unique(maintain_order=True)
+    _account_for_ratings(rows, count, min_rating, account, place)
+    users = rows.ids("user").gather(count.order).to_frame()
     if users.is_empty():
-        raise DataError(f"{place}: {_why_no_positive(raw, items, linked, min_rating)}")
-    num_dropped = rows["user"].n_unique() - users.height
+        raise DataError(f"{place}: {_why_no_positive(rows, items, count, min_rating)}")
+    num_dropped = len(rows.ids("user")) - users.height
     account.add("interactions", "users without a positive, dropped", num_dropped, changes=True)
-    by_user = users.with_row_index("user_id").cast({"user_id": pl.Int64})
-    size = (users.height, items.height)
-
-    def pairs(frame: pl.DataFrame) -> tuple[Tensor, Tensor]:
-        numbered = frame.join(by_user, on="user").select("user_id", "item_id")
-        return to_tensor(numbered["user_id"]), to_tensor(numbered["item_id"])
-
-    rated = Interactions.from_pairs(*pairs(linked), *size)
-    negatives = None
-    if raw.negatives is not None and not raw.negatives.is_empty():
+    given = None
+    if negatives is not None and not negatives.is_empty():
         # Keep file order: the split's draw depends on it.
-        listed = raw.negatives.join(numbers, on="item", maintain_order="left").join(
+        by_user = users.with_row_index("user_id").cast({"user_id": pl.Int64})
+        listed = negatives.join(numbers, on="item", maintain_order="left").join(
             by_user, on="user", maintain_order="left"
         )
-        negatives = to_tensor(listed["user_id"]), to_tensor(listed["item_id"])
-        account.add("interactions", "label-0 rows given", raw.negatives.height)
-        num_dropped = raw.negatives.height - len(negatives[0])
+        given = to_tensor(listed["user_id"]), to_tensor(listed["item_id"])
+        account.add("interactions", "label-0 rows given", negatives.height)
+        num_dropped = negatives.height - len(given[0])
         account.add(
             "interactions", "label-0 rows of dropped users or items, dropped", num_dropped,
             changes=True,
         )  # fmt: skip
-    times = parts = weights = None
-    if {"timestamp", "part", "weight"}.intersection(positive.columns):
-        numbered = positive.join(by_user, on="user")
-        once = _each_pair_once(numbered, account)
-        positives = Interactions(to_tensor(once["user_id"]), to_tensor(once["item_id"]), *size)
-        if "timestamp" in once.columns:
-            times = torch.from_numpy(once["timestamp"].to_numpy(writable=True))
-        parts = to_tensor(once["part"]) if "part" in once.columns else None
-        if "weight" in numbered.columns:
-            weights = sum_weights(numbered)
-            count_weights(weights, account)
-    else:
-        positives = (
-            rated if positive is linked else Interactions.from_pairs(*pairs(positive), *size)
-        )
-    num_merged = positive.height - len(positives)
+    merged = _merge(rows, count, min_rating, (users.height, items.height))
+    if "part" in merged.details:
+        account.add(
+            "interactions", "pairs in several given parts, kept in the first", merged.in_several,
+            changes=True,
+        )  # fmt: skip
+    weights = merged.details.get("weight")
+    if weights is not None:
+        count_weights(weights, account)
+    positives = merged.positives
     account.add(
-        "interactions", "duplicate positives (the same user and item), merged", num_merged,
-        changes=True,
+        "interactions", "duplicate positives (the same user and item), merged",
+        count.positive - len(positives), changes=True,
     )  # fmt: skip
     account.add("interactions", "positives", len(positives))
-    return NumberedRows(positives, times, parts, weights, rated, negatives, users)
+    times, parts = merged.details.get("timestamp"), merged.details.get("part")
+    return NumberedRows(positives, times, parts, weights, merged.rated, given, users)
 
 
-def _positive(
-    rows: pl.DataFrame, min_rating: float | None, num_read: int, account: Account, place: str
-) -> pl.DataFrame:
-    """The rows that are positives."""
+@dataclass(frozen=True)
+class _Count:
+    """Result of the first reading. A place is the number of an id in ``rows.ids``.
+
+    Attributes:
+        items: number of the item at each place, -1 for a dropped item.
+        users: number of the user at each place, -1 for a user without a positive.
+        order: places of the users with a positive, in the order of their first one.
+        per_user: linked rows of the user at each place.
+        linked: rows of kept items.
+        positive: rows that are positives.
+        low: lowest rating of a linked row.
+        high: highest rating of a linked row.
+    """
+
+    items: Numbers
+    users: Numbers
+    order: Numbers
+    per_user: Numbers
+    linked: int
+    positive: int
+    low: float
+    high: float
+
+
+def _count(rows: Rows, numbers: pl.DataFrame, min_rating: float | None) -> _Count:
+    """Reads the rows once: numbers users by their first positive, and counts."""
+    placed = rows.ids("item").to_frame().join(numbers, on="item", how="left", maintain_order="left")
+    items = placed["item_id"].fill_null(-1).to_numpy()
+    num_users = len(rows.ids("user"))
+    per_user = np.zeros(num_users, dtype=np.int64)
+    users = np.full(num_users, -1, dtype=np.int64)
+    order = [np.empty(0, dtype=np.int64)]
+    linked, positive, numbered, low, high = 0, 0, 0, np.inf, -np.inf
+    for piece in rows.pieces():
+        kept = items[piece["item"]] >= 0
+        chosen = piece["user"][kept]
+        per_user += np.bincount(chosen, minlength=num_users)
+        linked += len(chosen)
+        if "rating" in piece and len(chosen):
+            ratings = piece["rating"][kept]
+            low, high = min(low, ratings.min()), max(high, ratings.max())
+            if min_rating is not None:
+                chosen = chosen[ratings >= min_rating]
+        positive += len(chosen)
+        added = pl.Series(chosen[users[chosen] < 0]).unique(maintain_order=True).to_numpy()
+        users[added] = np.arange(numbered, numbered + len(added))
+        numbered += len(added)
+        order.append(added.astype(np.int64))
+    in_order = np.concatenate(order)
+    return _Count(items, users, in_order, per_user, linked, positive, float(low), float(high))
+
+
+def _merge(rows: Rows, count: _Count, min_rating: float | None, size: tuple[int, int]) -> Merged:
+    """Reads the rows a second time, and keeps each pair once."""
+    details = [name for name in DETAILS if name in rows.columns]
+    kinds = {"user": "u4", "item": "u4"} | {name: DETAILS[name] for name in details}
+    if min_rating is not None:
+        kinds["positive"] = "?"
+    ranges = UserRanges(count.per_user[count.order], kinds, rows.folder)
+    for piece in rows.pieces():
+        columns = {**piece, "user": count.users[piece["user"]], "item": count.items[piece["item"]]}
+        if min_rating is not None:
+            columns["positive"] = piece["rating"] >= min_rating
+        kept = (columns["user"] >= 0) & (columns["item"] >= 0)
+        ranges.add({name: columns[name][kept] for name in kinds})
+    return merge(ranges, details, min_rating is not None, size, rows.folder)
+
+
+def _account_for_ratings(
+    rows: Rows, count: _Count, min_rating: float | None, account: Account, place: str
+) -> None:
+    """Adds to the account how many rows are positives by their rating.
+
+    Raises:
+        DataError: there are no ratings, and positives need one.
+    """
     if min_rating is None:
-        if "rating" in rows.columns and rows.height:
-            low, high = rows.select(pl.col("rating").min().alias("low"), pl.max("rating")).row(0)
-            line = f"rated {low:g} to {high:g}, all taken as positive (dataset.min_rating=null)"
-            account.add("interactions", line, rows.height)
-        return rows
-    if "rating" not in rows.columns:
+        if "rating" in rows.columns and count.linked:
+            line = f"rated {count.low:g} to {count.high:g}, all taken as positive"
+            account.add("interactions", f"{line} (dataset.min_rating=null)", count.linked)
+    elif "rating" not in rows.columns:
         raise DataError(
-            f"{place}: found {num_read} interactions without ratings, expected a rating, because "
-            f"dataset.min_rating={min_rating:g} (set it to null to take every interaction)"
+            f"{place}: found {rows.height} interactions without ratings, expected a rating, "
+            f"because dataset.min_rating={min_rating:g} (set it to null to take every interaction)"
         )
-    positive = rows.filter(pl.col("rating") >= min_rating)
-    line = f"interactions rated below {min_rating:g}, not positive"
-    account.add("interactions", line, rows.height - positive.height, changes=True)
-    return positive
+    else:
+        line = f"interactions rated below {min_rating:g}, not positive"
+        account.add("interactions", line, count.linked - count.positive, changes=True)
 
 
 def _why_no_positive(
-    raw: RawTables, items: pl.DataFrame, linked: pl.DataFrame, min_rating: float | None
+    rows: Rows, items: pl.DataFrame, count: _Count, min_rating: float | None
 ) -> str:
     """The message for data without a positive: the reason is the items or the ratings."""
-    if not linked.is_empty() and min_rating is not None:
-        low, high = linked.select(pl.min("rating").alias("low"), pl.max("rating")).row(0)
+    if count.linked and min_rating is not None:
         return (
-            f"found {linked.height} ratings from {low:g} to {high:g}, expected some of at least "
-            f"dataset.min_rating={min_rating:g} (lower it, or set it to null to take every "
-            "interaction)"
+            f"found {count.linked} ratings from {count.low:g} to {count.high:g}, expected some "
+            f"of at least dataset.min_rating={min_rating:g} (lower it, or set it to null to take "
+            "every interaction)"
         )
     return (
-        f"found {raw.interactions.height} interactions, none of an item with an entity, expected "
-        f"at least one (the first item is {first(raw.interactions['item'])}, the first linked "
+        f"found {rows.height} interactions, none of an item with an entity, expected "
+        f"at least one (the first item is {first(rows.ids('item'))}, the first linked "
         f"item {first(items['item'])})"
     )
-
-
-def _each_pair_once(positive: pl.DataFrame, account: Account) -> pl.DataFrame:
-    """One row per user-item pair, sorted, with its earliest time and first part."""
-    columns = [c for c in ("timestamp", "part") if c in positive.columns]
-    grouped = positive.lazy().group_by("user_id", "item_id").agg(
-        *(pl.col(c).min() for c in columns),
-        *([(pl.col("part").n_unique() > 1).alias("in_several")] if "part" in columns else []),
-    )  # fmt: skip
-    once = grouped.sort("user_id", "item_id").collect()
-    if "part" in columns:
-        num_in_several = int(once["in_several"].sum())
-        account.add(
-            "interactions", "pairs in several given parts, kept in the first", num_in_several,
-            changes=True,
-        )  # fmt: skip
-    return once

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from kgrec.data.cache import cached
 from kgrec.data.dataset import PreparedData
 from kgrec.data.formats import Format
 from kgrec.data.prepare import prepare
+from kgrec.data.rows import Rows
 from kgrec.data.sources.locate import locate
 from kgrec.data.sources.public_files import Source
 from kgrec.errors import ConfigError
@@ -79,10 +81,17 @@ def load(
         "user_graph": user_graph,
     }
 
+    folder = user_path(cache) if cache is not None else None
+
     def make() -> PreparedData:
+        disk = folder if folder is not None and os.access(folder, os.W_OK) else None
         log.info("preparing %s from %s", name, located.folder)
-        raw = located.format.read(located.folder, named)
-        return prepare(raw, name, place=str(located.folder), **settings)
+        return prepare(
+            located.format.read(located.folder, named, Rows(disk)),
+            name,
+            place=str(located.folder),
+            **settings,
+        )
 
     inputs = {
         # The prepared data depend on the code of these functions, and on all that it imports.
@@ -93,7 +102,7 @@ def load(
         "columns": named,
         **settings,
     }
-    data = cached(user_path(cache) if cache is not None else None, name, inputs, make)
+    data = cached(folder, name, inputs, make)
     return replace(data, seed=seed, files=located.files, published_counts=dict(table1 or {}))
 
 

@@ -12,6 +12,8 @@ from kgrec.data.interaction_numbers import first, number_interactions, to_tensor
 from kgrec.data.inverses import inverse_pairs, merge_inverses
 from kgrec.data.knowledge_graph import KnowledgeGraph
 from kgrec.data.raw_tables import RawTables
+from kgrec.data.rows import Rows
+from kgrec.data.spill import release
 from kgrec.data.user_graph import number_user_graph, user_tables
 from kgrec.data.weights import WEIGHTS, weigh
 from kgrec.errors import ConfigError, DataError, quoted
@@ -68,9 +70,14 @@ def prepare(
         for line, count in lines:
             account.add("files", line, count, changes)
     with account.shown_on_failure():
-        items, links = _number_items(raw, unlinked, account, place)
-        raw = replace(raw, interactions=weigh(raw.interactions, weights, account, place))
-        rows = number_interactions(raw, items, min_rating, pool_splits, account, place)
+        read = raw.rows if raw.rows is not None else Rows.of(raw.interactions)
+        raw = replace(raw, interactions=raw.interactions.clear(), rows=None)  # frees the strings
+        items, links = _number_items(raw, read, unlinked, account, place)
+        read = weigh(read, weights, account, place)
+        rows = number_interactions(
+            read, raw.negatives, items, min_rating, pool_splits, account, place
+        )
+        del read
         merge = inverses == "merge"
         graph, entities, relations = _number_graph(raw.triples, items, links, merge, account, place)
         of_users = None
@@ -80,6 +87,7 @@ def prepare(
             line = "tables of users, not used (dataset.user_graph=use makes a graph of them)"
             account.add("user graph", line, tables)
     popularity = rows.positives.item_degrees()
+    release(rows.positives.items)
     account.add("items", "items without any positive, kept", int((popularity == 0).sum()))
     degrees = graph.neighborhood().degrees[: items.height]
     account.add("items", "items without a neighbour in the graph, kept", int((degrees == 0).sum()))
@@ -134,7 +142,7 @@ def _named_entities(
 
 
 def _number_items(
-    raw: RawTables, unlinked: str, account: Account, place: str
+    raw: RawTables, rows: Rows, unlinked: str, account: Account, place: str
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Items with their numbers, and every link.
 
@@ -153,7 +161,7 @@ def _number_items(
     missing = []
     effect = "dropped" if unlinked == "drop" else "kept without neighbours"
     used = [
-        raw.interactions["item"],
+        rows.ids("item"),
         *([raw.negatives["item"]] if raw.negatives is not None else []),
     ]
     listed = [raw.item_names["item"]] if raw.item_names is not None else []
@@ -181,7 +189,7 @@ def _number_items(
         raise DataError(
             f"{place}: found no link from an item to an entity, expected at least one (the first "
             f"item is "
-            f"{first(raw.interactions['item'])}, the first triple "
+            f"{first(rows.ids('item'))}, the first triple "
             f"{first(raw.triples.iter_rows())})"
         )
     items = items.with_row_index("item_id").cast({"item_id": pl.Int64})

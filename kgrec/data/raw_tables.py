@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
+from kgrec.data.rows import Rows
+
 # Names of the parts, by the numbers in column ``part`` of interactions.
 PARTS = ("train", "val", "test")
 
@@ -40,6 +42,8 @@ class RawTables:
         user_links: ``user, relation, other``: links between users, or None.
         counts: lines for the account on what the reader skipped, changed or guessed.
         notes: further lines for the account, which need no attention.
+        rows: the interactions in pieces, where the reader was given a place for them;
+            ``interactions`` then has the columns and no rows.
     """
 
     interactions: pl.DataFrame
@@ -54,6 +58,7 @@ class RawTables:
     user_links: pl.DataFrame | None = None
     counts: Counts = field(default_factory=list)
     notes: Counts = field(default_factory=list)
+    rows: Rows | None = None
 
     @property
     def has_texts(self) -> bool:

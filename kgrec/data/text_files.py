@@ -1,9 +1,4 @@
-"""Readers of plain text files: fast where every line fits, else with the number of the bad line.
-
-The fast reader lets polars parse the file and gives up at the first irregularity. The careful
-reader then goes through the lines: it accepts what is harmless (blank lines, carriage returns)
-and names the first line that is not.
-"""
+"""Lines of plain text files, and errors that name the number of a line."""
 
 from __future__ import annotations
 
@@ -13,49 +8,13 @@ from pathlib import Path
 
 import polars as pl
 
-from kgrec.data.polars_errors import POLARS_ERRORS
-from kgrec.data.raw_tables import Counts, strip_blanks
 from kgrec.errors import LONGEST_NAME, DataError, several
 
-# Bytes that are read at once, extended to the end of a line.
-_BLOCK = 1 << 24
+BLOCK = 1 << 24
+"""Bytes that are read at once, extended to the end of a line."""
 
 SEPARATORS = (",", "\t", ";", "|")
 MOST_COLUMNS = 50_000
-
-Columns = Mapping[str, type[pl.DataType]]
-"""Names in the order of the file, each with ``pl.String`` or ``pl.Float64``."""
-
-
-def read_fields(
-    path: Path, columns: Columns, counts: Counts, separator: str = "\t", header: bool = False
-) -> pl.DataFrame:
-    """Reads a file in which every line has the same fields, separated and not quoted.
-
-    Blank lines, CRLF and a UTF-8 byte order mark are accepted. Blanks around an id are stripped.
-
-    Args:
-        path: the file.
-        columns: names and types in the order of the file; strings must not be blank, numbers
-            must be finite.
-        counts: the list to which the number of stripped ids is added.
-        separator: character between two fields.
-        header: whether the first line is a header, which is skipped.
-
-    Raises:
-        DataError: the file is missing, empty or not UTF-8, or a line does not fit or repeats the
-            header; the message has the number of the line.
-    """
-    frame = _read_fast(path, columns, separator, header)
-    if frame is None:
-        frame = _read_carefully(path, columns, separator, header)
-    ids = [name for name, kind in columns.items() if kind == pl.String]
-    if header and len(ids) == len(columns):  # no row with a number is a header
-        _, text = first_line(path)
-        row = repeated_header(frame, dict(zip(columns, text.split(separator), strict=True)))
-        if row is not None:
-            raise second_header(path, int(read_lines(path)["line"][row + 1]))
-    return strip_blanks(frame, ids, path.name, counts)
 
 
 def repeated_header(frame: pl.DataFrame, names: Mapping[str, str]) -> int | None:
@@ -85,50 +44,6 @@ def second_header(path: Path, line: int) -> DataError:
     )
 
 
-def _read_fast(path: Path, columns: Columns, separator: str, header: bool) -> pl.DataFrame | None:
-    if not path.is_file() or compressed(path):
-        return None
-    try:
-        frame = pl.read_csv(
-            path,
-            has_header=False,
-            skip_rows=first_line(path)[0] if header else 0,
-            separator=separator,
-            quote_char=None,
-            schema=dict(columns),
-            raise_if_empty=False,
-            glob=False,
-        )
-    except (DataError, OSError, *POLARS_ERRORS):  # the careful reader explains the error
-        return None
-    if frame.is_empty():
-        return None
-    irregular = []
-    for name, kind in columns.items():
-        column = pl.col(name)
-        irregular.append(column.is_null().any())
-        if kind == pl.Float64:
-            irregular.append((~column.is_finite()).any())
-        else:
-            irregular.append((column.str.strip_chars() == "").any())
-            irregular.append(column.str.ends_with("\r").any())
-    return None if frame.select(pl.any_horizontal(*irregular)).item() else frame
-
-
-def _read_carefully(path: Path, columns: Columns, separator: str, header: bool) -> pl.DataFrame:
-    lines = read_lines(path)
-    if header:
-        lines = lines[1:]
-        if lines.is_empty():
-            raise DataError(f"{path}: found a header and no rows, expected {', '.join(columns)}")
-    frame = split_fields(lines, path, list(columns), separator)
-    frame = require_ids(frame, path, [n for n, kind in columns.items() if kind == pl.String])
-    for name, kind in columns.items():
-        if kind == pl.Float64:
-            frame = parse_number(frame, path, name, name)
-    return frame.drop("line")
-
-
 def first_line(path: Path) -> tuple[int, str]:
     """Number and text of the first line that is not blank.
 
@@ -139,7 +54,7 @@ def first_line(path: Path) -> tuple[int, str]:
         if not lines.is_empty():
             number, text = lines.row(0)
             return number, text
-    raise _empty(path)
+    raise no_lines(path)
 
 
 def header_line(path: Path) -> tuple[int, str]:
@@ -162,9 +77,9 @@ def read_lines(path: Path, encoding: str = "utf-8") -> pl.DataFrame:
     Raises:
         DataError: the file is missing, empty or not in the given encoding.
     """
-    frame = pl.concat([_NO_LINES, *_lines(path, encoding, _BLOCK)])
+    frame = pl.concat([_NO_LINES, *_lines(path, encoding, BLOCK)])
     if frame.is_empty():
-        raise _empty(path)
+        raise no_lines(path)
     return frame
 
 
@@ -174,22 +89,37 @@ _NO_LINES = pl.DataFrame(schema={"line": pl.UInt32, "text": pl.String})
 def _lines(path: Path, encoding: str, block: int) -> Iterator[pl.DataFrame]:
     """Yields ``line, text`` of the lines that are not blank, block by block."""
     before = 0
-    for piece in _blocks(path, block):
-        try:
-            text = piece.decode(encoding)
-        except UnicodeDecodeError as error:
-            line = before + 1 + piece.count(b"\n", 0, error.start)
-            raise not_utf8(path, line, error) from None
-        if before == 0:
-            text = text.removeprefix("\ufeff")
-        lines = pl.Series("text", [text.removesuffix("\n")]).str.split("\n").explode()
-        yield (
-            lines.str.strip_chars_end("\r")
-            .to_frame()
-            .with_row_index("line", offset=before + 1)
-            .filter(pl.col("text").str.strip_chars() != "")
-        )
-        before += len(lines)
+    for piece in text_blocks(path, block):
+        yield block_lines(path, piece, before, encoding)
+        before += piece.count(b"\n")
+
+
+def block_lines(path: Path, block: bytes, before: int, encoding: str = "utf-8") -> pl.DataFrame:
+    """``line, text`` of the lines of a block that are not blank.
+
+    Args:
+        path: the file, for messages.
+        block: whole lines of it.
+        before: number of lines before the block.
+        encoding: encoding of the file.
+
+    Raises:
+        DataError: the block is not in the encoding.
+    """
+    try:
+        text = block.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = before + 1 + block.count(b"\n", 0, error.start)
+        raise not_utf8(path, line, error) from None
+    if before == 0:
+        text = text.removeprefix("\ufeff")
+    lines = pl.Series("text", [text.removesuffix("\n")]).str.split("\n").explode()
+    return (
+        lines.str.strip_chars_end("\r")
+        .to_frame()
+        .with_row_index("line", offset=before + 1)
+        .filter(pl.col("text").str.strip_chars() != "")
+    )
 
 
 def require_file(path: Path, expected: str) -> None:
@@ -200,7 +130,7 @@ def require_file(path: Path, expected: str) -> None:
         raise DataError(f"{path}: found {found}, expected {expected}")
 
 
-def _blocks(path: Path, size: int) -> Iterator[bytes]:
+def text_blocks(path: Path, size: int) -> Iterator[bytes]:
     """Yields the bytes of a file in whole lines, at least ``size`` bytes at once."""
     require_file(path, "a text file")
     try:
@@ -211,7 +141,8 @@ def _blocks(path: Path, size: int) -> Iterator[bytes]:
         raise DataError(f"{path}: {error.strerror}; expected a readable file") from None
 
 
-def _empty(path: Path) -> DataError:
+def no_lines(path: Path) -> DataError:
+    """The error for a file without a line that is not blank."""
     kind = "only blank lines" if path.stat().st_size else "an empty file"
     return DataError(f"{path}: found {kind}, expected lines of data")
 
@@ -231,9 +162,13 @@ def compressed(path: Path) -> bool:
     """Whether polars would unpack a file before reading it, however large its content is."""
     try:
         with path.open("rb") as file:
-            start = file.read(4)
+            return packed(file.read(4))
     except OSError:  # the careful reader explains it
         return True
+
+
+def packed(start: bytes) -> bool:
+    """Whether polars takes content that begins with these bytes for a compressed file."""
     return start[:2] in (b"\x1f\x8b", b"x\x01", b"x\x5e", b"x\x9c", b"x\xda") or (
         start == b"\x28\xb5\x2f\xfd"
     )

@@ -12,16 +12,18 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from kgrec.data.account import Account
 from kgrec.data.draws import generator
+from kgrec.data.rows import Rows
 from kgrec.errors import DataError
 
 WEIGHTS = ("ignore", "use", "repeats")
 
 
-def weigh(rows: pl.DataFrame, weights: str, account: Account, place: str) -> pl.DataFrame:
+def weigh(rows: Rows, weights: str, account: Account, place: str) -> Rows:
     """The interactions with the column ``weight`` that ``dataset.weights`` asks for, or none.
 
     Args:
@@ -40,21 +42,26 @@ def weigh(rows: pl.DataFrame, weights: str, account: Account, place: str) -> pl.
                 "dataset.weights=use (dataset.columns.weight=NAME names another column, "
                 "dataset.weights=repeats counts the interactions of a pair)"
             )
-        wrong = ~(rows["weight"].is_finite() & (rows["weight"] > 0)).fill_null(False)
-        if wrong.any():
-            raise DataError(
-                f"{place}: found the weight {rows['weight'].filter(wrong)[0]} in interaction "
-                f"{(wrong.arg_max() or 0) + 1}, expected a number above 0"
-            )
+        before = 0
+        for piece in rows.pieces():
+            values = piece["weight"]
+            wrong = ~(np.isfinite(values) & (values > 0))
+            if wrong.any():
+                at = int(wrong.argmax())
+                raise DataError(
+                    f"{place}: found the weight {values[at]} in interaction {before + at + 1}, "
+                    "expected a number above 0"
+                )
+            before += len(values)
         return rows
     if "weight" in rows.columns:
         line = "weights of interactions in the files, not used (dataset.weights=use uses them)"
         account.add("interactions", line, rows.height, changes=weights == "ignore")
-        rows = rows.drop("weight")
-    return rows.with_columns(weight=pl.lit(1.0)) if weights == "repeats" else rows
+        rows = rows.without("weight")
+    return rows.with_ones("weight") if weights == "repeats" else rows
 
 
-def sum_weights(rows: pl.DataFrame) -> Tensor:
+def sum_weights(rows: pl.DataFrame) -> NDArray[np.float64]:
     """(n,) float64, the sum of the weights of each pair, in the order of users, then items.
 
     Weights of rows in later given parts are not added: a training positive must not know how
@@ -70,7 +77,7 @@ def sum_weights(rows: pl.DataFrame) -> Tensor:
     rows = rows.sort(*pair, "weight")
     changed = pl.any_horizontal(pl.col(pair) != pl.col(pair).shift()).fill_null(True)
     starts = rows.select(changed.arg_true()).to_series().to_numpy()
-    return torch.from_numpy(np.add.reduceat(rows["weight"].to_numpy(), starts))
+    return np.add.reduceat(rows["weight"].to_numpy(), starts)
 
 
 def count_weights(weights: Tensor, account: Account) -> None:

@@ -19,6 +19,7 @@ from training.test_ddp import Case, case, odd_dataset
 
 from kgrec.config.messages import user_error
 from kgrec.data.datamodule import KGDataModule
+from kgrec.models.kgcn.graph_state import whole_state
 from kgrec.errors import ConfigError
 from kgrec.sharding.building import sharded_tables
 from kgrec.sharding.table import tables_of
@@ -150,7 +151,7 @@ def compare(every: list[dict[str, Any]], one: dict[str, Any], name: str) -> None
     def message(text: str) -> str:
         return f"{name}: {text}"
 
-    weights = first["weights"] | tables
+    weights = whole_state(first["weights"] | tables)
     assert weights.keys() == one["weights"].keys()
     torch.testing.assert_close(weights, one["weights"], **CLOSE, msg=message)
     torch.testing.assert_close(first["curve"], one["curve"], **CLOSE, msg=message)

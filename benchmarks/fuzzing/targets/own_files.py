@@ -18,6 +18,7 @@ from fuzzing.targets.small_files import CSV, encoded
 from kgrec.data.cache import entries, kept
 from kgrec.data.csv_files import read_csv
 from kgrec.data.dataset import PreparedData
+from kgrec.data.field_files import read_fields
 from kgrec.data.formats import FORMATS
 from kgrec.data.formats.headers import all_fields, headless
 from kgrec.data.prepare import prepare
@@ -25,7 +26,6 @@ from kgrec.data.prepared_files import load, save
 from kgrec.data.raw_tables import Counts
 from kgrec.data.sources.locate import locate
 from kgrec.data.sources.public_files import Source
-from kgrec.data.text_files import read_fields
 from kgrec.data.yaml_files import read_yaml
 from kgrec.inference.wording import readable_relation, readable_title
 from kgrec.sweeps.folder import SweepFolder

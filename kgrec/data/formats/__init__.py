@@ -12,6 +12,7 @@ import polars as pl
 from kgrec.data.formats import kgat, recbole, released_final, released_raw, tables, user_tables
 from kgrec.data.polars_errors import polars_errors
 from kgrec.data.raw_tables import Counts, RawTables
+from kgrec.data.rows import Rows
 from kgrec.data.text_files import require_file
 from kgrec.errors import ConfigError, DataError, printable, several
 
@@ -35,6 +36,8 @@ class Format:
         write: function that writes into an empty folder; takes the interactions in pieces.
         cannot_hold: function that lists the content of raw tables that the format cannot hold.
         has_ratings: whether the files can hold ratings.
+        in_pieces: whether the reader takes a place for the interactions, into which it puts them
+            piece by piece.
     """
 
     name: str
@@ -44,13 +47,21 @@ class Format:
     write: Write
     cannot_hold: Callable[[RawTables], list[str]]
     has_ratings: bool = True
+    in_pieces: bool = False
 
-    def read(self, folder: Path, columns: Mapping[str, str] | None = None) -> RawTables:
+    def read(
+        self,
+        folder: Path,
+        columns: Mapping[str, str] | None = None,
+        rows: Rows | None = None,
+    ) -> RawTables:
         """Reads a folder.
 
         Args:
             folder: the folder with the files.
             columns: names of columns in the files, for formats with named columns.
+            rows: place for the interactions, for formats that are read in pieces; the others read
+                them into a table.
 
         Raises:
             ConfigError: ``columns`` is given for a format without named columns.
@@ -67,7 +78,10 @@ class Format:
                 f"format {self.name}, whose columns are fixed"
             )
         with polars_errors(folder, "files that polars can read"):
-            raw = tables.read(folder, named) if self.reader is tables.read else self.reader(folder)
+            if self.reader is tables.read:
+                raw = tables.read(folder, named)
+            else:
+                raw = self.reader(folder, rows) if self.in_pieces else self.reader(folder)
         return replace(raw, counts=raw.counts + self._other_files(folder))
 
     def _other_files(self, folder: Path) -> Counts:
@@ -165,6 +179,7 @@ FORMATS: dict[str, Format] = {
             released_raw.read,
             released_raw.write,
             released_raw.cannot_hold,
+            in_pieces=True,
         ),
         Format(
             "recbole",

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import polars as pl
 
+from kgrec.data.field_files import read_fields
 from kgrec.data.formats.writing import append_rows, unwritable, write_rows
 from kgrec.data.raw_tables import PARTS, Counts, RawTables, by_label, named_items, strip_blanks
 from kgrec.data.text_files import (
@@ -22,7 +23,6 @@ from kgrec.data.text_files import (
     header_line,
     malformed,
     parse_number,
-    read_fields,
     read_lines,
     repeated_header,
     require_ids,

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import polars as pl
 
+from kgrec.data.field_files import read_fields
 from kgrec.data.formats.released_raw import INDEX, read_index
 from kgrec.data.formats.writing import append_rows, unwritable, write_rows
 from kgrec.data.raw_tables import TRIPLE, Counts, RawTables, by_label
-from kgrec.data.text_files import malformed, read_fields, read_lines, split_fields, whole_number
+from kgrec.data.text_files import malformed, read_lines, split_fields, whole_number
 from kgrec.errors import DataError
 
 RATINGS, GRAPH = "ratings_final.txt", "kg_final.txt"

@@ -6,19 +6,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 
 from kgrec.data.csv_files import line_of, read_csv
+from kgrec.data.field_files import field_pieces, read_fields
 from kgrec.data.formats.writing import append_rows, blank, padded, unfit, unwritable, write_rows
 from kgrec.data.raw_tables import TRIPLE, Counts, RawTables, named_items, strip_blanks
+from kgrec.data.rows import Rows, gather
 from kgrec.data.text_files import (
     first_line,
     malformed,
-    read_fields,
     read_lines,
     repeated_header,
     second_header,
@@ -28,26 +29,26 @@ from kgrec.errors import DataError
 _STRINGS = dict.fromkeys(("user", "item"), pl.String)
 
 
-def _read_user_artists(path: Path, counts: Counts) -> pl.DataFrame:
+def _read_user_artists(path: Path, counts: Counts) -> Iterator[pl.DataFrame]:
     return _read_headed(path, {**_STRINGS, "rating": pl.Float64}, "\t", counts)
 
 
-def _read_movielens(path: Path, counts: Counts) -> pl.DataFrame:
+def _read_movielens(path: Path, counts: Counts) -> Iterator[pl.DataFrame]:
     columns = {**_STRINGS, "rating": pl.Float64, "timestamp": pl.Float64}
     return _read_headed(path, columns, ",", counts)
 
 
 def _read_headed(
     path: Path, columns: dict[str, type[pl.DataType]], separator: str, counts: Counts
-) -> pl.DataFrame:
+) -> Iterator[pl.DataFrame]:
     number, text = first_line(path)
     fields = text.split(separator)
     if len(fields) == len(columns) and fields[2].replace(".", "", 1).isdigit():
         raise malformed(path, number, text, "a header")
-    return read_fields(path, columns, counts, separator, header=True)
+    return field_pieces(path, columns, counts, separator, header=True)
 
 
-def _read_book_crossing(path: Path, counts: Counts) -> pl.DataFrame:
+def _read_book_crossing(path: Path, counts: Counts) -> Iterator[pl.DataFrame]:
     """``"user";"ISBN";"rating"`` in Latin-1; some lines of the public file are broken."""
     lines = read_lines(path, encoding="latin-1")
     repeated = lines[1:].filter(pl.col("text") == lines["text"][0])
@@ -63,10 +64,10 @@ def _read_book_crossing(path: Path, counts: Counts) -> pl.DataFrame:
         raise DataError(f'{path}: found no line of the form "user";"ISBN";"rating", expected some')
     counts.append((f"broken lines of {path.name}, skipped", fields.height - whole.height))
     frame = whole.with_columns(pl.col("rating").cast(pl.Float64))
-    return strip_blanks(frame, ("user", "item"), path.name, counts)
+    return iter([strip_blanks(frame, ("user", "item"), path.name, counts)])
 
 
-RATINGS: dict[str, Callable[[Path, Counts], pl.DataFrame]] = {
+RATINGS: dict[str, Callable[[Path, Counts], Iterator[pl.DataFrame]]] = {
     "user_artists.dat": _read_user_artists,
     "ratings.csv": _read_movielens,
     "BX-Book-Ratings.csv": _read_book_crossing,
@@ -85,8 +86,14 @@ def read_index(path: Path, counts: Counts) -> pl.DataFrame:
     return read_fields(path, {"item": pl.String, "entity": pl.String}, counts)
 
 
-def read(folder: Path) -> RawTables:
-    """Reads raw ratings, item index and graph."""
+def read(folder: Path, rows: Rows | None = None) -> RawTables:
+    """Reads raw ratings, item index and graph.
+
+    Args:
+        folder: the folder.
+        rows: place for the interactions, which are then read piece by piece; None: they are read
+            into a table.
+    """
     ratings = _first(folder, list(RATINGS))
     others = [name for name in RATINGS if name != ratings.name and (folder / name).is_file()]
     if others:
@@ -94,7 +101,7 @@ def read(folder: Path) -> RawTables:
             f"{folder}: found {ratings.name} and {others[0]}, expected one file of ratings"
         )
     counts: Counts = []
-    interactions = RATINGS[ratings.name](ratings, counts)
+    interactions = gather(RATINGS[ratings.name](ratings, counts), rows)
     names = None
     if (path := folder / NAMES[0]).is_file():
         table = read_csv(path, ",")
@@ -113,6 +120,7 @@ def read(folder: Path) -> RawTables:
         triples=read_fields(_first(folder, GRAPH), dict.fromkeys(TRIPLE, pl.String), counts),
         item_names=names,
         counts=counts,
+        rows=rows,
     )
 
 

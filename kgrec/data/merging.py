@@ -1,0 +1,122 @@
+"""Distinct user-item pairs of many rows, merged user range by user range.
+
+Shapes: n distinct pairs, sorted by user, then item.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from torch import Tensor
+
+from kgrec.data.interactions import Interactions
+from kgrec.data.spill import Numbers, Spill
+from kgrec.data.weights import sum_weights
+
+DETAILS = {"timestamp": "f8", "part": "i8", "weight": "f8"}
+"""What a pair may have, each with its type."""
+
+
+@dataclass(frozen=True)
+class Merged:
+    """Distinct pairs.
+
+    Attributes:
+        rated: pairs of all rows.
+        positives: pairs of the positive rows; the same object where all rows are positive and
+            have no details.
+        details: (n,) tensors, by the names of :data:`DETAILS`: earliest time, first part and sum
+            of the weights of each positive pair.
+        in_several: number of positive pairs in several parts.
+    """
+
+    rated: Interactions
+    positives: Interactions
+    details: dict[str, Tensor]
+    in_several: int
+
+
+class _Pairs:
+    """Pairs that are appended in order."""
+
+    def __init__(self, size: tuple[int, int], folder: Path | None) -> None:
+        self.size = size
+        self.users, self.items = Spill("i8", folder), Spill("i8", folder)
+
+    def append(self, users: Numbers, items: Numbers) -> None:
+        self.users.append(users)
+        self.items.append(items)
+
+    def append_keys(self, keys: Numbers) -> None:
+        """Appends each of the keys ``user * items + item`` once, sorted."""
+        keys = np.sort(keys)
+        new = np.ones(len(keys), dtype=bool)
+        np.not_equal(keys[1:], keys[:-1], out=new[1:])
+        self.append(*np.divmod(keys[new], self.size[1]))
+
+    def interactions(self) -> Interactions:
+        return Interactions(self.users.tensor(), self.items.tensor(), *self.size)
+
+
+def merge(
+    ranges: Iterable[Mapping[str, Numbers]],
+    details: Iterable[str],
+    some_positive: bool,
+    size: tuple[int, int],
+    folder: Path | None,
+) -> Merged:
+    """Merges the rows of each pair.
+
+    Args:
+        ranges: columns of rows of ranges of users, in the order of the users: ``user``, ``item``,
+            the details and, where not all rows are positive, ``positive``.
+        details: columns of the positive pairs, keys of :data:`DETAILS`.
+        some_positive: whether there is a column ``positive``.
+        size: numbers of users and items.
+        folder: folder on whose disk the pairs lie; None: the folder of temporary files.
+
+    Raises:
+        DiskError: the disk has no room for the pairs.
+    """
+    rated, positives = _Pairs(size, folder), _Pairs(size, folder)
+    found = {name: Spill(DETAILS[name], folder) for name in details}
+    in_several = 0
+    for rows in ranges:
+        keys = rows["user"].astype(np.int64) * size[1] + rows["item"]
+        rated.append_keys(keys)
+        chosen = rows["positive"] if some_positive else slice(None)
+        if found:
+            columns = {"user_id": "user", "item_id": "item", **{name: name for name in found}}
+            frame = pl.DataFrame({new: rows[name][chosen] for new, name in columns.items()})
+            once = _each_pair_once(frame)
+            positives.append(once["user_id"].to_numpy(), once["item_id"].to_numpy())
+            for name in ("timestamp", "part"):
+                if name in found:
+                    found[name].append(once[name].to_numpy())
+            if "part" in found:
+                in_several += int(once["in_several"].sum())
+            if "weight" in found:
+                found["weight"].append(sum_weights(frame))
+        elif some_positive:
+            positives.append_keys(keys[chosen])
+    pairs = rated.interactions()
+    return Merged(
+        rated=pairs,
+        positives=positives.interactions() if found or some_positive else pairs,
+        details={name: spill.tensor() for name, spill in found.items()},
+        in_several=in_several,
+    )
+
+
+def _each_pair_once(positive: pl.DataFrame) -> pl.DataFrame:
+    """One row per user-item pair, sorted, with its earliest time and first part."""
+    columns = [c for c in ("timestamp", "part") if c in positive.columns]
+    grouped = positive.lazy().group_by("user_id", "item_id").agg(
+        *(pl.col(c).min() for c in columns),
+        *([(pl.col("part").n_unique() > 1).alias("in_several")] if "part" in columns else []),
+    )  # fmt: skip
+    return grouped.sort("user_id", "item_id").collect()
