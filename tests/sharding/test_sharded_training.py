@@ -19,8 +19,8 @@ from training.test_ddp import Case, case, odd_dataset
 
 from kgrec.config.messages import user_error
 from kgrec.data.datamodule import KGDataModule
-from kgrec.models.kgcn.graph_state import whole_state
 from kgrec.errors import ConfigError
+from kgrec.models.kgcn.graph_state import whole_state
 from kgrec.sharding.building import sharded_tables
 from kgrec.sharding.table import tables_of
 from kgrec.training import distributed
