@@ -69,13 +69,13 @@ def fit(rank: int, ranks: int, folder: Path, epochs: int, resumed: Path | None =
     suffix = "-resumed" if resumed else ""
     trainer.save_checkpoint(folder / f"{ranks}-{epochs}{suffix}.ckpt")
     if resumed is None and epochs == 2:
-        full_disk_of_one(trainer, rank, folder)
+        full_disk_of_one(trainer, rank, ranks, folder)
 
 
-def full_disk_of_one(trainer: pl.Trainer, rank: int, folder: Path) -> None:
-    """The second process may write no file of some size; both raise the error of the disk."""
+def full_disk_of_one(trainer: pl.Trainer, rank: int, ranks: int, folder: Path) -> None:
+    """The last process may write no file of some size; all raise the error of the disk."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    if rank == 1:
+    if rank == ranks - 1:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
     try:
         trainer.save_checkpoint(folder / "refused.ckpt")
@@ -119,30 +119,44 @@ def check_close(path: Path, expected: Path) -> None:
         torch.testing.assert_close(one[name], value, rtol=1e-4, atol=1e-6, msg=name)
 
 
-def test_two_processes_write_and_resume_to_the_same_end(tmp_path):
-    spawn(2, tmp_path, (2, None), (3, None), (3, "2-2.ckpt"))
-    whole, resumed = numbers(tmp_path / "2-3.ckpt"), numbers(tmp_path / "2-3-resumed.ckpt")
+def check_resumed(folder: Path, ranks: int) -> None:
+    """Checks what :func:`fit` has written for (2, None), (3, None) and (3, "<ranks>-2.ckpt")."""
+    path = folder / f"{ranks}-3.ckpt"
+    whole, resumed = numbers(path), numbers(folder / f"{ranks}-3-resumed.ckpt")
     assert {"0.exp_avg", "0.exp_avg_sq", "0.step"} <= whole.keys() == resumed.keys()
     for name, value in whole.items():
         assert torch.equal(value, resumed[name]), name
 
-    for rank in range(2):  # a process could not write its rows
-        message = (tmp_path / f"refused-{rank}.txt").read_text()
-        assert message.startswith(f"{tmp_path}/refused.ckpt: found "), message
+    for rank in range(ranks):  # the last process could not write its rows
+        message = (folder / f"refused-{rank}.txt").read_text()
+        assert message.startswith(f"{folder}/refused.ckpt: found "), message
         assert "\n" not in message
-    assert not (tmp_path / "refused.ckpt").exists()
-    assert [path for path in tmp_path.rglob("*") if "incoming" in path.name] == []
+    assert not (folder / "refused.ckpt").exists()
+    assert [path for path in folder.rglob("*") if "incoming" in path.name] == []
 
-    path = tmp_path / "2-3.ckpt"
     model = load_recommender(path)
     for name, value in model.state_dict().items():
         assert torch.equal(value, whole[f"recommender.{name}"]), name
     layouts = read_checkpoint(path)["tables"]
-    name = "recommender.entity_embedding.weight"
-    rows = torch.empty(rows_of_rank(layouts[name]["shape"][0], 1, 2), layouts[name]["shape"][1])
+    name, last = "recommender.entity_embedding.weight", ranks - 1
+    num_rows, d = layouts[name]["shape"]
+    rows = torch.empty(rows_of_rank(num_rows, last, ranks), d)
     with pytest.warns(UserWarning, match="single process"):  # PyTorch's own reader reads them too
-        dcp.load({f"{name}/1": rows}, checkpoint_id=path / TABLES)
-    assert torch.equal(rows, whole[name][1::2])
+        dcp.load({f"{name}/{last}": rows}, checkpoint_id=path / TABLES)
+    assert torch.equal(rows, whole[name][last::ranks])
+
+
+def test_a_resumed_training_ends_as_one_without_a_break(tmp_path, monkeypatch):
+    for name in ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.setenv(name, "")
+    process(0, 1, find_free_network_port(), str(tmp_path), [(2, None), (3, None), (3, "1-2.ckpt")])
+    check_resumed(tmp_path, 1)
+
+
+@pytest.mark.slow
+def test_two_processes_write_and_resume_to_the_same_end(tmp_path):
+    spawn(2, tmp_path, (2, None), (3, None), (3, "2-2.ckpt"))
+    check_resumed(tmp_path, 2)
 
 
 @pytest.mark.slow
@@ -303,7 +317,7 @@ def private_memory() -> int:
 
 
 def test_a_mapped_table_takes_no_private_memory(tmp_path):
-    model = SVD(2, 250_000, 64)
+    model = SVD(2, 100_000, 64)
     with torch.no_grad():
         model.item_embedding.weight.fill_(0.5)
     stored(tmp_path / "best.ckpt", model=model)
@@ -312,7 +326,7 @@ def test_a_mapped_table_takes_no_private_memory(tmp_path):
     load_recommender(tmp_path / "best.ckpt")  # puts the rows in order, which takes some blocks
     before = private_memory()
     loaded = load_recommender(tmp_path / "best.ckpt")
-    assert float(loaded.score(torch.tensor([1]), torch.tensor([249_999])).detach()) != 0
+    assert float(loaded.score(torch.tensor([1]), torch.tensor([99_999])).detach()) != 0
     assert private_memory() - before < size / 4
 
 
