@@ -130,6 +130,32 @@ def test_expected_bytes_of_a_read():
     assert bytes_of_read([ids, ids[:1]], 10).tolist() == [8 + 16 + 10 + 20, 8 + 8 + 20 + 10]
 
 
+def test_an_epoch_logs_what_it_moved(caplog, monkeypatch):
+    from kgrec.training.callbacks import EpochLog  # not in the processes, which start faster
+
+    caplog.set_level("INFO")
+    logged: dict[str, float] = {}
+    module: Any = SimpleNamespace(log_dict=lambda values, **_: logged.update(values))
+    trainer: Any = SimpleNamespace(global_step=5, current_epoch=0, callback_metrics={})
+    log = EpochLog()
+    log.on_train_epoch_start(trainer, module)
+    monkeypatch.setattr(log, "_epoch_start", log._epoch_start - 10)
+    trainer.global_step = 9
+    for name, value in {"reads": 8, "sent": 6_000_000, "seconds": 2.5}.items():
+        monkeypatch.setattr(MOVED, name, getattr(MOVED, name) + value)
+    log.on_validation_start(trainer, module)
+    monkeypatch.setattr(MOVED, "sent", 10**9)  # the validation is no part of the epoch
+    log.on_train_epoch_end(trainer, module)
+    assert logged["speed/exchange_mb_per_step"] == 1.5
+    assert logged["speed/exchange_share"] == pytest.approx(0.25, abs=0.01)
+    assert "exchange 1.5 MB a step, 25%" in caplog.text
+    logged.clear()
+    log.on_train_epoch_start(trainer, module)
+    trainer.global_step = 12
+    log.on_train_epoch_end(trainer, module)
+    assert set(logged) == {"speed/seconds_per_epoch"}  # no read: one process
+
+
 def ids_of(rank: int) -> Tensor:
     return torch.randint(0, 50, (30 + 5 * rank,), generator=seeded(rank))
 
