@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 
 from kgrec.disk_errors import disk_error
 from kgrec.files import atomic_folder
+from kgrec.models.kgcn.graph_state import shared_state, whole_state
 from kgrec.runs.stored_tables import PLAIN, TABLES, StoredTable, stored_tables, without_moments
 from kgrec.sharding.checkpoint import in_order, save_tables, take_rows
 from kgrec.sharding.table import ShardedTable, tables_of
@@ -99,9 +100,11 @@ class Sharded(DDP):
         assert module is not None
         stored: dict[str, StoredTable] = checkpoint.get("tables", {})
         state = dict(checkpoint["state_dict"])
-        for table in without_moments(stored.values()):
-            if table.name not in tables:  # min_rows was smaller
-                state[table.name] = in_order(table.shards())
+        for part in without_moments(stored.values()):
+            if part.name not in tables:  # min_rows was smaller
+                state[part.name] = in_order(part.shards())
+        other = {name: table for name, table in tables.items() if name not in stored}
+        state = shared_state(whole_state(state), other)
         plain = {name: value for name, value in state.items() if name not in tables}
         if strict and plain.keys() != module.state_dict().keys() - tables.keys():
             raise RuntimeError("found other parameters in the checkpoint than in the model")
