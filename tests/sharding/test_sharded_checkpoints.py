@@ -146,26 +146,26 @@ def check_resumed(folder: Path, ranks: int) -> None:
     assert torch.equal(rows, whole[name][last::ranks])
 
 
-@pytest.fixture
-def alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The test's own process trains; its environment is restored."""
+def alone(monkeypatch: pytest.MonkeyPatch, folder: Path, *runs: tuple[int, str | None]) -> None:
+    """Trains in the test's own process, whose environment is restored at the end."""
     for name in ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
-        monkeypatch.setenv(name, "")
+        monkeypatch.setenv(name, "0")
+    process(0, 1, find_free_network_port(), str(folder), list(runs))
 
 
-def test_a_resumed_training_ends_as_one_without_a_break(tmp_path, alone):
-    process(0, 1, find_free_network_port(), str(tmp_path), [(2, None), (3, None), (3, "1-2.ckpt")])
+def test_a_resumed_training_ends_as_one_without_a_break(tmp_path, monkeypatch):
+    alone(monkeypatch, tmp_path, (2, None), (3, None), (3, "1-2.ckpt"))
     check_resumed(tmp_path, 1)
 
 
 @pytest.mark.slow
-def test_one_two_and_four_processes_resume_from_each_other(tmp_path, alone):
+def test_one_two_and_four_processes_resume_from_each_other(tmp_path, monkeypatch):
     spawn(2, tmp_path, (2, None), (3, None), (3, "2-2.ckpt"))
     check_resumed(tmp_path, 2)
     # A file of one process, as other trainers write it, is as good as a folder.
     torch.save(whole_checkpoint(tmp_path / "2-2.ckpt"), tmp_path / "file.ckpt")
     spawn(4, tmp_path, (3, "2-2.ckpt"), (3, "file.ckpt"), (2, None))
-    process(0, 1, find_free_network_port(), str(tmp_path), [(3, "2-2.ckpt"), (3, "4-2.ckpt")])
+    alone(monkeypatch, tmp_path, (3, "2-2.ckpt"), (3, "4-2.ckpt"))
     for name in ("4-3-from-2-2", "4-3-from-file", "1-3-from-2-2", "1-3-from-4-2"):
         check_close(tmp_path / f"{name}.ckpt", tmp_path / "2-3.ckpt")
 
