@@ -385,7 +385,7 @@ LAYOUTS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "truth": lambda layout: layout | {"shape": [True, D]},
     "three sizes": lambda layout: layout | {"shape": [7, 2, 2]},
     "an unknown dtype": lambda layout: layout | {"dtype": "load"},
-    "integers": lambda layout: layout | {"dtype": "int64"},
+    "short integers": lambda layout: layout | {"dtype": "int16"},
     "a list as dtype": lambda layout: layout | {"dtype": []},
     "no files": lambda layout: layout | {"files": []},
     "a missing shard": lambda layout: layout | {"files": [None, layout["files"][1]]},

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from kgrec.data import knowledge_graph
 from kgrec.data.knowledge_graph import KnowledgeGraph, Neighborhood
+from kgrec.errors import CheckpointError
 from kgrec.models.kgcn import KGCN
 from kgrec.models.kgcn.graph_state import shared_state, whole_state
 from kgrec.models.kgcn.samplers import make_sampler
@@ -90,6 +91,20 @@ def test_processes_share_all_neighbours(ranks):
     around = graph(40, 150).neighborhood()
     parts = [GroupedShards(around, 20, Shares(r, ranks)) for r in range(ranks)]
     assert all(map(torch.equal, whole(parts), around))
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"shards.table": torch.zeros(3, 1, dtype=torch.int64)},
+        {"shards.ends": torch.zeros(3, 2, dtype=torch.int64)},
+        {"a.shards.ends": torch.ones(3, 2).int(), "a.shards.edges": torch.ones(3, 1).int()},
+        {"shards.table": None},
+    ],
+)
+def test_tables_of_a_stranger_that_do_not_fit(state):
+    with pytest.raises(CheckpointError, match=r"shards\.\w+: found no table of neighbours"):
+        whole_state(state)
 
 
 def test_which_graphs_are_shared(caplog):
