@@ -110,7 +110,9 @@ def test_lists_are_merged_by_score_then_place(data):
     ]
     values, places = merged(tensors, 2)
     expected = sorted((-v, p) for part in lists for v, p in part)[:2]
-    assert [(-v, p) for v, p in zip(values[0].tolist(), places[0].tolist(), strict=True)] == expected
+    assert [
+        (-v, p) for v, p in zip(values[0].tolist(), places[0].tolist(), strict=True)
+    ] == expected
 
 
 def test_without_a_process_group_one_process_ranks_all_items():
@@ -140,7 +142,9 @@ def test_a_score_that_is_no_number_ends_all_processes(number):
     every = torch.arange(4)
 
     def rank(_: int) -> Any:
-        return top_k_of_shards(lambda items: lambda users: scores[users[:, None], items], every, 2, 9)
+        return top_k_of_shards(
+            lambda items: lambda users: scores[users[:, None], items], every, 2, 9
+        )
 
     errors = Threads(3).run(rank)
     assert [type(error) for error in errors] == [KgrecError] * 3
@@ -154,7 +158,13 @@ def test_an_excluded_score_may_be_no_number():
     pair = Interactions(torch.tensor([0]), torch.tensor([1]), 1, 3)
 
     def rank(_: int) -> Any:
-        args = lambda items: lambda users: scores[users[:, None], items], torch.arange(1), 3, 3, pair
+        args = (
+            lambda items: lambda users: scores[users[:, None], items],
+            torch.arange(1),
+            3,
+            3,
+            pair,
+        )
         return top_k_of_shards(*args)[1].tolist()
 
     assert Threads(2).run(rank) == [[[2, 0, -1]]] * 2
@@ -193,6 +203,7 @@ def test_no_block_is_larger_than_the_budget_or_much_smaller_than_others():
 
 
 # ------------------------------------------------------------------ models
+
 
 def with_users() -> RecDataset:
     """Users are linked in a ring, and have one of 5 attributes by another relation."""
