@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -56,13 +57,13 @@ def grid(toy: bool) -> list[Sizes]:
 
 def steps(toy: bool, found: dict[str, Any]) -> list[dict[str, Any]]:
     """Measured and predicted steps."""
-    points = []
+    points: list[dict[str, Any]] = []
     for s in grid(toy):
         costs = Measured(found["constants"][str(s.ranks)])
         count = 2 if toy else 12 if s.batch < 2000 else 8 if s.batch < 10**4 else 4
         measured = run_ranks("steps.py", {"sizes": s._asdict(), "count": count}, s.ranks)[0]
-        points.append({"sizes": s._asdict(), "measured": measured, "predicted": step(s, costs)})
-        points[-1]["expected_sent"] = sent(s)
+        point = {"sizes": s._asdict(), "measured": measured, "predicted": step(s, costs)}
+        points.append({**point, "expected_sent": sent(s)})
         print(json.dumps(points[-1]), flush=True)
     return points
 
@@ -81,17 +82,18 @@ def simulated(toy: bool) -> list[dict[str, Any]]:
 
 def scaled() -> list[dict[str, Any]]:
     """Memory and time on GPUs, from their data sheets."""
-    lines = []
+    lines: list[dict[str, Any]] = []
     for E in (10**6, 10**8, 10**9):
         for W in (1, 8, 64):
             s = Sizes(E, E // 10, E // 10, d=64, K=8, batch=BATCH * W, ranks=W)
             networks = {"infiniband": H100, "ethernet": H100_ETHERNET}
             times = {name: step(s, gpu) for name, gpu in networks.items()}
-            lines.append({"entities": E, "ranks": W, "memory": memory(s), "sent": sent(s), **times})
+            facts = {"entities": E, "ranks": W, "memory": memory(s), "sent": sent(s)}
+            lines.append({**facts, **times})
     return lines
 
 
-TABLES = {
+TABLES: dict[str, Callable[[Any], str]] = {
     "constants": constants_table, "steps": steps_table, "simulate": simulated_table,
     "scale": scaled_table, "memory": runs_table, "epoch": runs_table,
 }  # fmt: skip
@@ -111,7 +113,7 @@ def main() -> None:
     args = parser.parse_args()
     file, place = args.out / "sharded.json", args.out.resolve() / "sharded"
     found: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
-    work = {
+    work: dict[str, Callable[[], Any]] = {
         "constants": lambda: constants(args.toy),
         "steps": lambda: steps(args.toy, found),
         "simulate": lambda: simulated(args.toy),

@@ -58,7 +58,7 @@ def attend(n: int, table: int) -> Work:
     def work() -> None:
         weights = view.inner(Attention(scores, False, scores.dtype), row, next(nodes)).weights
         assert weights is not None
-        weights.backward(grad)
+        torch.autograd.backward(weights, grad)
 
     return work
 
@@ -79,14 +79,15 @@ def sums(n: int, d: int) -> Work:
     """Weighted sums of K rows, with gradients of rows and weights."""
     rows, ids = torch.rand(n, d, requires_grad=True), torch.randint(n, (n // K, K))
     weights, grad = torch.rand(n // K, K, requires_grad=True), torch.rand(n // K, d)
-    return lambda: weighted_sums(rows, Bags(ids, None, weights)).backward(grad)
+    bags = Bags(ids, None, weights)
+    return lambda: torch.autograd.backward(weighted_sums(rows, bags), grad)
 
 
 def layer(n: int, d: int) -> Work:
     """An aggregator and the sum of a node's two gradients."""
     own, pooled = torch.rand(n, d, requires_grad=True), torch.rand(n, d, requires_grad=True)
     module, grad = Sum(d, torch.relu), torch.rand(n, d)
-    return lambda: module(own, pooled).backward(grad)
+    return lambda: torch.autograd.backward(module(own, pooled), grad)
 
 
 def other_rows(n: int, table: int) -> Iterator[Tensor]:
@@ -192,17 +193,15 @@ def exchanges(powers: list[int]) -> dict[str, list[list[float]]]:
     for power in powers:
         whole = torch.zeros(max(ranks, 2**power // 4 * ranks // (ranks - 1) // ranks * ranks))
         arrived, count = torch.empty_like(whole), 60 if power < 21 else 12
-        works: list[tuple[str, Work]] = [
-            ("all_to_all", lambda a=arrived, b=whole: dist.all_to_all_single(a, b))
-        ]
-        if power <= 20:
-            works.append(("all_reduce", lambda a=arrived: dist.all_reduce(a)))
-        for name, work in works:
+        for name in ("all_to_all", "all_reduce") if power <= 20 else ("all_to_all",):
             seconds = []
             for _ in range(count):
                 wait()
                 begin = time.perf_counter()
-                work()
+                if name == "all_to_all":
+                    dist.all_to_all_single(arrived, whole)
+                else:
+                    dist.all_reduce(arrived)
                 seconds.append(slowest(time.perf_counter() - begin))
             away = (ranks - 1) / ranks if name == "all_to_all" else 1
             points[name].append([whole.nbytes * away, min(seconds)])

@@ -35,15 +35,17 @@ def simulate(s: Sizes, exponent: float) -> dict[str, Any]:
     """
     draws = torch.Generator().manual_seed(0)
     neighbors = draw(s.entities * s.K, s.entities, exponent, draws).view(-1, s.K)
-    users, levels, whole = [], [[] for _ in range(s.H)], []
+    users: list[Tensor] = []
+    levels: list[list[Tensor]] = [[] for _ in range(s.H)]
+    whole: list[Tensor] = []
     for _ in range(s.ranks):
-        users.append(draw(s.rows, s.users, exponent, draws).unique())
-        nodes = [draw(s.rows, s.items, exponent, draws).unique()]
+        users.append(torch.unique(draw(s.rows, s.users, exponent, draws)))
+        nodes = [torch.unique(draw(s.rows, s.items, exponent, draws))]
         for _ in range(s.H):
-            nodes.append(neighbors[nodes[-1]].unique())
+            nodes.append(torch.unique(neighbors[nodes[-1]]))
         for level, ids in zip(levels, nodes, strict=False):
             level.append(ids)
-        whole.append(torch.cat(nodes).unique())
+        whole.append(torch.unique(torch.cat(nodes)))
     width = 2 * s.K * index_bytes(s)
     every = [(users, s.users, FLOAT * s.d, True)]
     every += [(ids, s.entities, width, False) for ids in levels]

@@ -20,7 +20,7 @@ from costs.processes import join, slowest, wait
 from kgrec.data.batches import PointwiseBatch
 from kgrec.data.knowledge_graph import Neighborhood
 from kgrec.models.kgcn.model import KGCN
-from kgrec.models.kgcn.samplers import Uniform
+from kgrec.models.kgcn.samplers.base import Uniform
 from kgrec.models.kgcn.shards import shared
 from kgrec.sharding import exchange
 from kgrec.sharding.building import sharded_tables
@@ -63,7 +63,7 @@ def dense_gradients(module: RecommenderModule, average: bool) -> int:
     if average:
         dist.all_reduce(whole)
         whole /= dist.get_world_size()
-        parts = whole.split([g.numel() for g in grads])
+        parts = torch.split(whole, [g.numel() for g in grads])
         for grad, part in zip(grads, parts, strict=True):
             grad.copy_(part.view_as(grad))
     return whole.nbytes
@@ -92,7 +92,7 @@ def measure(sizes: Sizes, count: int, joined: bool = False, evict: bool = False)
         before = replace(exchange.MOVED)
         begin, begin_cpu = time.perf_counter(), time.thread_time()
         optimizer.zero_grad()
-        model.loss(batch).backward()
+        torch.autograd.backward(model.loss(batch))
         if sizes.ranks > 1:
             dense_gradients(module, True)
         optimizer.step()
