@@ -28,6 +28,7 @@ from kgrec.sharding.traffic import (
     expected_distinct,
     reads_of_kgcn,
 )
+from kgrec.training.callbacks import EpochLog
 
 D, B, USERS, ENTITIES, K, H = 8, 150, 400, 3000, 3, 2
 CASES: list[tuple[int | str, str]] = [(K, "sum"), (K, "avg"), ("all", "sum")]
@@ -146,8 +147,6 @@ def test_expected_bytes_of_a_read():
 
 
 def test_an_epoch_logs_what_it_moved(caplog, monkeypatch):
-    from kgrec.training.callbacks import EpochLog  # not in the processes, which start faster
-
     caplog.set_level("INFO")
     logged: dict[str, float] = {}
     module: Any = SimpleNamespace(log_dict=lambda values, **_: logged.update(values))
@@ -252,7 +251,7 @@ def results(rank: int, W: int) -> dict[str, Any]:
 
 
 def test_what_moves_is_what_the_formula_says(tmp_path: Path):
-    mp.spawn(process, args=(str(tmp_path),), nprocs=3)
+    mp.start_processes(process, (str(tmp_path),), nprocs=3, start_method="fork")
     for W in (2, 3):
         results = [torch.load(tmp_path / f"{W}-{r}.pt", weights_only=True) for r in range(W)]
         every = [ids_of(r) for r in range(W)]
