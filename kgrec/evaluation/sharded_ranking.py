@@ -85,6 +85,8 @@ def top_k_of_shards(
     local = None if exclude is None else _restricted(exclude.to(users.device), own[:kept])
     width = min(items_at_once, len(own))
     parts = _even_blocks(users, int(memory_budget // (4 * max(1, width) * COPIES)))
+    if not parts:
+        return _empty(0, k, num_items, users.device)
     lists = [_empty(len(part), k, num_items, users.device) for part in parts]
     for first in range(0, len(own), items_at_once):
         block = slice(first, first + items_at_once)
@@ -146,7 +148,7 @@ def _own_items(
     """
     if ranked is None:
         number, last = num_items, num_items - 1
-        own = torch.arange(rank, num_items, ranks, device=device)
+        own = torch.arange(min(rank, num_items), num_items, ranks, device=device)
     else:
         number, last = len(ranked), int(ranked[-1]) if len(ranked) else 0
         own = ranked[rank::ranks].to(device)

@@ -107,7 +107,7 @@ class RecommenderModule(pl.LightningModule):
             raise ConfigError(
                 f"optimizer: found {getattr(kind, '__name__', kind)}, expected "
                 "optimizer=lazy_adam with trainer=sharded: only the rows that a step reads have "
-                "gradients"
+                "gradients (settings=none, if the settings of this model name the optimiser)"
             )
         self._encoded: Any = None
         # Of each stage, kept because a validation ranks in every epoch.
@@ -217,7 +217,7 @@ class RecommenderModule(pl.LightningModule):
         update = last or self._accumulated == self._update_rule.accumulate_grad_batches
         pieces = self._budget.cut(step.batches)
         if self._sharded:
-            pieces = _as_many_as_others(pieces, self.device)
+            pieces = as_many_as_others(pieces, self.device)
         total = torch.zeros((), device=self.device)
         for number, (piece, share) in enumerate(pieces):
             loss = step_loss(self.recommender, piece)
@@ -407,7 +407,7 @@ class RecommenderModule(pl.LightningModule):
         check_resume(checkpoint, self.identity())
 
 
-def _as_many_as_others(pieces: list[Any], device: torch.device) -> list[Any]:
+def as_many_as_others(pieces: list[Any], device: torch.device) -> list[Any]:
     """Pieces of as many processes as have most: all read rows together, some without weight."""
     most = torch.tensor(len(pieces), device=device)
     dist.all_reduce(most, dist.ReduceOp.MAX)

@@ -25,59 +25,65 @@ from kgrec.sharding.table import ShardedTable
 
 
 class EncodedEnds:
-    """Values that depend only on a model's parameters, each computed at its first use.
+    """Values that depend only on a model's parameters, each computed at its first use."""
 
-    Args:
-        model: the model, whose own graph is that of the item end.
-        ids: (I,) distinct items whose scores are computed; None: all items.
-    """
-
-    def __init__(self, model: KGCNParameters, ids: Tensor | None = None) -> None:
-        self._model, self._ids = model, ids
+    def __init__(self, model: KGCNParameters) -> None:
+        self._model = model
 
     @cached_property
     def items(self) -> Tensor:
         """(I, d) order-0 vectors of the items."""
-        vectors = self._model.item_vectors() if self._ids is None else self._read()
-        return vectors.detach()
-
-    def _read(self) -> Tensor:
-        assert self._ids is not None
-        return self._model.entity_vectors()[self._ids]
+        return self._model.item_vectors()
 
     @cached_property
     def item_end(self) -> AllItems:
         """v^u of the items."""
         with torch.no_grad():
-            return AllItems(tables(self._model), self._model.layers, self._ids, for_vectors=True)
+            return AllItems(tables(self._model), self._model.layers, for_vectors=True)
 
     @cached_property
     def bias(self) -> Tensor | None:
-        """(I,) biases of the items."""
-        if (table := self._model.item_bias) is None:
-            return None
-        return (table.weight if self._ids is None else table(self._ids)).detach().squeeze(1)
+        """(I,) biases of the items, or None."""
+        table = self._model.item_bias
+        return None if table is None else table.weight.detach().squeeze(1)
 
     def blocks(self, device: torch.device) -> Sequence[Tensor]:
         """The items in blocks, each of which is scored as pairs with one user at once."""
-        if self._ids is None:
-            return blocks_of_items(self._model, device)
-        return self._ids.split(FEW_PAIRS)
+        return blocks_of_items(self._model, device)
 
     def wide_items(self, of_items: Tensor) -> list[tuple[int, Tensor]]:
-        """Positions and numbers (1,) of items whose π' spreads too far for :class:`AllItems`.
+        """Places and numbers () of the items whose π' (I or 1, R') spread too far."""
+        return [(int(item), item) for item in torch.nonzero(too_wide(of_items)).flatten()]
 
-        Processes that share tables score as many, so that they read them equally often.
 
-        Args:
-            of_items: (I or 1, R') π'.
-        """
-        wide = torch.nonzero(too_wide(of_items)).flatten().tolist()
+class EncodedItems(EncodedEnds):
+    """The same of some items, for processes that share tables and read them equally often.
+
+    Args:
+        model: the model, whose own graph is that of the item end.
+        ids: (I,) distinct items.
+        both: whether items are represented by the item end.
+    """
+
+    def __init__(self, model: KGCNParameters, ids: Tensor, both: bool) -> None:
+        super().__init__(model)
+        self._ids = ids
+        with torch.no_grad():
+            self.items = model.entity_vectors()[ids]
+            self.bias = None if model.item_bias is None else model.item_bias(ids).squeeze(1)
+            if both:
+                self.item_end = AllItems(tables(model), model.layers, ids, for_vectors=True)
+
+    def blocks(self, device: torch.device) -> Sequence[Tensor]:
+        """The items in blocks, whose number depends only on the number of items."""
+        return torch.split(self._ids, FEW_PAIRS)
+
+    def wide_items(self, of_items: Tensor) -> list[tuple[int, Tensor]]:
+        """As many of every process; a further item keeps its score, up to rounding."""
+        wide = [place for place, _ in super().wide_items(of_items)]
         if isinstance(self._model.entity_embedding.weight, ShardedTable):
-            missing = largest_number(len(wide), of_items.device) - len(wide)
-            wide += [0] * missing  # any item; it is scored as before, up to rounding
-        ids = torch.arange(len(self.items)) if self._ids is None else self._ids
-        return [(at, ids[at : at + 1].to(of_items.device)) for at in wide]
+            wide += [0] * (largest_number(len(wide), of_items.device) - len(wide))
+        return [(place, self._ids[place]) for place in wide]
 
 
 @torch.no_grad()
