@@ -137,7 +137,6 @@ def _evaluated(
     checkpoint: Path | None = None,
 ) -> Evaluation:
     """Validates and tests a module, whose parameters may come from a checkpoint."""
-    module.test_result = None
     validated = trainer.validate(
         module, datamodule=datamodule, ckpt_path=checkpoint, verbose=False, weights_only=True
     )
