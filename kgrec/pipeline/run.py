@@ -39,6 +39,7 @@ from kgrec.runs.environment import environment
 from kgrec.runs.folder import RunFolder
 from kgrec.runs.results import shown_k, write_results
 from kgrec.runs.status import Pruned, update
+from kgrec.sharding.table import tables_of
 from kgrec.sweeps.pruning import Pruning
 from kgrec.tracking.logger import opened
 from kgrec.tracking.results import log_dataset, log_results
@@ -46,6 +47,7 @@ from kgrec.training import distributed
 from kgrec.training.accelerators import check_accelerator
 from kgrec.training.callbacks import EpochLog
 from kgrec.training.memory import CORES, peak_memory_gb
+from kgrec.training.testing import evaluate_together
 
 log = logging.getLogger(__name__)
 
@@ -87,9 +89,10 @@ def run(cfg: DictConfig, first: bool = True, callbacks: Sequence[pl.Callback] = 
         drawn = cfg.negatives.name, cfg.negatives.get("items", "catalogue")
         controls = parts.evaluator.controls(parts.model, *drawn) if first else {}
         metrics |= fit(parts, folder, cfg.ckpt_path, controls)
+        shared = test_together(parts, folder)
         if not first:
             return math.nan
-        evaluations = {parts.model: test(parts, folder), **controls}
+        evaluations = {parts.model: shared or test(parts, folder), **controls}
         slices = save(parts, folder, metrics, evaluations, loggers)
     show(parts, evaluations, slices, metrics)
     if warning := missing_settings(HydraConfig.get().runtime.choices):
@@ -205,7 +208,8 @@ def fit(
         trainer.fit(
             parts.module, datamodule=parts.datamodule, ckpt_path=ckpt_path, weights_only=True
         )
-    distributed.close()
+    if not tables_of(parts.recommender):  # otherwise the processes test the model together
+        distributed.close()
     if any(isinstance(callback, Pruning) and callback.pruned for callback in trainer.callbacks):  # type: ignore[attr-defined]
         raise Pruned
     if not trainer.is_global_zero:
@@ -225,6 +229,21 @@ def fit(
     if clock and clock.seconds:
         metrics["train/seconds_per_epoch"] = statistics.median(clock.seconds)
     return metrics
+
+
+def test_together(parts: Parts, folder: RunFolder) -> Evaluation | None:
+    """Evaluates the best checkpoint on all processes, if they share tables; then they disconnect.
+
+    Returns:
+        None where the first process tests alone.
+    """
+    if not tables_of(parts.recommender):
+        return None
+    with kept_by_lightning():
+        best = folder.checkpoint("best")
+        evaluation = evaluate_together(parts.trainer, parts.module, parts.datamodule, best)
+    distributed.close()
+    return evaluation
 
 
 def test(parts: Parts, folder: RunFolder) -> Evaluation:

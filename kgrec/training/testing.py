@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -86,12 +88,7 @@ class Evaluator:
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        metrics: dict[str, float] = {}
-        for evaluate in (trainer.validate, trainer.test):
-            for loader_metrics in evaluate(module, datamodule=self.datamodule, verbose=False):
-                metrics |= loader_metrics
-        assert module.test_result is not None
-        return Evaluation(metrics, module.test_result)
+        return _evaluated(trainer, module, self.datamodule)
 
     def controls(
         self, model: str, negatives: str, items: str = "catalogue"
@@ -112,3 +109,49 @@ class Evaluator:
                     control.precompute(dataset)
                     evaluations[name] = self.evaluate(control, ranked=control.ranks)
         return evaluations
+
+
+def evaluate_together(
+    trainer: pl.Trainer, module: RecommenderModule, datamodule: KGDataModule, checkpoint: Path
+) -> Evaluation:
+    """As :meth:`Evaluator.evaluate`, by the processes that trained a model and share its tables.
+
+    No process loads a whole table, and each ranks its share of the items. Every process must call
+    it.
+
+    Args:
+        trainer: trainer of the training.
+        module: module of the training; it gets the parameters of the checkpoint.
+        datamodule: rows to score, and users to evaluate.
+        checkpoint: checkpoint to evaluate.
+    """
+    # Nothing is logged or kept, and no row is left out.
+    names = ("loggers", "callbacks", "limit_val_batches", "limit_test_batches")
+    of_training = {name: getattr(trainer, name) for name in names}
+    for name, value in zip(names, ([], [], 1.0, 1.0), strict=True):
+        setattr(trainer, name, value)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*callbacks used to create the checkpoint")
+            return _evaluated(trainer, module, datamodule, checkpoint)
+    finally:
+        for name, value in of_training.items():
+            setattr(trainer, name, value)
+
+
+def _evaluated(
+    trainer: pl.Trainer,
+    module: RecommenderModule,
+    datamodule: KGDataModule,
+    checkpoint: Path | None = None,
+) -> Evaluation:
+    """Validates, then tests; without a checkpoint, the module as it is."""
+    metrics: dict[str, float] = {}
+    for evaluate in (trainer.validate, trainer.test):
+        loaders = evaluate(
+            module, datamodule=datamodule, ckpt_path=checkpoint, verbose=False, weights_only=True
+        )
+        for loader_metrics in loaders:
+            metrics |= loader_metrics
+    assert module.test_result is not None
+    return Evaluation(metrics, module.test_result)

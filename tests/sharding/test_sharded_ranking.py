@@ -9,12 +9,16 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from conftest import small
+from conftest import ROOT, SMALL, small
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
 from hypothesis import given, settings
 from lightning_fabric.plugins.environments.lightning import find_free_network_port
 from sharding.threads import Threads
 from torch import Tensor
+from training.test_ddp import command
 
+from kgrec.data.datamodule import KGDataModule
 from kgrec.data.dataset import RecDataset
 from kgrec.data.interactions import Interactions
 from kgrec.data.knowledge_graph import KnowledgeGraph
@@ -35,7 +39,10 @@ from kgrec.models.ncf import NCF
 from kgrec.models.recommender import Recommender
 from kgrec.models.ripplenet import RippleNet
 from kgrec.models.svd import SVD
+from kgrec.runs.checkpoints import load_recommender
+from kgrec.runs.folder import RunFolder
 from kgrec.sharding.building import sharded_tables
+from kgrec.training.testing import Evaluator
 
 
 class Catalogue:
@@ -259,6 +266,29 @@ def test_models_score_a_share_of_the_items_as_one_process(name, monkeypatch):
     with torch.no_grad():
         expected = one.score_all(torch.arange(USERS))
     check_scores(models, expected)
+    ranked = Threads(3).run(lambda rank: ranking(models[rank].scorer))
+    for scores, items in ranked:
+        check_lists(scores, items, expected)
+
+
+def ranking(scorer: Any) -> tuple[Tensor, Tensor]:
+    """The best 8 items of all users, whose scores take many blocks."""
+    args = torch.arange(USERS), 8, ITEMS, DATA.train, torch.arange(ITEMS).flip(0)
+    return top_k_of_shards(scorer, *args, memory_budget=2000, items_at_once=10)
+
+
+def check_lists(scores: Tensor, items: Tensor, expected: Tensor) -> None:
+    """The lists are those of one process, but for items whose scores differ by rounding alone."""
+    everyone = torch.arange(USERS)
+    order = torch.arange(ITEMS).flip(0)
+    args = lambda users: expected[users], everyone, 8, ITEMS, DATA.train
+    values, best = top_k(*args, order=order)
+    torch.testing.assert_close(scores, values, rtol=1e-5, atol=1e-6)
+    gaps = (values[:, 1:] - values[:, :-1]).abs() > 1e-5
+    edge = torch.ones(USERS, 1, dtype=torch.bool)
+    clear = torch.cat([edge, gaps], 1) & torch.cat([gaps, ~edge], 1)  # on both sides
+    assert clear.double().mean() > 0.5
+    assert torch.equal(items[clear], best[clear])
 
 
 def check_scores(models: list[Recommender], expected: Tensor) -> None:
@@ -298,3 +328,55 @@ def widen(scores: Tensor, relations: list[Tensor]) -> Tensor:
     wide = too_wide(scores * scale)
     assert 1 <= int(wide.sum()) <= 2
     return wide
+
+
+# ------------------------------------------------------------------ processes
+
+SPAWNED = ("svd", "kgcn H=2", "both ends")
+
+
+def process(rank: int, port: int, folder: str) -> None:
+    """One of three processes."""
+    torch.set_num_threads(1)
+    address = f"tcp://127.0.0.1:{port}"
+    dist.init_process_group("gloo", init_method=address, rank=rank, world_size=3)
+    for name in SPAWNED:
+        model = built(name, 3)[1 + rank]
+        torch.save(ranking(model.scorer), f"{folder}/{name}-{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_three_processes_rank_as_one(tmp_path: Path):
+    args = find_free_network_port(), str(tmp_path)
+    mp.start_processes(process, args, nprocs=3, start_method="fork")
+    for name in SPAWNED:
+        with torch.no_grad():
+            expected = built(name, 0)[0].score_all(torch.arange(USERS))
+        results = [torch.load(tmp_path / f"{name}-{rank}.pt") for rank in range(3)]
+        for scores, items in results:
+            assert torch.equal(scores, results[0][0])
+            assert torch.equal(items, results[0][1])
+        check_lists(*results[0], expected)
+
+
+@pytest.mark.slow
+def test_the_processes_of_a_run_test_its_checkpoint_as_one_process(tmp_path: Path):
+    settings = ["trainer=sharded", "optimizer=lazy_adam", "hydra.run.dir=run", "protocol=clean"]
+    done = command(*settings, "ranking.validation=true", "model.H=2", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
+    folder = RunFolder(tmp_path / "run")
+    metrics = folder.metrics()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        cfg = compose("train", [*SMALL, "protocol=clean", "paths.run=x"])
+    dataset = instantiate(cfg.protocol)(instantiate(cfg.dataset), instantiate(cfg.split))
+    data = KGDataModule(dataset, 64, 64, seed=cfg.seed)
+    ks = [k for k in cfg.ranking.ks if k <= dataset.num_items]
+    one_cpu = {"accelerator": "cpu", "devices": 1}
+    evaluator = Evaluator(data, {}, ks, rank_validation=True, device=one_cpu)
+    evaluation = evaluator.evaluate(load_recommender(folder.checkpoint("best"), ()))
+    assert {"val/recall@20", "test/ndcg@20", "test/auc", "test/matched/auc"} <= set(metrics)
+    assert len(evaluation.metrics) > 40
+    for name, value in evaluation.metrics.items():
+        assert metrics[name] == pytest.approx(value, rel=1e-6, nan_ok=True), name
