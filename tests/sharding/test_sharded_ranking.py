@@ -78,6 +78,11 @@ class Catalogue:
         return top_k(lambda users: scores[users], *args, order=order)
 
 
+def table(scores: Tensor) -> Any:
+    """A scorer that reads the scores of all users and items."""
+    return lambda items: lambda users: scores[users[:, None], items]
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_it_equals_one_process_with_ties_exclusions_and_few_items(data):
@@ -117,7 +122,9 @@ def test_lists_are_merged_by_score_then_place(data):
     ]
     values, places = merged(tensors, 2)
     expected = sorted((-v, p) for part in lists for v, p in part)[:2]
-    assert [(-v, p) for v, p in zip(values[0].tolist(), places[0].tolist(), strict=True)] == expected
+    assert [
+        (-v, p) for v, p in zip(values[0].tolist(), places[0].tolist(), strict=True)
+    ] == expected
 
 
 def test_without_a_process_group_one_process_ranks_all_items():
@@ -147,7 +154,7 @@ def test_a_score_that_is_no_number_ends_all_processes(number):
     every = torch.arange(4)
 
     def rank(_: int) -> Any:
-        return top_k_of_shards(lambda items: lambda users: scores[users[:, None], items], every, 2, 9)
+        return top_k_of_shards(table(scores), every, 2, 9)
 
     errors = Threads(3).run(rank)
     assert [type(error) for error in errors] == [KgrecError] * 3
@@ -161,8 +168,8 @@ def test_an_excluded_score_may_be_no_number():
     pair = Interactions(torch.tensor([0]), torch.tensor([1]), 1, 3)
 
     def rank(_: int) -> Any:
-        args = lambda items: lambda users: scores[users[:, None], items], torch.arange(1), 3, 3, pair
-        return top_k_of_shards(*args)[1].tolist()
+        args = torch.arange(1), 3, 3, pair
+        return top_k_of_shards(table(scores), *args)[1].tolist()
 
     assert Threads(2).run(rank) == [[[2, 0, -1]]] * 2
 
@@ -171,8 +178,11 @@ def test_an_excluded_score_may_be_no_number():
 def test_nothing_to_rank(users, ranked):
     catalogue = Catalogue(0, 3, 5, 2, 0.0)
     subset = None if ranked is None else torch.arange(ranked)
-    run = lambda _: top_k_of_shards(catalogue.scorer, torch.arange(users), 2, 5, ranked=subset)  # noqa: E731
-    for values, items in Threads(2).run(run):
+
+    def rank(_: int) -> Any:
+        return top_k_of_shards(catalogue.scorer, torch.arange(users), 2, 5, ranked=subset)
+
+    for values, items in Threads(2).run(rank):
         assert values.tolist() == [[-torch.inf] * 2] * users
         assert items.tolist() == [[-1, -1]] * users
 
@@ -201,6 +211,7 @@ def test_no_block_is_larger_than_the_budget_or_much_smaller_than_others():
 
 # ------------------------------------------------------------------ models
 
+
 def with_users() -> RecDataset:
     """Users are linked in a ring, and have one of 5 attributes by another relation."""
     dataset = clean(small(), RandomSplit())
@@ -212,15 +223,21 @@ def with_users() -> RecDataset:
     return replace(dataset, user_graph=graph)
 
 
+class Pairs(SVD):
+    """A model that has no faster way than pairs."""
+
+    scorer = Recommender.scorer
+
+
 DATA = with_users()
 USERS, ITEMS = DATA.num_users, DATA.num_items
 MODELS: dict[str, Any] = {
-    "svd": lambda data: SVD.from_dataset(data),
-    "bprmf": lambda data: BPRMF.from_dataset(data),
-    "cke": lambda data: CKE.from_dataset(data),
-    "libfm": lambda data: LibFM.from_dataset(data),
-    "ncf": lambda data: NCF.from_dataset(data),
-    "ripplenet": lambda data: RippleNet.from_dataset(data),
+    "svd": SVD.from_dataset,
+    "bprmf": BPRMF.from_dataset,
+    "cke": CKE.from_dataset,
+    "libfm": LibFM.from_dataset,
+    "ncf": NCF.from_dataset,
+    "ripplenet": RippleNet.from_dataset,
     "kgcn H=1": lambda data: KGCN.from_dataset(data, K=3),
     "kgcn H=2": lambda data: KGCN.from_dataset(data, K="all", H=2, item_bias=True),
     "kgcn edges": lambda data: KGCN.from_dataset(data, K=1, H=2, d=512, aggregator="concat"),
@@ -231,17 +248,11 @@ MODELS: dict[str, Any] = {
     "user end": lambda data: KGCNTwoEnds.from_dataset(data, ends="user"),
     "item end": lambda data: KGCNTwoEnds.from_dataset(data, K=3, ends="item"),
     "blend": lambda data: Blend.from_dataset(data, *BLENDED),
-    "pairs": lambda data: Pairs.from_dataset(data),
+    "pairs": Pairs.from_dataset,
 }
 BLENDED = (
     {"class": "kgrec.models.svd.SVD"}, {"class": "kgrec.models.ease.EASE", "l2": [300.0]},
 )  # fmt: skip
-
-
-class Pairs(SVD):
-    """A model that has no faster way than pairs."""
-
-    scorer = Recommender.scorer
 
 
 def built(name: str, ranks: int) -> list[Recommender]:
@@ -281,8 +292,7 @@ def check_lists(scores: Tensor, items: Tensor, expected: Tensor) -> None:
     """The lists are those of one process, but for items whose scores differ by rounding alone."""
     everyone = torch.arange(USERS)
     order = torch.arange(ITEMS).flip(0)
-    args = lambda users: expected[users], everyone, 8, ITEMS, DATA.train
-    values, best = top_k(*args, order=order)
+    values, best = top_k(lambda users: expected[users], everyone, 8, ITEMS, DATA.train, order=order)
     torch.testing.assert_close(scores, values, rtol=1e-5, atol=1e-6)
     gaps = (values[:, 1:] - values[:, :-1]).abs() > 1e-5
     edge = torch.ones(USERS, 1, dtype=torch.bool)
@@ -323,8 +333,7 @@ def widen(scores: Tensor, relations: list[Tensor]) -> Tensor:
     """Scales vectors of relations until the scores (B, R) of two rows are too wide."""
     spreads = scores.amax(dim=1) - scores.amin(dim=1)
     scale = 80 / spreads.topk(3).values.mean()
-    for relation in relations:
-        relation *= scale
+    torch._foreach_mul_(relations, float(scale))
     wide = too_wide(scores * scale)
     assert 1 <= int(wide.sum()) <= 2
     return wide

@@ -72,7 +72,9 @@ def scorer(model: KGCNParameters, items: Tensor) -> Callable[[Tensor], Tensor]:
     """
     layers = AllItems(tables(model), model.layers, items)
     bias = None if model.item_bias is None else model.item_bias(items).squeeze(1)
-    return torch.no_grad()(partial(_scores, model, layers, bias, lambda: torch.split(items, FEW_PAIRS)))
+    return torch.no_grad()(
+        partial(_scores, model, layers, bias, lambda: torch.split(items, FEW_PAIRS))
+    )
 
 
 def _scores(
