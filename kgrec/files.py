@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import platform
@@ -26,7 +27,23 @@ if TYPE_CHECKING:
 
 _LEFTOVER = re.compile(r"\.(?P<name>.+)\.(?P<host>[^.]+)-(?P<pid>[0-9]+)\.incoming", re.DOTALL)
 _BEFORE = "before"  # the folder that is replaced, until the new one is in its place
-_HOST = re.sub("[^A-Za-z0-9_-]", "_", platform.node())[:40]
+
+
+def _host() -> str:
+    """A name of this machine, or container: two of the same name count as two.
+
+    Containers may have the name of their machine, and each one counts its processes from 1.
+    """
+    facts = [platform.node()]
+    with contextlib.suppress(OSError):
+        facts.append(Path("/etc/machine-id").read_text(encoding="utf-8"))
+    with contextlib.suppress(OSError, AttributeError):
+        facts.append(os.readlink("/proc/self/ns/pid"))
+    digest = hashlib.sha256("\n".join(facts).encode()).hexdigest()[:8]
+    return re.sub("[^A-Za-z0-9_-]", "_", platform.node())[:31] + f"-{digest}"
+
+
+_HOST = _host()
 
 
 # ------------------------------------------------------------------ paths of users

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kgrec.errors import CheckpointError
+from kgrec.models.kgcn.graph_state import whole_state
 from kgrec.models.objectives import Objective
 from kgrec.models.recipes import rebuild
 from kgrec.models.recommender import Recommender
@@ -62,6 +63,7 @@ def whole_checkpoint(folder: Path) -> dict[str, Any]:
     del checkpoint["tables"]
     for table in without_moments(stored.values()):
         checkpoint["state_dict"][table.name] = in_order(table.shards())
+    checkpoint["state_dict"] = whole_state(checkpoint["state_dict"])
     for optimizer in checkpoint.get("optimizer_states", []):
         for state in optimizer["state"].values():
             if name := state.pop("table", None):
@@ -123,6 +125,8 @@ def load_recommender(path: Path, trust: Iterable[str] = ()) -> Recommender:
         for name, value in tensors.items()
         if isinstance(name, str) and name.startswith(prefix)
     }
+    if sharded:
+        state = whole_state(state)
     try:
         recommender = rebuild(checkpoint["kgrec"]["recipe"], state, trust, in_place=sharded)
     except CheckpointError as error:

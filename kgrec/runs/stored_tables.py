@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 # In the folder of a checkpoint. MAPPED has tables whose rows have been put in order.
 PLAIN, TABLES, MAPPED = "plain.ckpt", "tables", "mapped"
-DTYPES = ("float64", "float32", "float16", "bfloat16")
+DTYPES = ("float64", "float32", "float16", "bfloat16", "int64", "int32")
 FILE = re.compile(r"__[0-9]{1,9}_[0-9]{1,9}\.distcp")  # as torch.distributed.checkpoint names it
 
 

@@ -217,7 +217,7 @@ class RecommenderModule(pl.LightningModule):
         update = last or self._accumulated == self._update_rule.accumulate_grad_batches
         pieces = self._budget.cut(step.batches)
         if self._sharded:
-            pieces = _as_many_as_others(pieces, self.device)
+            pieces = as_many_as_others(pieces, self.device)
         total = torch.zeros((), device=self.device)
         for number, (piece, share) in enumerate(pieces):
             loss = step_loss(self.recommender, piece)
@@ -407,7 +407,7 @@ class RecommenderModule(pl.LightningModule):
         check_resume(checkpoint, self.identity())
 
 
-def _as_many_as_others(pieces: list[Any], device: torch.device) -> list[Any]:
+def as_many_as_others(pieces: list[Any], device: torch.device) -> list[Any]:
     """Pieces of as many processes as have most: all read rows together, some without weight."""
     last, _ = pieces[-1]
     return pieces + [(last, 0.0)] * (largest_number(len(pieces), device) - len(pieces))

@@ -6,8 +6,8 @@ resume from a folder or a file, with any number of processes.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,9 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from kgrec.disk_errors import disk_error
 from kgrec.files import atomic_folder
+from kgrec.models.kgcn.graph_state import shared_state, whole_state
 from kgrec.runs.stored_tables import PLAIN, TABLES, StoredTable, stored_tables, without_moments
 from kgrec.sharding.checkpoint import in_order, save_tables, take_rows
 from kgrec.sharding.table import ShardedTable, tables_of
@@ -63,16 +65,19 @@ class Sharded(DDP):
         if not self._tables():
             super().save_checkpoint(checkpoint, filepath, storage_options)
             return
-        with contextlib.ExitStack() as stack:
-            incoming: Path | None = None
-            if self.is_global_zero:
-                incoming = stack.enter_context(atomic_folder(Path(filepath)))
-            incoming = self.broadcast(incoming)
-            assert incoming is not None
-            layouts = save_tables(self._stored(), incoming / TABLES)
-            if self.is_global_zero:
-                plain = {**checkpoint, "tables": layouts}
-                self.checkpoint_io.save_checkpoint(plain, incoming / PLAIN, storage_options)
+        path = Path(filepath)
+        try:
+            with atomic_folder(path) if self.is_global_zero else nullcontext() as own:
+                incoming: Path = self.broadcast(own)
+                layouts = save_tables(self._stored(), incoming / TABLES)
+                if self.is_global_zero:
+                    plain = {**checkpoint, "tables": layouts}
+                    self.checkpoint_io.save_checkpoint(plain, incoming / PLAIN, storage_options)
+        except Exception as error:  # the other processes raise what the first one raises
+            reported = disk_error(path, error)
+            if reported is None or reported is error:
+                raise
+            raise reported from error
         self.barrier()
 
     def load_checkpoint(
@@ -95,9 +100,11 @@ class Sharded(DDP):
         assert module is not None
         stored: dict[str, StoredTable] = checkpoint.get("tables", {})
         state = dict(checkpoint["state_dict"])
-        for table in without_moments(stored.values()):
-            if table.name not in tables:  # min_rows was smaller
-                state[table.name] = in_order(table.shards())
+        for part in without_moments(stored.values()):
+            if part.name not in tables:  # min_rows was smaller
+                state[part.name] = in_order(part.shards())
+        other = {name: table for name, table in tables.items() if name not in stored}
+        state = shared_state(whole_state(state), other)
         plain = {name: value for name, value in state.items() if name not in tables}
         if strict and plain.keys() != module.state_dict().keys() - tables.keys():
             raise RuntimeError("found other parameters in the checkpoint than in the model")

@@ -114,28 +114,27 @@ class Evaluator:
 def evaluate_together(
     trainer: pl.Trainer, module: RecommenderModule, datamodule: KGDataModule, checkpoint: Path
 ) -> Evaluation:
-    """As :meth:`Evaluator.evaluate`, by the processes that trained a model and share its tables.
+    """As :meth:`Evaluator.evaluate`, on the processes that have trained the model together.
 
-    No process loads a whole table, and each ranks its share of the items. Every process must call
-    it.
+    Every process must call it. Each reads its rows of the shared tables from the checkpoint.
 
     Args:
-        trainer: trainer of the training.
-        module: module of the training; it gets the parameters of the checkpoint.
+        trainer: Trainer that has trained the model.
+        module: the module.
         datamodule: rows to score, and users to evaluate.
-        checkpoint: checkpoint to evaluate.
+        checkpoint: checkpoint of the model to evaluate.
     """
     # Nothing is logged or kept, and no row is left out.
-    names = ("loggers", "callbacks", "limit_val_batches", "limit_test_batches")
-    of_training = {name: getattr(trainer, name) for name in names}
-    for name, value in zip(names, ([], [], 1.0, 1.0), strict=True):
+    changed = {"callbacks": [], "loggers": [], "limit_val_batches": 1.0, "limit_test_batches": 1.0}
+    before = {name: getattr(trainer, name) for name in changed}
+    for name, value in changed.items():
         setattr(trainer, name, value)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings():  # Lightning misses the callbacks
             warnings.filterwarnings("ignore", ".*callbacks used to create the checkpoint")
             return _evaluated(trainer, module, datamodule, checkpoint)
     finally:
-        for name, value in of_training.items():
+        for name, value in before.items():
             setattr(trainer, name, value)
 
 
@@ -145,13 +144,12 @@ def _evaluated(
     datamodule: KGDataModule,
     checkpoint: Path | None = None,
 ) -> Evaluation:
-    """Validates, then tests; without a checkpoint, the module as it is."""
-    metrics: dict[str, float] = {}
-    for evaluate in (trainer.validate, trainer.test):
-        loaders = evaluate(
-            module, datamodule=datamodule, ckpt_path=checkpoint, verbose=False, weights_only=True
-        )
-        for loader_metrics in loaders:
-            metrics |= loader_metrics
+    """Validates and tests a module, whose parameters may come from a checkpoint."""
+    module.test_result = None
+    validated = trainer.validate(
+        module, datamodule=datamodule, ckpt_path=checkpoint, verbose=False, weights_only=True
+    )
+    tested = trainer.test(module, datamodule=datamodule, verbose=False)
     assert module.test_result is not None
+    metrics = {name: value for loader in [*validated, *tested] for name, value in loader.items()}
     return Evaluation(metrics, module.test_result)

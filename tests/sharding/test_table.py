@@ -18,12 +18,14 @@ from kgrec.config.devices import SHARDED
 from kgrec.data.protocols import paper
 from kgrec.data.splits import RandomSplit
 from kgrec.errors import ConfigError, DivergedError
+from kgrec.models.lookup import Bags, weighted_sums
 from kgrec.models.svd import SVD
 from kgrec.pipeline.parts import shared_rows
 from kgrec.sharding.building import sharded_tables
 from kgrec.sharding.table import ShardedTable, local_part
 from kgrec.training.divergence import check_parameters, largest_norm
 from kgrec.training.memory import check_memory
+from kgrec.training.module import as_many_as_others
 from kgrec.training.norms import norms
 from kgrec.training.sharded import Sharded
 from kgrec.training.updates import clip_by_norm, clip_by_value, gradient_norm
@@ -38,7 +40,7 @@ def test_the_configuration_names_the_strategy():
 # -------------------------------------------------------------- draws
 
 
-@pytest.mark.parametrize("shape", [(37, 8), (1, 5), (1000, 16), (341, 24), (512, 16)])
+@pytest.mark.parametrize("shape", [(37, 8), (1, 5), (1000, 16), (341, 24), (513, 8)])
 @pytest.mark.parametrize("init", [
     None, nn.init.xavier_uniform_, nn.init.xavier_normal_, nn.init.zeros_,
     lambda table: nn.init.constant_(table, 0.5), lambda table: nn.init.uniform_(table, -2.0, 3.0),
@@ -191,12 +193,26 @@ def reads(rank: int, ranks: int) -> dict[str, Any]:
     return results
 
 
+def sums(rank: int, ranks: int) -> dict[str, Tensor]:
+    """Weighted sums of rows, as in mixed precision, and the gradient of the rows."""
+    with sharded_tables(rank, ranks) if ranks > 1 else nullcontext():
+        table = Model().table.weight
+    weights = torch.linspace(0, 1, 6, dtype=torch.bfloat16).view(2, 3)
+    summed = weighted_sums(table, Bags(torch.tensor([[0, 1, 2], [2, 36, 36]]), None, weights))
+    summed.square().sum().backward()
+    grad = local_part(table).grad
+    assert grad is not None
+    return {"sums": summed.detach(), "grad": grad.to_dense()}
+
+
 def process(rank: int, port: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group(
         "gloo", f"tcp://127.0.0.1:{port}", timedelta(seconds=60), world_size=RANKS, rank=rank
     )
     results = {"numbers": numbers(rank, RANKS), "reads": reads(rank, RANKS)}
+    results["sums"] = sums(rank, RANKS)
+    results["pieces"] = as_many_as_others([("rows", 0.5)] * (rank + 1), torch.device("cpu"))
     torch.save(results, f"{folder}/{rank}.pt")
     dist.barrier()
     dist.destroy_process_group()
@@ -223,6 +239,20 @@ def test_reads_are_those_of_a_whole_table(name, results):
     for rank, result in enumerate(results):  # as DDP: the mean over processes
         own = result["reads"][name]["grad"]
         torch.testing.assert_close(own, expected[rank::RANKS] / RANKS)
+
+
+def test_weighted_sums_in_mixed_precision_are_those_of_a_whole_table(results):
+    one = sums(0, 1)
+    for rank, result in enumerate(results):
+        torch.testing.assert_close(result["sums"]["sums"], one["sums"])
+        torch.testing.assert_close(result["sums"]["grad"], one["grad"][rank::RANKS])
+
+
+def test_all_processes_read_in_as_many_pieces(results):
+    """The pieces of a step that are added have no weight."""
+    for rank, result in enumerate(results):
+        shares = [share for _, share in result["pieces"]]
+        assert shares == [0.5] * (rank + 1) + [0.0] * (RANKS - rank - 1)
 
 
 def test_norms_and_errors_are_those_of_one_process(results):

@@ -25,6 +25,7 @@ from torch import Tensor
 from kgrec.data.knowledge_graph import Neighborhood
 from kgrec.models.kgcn.aggregators import Aggregator
 from kgrec.models.kgcn.correction import Correction
+from kgrec.models.kgcn.shards import GraphShards
 from kgrec.sharding.table import ShardedTable
 
 # exp of less than this below the maximum underflows in float32.
@@ -47,7 +48,7 @@ class Tables(NamedTuple):
         entities: (E, d) order-0 vectors; a sharded table is read once for each layer and block of
             items, so that all processes read it equally often.
         num_relations: R.
-        neighborhood: S(v) of every entity.
+        neighborhood: S(v) of every entity, or the tables of it that processes share.
         num_items: items, the first of the entities.
         averaged: whether weighted neighbours are averaged instead of summed ("released").
         correction: correction of a drawn S(v): T sums weighted neighbours, and c counts the full
@@ -56,7 +57,7 @@ class Tables(NamedTuple):
 
     entities: Tensor
     num_relations: int
-    neighborhood: Neighborhood
+    neighborhood: Neighborhood | GraphShards
     num_items: int
     averaged: bool
     correction: Correction | None = None
@@ -165,13 +166,11 @@ class Layer:
 
     def __init__(self, tables: Tables, entities: Tensor) -> None:
         R, E = tables.num_relations, len(tables.entities)
-        indptr, all_neighbors, all_relations = tables.neighborhood
         dtype = tables.entities.dtype
-        degrees = indptr.diff()[entities]
+        near, edge = tables.neighborhood.around(entities)
+        degrees = near.degrees
         owners = torch.repeat_interleave(degrees)
-        first = (indptr[entities] - degrees.cumsum(0) + degrees)[owners]
-        edge = first + torch.arange(len(owners), device=owners.device)
-        keys = (owners * R + all_relations[edge]) * E + all_neighbors[edge]
+        keys = (owners * R + near.relations) * E + near.neighbors
         correction = tables.correction
         keys, *place, times = torch.unique(
             keys, return_inverse=correction is not None, return_counts=True

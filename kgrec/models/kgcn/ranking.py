@@ -42,7 +42,7 @@ def tables(model: KGCNParameters) -> Tables:
     return Tables(
         entities=model.entity_vectors().detach(),
         num_relations=len(model.relation_embedding),
-        neighborhood=model.neighborhood,
+        neighborhood=model.shards or model.neighborhood,
         num_items=model.num_items,
         averaged=model.scaling == "released" and model.attention,
         correction=model.correction,
@@ -72,9 +72,8 @@ def scorer(model: KGCNParameters, items: Tensor) -> Callable[[Tensor], Tensor]:
     """
     layers = AllItems(tables(model), model.layers, items)
     bias = None if model.item_bias is None else model.item_bias(items).squeeze(1)
-    return torch.no_grad()(
-        partial(_scores, model, layers, bias, lambda: torch.split(items, FEW_PAIRS))
-    )
+    blocks = partial(torch.split, items, FEW_PAIRS)
+    return torch.no_grad()(partial(_scores, model, layers, bias, blocks))
 
 
 def _scores(
