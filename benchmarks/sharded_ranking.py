@@ -134,7 +134,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--pairs", action="store_true", help="measure scoring by pairs too")
     parser.add_argument("--out", type=Path, default=Path("sharded_ranking"))
-    parser.add_argument("--port", type=int, default=29_511)
+    parser.add_argument("--port", type=int, default=29_611)
     parser.add_argument("--process", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.process:

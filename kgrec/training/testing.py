@@ -124,11 +124,10 @@ def evaluate_together(
         datamodule: rows to score, and users to evaluate.
         checkpoint: checkpoint of the model to evaluate.
     """
-    # Nothing is logged or kept, and no row is left out.
-    changed = {"callbacks": [], "loggers": [], "limit_val_batches": 1.0, "limit_test_batches": 1.0}
-    before = {name: getattr(trainer, name) for name in changed}
-    for name, value in changed.items():
-        setattr(trainer, name, value)
+    names = ("callbacks", "loggers")  # nothing is logged or kept
+    before = {name: getattr(trainer, name) for name in names}
+    for name in names:
+        setattr(trainer, name, [])
     try:
         with warnings.catch_warnings():  # Lightning misses the callbacks
             warnings.filterwarnings("ignore", ".*callbacks used to create the checkpoint")
@@ -145,7 +144,6 @@ def _evaluated(
     checkpoint: Path | None = None,
 ) -> Evaluation:
     """Validates and tests a module, whose parameters may come from a checkpoint."""
-    module.test_result = None
     validated = trainer.validate(
         module, datamodule=datamodule, ckpt_path=checkpoint, verbose=False, weights_only=True
     )
