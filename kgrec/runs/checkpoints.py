@@ -125,9 +125,8 @@ def load_recommender(path: Path, trust: Iterable[str] = ()) -> Recommender:
         for name, value in tensors.items()
         if isinstance(name, str) and name.startswith(prefix)
     }
-    if sharded:
-        state = whole_state(state)
     try:
+        state = whole_state(state) if sharded else state
         recommender = rebuild(checkpoint["kgrec"]["recipe"], state, trust, in_place=sharded)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error

@@ -27,6 +27,7 @@ from typing import Any, NoReturn
 from kgrec.errors import ConfigError
 from kgrec.files import make_folder
 from kgrec.interrupts import end_children
+from kgrec.sweeps.progress import say
 
 FOLDER, HEARTBEAT = "claims", "heartbeat"
 BEATS = 6  # heartbeats in the time of a lease
@@ -173,8 +174,7 @@ class Claims:
         Returns:
             The claim; None if another worker has the job, or was quicker.
         """
-        number = self.latest(job)
-        facts = self._facts(job, number)
+        number, facts = self._state(job)
         if number and not self._over(job, number, facts):
             return None
         make_folder(self._folder / job)
@@ -195,14 +195,22 @@ class Claims:
             jobs = sorted(os.listdir(self._folder))
         except FileNotFoundError:
             return False
-        first = {job: (number := self.latest(job), self._facts(job, number)) for job in jobs}
+        first = {job: self._state(job) for job in jobs}
+        jobs = [job for job in jobs if not self._over(job, *first[job])]
+        if jobs:
+            say(f"found jobs of workers in {self._folder}; watching whether these are alive")
         while jobs:
-            states = {job: (number := self.latest(job), self._facts(job, number)) for job in jobs}
+            time.sleep(POLL_SECONDS)
+            states = {job: self._state(job) for job in jobs}
             if any(states[job] != first[job] and states[job][1] for job in jobs):
                 return True
             jobs = [job for job in jobs if not self._over(job, *states[job])]
-            time.sleep(POLL_SECONDS if jobs else 0)
         return False
+
+    def _state(self, job: str) -> tuple[int, dict[str, Any]]:
+        """Number of the latest claim of a job, and what its heartbeat says."""
+        number = self.latest(job)
+        return number, self._facts(job, number)
 
     def _over(self, job: str, number: int, facts: dict[str, Any]) -> bool:
         """Whether a claim was released, or its heartbeat has stood still for the lease."""

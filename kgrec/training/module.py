@@ -107,7 +107,7 @@ class RecommenderModule(pl.LightningModule):
             raise ConfigError(
                 f"optimizer: found {getattr(kind, '__name__', kind)}, expected "
                 "optimizer=lazy_adam with trainer=sharded: only the rows that a step reads have "
-                "gradients"
+                "gradients (settings=none, if the settings of this model name the optimiser)"
             )
         self._encoded: Any = None
         # Of each stage, kept because a validation ranks in every epoch.

@@ -68,7 +68,8 @@ class Sharded(DDP):
         path = Path(filepath)
         try:
             with atomic_folder(path) if self.is_global_zero else nullcontext() as own:
-                incoming: Path = self.broadcast(own)
+                incoming = self.broadcast(own)
+                assert incoming is not None
                 layouts = save_tables(self._stored(), incoming / TABLES)
                 if self.is_global_zero:
                     plain = {**checkpoint, "tables": layouts}

@@ -50,7 +50,7 @@ USERS, ITEMS, D = 5, 7, 4
 
 
 def fit(rank: int, ranks: int, folder: Path, epochs: int, resumed: Path | None = None) -> None:
-    """Trains, and writes the checkpoint ``<ranks>-<epochs>.ckpt``."""
+    """Trains, and writes the checkpoint ``<ranks>-<epochs>.ckpt`` or ``…-from-<resumed>.ckpt``."""
     os.environ["WORLD_SIZE"] = str(ranks)  # a trainer removes it
     short = case(("model=kgcn", "optimizer=lazy_adam"))
     pl.seed_everything(0, verbose=False)
@@ -66,7 +66,7 @@ def fit(rank: int, ranks: int, folder: Path, epochs: int, resumed: Path | None =
         num_sanity_val_steps=0,
     )  # fmt: skip
     trainer.fit(module, data, ckpt_path=resumed, weights_only=True)
-    suffix = "-resumed" if resumed else ""
+    suffix = f"-from-{resumed.stem}" if resumed else ""
     trainer.save_checkpoint(folder / f"{ranks}-{epochs}{suffix}.ckpt")
     if resumed is None and epochs == 2:
         full_disk_of_one(trainer, rank, ranks, folder)
@@ -122,7 +122,7 @@ def check_close(path: Path, expected: Path) -> None:
 def check_resumed(folder: Path, ranks: int) -> None:
     """Checks what :func:`fit` has written for (2, None), (3, None) and (3, "<ranks>-2.ckpt")."""
     path = folder / f"{ranks}-3.ckpt"
-    whole, resumed = numbers(path), numbers(folder / f"{ranks}-3-resumed.ckpt")
+    whole, resumed = numbers(path), numbers(folder / f"{ranks}-3-from-{ranks}-2.ckpt")
     assert {"0.exp_avg", "0.exp_avg_sq", "0.step"} <= whole.keys() == resumed.keys()
     for name, value in whole.items():
         assert torch.equal(value, resumed[name]), name
@@ -146,61 +146,59 @@ def check_resumed(folder: Path, ranks: int) -> None:
     assert torch.equal(rows, whole[name][last::ranks])
 
 
-def test_a_resumed_training_ends_as_one_without_a_break(tmp_path, monkeypatch):
+def alone(monkeypatch: pytest.MonkeyPatch, folder: Path, *runs: tuple[int, str | None]) -> None:
+    """Trains in the test's own process, whose environment is restored at the end."""
     for name in ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
-        monkeypatch.setenv(name, "")
-    process(0, 1, find_free_network_port(), str(tmp_path), [(2, None), (3, None), (3, "1-2.ckpt")])
+        monkeypatch.setenv(name, "0")
+    process(0, 1, find_free_network_port(), str(folder), list(runs))
+
+
+def test_a_resumed_training_ends_as_one_without_a_break(tmp_path, monkeypatch):
+    alone(monkeypatch, tmp_path, (2, None), (3, None), (3, "1-2.ckpt"))
     check_resumed(tmp_path, 1)
 
 
 @pytest.mark.slow
-def test_two_processes_write_and_resume_to_the_same_end(tmp_path):
+def test_one_two_and_four_processes_resume_from_each_other(tmp_path, monkeypatch):
     spawn(2, tmp_path, (2, None), (3, None), (3, "2-2.ckpt"))
     check_resumed(tmp_path, 2)
-
-
-@pytest.mark.slow
-def test_one_and_four_processes_resume_from_two(tmp_path):
-    spawn(2, tmp_path, (2, None), (3, None))
-    spawn(4, tmp_path, (3, "2-2.ckpt"), (2, None))
-    spawn(1, tmp_path, (3, "2-2.ckpt"))
-    for ranks in (1, 4):
-        check_close(tmp_path / f"{ranks}-3-resumed.ckpt", tmp_path / "2-3.ckpt")
-    spawn(2, tmp_path, (3, "4-2.ckpt"))
-    check_close(tmp_path / "2-3-resumed.ckpt", tmp_path / "2-3.ckpt")
-    # A file of one process, as other trainers write it, is as good.
+    # A file of one process, as other trainers write it, is as good as a folder.
     torch.save(whole_checkpoint(tmp_path / "2-2.ckpt"), tmp_path / "file.ckpt")
-    shutil.rmtree(tmp_path / "2-3-resumed.ckpt")
-    spawn(2, tmp_path, (3, "file.ckpt"))
-    check_close(tmp_path / "2-3-resumed.ckpt", tmp_path / "2-3.ckpt")
+    spawn(4, tmp_path, (3, "2-2.ckpt"), (3, "file.ckpt"), (2, None))
+    alone(monkeypatch, tmp_path, (3, "2-2.ckpt"), (3, "4-2.ckpt"))
+    for name in ("4-3-from-2-2", "4-3-from-file", "1-3-from-2-2", "1-3-from-4-2"):
+        check_close(tmp_path / f"{name}.ckpt", tmp_path / "2-3.ckpt")
 
 
 @pytest.mark.slow
 def test_a_run_resumes_with_another_trainer_and_past_a_damaged_checkpoint(train: Train):
-    sharded = ("trainer=sharded", "trainer.devices=2", "trainer.strategy.min_rows=1")
+    sharded = ("trainer=sharded", "trainer.devices=1", "trainer.strategy.min_rows=1")
     lazy = ("optimizer=lazy_adam", "epochs=2")
     expected = train(*lazy)
-    first = train(*sharded, "epochs=1")
-    assert first.code == 0, first.err
-    checkpoints = first.folder / "checkpoints"
-    (first.folder / "metrics.json").unlink()
-    copies = []
+    place = expected.folder.with_name
+    first = train(*sharded, "epochs=1", folder="first")
+    assert first.code == 0, first.out
+    (place("first") / "metrics.json").unlink()
     for name in ("same", "default", "damaged"):
-        copies.append(first.folder.with_name(name))
-        shutil.copytree(first.folder, copies[-1])
-    torn = copies[2] / "checkpoints" / "last.ckpt" / PLAIN
+        shutil.copytree(place("first"), place(name))
+    torn = place("damaged") / "checkpoints" / "last.ckpt" / PLAIN
     torn.write_bytes(torn.read_bytes()[:100])
-    for copy, trainer in zip(copies, (sharded, (), sharded), strict=True):
-        again = train(*trainer, *lazy, "resume=auto", f"hydra.run.dir={copy}")
-        assert again.code == 0, again.err
-        assert again.metrics["test/auc"] == pytest.approx(expected.metrics["test/auc"], abs=1e-4)
-        assert [path for path in copy.rglob("*") if "incoming" in path.name] == []
-    assert "the run resumes from" in again.out + again.err
-    assert (copies[1] / "checkpoints" / "best.ckpt").is_file()  # in place of the folder
-    other = train(*sharded, *lazy, f"ckpt_path={checkpoints}/last.ckpt")
-    assert other.code == 0, other.err
-    best = other.folder / "checkpoints" / "best.ckpt"
-    assert best.is_dir()
+    starts = {
+        "same": (*sharded, "resume=auto"),
+        "default": ("resume=auto",),
+        "damaged": (*sharded, "resume=auto"),
+        "copied": (*sharded, f"ckpt_path={place('first')}/checkpoints/last.ckpt"),
+    }
+    for name, words in starts.items():
+        again = train(*lazy, *words, folder=name)
+        assert again.code == 0, again.out
+        metrics = RunFolder(place(name)).metrics()
+        assert metrics["test/auc"] == pytest.approx(expected.metrics["test/auc"], abs=1e-4)
+        assert metrics["train/epochs"] == 2
+        assert [path for path in place(name).rglob("*") if "incoming" in path.name] == []
+        assert ("; the run resumes from" in again.out) == (name == "damaged")
+        best = RunFolder(place(name)).checkpoint("best")
+        assert best.is_file() == (name == "default")  # in place of the folder
 
 
 # ------------------------------------------------------------------ any number of processes
@@ -387,7 +385,7 @@ LAYOUTS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "truth": lambda layout: layout | {"shape": [True, D]},
     "three sizes": lambda layout: layout | {"shape": [7, 2, 2]},
     "an unknown dtype": lambda layout: layout | {"dtype": "load"},
-    "integers": lambda layout: layout | {"dtype": "int64"},
+    "short integers": lambda layout: layout | {"dtype": "int16"},
     "a list as dtype": lambda layout: layout | {"dtype": []},
     "no files": lambda layout: layout | {"files": []},
     "a missing shard": lambda layout: layout | {"files": [None, layout["files"][1]]},

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from kgrec.data import knowledge_graph
 from kgrec.data.knowledge_graph import KnowledgeGraph, Neighborhood
+from kgrec.errors import CheckpointError
 from kgrec.models.kgcn import KGCN
 from kgrec.models.kgcn.graph_state import shared_state, whole_state
 from kgrec.models.kgcn.samplers import make_sampler
@@ -27,6 +28,7 @@ from kgrec.sharding.traffic import (
     expected_distinct,
     reads_of_kgcn,
 )
+from kgrec.training.callbacks import EpochLog
 
 D, B, USERS, ENTITIES, K, H = 8, 150, 400, 3000, 3, 2
 CASES: list[tuple[int | str, str]] = [(K, "sum"), (K, "avg"), ("all", "sum")]
@@ -92,6 +94,20 @@ def test_processes_share_all_neighbours(ranks):
     assert all(map(torch.equal, whole(parts), around))
 
 
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"shards.table": torch.zeros(3, 1, dtype=torch.int64)},
+        {"shards.ends": torch.zeros(3, 2, dtype=torch.int64)},
+        {"a.shards.ends": torch.ones(3, 2).int(), "a.shards.edges": torch.ones(3, 1).int()},
+        {"shards.table": None},
+    ],
+)
+def test_tables_of_a_stranger_that_do_not_fit(state):
+    with pytest.raises(CheckpointError, match=r"shards\.\w+: found no table of neighbours"):
+        whole_state(state)
+
+
 def test_which_graphs_are_shared(caplog):
     around, uniform = graph(40, 150).neighborhood(), make_sampler("uniform")
     assert shared(around, 4, seeded(0), 20, uniform) is None  # one process
@@ -128,6 +144,30 @@ def test_expected_bytes_of_a_read():
     # A count; then 2 ids, 1 row and 2 gradients of 10 bytes, and 1 id, 2 rows and 1 gradient back.
     ids = torch.tensor([0, 1, 1, 3])
     assert bytes_of_read([ids, ids[:1]], 10).tolist() == [8 + 16 + 10 + 20, 8 + 8 + 20 + 10]
+
+
+def test_an_epoch_logs_what_it_moved(caplog, monkeypatch):
+    caplog.set_level("INFO")
+    logged: dict[str, float] = {}
+    module: Any = SimpleNamespace(log_dict=lambda values, **_: logged.update(values))
+    trainer: Any = SimpleNamespace(global_step=5, current_epoch=0, callback_metrics={})
+    log = EpochLog()
+    log.on_train_epoch_start(trainer, module)
+    monkeypatch.setattr(log, "_epoch_start", log._epoch_start - 10)
+    trainer.global_step = 9
+    for name, value in {"reads": 8, "sent": 6_000_000, "seconds": 2.5}.items():
+        monkeypatch.setattr(MOVED, name, getattr(MOVED, name) + value)
+    log.on_validation_start(trainer, module)
+    monkeypatch.setattr(MOVED, "sent", 10**9)  # the validation is no part of the epoch
+    log.on_train_epoch_end(trainer, module)
+    assert logged["speed/exchange_mb_per_step"] == 1.5
+    assert logged["speed/exchange_share"] == pytest.approx(0.25, abs=0.01)
+    assert "exchange 1.5 MB a step, 25%" in caplog.text
+    logged.clear()
+    log.on_train_epoch_start(trainer, module)
+    trainer.global_step = 12
+    log.on_train_epoch_end(trainer, module)
+    assert set(logged) == {"speed/seconds_per_epoch"}  # no read: one process
 
 
 def ids_of(rank: int) -> Tensor:
@@ -211,7 +251,7 @@ def results(rank: int, W: int) -> dict[str, Any]:
 
 
 def test_what_moves_is_what_the_formula_says(tmp_path: Path):
-    mp.spawn(process, args=(str(tmp_path),), nprocs=3)
+    mp.start_processes(process, (str(tmp_path),), nprocs=3, start_method="fork")
     for W in (2, 3):
         results = [torch.load(tmp_path / f"{W}-{r}.pt", weights_only=True) for r in range(W)]
         every = [ids_of(r) for r in range(W)]

@@ -123,6 +123,18 @@ def test_a_job_that_ends_its_workers_one_after_another_has_failed(sweep):
     assert "died 3 times in the same epoch" in sweep.states()[0].status["error"]
 
 
+def test_an_interrupted_worker_releases_its_job(sweep):
+    class Interrupted(Launcher):
+        def launch(self, overrides: list[list[str]], number: int) -> None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        work(Interrupted(sweep))
+    launcher = Launcher(sweep)
+    work(launcher)
+    assert launcher.launched == [job.name for job in sweep.jobs]  # the first one first: no wait
+
+
 def test_a_launcher_that_starts_nothing_ends_the_worker(sweep):
     launcher = Launcher(sweep)
     launcher.launch = lambda overrides, number: None  # type: ignore[method-assign]

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from kgrec.data.knowledge_graph import Neighborhood, offsets
+from kgrec.errors import CheckpointError
 
 ABSENT = -1  # the relation of an entity that has no neighbours
 # Name of a table in a state dict: of the drawn neighbours, or of all, as ends and edges.
@@ -25,19 +26,27 @@ def whole_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The state dict of a model of one process.
 
     Args:
-        state: state dict, in which S(v) may be in the tables that processes share.
+        state: state dict, in which S(v) may be in the tables that processes share; it may come
+            from a stranger.
+
+    Raises:
+        CheckpointError: the tables do not fit together.
     """
     state = dict(state)
     for name in list(state):
         if (match := TABLE.fullmatch(name)) is None or match["part"] == "edges":
             continue
         model, table = match["model"], state.pop(name)
-        if match["part"] == "table":
-            graph = neighborhood_of(table)
-        else:
-            ends = table[:, 1].long()
-            edges = state.pop(f"{model}shards.edges")[: int(ends[-1])].long()
-            graph = Neighborhood(torch.cat([ends.new_zeros(1), ends]), *edges.T.contiguous())
+        try:
+            edges = None
+            if match["part"] == "ends":
+                edges = state.pop(f"{model}shards.edges")
+            graph = neighborhood_of(table) if edges is None else _neighborhood_of(table, edges)
+        except Exception as error:  # of many kinds, for an odd shape
+            raise CheckpointError(
+                f"{name}: found no table of neighbours ({type(error).__name__}), expected that of "
+                "a run with trainer=sharded"
+            ) from None
         state |= {f"{model}{field}": numbers for field, numbers in graph._asdict().items()}
     return state
 
@@ -70,6 +79,14 @@ def neighborhood_of(samples: Tensor) -> Neighborhood:
     connected = samples[:, K] != ABSENT
     neighbors, relations = torch.split(samples[connected].long(), K, dim=1)
     return Neighborhood(offsets(connected.long() * K), neighbors.flatten(), relations.flatten())
+
+
+def _neighborhood_of(ends: Tensor, edges: Tensor) -> Neighborhood:
+    """S(v) from the first and last edge (E, 2) of each entity, and the edges (N or more, 2)."""
+    ends = ends[:, 1].long()
+    neighbors, relations = edges[: int(ends[-1])].long().unbind(1)
+    indptr = torch.cat([ends.new_zeros(1), ends])
+    return Neighborhood(indptr, neighbors.contiguous(), relations.contiguous())
 
 
 def _samples(graph: Neighborhood, K: int) -> Tensor:
