@@ -50,6 +50,8 @@ SEARCH = (
     "hydra/sweeper=optuna", "hydra.sweeper.n_trials=4", "hydra.sweeper.pruner=null",
     "hydra.sweeper.sampler.n_startup_trials=2", "model.d=4", "model.H=1", "model.aggregator=sum",
 )  # fmt: skip
+# One process: the harness kills a command as a whole. Its checkpoints are folders as those of more.
+SHARDED = ("trainer=sharded", "trainer.devices=1", "trainer.strategy.min_rows=1")
 KEY_MODULES = ("kgrec.data.formats", "kgrec.data.prepare", "kgrec.data.prepared_files")
 MAX_ROW = 4  # kills in a row before a command may end
 
@@ -74,6 +76,7 @@ COMMANDS = (
     Command("a run with other settings", ("train", *RUN, *OTHER_SETTINGS), 0.15),
     Command("a serial sweep", ("train", *SWEEP, "seed=1,2,3"), 0.2),
     Command("a search", ("train", *SWEEP, *SEARCH), 0.2),
+    Command("a sharded run", ("train", *RUN, *SHARDED), 0.05),
 )  # fmt: skip
 JOBLIB = Command(
     "a joblib sweep",
@@ -224,7 +227,7 @@ def kill(command: Command, place: Path, arguments: argparse.Namespace) -> dict[s
     kills = round(arguments.kills * command.share) if command.share else arguments.joblib
     killer.at_random(kills)
     random_kills, changes = killer.findings.kills.total(), 0
-    if command == COMMANDS[0] and arguments.every:
+    if arguments.every and (command == COMMANDS[0] or command.name == arguments.only):
         changes = killer.at_changes(arguments.every)
     found, seconds = killer.findings, time.perf_counter() - start
     print(f"{command.name}: {random_kills} + {changes} kills, {len(found.faults)} faults, "
@@ -244,7 +247,8 @@ def main() -> None:
     parser.add_argument("--only", default="", help="part of the name of a command")
     parser.add_argument(
         "--every", type=int, default=1,
-        help="kill a run before every n-th change of a file; 0: at random moments alone",
+        help="kill a run, or the command of --only, before every n-th change of a file; 0: at "
+        "random moments alone",
     )  # fmt: skip
     parser.add_argument("--place", type=Path, help="folder for workspaces; those with faults stay")
     parser.add_argument("--out", type=Path, default=Path("logs/benchmarks"))

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from kgrec.runs.stored_tables import PLAIN
+
 TIMED = ("seconds", "memory", "speed/")
 STATES = ("state_dict", "optimizer_states", "epoch", "global_step", "raw_weights")
 SEARCHED = "best.yaml"
@@ -26,7 +28,7 @@ def content(workspace: Path) -> dict[str, Any]:
     kept: dict[str, Any] = {}
     for path in sorted(p for p in workspace.rglob("*") if p.is_file()):
         name = str(path.relative_to(workspace))
-        if path.suffix == ".ckpt":
+        if path.suffix in (".ckpt", ".distcp"):
             kept[name] = _weights(path)
         elif path.name == "metrics.json":
             kept[name] = {k: v for k, v in json.loads(path.read_text()).items() if not _timed(k)}
@@ -45,6 +47,7 @@ def content(workspace: Path) -> dict[str, Any]:
 def leftovers(workspace: Path) -> list[str]:
     """Files and folders that are neither results nor locks."""
     names = (str(path.relative_to(workspace)) for path in workspace.rglob("*"))
+    names = (name for name in names if not name.endswith(".ckpt/tables/.metadata"))
     return sorted(n for n in names if re.search(r"incoming|\.tmp|(^|/)\.[^/]*$|-journal$", n))
 
 
@@ -70,6 +73,9 @@ def _weights(path: Path) -> dict[str, Any]:
         else:
             leaves[name] = value
 
+    if isinstance(checkpoint, torch.Tensor):  # rows of a sharded run
+        walk("rows", checkpoint)
+        return leaves
     for part in STATES:
         walk(part, checkpoint.get(part))
     return leaves
@@ -108,7 +114,8 @@ def done(workspace: Path) -> dict[Path, Done]:
         folder = path.parent
         metrics, log = folder / "metrics.json", folder / "train.log"
         checkpoints = [folder / "checkpoints" / f"{name}.ckpt" for name in ("last", "best")]
-        epochs = [torch.load(c, weights_only=True)["epoch"] + 1 for c in checkpoints if c.is_file()]
+        saved = [c / PLAIN if c.is_dir() else c for c in checkpoints if c.exists()]
+        epochs = [torch.load(file, weights_only=True)["epoch"] + 1 for file in saved]
         folders[folder] = Done(
             metrics.stat().st_mtime_ns if metrics.is_file() else None,
             epochs[0] if epochs else 0,  # without the last checkpoint, the best one counts

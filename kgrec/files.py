@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import platform
@@ -26,7 +27,23 @@ if TYPE_CHECKING:
 
 _LEFTOVER = re.compile(r"\.(?P<name>.+)\.(?P<host>[^.]+)-(?P<pid>[0-9]+)\.incoming", re.DOTALL)
 _BEFORE = "before"  # the folder that is replaced, until the new one is in its place
-_HOST = re.sub("[^A-Za-z0-9_-]", "_", platform.node())[:40]
+
+
+def _host() -> str:
+    """A name of this machine, or container: two of the same name count as two.
+
+    Containers may have the name of their machine, and each one counts its processes from 1.
+    """
+    facts = [platform.node()]
+    with contextlib.suppress(OSError):
+        facts.append(Path("/etc/machine-id").read_text(encoding="utf-8"))
+    with contextlib.suppress(OSError, AttributeError):
+        facts.append(os.readlink("/proc/self/ns/pid"))
+    digest = hashlib.sha256("\n".join(facts).encode()).hexdigest()[:8]
+    return re.sub("[^A-Za-z0-9_-]", "_", platform.node())[:31] + f"-{digest}"
+
+
+_HOST = _host()
 
 
 # ------------------------------------------------------------------ paths of users
@@ -113,28 +130,47 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         DiskError: the folder or a file in it cannot be written.
     """
     path = path.absolute()
-    fill = path.is_dir() and not any(path.iterdir())
-    make_folder(path.parent)
-    with scratch_folder(path / path.name if fill else path) as scratch:
-        incoming, before = scratch / path.name, scratch / _BEFORE
+    if not (path.is_dir() and not any(path.iterdir())):
+        with replacement(path) as incoming:
+            incoming.mkdir()
+            yield incoming
+        return
+    with scratch_folder(path / path.name) as scratch:
+        incoming = scratch / path.name
         incoming.mkdir()
         yield incoming
-        for file in incoming.rglob("*"):
-            _sync(file)
-        _sync(incoming)
-        if fill:
-            for file in incoming.iterdir():
-                file.rename(path / file.name)
-        else:
-            try:
-                if path.exists():
-                    path.rename(before)
-                incoming.rename(path)
-            except BaseException:  # Ctrl-C too: the temporary folder is removed next
-                if before.exists() and not path.exists():
-                    before.rename(path)
-                raise
-    _sync(path if fill else path.parent)
+        _sync_all(incoming)
+        for file in incoming.iterdir():
+            file.rename(path / file.name)
+    _sync(path)
+
+
+@contextlib.contextmanager
+def replacement(path: Path) -> Iterator[Path]:
+    """A temporary path, whose file or folder takes the place of the file or folder ``path``.
+
+    One of the two may be a file and the other a folder, which no rename can replace. What was there
+    is first moved into the temporary folder. A kill before the second rename leaves it there, and
+    :func:`remove_leftovers` brings it back.
+
+    Raises:
+        DiskError: the file or folder cannot be written.
+    """
+    path = path.absolute()
+    make_folder(path.parent)
+    with scratch_folder(path) as scratch:
+        incoming, before = scratch / path.name, scratch / _BEFORE
+        yield incoming
+        _sync_all(incoming)
+        try:
+            if path.exists():
+                path.rename(before)
+            incoming.rename(path)
+        except BaseException:  # Ctrl-C too: the temporary folder is removed next
+            if before.exists() and not path.exists():
+                before.rename(path)
+            raise
+    _sync(path.parent)
 
 
 @contextlib.contextmanager
@@ -188,6 +224,14 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def _sync_all(path: Path) -> None:
+    """Waits until the disk has a file, or a folder and everything in it."""
+    if path.is_dir():
+        for file in path.rglob("*"):
+            _sync(file)
+    _sync(path)
+
+
 def make_folder(path: Path) -> None:
     """Makes a folder and those above it.
 
@@ -214,16 +258,22 @@ def remove_leftovers(path: Path) -> None:
         for leftover in path.parent.glob(".*.incoming"):
             parts = _LEFTOVER.fullmatch(leftover.name)
             if parts and parts["name"] == path.name and _is_dead(parts["host"], int(parts["pid"])):
-                if (before := leftover / _BEFORE).exists() and not path.exists():
-                    before.rename(path)  # killed between the two renames of a folder
-                _remove(leftover)
+                _undo(leftover, path)
 
 
 def remove_all_leftovers(folder: Path) -> None:
     """Removes all temporary files in and under a folder that this process has locked."""
     for leftover in list(folder.rglob(".*.incoming")):
-        if _LEFTOVER.fullmatch(leftover.name):
-            _remove(leftover)
+        if parts := _LEFTOVER.fullmatch(leftover.name):
+            with contextlib.suppress(OSError):
+                _undo(leftover, leftover.with_name(parts["name"]))
+
+
+def _undo(leftover: Path, path: Path) -> None:
+    """Removes a temporary file or folder, and first brings back what it was about to replace."""
+    if (before := leftover / _BEFORE).exists() and not path.exists():
+        before.rename(path)  # killed between the two renames
+    _remove(leftover)
 
 
 def is_empty(folder: Path) -> bool:

@@ -23,6 +23,7 @@ BENCHMARKS = {
     "new_items": ["sum", "--toy", "--seeds", "1", "2"],
     "fold_in": ["svd", "ease", "--toy", "--seeds", "1", "2"],
     "index": ["--toy", "--models", "svd"],
+    "graph_shards": ["--toy"],
     "samplers": ["--toy", "--seeds", "1", "--draws", "5"],
     "serve": ["--toy", "--rounds", "1", "--seconds", "1", "--clients", "4"],
     "models": ["svd", "ripplenet", "ease", "--toy", "--rounds", "1"],

@@ -137,6 +137,15 @@ def test_leftovers_of_dead_processes_go_and_others_stay(tmp_path):
     assert {p.name for p in tmp_path.iterdir()} == {"file", "mine.incoming"}
 
 
+def test_machines_of_one_name_are_two(monkeypatch):
+    """In two containers the same number may be that of a living and of a dead process."""
+    here = files._host()
+    assert here == files._HOST == files._host()
+    monkeypatch.setattr(files.os, "readlink", lambda path: "pid:[1]")
+    assert files._host() != here
+    assert files._LEFTOVER.fullmatch(f".file.{here}-12.incoming")["host"] == here
+
+
 def test_a_folder_killed_between_its_two_renames_comes_back(tmp_path):
     out = tmp_path / "out"
     own = files.temporary_path(out).name

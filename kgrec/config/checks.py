@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from kgrec.config.devices import num_devices, num_nodes, world_size
+from kgrec.config.devices import SHARDED, min_rows, num_devices, num_nodes, world_size
 from kgrec.config.location import options
 from kgrec.config.sizes import parse_bytes
 from kgrec.errors import ConfigError, listed, shortened, unknown_key
@@ -172,6 +172,11 @@ def _check_averaging(cfg: DictConfig) -> None:
 def _check_trainer(cfg: DictConfig) -> None:
     if world_size(cfg) > 1:
         _check_distributed(cfg)
+    if min_rows(cfg) is not None and cfg.averaging.name != "none":
+        raise ConfigError(
+            f"averaging: found {cfg.averaging.name}, expected none: an average would double the "
+            "memory of the shared tables, and is not implemented for them"
+        )
     if cfg.callbacks.get("best") is None:
         raise ConfigError(
             "callbacks.best: found null, expected the callback that keeps the best checkpoint, "
@@ -191,10 +196,10 @@ def _check_distributed(cfg: DictConfig) -> None:
     count = world_size(cfg)
     strategy = cfg.trainer.get("strategy")
     target = strategy.get("_target_") if OmegaConf.is_dict(strategy) else strategy
-    if target not in ("kgrec.training.distributed.DDP", "kgrec.training.sharded.Sharded"):
+    if target not in ("kgrec.training.distributed.DDP", SHARDED):
         raise ConfigError(
             f"trainer.devices: found {count} devices with trainer.strategy={target}, "
-            "expected 1 device, or trainer=ddp"
+            "expected 1 device, or trainer=ddp or trainer=sharded"
         )
     if cfg.steps_per_call not in (None, 1):
         raise ConfigError(

@@ -46,3 +46,21 @@ def num_nodes(cfg: DictConfig) -> int:
 def world_size(cfg: DictConfig) -> int:
     """Processes that train one model, each on a device of its own."""
     return num_devices(cfg) * num_nodes(cfg)
+
+
+SHARDED = "kgrec.training.sharded.Sharded"  # its import would take seconds; a test compares the two
+
+
+def min_rows(cfg: DictConfig) -> int | None:
+    """Rows from which on a table is shared by the processes; None: every process has all tables.
+
+    Raises:
+        ConfigError: the setting is not a number of rows.
+    """
+    strategy = cfg.trainer.get("strategy")
+    if not OmegaConf.is_dict(strategy) or strategy.get("_target_") != SHARDED:
+        return None
+    rows = strategy.get("min_rows", 1)
+    if type(rows) is not int or rows < 1:
+        raise ConfigError(f"trainer.strategy.min_rows: found {rows!r}, expected an integer >= 1")
+    return rows

@@ -20,6 +20,12 @@ OPTIONS_WITH_KEYS = {
     "hydra.launcher": "another launcher with it (hydra/launcher=joblib)",
     "hydra.sweeper": "another sweeper with it (hydra/sweeper=optuna)",
 }
+# Options of Hydra that an extra brings.
+EXTRAS = {
+    "ray": "pip install -e '.[ray]' brings it, in an environment of its own",
+    "submitit_local": "pip install -e '.[slurm]' brings it",
+    "submitit_slurm": "pip install -e '.[slurm]' brings it",
+}
 
 
 def user_error(error: BaseException | None) -> str | None:
@@ -64,7 +70,8 @@ def _explained(error: BaseException) -> str:
         return f"{error.override}: found nothing that Hydra can read ({reason}), expected key=value"
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
-        return f"{group}: found {name!r}, expected {one_of(error.options, name)}"
+        extra = f" ({EXTRAS[name]})" if group == "hydra/launcher" and name in EXTRAS else ""
+        return f"{group}: found {name!r}, expected {one_of(error.options, name)}{extra}"
     inner = error if isinstance(error, OmegaConfBaseException) else error.__cause__
     if isinstance(inner, MissingMandatoryValue):
         key = inner.full_key

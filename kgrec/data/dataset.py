@@ -250,7 +250,8 @@ class RecDataset:
         if self.items_apart:
             digest.update(b"items apart")  # other negatives and candidates than before
         for tensor in tensors:
-            digest.update(tensor.to(torch.int64).contiguous().numpy().tobytes())
+            numbers = tensor.to(torch.int64).contiguous().numpy()
+            digest.update(numbers.data)  # without a copy of mapped triples
         fingerprint = digest.hexdigest()[:16]
         if self.train_weights is not None:
             weights = self.train_weights.contiguous().numpy().tobytes()

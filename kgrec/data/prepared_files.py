@@ -15,10 +15,12 @@ from torch import Tensor
 from kgrec.data.account import Account, Entry
 from kgrec.data.dataset import IdMaps, PreparedData
 from kgrec.data.interactions import Interactions
-from kgrec.data.knowledge_graph import KnowledgeGraph
+from kgrec.data.knowledge_graph import KnowledgeGraph, Neighborhood
 from kgrec.data.spill import release
+from kgrec.data.stored_neighborhood import write_neighborhood
 
 TENSORS = "tensors.safetensors"
+NEIGHBORHOOD, USER_NEIGHBORHOOD = "neighborhood.safetensors", "user_neighborhood.safetensors"
 
 _PIECE = 1 << 21  # numbers that are written at once
 
@@ -55,6 +57,9 @@ def _tensors(data: PreparedData) -> dict[str, Tensor]:
 def save(data: PreparedData, folder: Path) -> dict[str, Any]:
     """Writes the files into a folder; returns sizes and account for its manifest."""
     _write(_tensors(data), folder / TENSORS)
+    write_neighborhood(data.graph, folder / NEIGHBORHOOD)
+    if data.user_graph is not None:
+        write_neighborhood(data.user_graph, folder / USER_NEIGHBORHOOD)
     data.ids.save(folder)
     return {"counts": data.counts(), "account": [asdict(entry) for entry in data.account.entries]}
 
@@ -109,7 +114,7 @@ def load(folder: Path, manifest: Mapping[str, Any]) -> PreparedData:
             tensors["user_graph.tails"],
             counts["user entities"],
             counts["user relations"],
-        )
+        ).with_stored(Neighborhood(**load_tensors(folder / USER_NEIGHBORHOOD)))
     return PreparedData(
         name=manifest["name"],
         user_graph=user_graph,
@@ -125,7 +130,7 @@ def load(folder: Path, manifest: Mapping[str, Any]) -> PreparedData:
             tensors["graph.tails"],
             counts["entities"],
             counts["relations"],
-        ),
+        ).with_stored(Neighborhood(**load_tensors(folder / NEIGHBORHOOD))),
         ids=IdMaps.load(folder, trusted=True),  # the cache is kgrec's own
         account=account,
     )

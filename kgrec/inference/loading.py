@@ -62,7 +62,7 @@ def find_run(place: str | Path) -> FoundRun:
         return _latest()
     if path.suffix == ".ckpt":
         folder = RunFolder(path.parent.parent)
-        if path.is_file() and not folder.finished:
+        if path.exists() and not folder.finished:
             raise DataError(
                 f"{path}: found a checkpoint outside the folder of a finished run, expected it in "
                 "its run folder, whose ids it needs"

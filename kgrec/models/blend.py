@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
 import torch
@@ -143,6 +143,11 @@ class Blend(Recommender):
         trained, closed_form = encoded or (None, None)
         closed = self.closed_form.score_all(users, closed_form)
         return self.trained.score_all(users, trained) + self.weight * closed
+
+    def scorer(self, items: Tensor) -> Callable[[Tensor], Tensor]:
+        """A function from users (B,) to (B, n) scores of items (n,), from those of both models."""
+        trained, closed = self.trained.scorer(items), self.closed_form.scorer(items)
+        return lambda users: trained(users) + self.weight * closed(users)
 
     # ------------------------------------------------------------------ training
 

@@ -9,6 +9,7 @@ Shapes: B users, n items of a list, D the size of both vectors.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -47,9 +48,10 @@ class InnerProduct(Recommender):
         """(B, n) scores, from users (B,) and items (n,), as one product of matrices."""
         return self.user_factors(users, encoded) @ self.factors_of(items, encoded).T
 
-    def score_items(self, users: Tensor, items: Tensor, encoded: Any = None) -> Tensor:
-        """(B, n) scores, from users (B,) and items (n,), as one product of matrices."""
-        return self.user_factors(users, encoded) @ self.factors_of(items, encoded).T
+    def scorer(self, items: Tensor) -> Callable[[Tensor], Tensor]:
+        """A function from users (B,) to (B, n) scores of items (n,), read once."""
+        b = self.factors_of(items)
+        return lambda users: self.user_factors(users) @ b.T
 
     def score_all(self, users: Tensor, encoded: Any = None) -> Tensor:
         """(B, num_items) scores, from users (B,)."""

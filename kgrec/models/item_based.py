@@ -85,6 +85,11 @@ class ItemBased(Recommender):
             scores[in_block] = block[rows[in_block] - begin, items[in_block]].to(scores.dtype)
         return scores
 
+    def scorer(self, items: Tensor) -> Callable[[Tensor], Tensor]:
+        """A function from users (B,) to (B, n) scores of items (n,); every item is scored."""
+        encoded = self.encode()
+        return lambda users: self.score_all(users, encoded)[:, items]
+
     def fold_in(self, history: Interactions, seed: int = 0) -> Recommender:
         """The model with the history in place of the training positives."""
         check_history(history, self.num_items)

@@ -146,8 +146,13 @@ class LibFM(InnerProduct, WithUserTables):
 
     def item_factors(self, encoded: ItemSide | None = None) -> Tensor:
         """(I, d + 2) q_i, b_i, 1 of every item."""
-        biases, vectors = self.encode() if encoded is None else encoded
-        return torch.cat([vectors, biases[:, None], torch.ones_like(biases)[:, None]], dim=1)
+        return _joined(self.encode() if encoded is None else encoded)
+
+    def factors_of(self, items: Tensor, encoded: ItemSide | None = None) -> Tensor:
+        """(…, d + 2) q_i, b_i, 1 of items (…)."""
+        if encoded is not None:
+            return super().factors_of(items, encoded)
+        return _joined(self._item_side(items.flatten())).view(*items.shape, -1)
 
     def score_all(self, users: Tensor, encoded: ItemSide | None = None) -> Tensor:
         """(B, num_items) logits, from users (B,)."""
@@ -246,6 +251,12 @@ class LibFM(InnerProduct, WithUserTables):
         if self.attribute_weights is not None:
             linear = weighted_sums(self.attribute_weights.weight, bags).squeeze(-1)
         return linear, weighted_sums(table, bags), weighted_sums(squares, squared).squeeze(-1)
+
+
+def _joined(side: ItemSide) -> Tensor:
+    """(I, d + 2) q_i, b_i, 1."""
+    biases = side.biases[:, None]
+    return torch.cat([side.vectors, biases, torch.ones_like(biases)], dim=1)
 
 
 def _factors(count: int, d: int) -> nn.Embedding:

@@ -54,14 +54,15 @@ class Bags(NamedTuple):
         )
 
 
-def weighted_sums(table: Tensor, bags: Bags) -> Tensor:
+def weighted_sums(table: Tensor, bags: Bags, sparse: bool = False) -> Tensor:
     """(n, d) Σ weight · table[row] over each bag; differentiable in table and weights.
 
     Args:
         table: (N, d).
         bags: rows and weights.
+        sparse: as in :func:`rows_and_sums`.
     """
-    return rows_and_sums(table, None, bags)[1]
+    return rows_and_sums(table, None, bags, sparse)[1]
 
 
 def rows_and_sums(
@@ -80,7 +81,9 @@ def rows_and_sums(
     """
     if bags.weights is not None and bags.weights.dtype != table.dtype:  # mixed precision
         dtype = torch.promote_types(bags.weights.dtype, table.dtype)
-        table, bags = table.to(dtype), bags._replace(weights=bags.weights.to(dtype))
+        bags = bags._replace(weights=bags.weights.to(dtype))
+        if table.dtype != dtype:
+            table = table.to(dtype)
     shard = table.local if isinstance(table, ShardedTable) else None
     if shard is not None or (sparse and table.requires_grad and torch.is_grad_enabled()):
         summed = bags.rows.flatten()

@@ -16,6 +16,7 @@ W_l has 2^(L - l) d.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar, NamedTuple, Self
 
 import torch
@@ -97,7 +98,15 @@ class NCF(WithUserTables):
 
     def score_all(self, users: Tensor, encoded: ItemParts | None = None) -> Tensor:
         """(B, num_items) logits, from users (B,)."""
-        parts = self.encode() if encoded is None else encoded
+        return self._score_all(users, self.encode() if encoded is None else encoded)
+
+    def scorer(self, items: Tensor) -> Callable[[Tensor], Tensor]:
+        """A function from users (B,) to (B, n) logits of items (n,), whose parts are made once."""
+        parts = self._item_parts(self.item_factors(items), self.item_inputs(items))
+        return lambda users: self._score_all(users, parts)
+
+    def _score_all(self, users: Tensor, parts: ItemParts) -> Tensor:
+        """(B, I) logits, from users (B,) and parts of I items."""
         factorised: Tensor = self.user_factors(users) @ parts.factors.T
 
         def perceived(block: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from kgrec.errors import CheckpointError
 from kgrec.models.importing import check_trusted, import_class, importing_only
 from kgrec.models.index_tensors import check_index_tensors
 from kgrec.models.recommender import LARGEST_NUMBER, Recommender
+from kgrec.sharding.building import tables_without_memory
 
 R = TypeVar("R", bound=Recommender)
 
@@ -36,7 +37,10 @@ MOST_VALUES = 10_000  # values in a recipe, each counted wherever it is referred
 
 
 def rebuild(
-    recipe: Mapping[str, Any], state: Mapping[str, Tensor], trust: Iterable[str] = ()
+    recipe: Mapping[str, Any],
+    state: Mapping[str, Tensor],
+    trust: Iterable[str] = (),
+    in_place: bool = False,
 ) -> Recommender:
     """Builds a model from :meth:`Recommender.recipe` and fills it.
 
@@ -44,6 +48,8 @@ def rebuild(
         recipe: class path and arguments.
         state: the model's state dict.
         trust: dotted paths of further packages, modules or classes that the recipe may name.
+        in_place: whether embedding tables are the tensors of the state, not copies of them. So
+            memory need not hold a table that is mapped from a file.
 
     Raises:
         CheckpointError: the recipe names a class that is not a Recommender or not trusted; or
@@ -57,14 +63,30 @@ def rebuild(
             _check_state(state)
             _check_claims(arguments, state)
             _check_sizes(kind, arguments, state, strict=not trust)
-            model = kind(**_with_tensors(arguments, torch.zeros))
             if not trust:
                 sizes = (arguments.get(name, 0) for name in ("num_users", "num_items"))
                 check_index_tensors(state, *sizes)
+            if in_place:
+                return _around(kind, arguments, state)
+            model = kind(**_with_tensors(arguments, torch.zeros))
             model.load_state_dict(state)
         except Exception as error:  # a constructor may raise anything for an odd argument
             reason = " ".join(str(error).split())[:LONGEST_REASON]
             raise CheckpointError(f"the model {path!r} cannot be rebuilt: {reason}") from error
+    return model
+
+
+def _around(kind: type[Recommender], arguments: Any, state: Mapping[str, Tensor]) -> Recommender:
+    """A model whose embedding tables are the tensors of the state; all others are copied."""
+    with _WithoutDraws(), tables_without_memory():
+        model = kind(**_with_tensors(arguments, torch.zeros))
+    expected = model.state_dict()
+    tables = {n: state[n].to(t.dtype) for n, t in expected.items() if n in state and t.is_meta}
+    copies = {name: value for name, value in state.items() if name not in tables}
+    if expected.keys() != state.keys():
+        raise CheckpointError(f"found {len(state)} tensors, expected {len(expected)}")
+    model.load_state_dict(tables, strict=False, assign=True)
+    model.load_state_dict(copies, strict=False)
     return model
 
 
@@ -193,8 +215,13 @@ def _check_state(state: Any) -> None:
             raise CheckpointError(f"{name}: found no tensor with numbers of its own, expected one")
         if value.is_complex():
             raise CheckpointError(f"{name}: found numbers of type {value.dtype}, expected real")
-        if value.is_floating_point() and not value.isfinite().all():
+        if value.is_floating_point() and not is_finite(value):
             raise CheckpointError(f"{name}: found NaN or infinity, expected finite numbers")
+
+
+def is_finite(numbers: Tensor) -> bool:
+    """Whether all numbers are finite; takes no memory of their size, as ``isfinite`` does."""
+    return not numbers.numel() or bool(torch.stack(numbers.aminmax()).isfinite().all())
 
 
 def _check_sizes(

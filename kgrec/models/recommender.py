@@ -22,6 +22,7 @@ from kgrec.models.objectives import Objective
 from kgrec.models.reasons import NONE, Reasons, cosines, similar_history
 
 BLOCK = 2**23  # numbers that :func:`in_blocks` keeps in memory at once
+PAIRS = 2**16  # pairs that :meth:`Recommender.scorer` scores at once
 LARGEST_SIZE = 2**31 - 1  # of any setting that is a whole number
 LARGEST_NUMBER = 2**62  # of any other setting; more would overflow in float32, or soon
 MOST_ROUNDS = 100_000  # of an inner loop without a validation that would end it
@@ -139,10 +140,26 @@ class Recommender(nn.Module):
         """(B, n) training scores of the same items (n,) for each user (B,)."""
         return self.score_lists(users, items.expand(len(users), -1), encoded)
 
-    def score_items(self, users: Tensor, items: Tensor, encoded: Any = None) -> Tensor:
-        """(B, n) scores of the same items (n,) for each user (B,)."""
-        rows = users.repeat_interleave(len(items))
-        return self.score(rows, items.repeat(len(users)), encoded).view(len(users), len(items))
+    def scorer(self, items: Tensor) -> Callable[[Tensor], Tensor]:
+        """A function from users (B,) to (B, n) scores of some items; no gradients are needed.
+
+        Override it where values that depend only on the items can be computed once. Processes that
+        share tables call it and the function together, each with n items of its own and the same
+        users; so both must read tables equally often, whichever the items.
+
+        Args:
+            items: (n,) int64, distinct.
+        """
+
+        def scores(users: Tensor) -> Tensor:
+            blocks = torch.split(items, max(1, PAIRS // max(1, len(users))))
+            parts = [
+                self.score(users.repeat_interleave(len(block)), block.repeat(len(users)))
+                for block in blocks
+            ]
+            return torch.cat([part.view(len(users), -1) for part in parts], dim=1)
+
+        return scores
 
     def score_all(self, users: Tensor, encoded: Any = None) -> Tensor:
         """(B, num_items) scores of all items for each user; override it with something faster."""

@@ -23,6 +23,7 @@ Shapes: B rows, d embedding size, H hops, M triples of a ripple set, T triples, 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
@@ -201,15 +202,26 @@ class RippleNet(Recommender):
     def score_all(self, users: Tensor, encoded: Products | None = None) -> Tensor:
         """(B, num_items) logits, from users (B,)."""
         items = self.entity_embedding.weight[: self.num_items]
-        products = self.encode() if encoded is None else encoded
+        return self._score_all(users, items, self.encode() if encoded is None else encoded)
+
+    def scorer(self, items: Tensor) -> Callable[[Tensor], Tensor]:
+        """A function from users (B,) to (B, n) logits of items (n,), whose vectors are read once.
+
+        Products are those of the triples of a block of users.
+        """
+        vectors: Tensor = self.entity_embedding(items)
+        return lambda users: self._score_all(users, vectors, None)
+
+    def _score_all(self, users: Tensor, items: Tensor, encoded: Products | None) -> Tensor:
+        """(B, I) logits, from users (B,) and vectors of items (I, d)."""
 
         def answer(block: Tensor) -> Tensor:
-            slots, _ = self._ripples(block, products)
+            slots, products = self._ripples(block, encoded)
             v = items.expand(len(block), -1, -1)
             return self._answer(v, slots, products, self._has_ripple_set(block))
 
         _, _, M = self.ripples.shape
-        return in_blocks(answer, users, self.num_items * (M + 3 * items.shape[1]))
+        return in_blocks(answer, users, len(items) * (M + 3 * items.shape[1]))
 
     def loss(self, *batches: PointwiseBatch) -> Tensor:
         """Mean cross-entropy - λ2 Σ_k mean σ(hᵀ R_r t) over the rows' ripple sets."""
@@ -253,7 +265,8 @@ class RippleNet(Recommender):
             p = torch.softmax(v @ keys.transpose(1, 2), dim=-1)  # (B, I, M)
             tails = products.tails[slots[:, hop]]  # (B, M)
             if single:  # read and summed in one operation
-                o = weighted_sums(self.entity_embedding.weight, Bags(tails, None, p[:, 0]))[:, None]
+                table, bags = self.entity_embedding, Bags(tails, None, p[:, 0])
+                o = weighted_sums(table.weight, bags, table.sparse)[:, None]
             else:
                 o = p @ self.entity_embedding(tails)  # (B, I, d)
             total = total + o if self.all_hops else o

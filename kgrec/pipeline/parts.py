@@ -16,7 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from kgrec.config.devices import num_devices, world_size
+from kgrec.config.devices import min_rows, num_devices, world_size
 from kgrec.config.memory import fitting
 from kgrec.config.sizes import parse_bytes
 from kgrec.data.datamodule import KGDataModule
@@ -27,6 +27,7 @@ from kgrec.models.recommender import Recommender
 from kgrec.runs.checkpoints import read_checkpoint
 from kgrec.runs.identity import check_resume, resume_settings
 from kgrec.sharding.building import sharded_tables
+from kgrec.sharding.table import tables_of
 from kgrec.tracking.results import ControlLine
 from kgrec.training.averaging import WeightAveraging
 from kgrec.training.checkpoint_files import AtomicCheckpointIO
@@ -41,7 +42,6 @@ from kgrec.training.memory import (
     threads_for,
 )
 from kgrec.training.module import RecommenderModule
-from kgrec.training.sharded import Sharded
 from kgrec.training.testing import Evaluator
 from kgrec.training.trainer_arguments import COUNTED, applied, passed_on, profiler
 from kgrec.training.updates import UpdateRule
@@ -99,6 +99,8 @@ def build(
     fit_monitor(cfg, ks, dataset.num_candidates)  # first, because models may choose by it too
     with fitting("model", plain(cfg.model)), tables_in_shards(cfg):
         recommender: Recommender = instantiate(cfg.model, dataset)
+    if recommender.trainable and min_rows(cfg) is not None:
+        log.info(shared_rows(recommender))
     recommender.objective = make_objective(cfg, recommender)
     rank_validation = cfg.ranking.validation or "@" in cfg.monitor
     own = applied(trainer_settings(cfg))
@@ -143,11 +145,28 @@ def build(
 
 def tables_in_shards(cfg: DictConfig) -> AbstractContextManager[None]:
     """Makes new embedding tables shard by shard, if the processes of this run share them."""
-    strategy = cfg.trainer.strategy
-    target = strategy.get("_target_") if OmegaConf.is_dict(strategy) else None
-    if target != f"{Sharded.__module__}.{Sharded.__qualname__}":
-        return nullcontext()
-    return sharded_tables(rank(), world_size(cfg))
+    least = min_rows(cfg)
+    return nullcontext() if least is None else sharded_tables(rank(), world_size(cfg), least)
+
+
+def shared_rows(recommender: Recommender) -> str:
+    """One line that says which tables the processes share, and what that saves."""
+    tables = tables_of(recommender)
+    if not tables:
+        return "sharded tables: none, each process has the whole model"
+    ranks = next(iter(tables.values())).ranks
+    names = ", ".join(
+        f"{name.removesuffix('.weight')} ({len(table):,} × {table.shape[1]})"
+        for name, table in tables.items()
+    )
+    rows = sum(len(table) for table in tables.values())
+    own = sum(len(table.local) for table in tables.values())
+    whole = sum(table.nbytes for table in tables.values())
+    part = sum(table.local.nbytes for table in tables.values())
+    return (
+        f"sharded tables: {names}; each of {ranks} processes has at most {own:,} of {rows:,} rows, "
+        f"{part / 1e6:,.3g} of {whole / 1e6:,.3g} MB"
+    )
 
 
 def cutoffs(cfg: DictConfig, dataset: RecDataset) -> list[int]:

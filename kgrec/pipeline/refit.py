@@ -22,7 +22,7 @@ from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from kgrec.config.checks import check
-from kgrec.config.devices import chosen_devices, world_size
+from kgrec.config.devices import chosen_devices, min_rows, world_size
 from kgrec.config.messages import any_user_error
 from kgrec.config.targets import check_foreign
 from kgrec.data.dataset import PreparedData, RecDataset
@@ -174,7 +174,7 @@ def _settings(
         key = word.lstrip("+~").partition("=")[0]
         key = "logger" if key.startswith("logger.") else key
         OmegaConf.update(cfg, key, OmegaConf.select(fresh, key), merge=False, force_add=True)
-    if world_size(cfg) > 1:
+    if world_size(cfg) > 1 or min_rows(cfg) is not None:
         log.info("a refit takes one device; its run had %d", world_size(cfg))
         cfg.trainer.devices, cfg.trainer.num_nodes, cfg.trainer.strategy = 1, None, None
     for key in cfg.model:

@@ -39,13 +39,15 @@ from kgrec.runs.environment import environment
 from kgrec.runs.folder import RunFolder
 from kgrec.runs.results import shown_k, write_results
 from kgrec.runs.status import Pruned, update
+from kgrec.sharding.table import tables_of
 from kgrec.sweeps.pruning import Pruning
 from kgrec.tracking.logger import opened
 from kgrec.tracking.results import log_dataset, log_results
 from kgrec.training import distributed
 from kgrec.training.accelerators import check_accelerator
-from kgrec.training.callbacks import EpochLog
+from kgrec.training.callbacks import EXCHANGE_SHARE, EXCHANGED, EpochLog
 from kgrec.training.memory import CORES, peak_memory_gb
+from kgrec.training.testing import evaluate_together
 
 log = logging.getLogger(__name__)
 
@@ -87,9 +89,10 @@ def run(cfg: DictConfig, first: bool = True, callbacks: Sequence[pl.Callback] = 
         drawn = cfg.negatives.name, cfg.negatives.get("items", "catalogue")
         controls = parts.evaluator.controls(parts.model, *drawn) if first else {}
         metrics |= fit(parts, folder, cfg.ckpt_path, controls)
-        if not first:
+        tested = test(parts, folder, first)
+        if tested is None:
             return math.nan
-        evaluations = {parts.model: test(parts, folder), **controls}
+        evaluations = {parts.model: tested, **controls}
         slices = save(parts, folder, metrics, evaluations, loggers)
     show(parts, evaluations, slices, metrics)
     if warning := missing_settings(HydraConfig.get().runtime.choices):
@@ -205,8 +208,8 @@ def fit(
         trainer.fit(
             parts.module, datamodule=parts.datamodule, ckpt_path=ckpt_path, weights_only=True
         )
-    distributed.close()
     if any(isinstance(callback, Pruning) and callback.pruned for callback in trainer.callbacks):  # type: ignore[attr-defined]
+        distributed.close()
         raise Pruned
     if not trainer.is_global_zero:
         return {}
@@ -224,13 +227,37 @@ def fit(
     }
     if clock and clock.seconds:
         metrics["train/seconds_per_epoch"] = statistics.median(clock.seconds)
+    for name in (EXCHANGED, EXCHANGE_SHARE):  # of the last epoch, where processes share tables
+        if name in trainer.callback_metrics:
+            metrics[name.replace("speed/", "train/")] = float(trainer.callback_metrics[name])
     return metrics
 
 
-def test(parts: Parts, folder: RunFolder) -> Evaluation:
-    """Evaluates the model of the best checkpoint, so that every run tests its checkpoint."""
-    best = folder.checkpoint("best")
-    return parts.evaluator.evaluate(load_recommender(best, trusted_by(parts.recommender)))
+def test(parts: Parts, folder: RunFolder, first: bool) -> Evaluation | None:
+    """Evaluates the model of the best checkpoint, so that every run tests its checkpoint.
+
+    Processes that share tables do so together, because none could hold the model. Otherwise the
+    first process does so alone. The processes are disconnected then.
+
+    Args:
+        parts: objects of the run.
+        folder: run folder.
+        first: whether this process writes the results.
+
+    Returns:
+        The evaluation; None on processes other than the first.
+    """
+    best, evaluation = folder.checkpoint("best"), None
+    if tables_of(parts.recommender):
+        with kept_by_lightning():
+            evaluation = evaluate_together(parts.trainer, parts.module, parts.datamodule, best)
+    distributed.close()
+    if not first:
+        return None
+    if evaluation is None:
+        recommender = load_recommender(best, trusted_by(parts.recommender))
+        evaluation = parts.evaluator.evaluate(recommender)
+    return evaluation
 
 
 def save(

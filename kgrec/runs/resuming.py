@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from omegaconf import DictConfig
 
 from kgrec.errors import CheckpointError, ConfigError
+from kgrec.files import remove_leftovers
 from kgrec.runs.checkpoints import read_checkpoint
 from kgrec.runs.folder import VALIDATED, RunFolder
 from kgrec.runs.identity import difference, result_settings, resume_settings
@@ -45,6 +46,7 @@ def start_in(folder: RunFolder) -> Start:
     problems = []
     for name in ("last", "best"):
         checkpoint = folder.checkpoint(name)
+        remove_leftovers(checkpoint)  # brings back what a killed process was about to replace
         if not checkpoint.exists():
             continue
         try:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import io
 import math
+import mmap
+import os
 import pickle
 import re
 import struct
@@ -18,7 +20,7 @@ import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import IO, Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -29,6 +31,8 @@ MOST_ENTRIES = 2**22  # bytes of the archive's list of entries
 MOST_VALUES, DEEPEST = 2**20, 50  # plain values, each counted wherever it is referred to; nesting
 SHARED = 4  # tensors may share numbers, but together not claim more than this times the file
 CHUNK = 2**20  # bytes that are read at once
+# Python before 3.13 has no name for it. Without it Linux refuses a map larger than memory and swap.
+_NO_RESERVE = 0x4000 if sys.platform == "linux" else 0
 
 STORAGES = {
     "Double": torch.float64, "Float": torch.float32, "Half": torch.float16,
@@ -48,10 +52,15 @@ class NotPlainError(ValueError):
     """A file holds something that a checkpoint does not consist of."""
 
 
-def read_saved(path: Path) -> Any:
+def read_saved(path: Path, mapped: bool = False) -> Any:
     """Reads a file of ``torch.save`` onto the CPU.
 
     Memory is at most the size of the file and 128 MB for its plain values.
+
+    Args:
+        path: file.
+        mapped: whether the numbers of tensors stay in the file, of which memory has the pages that
+            are read; their checksums are then not compared.
 
     Raises:
         NotPlainError: the file names code, or claims other sizes than it holds.
@@ -61,9 +70,34 @@ def read_saved(path: Path) -> Any:
     with path.open("rb") as file:
         _check_archive(file, size)
         with zipfile.ZipFile(file) as archive:
-            content = _Reader(archive, size).load()
+            content = _Reader(archive, size, file if mapped else None).load()
     _check_tree(content)
     return content
+
+
+def map_file(file: IO[bytes], begin: int = 0, length: int | None = None) -> Tensor:
+    """Bytes of a file as a tensor (uint8), of which memory has the pages that are read.
+
+    Changes of the tensor stay in memory. Unlike :func:`torch.from_file`, a file may be larger than
+    the memory.
+
+    Args:
+        file: open file, which may be closed afterwards.
+        begin: first byte.
+        length: number of bytes; None: to the end.
+    """
+    size = os.fstat(file.fileno()).st_size
+    length = size - begin if length is None else length
+    if begin < 0 or length < 0 or begin + length > size:
+        raise ValueError(f"found {size} bytes, expected {begin + length}")
+    if length == 0:
+        return torch.empty(0, dtype=torch.uint8)
+    if os.name == "posix":
+        kind = mmap.MAP_PRIVATE | getattr(mmap, "MAP_NORESERVE", _NO_RESERVE)
+        numbers = mmap.mmap(file.fileno(), 0, kind, mmap.PROT_READ | mmap.PROT_WRITE)
+    else:
+        numbers = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    return torch.frombuffer(numbers, dtype=torch.uint8, count=length, offset=begin)
 
 
 def _check_tree(content: Any) -> None:
@@ -124,13 +158,15 @@ class _Reader(pickle._Unpickler):
         for name in OPERATIONS
     }
 
-    def __init__(self, archive: zipfile.ZipFile, size: int) -> None:
+    def __init__(
+        self, archive: zipfile.ZipFile, size: int, mapped: io.BufferedReader | None
+    ) -> None:
         entries = archive.infolist()
         if any(e.compress_type != zipfile.ZIP_STORED or e.flag_bits & 1 for e in entries):
             raise NotPlainError("compressed or encrypted entries")
         if sum(entry.file_size for entry in entries) > size:
             raise NotPlainError("entries larger than the file")
-        self.archive, self.size, self.claimed = archive, size, 0
+        self.archive, self.size, self.claimed, self.mapped = archive, size, 0, mapped
         self.folder = entries[0].filename.partition("/")[0]
         self.storages: dict[str, _Storage] = {}
         plain = archive.getinfo(f"{self.folder}/data.pkl")
@@ -165,6 +201,11 @@ class _Reader(pickle._Unpickler):
 
     def _numbers(self, name: str) -> torch.UntypedStorage:
         entry = self.archive.getinfo(f"{self.folder}/data/{name}")
+        if self.mapped is not None:
+            self.mapped.seek(entry.header_offset)
+            header = struct.unpack("<4s5H3L2H", self.mapped.read(30))
+            begin = entry.header_offset + 30 + header[-2] + header[-1]
+            return map_file(self.mapped, begin, entry.file_size).untyped_storage()
         numbers = torch.empty(entry.file_size, dtype=torch.uint8)
         view, done = numbers.numpy(), 0
         with self.archive.open(entry) as source:  # which compares the checksum at the end

@@ -1,28 +1,28 @@
 """Tables in checkpoints of torch.distributed.checkpoint, for any number of processes.
 
-A table is stored in columns: column c has the rows r with r mod L = c. If the number of processes
-divides L, a column belongs to one process, which writes it and reads it in place. Any other number
-of processes can read the columns too: a process then reads each column and keeps its rows.
+Each process writes its rows of a table into a file of its own: shard c has the rows r with
+r mod W = c, as they lie in memory. So nothing is copied before it is written. A run with another
+number of processes, or with one, takes its rows from the shards by strides.
+
+The files are read by :mod:`kgrec.runs.stored_tables`, because PyTorch's reader unpickles
+``.metadata``, which may call any function.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
-from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.filesystem import FileSystemWriter
 from torch.distributed.checkpoint.state_dict_saver import save
 
-from kgrec.sharding.table import ShardedTable, rows_of_rank
+from kgrec.sharding.table import ShardedTable
 
-PLAIN, TABLES = "plain.ckpt", "tables"  # in the folder of a checkpoint
-
-# Columns of a table, or a little more: many numbers of processes divide 48.
-COLUMNS = 48
+BLOCK = 2**22  # bytes of the rows that are put in order at once
 
 
 def save_tables(tables: Mapping[str, ShardedTable], folder: Path) -> dict[str, dict[str, Any]]:
@@ -33,76 +33,68 @@ def save_tables(tables: Mapping[str, ShardedTable], folder: Path) -> dict[str, d
         folder: folder that all processes see.
 
     Returns:
-        The layout of each table, for :func:`load_tables`: ``shape``, ``dtype`` and ``columns``.
+        The layout of each table: ``shape``, ``dtype`` and ``files``, with the name and the bytes of
+        the file of each shard, or None for a shard without rows.
+
+    Raises:
+        Exception: a process could not write its rows; every process raises the error of the first.
     """
-    layouts, columns = {}, {}
+    shards = {f"{n}/{t.rank}": t.local.detach() for n, t in tables.items() if len(t.local)}
+    # One file for each shard: the writer keeps what it has written until its file is complete.
+    writer = FileSystemWriter(folder, single_file_per_rank=False)
+    try:
+        written = save(shards, storage_writer=writer)
+    except CheckpointException as error:
+        raise next(failure for failure, _ in error.failures.values()) from error
+    places = {index.fqn: place for index, place in written.storage_data.items()}
+    layouts = {}
     for name, table in tables.items():
-        L = math.lcm(table.ranks, COLUMNS) if table.ranks <= COLUMNS else table.ranks
+        found = [places.get(f"{name}/{c}") for c in range(table.ranks)]
+        files = [None if place is None else [place.relative_path, place.length] for place in found]
         dtype = str(table.dtype).removeprefix("torch.")
-        layouts[name] = {"shape": list(table.shape), "dtype": dtype, "columns": L}
-        for c in range(table.rank, min(L, len(table)), table.ranks):
-            columns[f"{name}/{c}"] = table.local.detach()[c // table.ranks :: L // table.ranks]
-    save(columns, checkpoint_id=folder)
+        layouts[name] = {"shape": list(table.shape), "dtype": dtype, "files": files}
     return layouts
 
 
-def load_tables(
-    tables: Mapping[str, ShardedTable], layouts: Mapping[str, Mapping[str, Any]], folder: Path
-) -> None:
-    """Reads the rows of this process in place; every process must call it.
+def take_rows(table: ShardedTable, shards: Sequence[Tensor]) -> None:
+    """Fills the rows of this process from the shards of a stored table.
+
+    Row j of shard c is row j·L + c of the table, with L shards; row i of this process is row
+    i·W + rank. They are the same row where j·L + c = i·W + rank. This has solutions if
+    g = gcd(L, W) divides c - rank; in them j grows in steps of W / g, and i in steps of L / g.
 
     Args:
-        tables: tables by name.
-        layouts: result of :func:`save_tables`.
-        folder: the folder that it wrote.
+        table: table of which this process has some rows.
+        shards: the rows of each process that stored the table.
     """
-    in_place: dict[str, Tensor] = {}
-    for name, table in tables.items():
-        L, local = layouts[name]["columns"], table.local.detach()
-        if L % table.ranks == 0:
-            for c in range(table.rank, min(L, len(table)), table.ranks):
-                in_place[f"{name}/{c}"] = local[c // table.ranks :: L // table.ranks]
-    load(in_place, checkpoint_id=folder)
-    for name, table in tables.items():
-        if layouts[name]["columns"] % table.ranks:
-            for first, step, rows in columns_of(name, layouts[name], folder):
-                ids = torch.arange(first, len(table), step)
-                own = ids % table.ranks == table.rank
-                table.local.data[ids[own] // table.ranks] = rows[own].to(table.device)
+    L, W, rank, local = len(shards), table.ranks, table.rank, table.local.data
+    g = math.gcd(L, W)
+    for c in range(rank % g, L, g):
+        first = next(j for j in range(W // g) if (j * L + c - rank) % W == 0)
+        begin = (first * L + c - rank) // W
+        local[begin :: L // g].copy_(shards[c][first :: W // g])
 
 
-def columns_of(
-    name: str, layout: Mapping[str, Any], folder: Path
-) -> Iterator[tuple[int, int, Tensor]]:
-    """Columns of a stored table, one at a time; one process alone may call it.
-
-    Yields:
-        First row, step between rows, and the rows of a column.
-    """
-    (N, d), L = layout["shape"], layout["columns"]
-    for c in range(min(L, N)):
-        rows = torch.empty(rows_of_rank(N, c, L), d, dtype=getattr(torch, layout["dtype"]))
-        load({f"{name}/{c}": rows}, checkpoint_id=folder, no_dist=True)
-        yield c, L, rows
-
-
-def mapped_table(name: str, layout: Mapping[str, Any], folder: Path, file: Path) -> Tensor:
-    """A stored table as a tensor that is mapped from a file, which is written if it is missing.
-
-    Memory holds one column while the file is written, and later the pages that are read.
+def rows_in_order(shards: Sequence[Tensor]) -> Iterator[Tensor]:
+    """The rows of a stored table in their order, block by block.
 
     Args:
-        name: name of the table.
-        layout: its layout.
-        folder: the folder that :func:`save_tables` wrote.
-        file: file of the rows, in order.
+        shards: the rows of each process that stored the table; all have as many numbers per row.
     """
-    (N, d), dtype = layout["shape"], getattr(torch, layout["dtype"])
-    if not file.is_file():
-        incoming = file.with_name(f".{file.name}.incoming")
-        rows = torch.from_file(str(incoming), shared=True, size=N * d, dtype=dtype).view(N, d)
-        for first, step, column in columns_of(name, layout, folder):
-            rows[first::step] = column
-        del rows
-        incoming.rename(file)
-    return torch.from_file(str(file), shared=False, size=N * d, dtype=dtype).view(N, d)
+    L, num_rows = len(shards), sum(len(shard) for shard in shards)
+    row = shards[0][:1]
+    step = L * max(1, BLOCK // max(1, L * row.nbytes))
+    for first in range(0, num_rows, step):
+        block = row.new_empty(min(step, num_rows - first), *row.shape[1:])
+        for c, shard in enumerate(shards):
+            part = block[c::L]
+            part.copy_(shard[first // L : first // L + len(part)])
+        yield block
+
+
+def in_order(shards: Sequence[Tensor]) -> Tensor:
+    """The whole table in memory."""
+    whole = shards[0].new_empty(sum(map(len, shards)), *shards[0].shape[1:])
+    for c, shard in enumerate(shards):
+        whole[c :: len(shards)] = shard
+    return whole

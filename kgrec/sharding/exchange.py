@@ -4,16 +4,16 @@ Row r of a table is on rank r mod W. A read sends each rank the distinct ids tha
 their rows back. The backward pass sends the gradients of these rows the same way as the ids, so the
 gradient of a table is sparse and is nowhere but on the rank that has the row.
 
-What one read moves from a rank to the others, with n distinct rows of which n' are on other ranks:
-W counts and n' ids of 8 bytes, and n' rows of 4·d bytes; and once more n' rows in the backward
-pass. :data:`MOVED` counts these bytes.
+:data:`MOVED` counts the bytes and the seconds; :mod:`kgrec.sharding.traffic` has the formula.
 
 Shapes: W processes, n distinct rows, d numbers per row.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+import time
+from dataclasses import astuple, dataclass
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -24,17 +24,24 @@ from torch.autograd.function import once_differentiable
 
 @dataclass
 class Moved:
-    """What this process has sent to and received from other processes.
+    """What reads of tables have sent to and received from other processes, since the start.
 
     Attributes:
-        sent: bytes sent.
-        received: bytes received.
+        sent: bytes that this process has sent.
+        received: bytes that it has received.
         reads: number of reads.
+        seconds: time in collectives, in which a process also waits for slower ones. On a GPU a
+            collective returns before its end, so there it is only a part of the time.
     """
 
     sent: int = 0
     received: int = 0
     reads: int = 0
+    seconds: float = 0.0
+
+    def __sub__(self, earlier: Moved) -> Moved:
+        """What has been added since an earlier copy."""
+        return Moved(*(a - b for a, b in zip(astuple(self), astuple(earlier), strict=True)))
 
 
 MOVED = Moved()
@@ -91,6 +98,13 @@ class _Gather(torch.autograd.Function):
         return sparse, None
 
 
+def largest_number(number: int, device: torch.device) -> int:
+    """The largest of the numbers of all processes; every process must call it."""
+    largest = torch.tensor(number, device=device)
+    dist.all_reduce(largest, dist.ReduceOp.MAX)
+    return int(largest)
+
+
 def route_of(ids: Tensor) -> Route:
     """Tells every rank which of its rows this process wants, and learns what the others want."""
     ranks = dist.get_world_size()
@@ -98,18 +112,21 @@ def route_of(ids: Tensor) -> Route:
     order = owners.argsort(stable=True)
     counts = torch.bincount(owners, minlength=ranks)
     theirs = torch.empty_like(counts)
+    begin = time.perf_counter()
     dist.all_to_all_single(theirs, counts)
     wanted, asked = counts.tolist(), theirs.tolist()
-    _count(8 * (ranks - 1), 8 * (ranks - 1))
+    _count(8 * (ranks - 1), 8 * (ranks - 1), time.perf_counter() - begin)
     return Route(order, wanted, asked, _send(ids[order] // ranks, wanted, asked))
 
 
 def _send(values: Tensor, to: list[int], of: list[int]) -> Tensor:
     """Sends the first ``to[0]`` rows of values to rank 0, and so on; returns what arrives."""
     arrived = values.new_empty(sum(of), *values.shape[1:])
+    begin = time.perf_counter()
     dist.all_to_all_single(arrived, values.contiguous(), of, to)
-    rank, size = dist.get_rank(), values[:1].nbytes if len(values) else arrived[:1].nbytes
-    _count(size * (sum(to) - to[rank]), size * (sum(of) - of[rank]))
+    seconds = time.perf_counter() - begin
+    rank, size = dist.get_rank(), values.element_size() * math.prod(values.shape[1:])
+    _count(size * (sum(to) - to[rank]), size * (sum(of) - of[rank]), seconds)
     return arrived
 
 
@@ -120,6 +137,7 @@ def _place(arrived: Tensor, route: Route) -> Tensor:
     return rows
 
 
-def _count(sent: int, received: int) -> None:
+def _count(sent: int, received: int, seconds: float) -> None:
     MOVED.sent += sent
     MOVED.received += received
+    MOVED.seconds += seconds

@@ -11,10 +11,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kgrec.errors import SettingError
+from kgrec.errors import ConfigError
 from kgrec.sharding.exchange import gather
 
 # Numbers that are drawn at once. PyTorch draws normal numbers in groups of 16, so chunks that are
@@ -78,18 +79,21 @@ class ShardedTable(Tensor):
         if func in _PLAIN or getattr(func, "__name__", "") == "__get__":
             with torch._C.DisableTorchFunctionSubclass():
                 return func(*args, **kwargs)
-        name = getattr(func, "__name__", str(func))
-        raise SettingError(
-            f"trainer: found sharded tables and a model that reads a whole table ({name}), "
-            "expected a model that reads rows by their ids"
-        )
+        raise _refusal(getattr(func, "__name__", str(func)))
 
     @classmethod
     def __torch_dispatch__(  # type: ignore[override]
         cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         """Refuses every operation on the numbers themselves."""
-        raise SettingError(f"found {func} of a sharded table, expected a read of rows by their ids")
+        raise _refusal(str(func))
+
+
+def _refusal(use: str) -> ConfigError:
+    return ConfigError(
+        f"trainer: found sharded tables and a model that reads a whole table ({use}), expected a "
+        "model that reads rows by their ids, or trainer=ddp, with which each process has all rows"
+    )
 
 
 def rows_of_rank(num_rows: int, rank: int, ranks: int) -> int:
@@ -107,6 +111,17 @@ def tables_of(module: nn.Module) -> dict[str, ShardedTable]:
     return {n: p for n, p in module.named_parameters() if isinstance(p, ShardedTable)}
 
 
+def whole_norms(norms: Tensor) -> Tensor:
+    """(n,) norms of vectors of which each process has a part; every process must call it.
+
+    Args:
+        norms: (n,) norms of the parts of this process.
+    """
+    squares = norms.double().square()  # in float32 a square may overflow
+    dist.all_reduce(squares)
+    return squares.sqrt().to(norms.dtype)
+
+
 def read(table: ShardedTable, ids: Tensor) -> Tensor:
     """(…, d) rows for ids (…), which may repeat."""
     distinct, places = torch.unique(ids, return_inverse=True)
@@ -119,7 +134,7 @@ def _embedding(ids: Tensor, table: ShardedTable, *_: Any, **__: Any) -> Tensor:
 
 def _select(table: ShardedTable, dim: int, index: Tensor) -> Tensor:
     if dim != 0:
-        raise SettingError("trainer: found a read of columns of a sharded table, expected rows")
+        raise _refusal("index_select of columns")
     return read(table, index)
 
 
@@ -128,9 +143,7 @@ def _item(table: ShardedTable, key: Any) -> Tensor:
         return read(table, torch.tensor([key], device=table.local.device))[0]
     if isinstance(key, Tensor) and key.dtype == torch.int64:
         return read(table, key)
-    raise SettingError(
-        f"trainer: found a read of {key} of a sharded table, expected rows by their ids"
-    )
+    raise _refusal("a slice" if isinstance(key, slice) else f"[{type(key).__name__}]")
 
 
 def _drawn(draw: Callable[..., Tensor]) -> Callable[..., ShardedTable]:

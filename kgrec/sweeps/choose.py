@@ -218,7 +218,7 @@ class Choice:
 
     def _train(self, model: str, folder: RunFolder, words: Sequence[str]) -> bool:
         last = folder.checkpoint("last")
-        resumed = [f"ckpt_path={quoted(str(last))}"] if last.is_file() else []
+        resumed = [f"ckpt_path={quoted(str(last))}"] if last.exists() else []
         place = f"hydra.run.dir={quoted(str(folder.path))}"
         return train([*self._words(model), *words, *resumed, place], self.path / "log.txt",
                      self.clock)  # fmt: skip

@@ -8,17 +8,60 @@ from collections.abc import Sequence
 from typing import Any
 
 from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig
 
 from kgrec.errors import ConfigError
 from kgrec.sweeps.checks import uneven_jobs
+from kgrec.sweeps.claims import LEASE
 from kgrec.sweeps.folder import FILE, SweepFolder
 from kgrec.sweeps.progress import say
+from kgrec.sweeps.sharing import share
 from kgrec.sweeps.state import FINISHED, Job
 from kgrec.sweeps.sweeper import KgrecSweeper
 
 
 class Grid(KgrecSweeper):
-    """Runs all combinations in the order as typed; the last key varies fastest."""
+    """Runs all combinations in the order as typed; the last key varies fastest.
+
+    Args:
+        params: keys of the configuration's own sweep and their values.
+        shared: whether this process is one of several workers that share the jobs of the sweep.
+        lease: seconds after which a worker without a heartbeat counts as dead.
+    """
+
+    def __init__(
+        self, params: DictConfig | None = None, shared: bool = False, lease: float = LEASE
+    ) -> None:
+        super().__init__(params)
+        self.shared, self.lease = shared, lease
+
+    def run(self, sweep: SweepFolder, jobs: Sequence[Job]) -> None:
+        """Runs the unfinished jobs, or those that no other worker runs."""
+        if self.shared:
+            share(jobs, sweep, self.launcher, self.job_overrides, float(self.lease))
+        else:
+            super().run(sweep, jobs)
+
+    def _check_worker(self) -> None:
+        """Checks the settings of a worker.
+
+        Raises:
+            ConfigError: a setting cannot work.
+        """
+        if type(self.shared) is not bool:
+            raise ConfigError(
+                f"hydra.sweeper.shared: found {self.shared!r}, expected true or false"
+            )
+        if type(self.lease) not in (int, float) or not self.lease >= 1:
+            raise ConfigError(
+                f"hydra.sweeper.lease: found {self.lease!r}, expected a number of seconds >= 1"
+            )
+        launcher = self.config.hydra.runtime.choices["hydra/launcher"]
+        if self.shared and launcher != "basic":
+            raise ConfigError(
+                f"hydra/launcher: found {launcher} with hydra.sweeper.shared=true, expected basic: "
+                "each worker runs one job at a time; start one for each device"
+            )
 
     def _sweep(self, arguments: list[str]) -> Any:
         overrides = self.parsed(arguments)
@@ -27,6 +70,7 @@ class Grid(KgrecSweeper):
         # A single value of a key that the sweep varies already is one more value.
         varied = SweepFolder.read(self.folder).keys if (self.folder / FILE).is_file() else []
         jobs, keys = jobs_of(overrides, list(dict.fromkeys([*varied, *self.params])))
+        self._check_worker()
         self.check()
         sweep = self.begin(jobs, keys)
         finished = {s.job.name for s in sweep.states() if s.state == FINISHED}

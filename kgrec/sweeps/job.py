@@ -29,7 +29,7 @@ from kgrec.sweeps.device_pool import free_device, jobs_at_once
 from kgrec.sweeps.progress import line, say
 from kgrec.sweeps.pruning import pruning_of
 from kgrec.sweeps.state import PRUNED, Job, State
-from kgrec.training.memory import forget_peak_memory
+from kgrec.training.memory import CORES, forget_peak_memory
 
 log = logging.getLogger(__name__)
 
@@ -203,5 +203,8 @@ def check_alone(cfg: DictConfig) -> None:
 
 def side_by_side(accelerator: str) -> int:
     """Number of jobs that the launcher runs at once on one machine."""
-    jobs = int(HydraConfig.get().launcher.get("n_jobs") or 1)
+    launcher = HydraConfig.get().launcher
+    if "ray" in launcher and "remote" in launcher.ray:  # Ray counts one CPU for a job
+        return max(1, CORES // max(1, int(launcher.ray.remote.get("num_cpus") or 1)))
+    jobs = int(launcher.get("n_jobs") or 1)
     return jobs if jobs > 0 else jobs_at_once(accelerator)

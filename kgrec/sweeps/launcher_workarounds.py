@@ -1,11 +1,18 @@
-"""Workarounds for two launchers: joblib's processes get Ctrl-C, submitit gives up waiting."""
+"""Workarounds for launchers.
+
+joblib's processes get Ctrl-C, and need a cloudpickle that Ray's launcher excludes; submitit gives
+up waiting; Ray's launcher cannot join a cluster.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import logging
 from collections.abc import Iterator
 from typing import Any
+
+from omegaconf import DictConfig
 
 from kgrec.interrupts import held_back
 
@@ -63,3 +70,42 @@ def all_submitit_jobs_awaited() -> Iterator[None]:
         yield
     finally:
         job_class.results = results
+
+
+def let_ray_join(launcher: DictConfig) -> None:
+    """Lets Hydra's Ray launcher join a cluster: it sets a size of memory that Ray then refuses.
+
+    Args:
+        launcher: ``hydra.launcher``, which may be changed; other launchers stay as they are.
+    """
+    if "ray" in launcher and "init" in launcher.ray:
+        launcher.ray.init.setdefault("object_store_memory", None)  # Ray's own default
+
+
+def mismatch_of_joblib() -> str | None:
+    """One line if the installed cloudpickle is older than joblib asks for; else None.
+
+    Hydra's Ray launcher excludes cloudpickle 3, which joblib requires from 1.6 on.
+    """
+    joblib, cloudpickle = version("joblib"), version("cloudpickle")
+    if joblib is None or cloudpickle is None or _numbers(joblib) < (1, 6):
+        return None
+    if _numbers(cloudpickle) >= (3,):
+        return None
+    return (
+        f"cloudpickle: found {cloudpickle} with joblib {joblib}, expected 3 or later: "
+        "hydra-ray-launcher has brought the old one; install kgrec[ray] in an environment of its "
+        "own, or joblib<1.6 here"
+    )
+
+
+def version(package: str) -> str | None:
+    """Version of an installed package; None if it is not installed."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(".")[:2] if part.isdecimal())

@@ -53,20 +53,20 @@ def launch(
         remove_leftovers(RunFolder(sweep.folder(job)).status_file)
     cut_short: list[Job] = []
     while waiting:
-        unended = _launch_once(waiting, sweep, launcher, job_overrides)
+        unended = launch_once(waiting, sweep, launcher, job_overrides)
         not_started = [state.job for state in unended if state.state == WAITING]
         if len(not_started) == len(waiting):
             raise SweepError(f"{sweep.path}: the launcher started no job")
         cut_short += [state.job for state in unended if state.state != WAITING]
         waiting = not_started
     for job in cut_short:
-        for state in _launch_once([job], sweep, launcher, job_overrides):
+        for state in launch_once([job], sweep, launcher, job_overrides):
             error = "its process was killed, twice (was there enough memory?)"
             update(state.folder, state=FAILED, error=error)
             say(line(State.read(job, state.folder)))
 
 
-def _launch_once(
+def launch_once(
     batch: Sequence[Job],
     sweep: SweepFolder,
     launcher: Launcher,

@@ -39,14 +39,20 @@ from kgrec.sweeps.checks import (
     check_name,
     check_same_sweep,
 )
+from kgrec.sweeps.claims import check_no_worker
 from kgrec.sweeps.device_pool import jobs_at_once
 from kgrec.sweeps.folder import FILE, SweepFolder, sweeps_of
+from kgrec.sweeps.launcher_workarounds import let_ray_join, mismatch_of_joblib
 from kgrec.sweeps.launching import SweepError, launch
 from kgrec.sweeps.progress import counted, line, say
 from kgrec.sweeps.state import DONE, FAILED, FINISHED, INTERRUPTED, Job, State
 from kgrec.sweeps.table import print_tables, write_table
 
 log = logging.getLogger(__name__)
+
+# Settings of workers: commands that differ in them are commands of one sweep.
+OF_WORKERS = ("hydra.sweeper.shared=", "hydra.sweeper.lease=")
+LISTING_SECONDS = 60.0  # a worker waits this long while others write the list of jobs
 
 
 class KgrecSweeper(Sweeper):
@@ -55,6 +61,8 @@ class KgrecSweeper(Sweeper):
     Args:
         params: keys of the configuration's own sweep and their values.
     """
+
+    shared = False  # whether other processes work on the sweep, too
 
     def __init__(self, params: DictConfig | None = None) -> None:
         self.params: dict[str, str] = (
@@ -74,7 +82,9 @@ class KgrecSweeper(Sweeper):
         self.hydra_context, self.config = hydra_context, config
         overrides = config.hydra.overrides
         of_sweeper = [
-            o for o in overrides.hydra if o.startswith(("hydra/sweeper", "hydra.sweeper"))
+            o
+            for o in overrides.hydra
+            if o.startswith(("hydra/sweeper", "hydra.sweeper")) and not o.startswith(OF_WORKERS)
         ]
         task = [o for o in overrides.task if not o.startswith("sweep=")]
         self.words = [*of_sweeper, *task]
@@ -84,6 +94,11 @@ class KgrecSweeper(Sweeper):
             config.hydra.sweep.dir = str(self.folder)  # the launcher's own files go there too
             if config.hydra.launcher.get("n_jobs") == -1:  # joblib would start one job per core
                 config.hydra.launcher.n_jobs = jobs_at_once(config.trainer.accelerator)
+            let_ray_join(config.hydra.launcher)
+        if config.hydra.runtime.choices["hydra/launcher"] == "joblib" and (
+            mismatch := mismatch_of_joblib()
+        ):
+            say(f"warning: {mismatch}")
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
@@ -101,6 +116,11 @@ class KgrecSweeper(Sweeper):
             return path
         if folder_given:
             return Path(self.config.hydra.sweep.dir).resolve()
+        if self.shared:
+            raise ConfigError(
+                "hydra.sweeper.shared: found no name of the sweep, expected sweep=NAME, the same "
+                "for all workers"
+            )
         earlier = list(sweeps_of(parent, self.words))
         for sweep in earlier:
             if not sweep.finished:
@@ -183,9 +203,10 @@ class KgrecSweeper(Sweeper):
                 raise ConfigError(f"{self.folder}: {message}: {ANOTHER_NAME}")
         if len(errors) == len(jobs):
             raise ConfigError(errors[jobs[0].name])
-        sweep = SweepFolder.open(
-            self.folder, self.words, self.typed, jobs, keys, str(self.config.monitor), planned
-        )
+        with self._alone(LISTING_SECONDS) if self.shared else contextlib.nullcontext():
+            sweep = SweepFolder.open(
+                self.folder, self.words, self.typed, jobs, keys, str(self.config.monitor), planned
+            )
         for name, message in errors.items():
             (self.folder / name).mkdir(exist_ok=True)
             update(self.folder / name, state=FAILED, error=message)
@@ -208,35 +229,57 @@ class KgrecSweeper(Sweeper):
             if job.name in self._invalid:
                 say(line(State.read(job, sweep.folder(job))))
         valid = [job for job in jobs if job.name not in self._invalid]
-        launch(valid, sweep, self.launcher, self.job_overrides)
+        self.run(sweep, valid)
         return [State.read(job, sweep.folder(job)) for job in jobs]
+
+    def run(self, sweep: SweepFolder, jobs: Sequence[Job]) -> None:
+        """Runs the unfinished jobs among those that can be composed."""
+        launch(jobs, sweep, self.launcher, self.job_overrides)
 
     def sweep(self, arguments: list[str]) -> Any:
         """Runs the sweep; Hydra calls this with the overrides of the command line."""
-        lock = FileLock(self.folder / LOCK)
         make_folder(self.folder)
         try:
-            lock.acquire(timeout=2)
+            with (
+                contextlib.nullcontext() if self.shared else self._alone(),
+                on_interrupt(self._stopped),
+            ):
+                if not self.shared:
+                    check_no_worker(self.folder)
+                return self._sweep(arguments)
+        finally:
+            if not (self.folder / FILE).is_file():  # refused before it started
+                (self.folder / LOCK).unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    self.folder.rmdir()
+
+    @contextlib.contextmanager
+    def _alone(self, seconds: float = 2) -> Iterator[None]:
+        """Keeps other processes from the sweep.
+
+        Raises:
+            ConfigError: another process is at work on it.
+        """
+        lock = FileLock(self.folder / LOCK)
+        try:
+            lock.acquire(timeout=seconds)
         except Timeout as error:
             raise ConfigError(
                 f"{self.folder}: found another process at work on this sweep, expected none "
                 "(sweep=NAME starts another one)"
             ) from error
         try:
-            with on_interrupt(self._stopped):
-                return self._sweep(arguments)
+            yield
         finally:
             lock.release()
-            if not (self.folder / FILE).is_file():  # refused before it started
-                (self.folder / LOCK).unlink(missing_ok=True)
-                with contextlib.suppress(OSError):
-                    self.folder.rmdir()
 
     def _stopped(self) -> str | None:
         """Writes the state and the table of an interrupted sweep; returns how to resume it."""
         if not (self.folder / FILE).is_file():  # no job has begun
             return None
         hint = f"the same command with {sweep_word(self.folder)} resumes"
+        if self.shared:  # the other jobs are those of other workers
+            return hint
         sweep = SweepFolder.read(self.folder)
         states = sweep.states()
         for state in states:  # jobs of other processes, which ended with this one

@@ -11,6 +11,7 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger, WandbLogger
 
 from kgrec.evaluation.results import BASELINE
+from kgrec.runs.checkpoints import checkpoint_files
 from kgrec.tracking.logger import RunLogger, log_to_wandb, wandb_loggers
 
 
@@ -173,6 +174,7 @@ def _log_checkpoint(run: Any, checkpoint: Path) -> None:
     import wandb
 
     artifact = wandb.Artifact(f"{run.id}-best", type="model")
-    # The file never changes again, so W&B can send it without a copy.
-    artifact.add_file(str(checkpoint), policy="immutable")
+    # The files never change again, so W&B can send them without a copy.
+    for file, name in checkpoint_files(checkpoint):
+        artifact.add_file(str(file), name, policy="immutable")
     run.log_artifact(artifact, aliases=["best"])

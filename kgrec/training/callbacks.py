@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,19 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 from kgrec.errors import ConfigError
-from kgrec.files import copy_file, make_folder
+from kgrec.files import make_folder
 from kgrec.runs.status import read_status, update
+from kgrec.sharding.exchange import MOVED, Moved
+from kgrec.training.checkpoint_files import copy_checkpoint
 from kgrec.training.distributed import is_first
 from kgrec.training.module import RecommenderModule
 
 log = logging.getLogger(__name__)
 
 MONITOR = "val/auc"
+
+# What reads of shared tables have sent in an optimiser step, 10^6 bytes, and their share of time.
+EXCHANGED, EXCHANGE_SHARE = "speed/exchange_mb_per_step", "speed/exchange_share"
 
 
 class BestCheckpoint(ModelCheckpoint):
@@ -69,16 +75,16 @@ class BestCheckpoint(ModelCheckpoint):
         """
         folder, resumed = Path(str(self.dirpath)), self._resumed_folder
         best = Path(state_dict["best_model_path"])
-        if resumed is not None and (resumed / best.name).is_file():
+        if resumed is not None and (resumed / best.name).exists():
             best = resumed / best.name  # the run folder may have been moved
-        if not best.is_file():
+        if not best.exists():
             raise ConfigError(
                 f"ckpt_path: found no {best}, expected the best checkpoint of the run to resume"
             )
         target = folder / best.name
         if best.resolve() != target.resolve() and is_first():
             make_folder(folder)
-            copy_file(best, target)
+            copy_checkpoint(best, target)
         moved = {
             **state_dict,
             "dirpath": str(self.dirpath),
@@ -149,7 +155,9 @@ def early_stopping(patience: int | None, monitor: str = MONITOR) -> Callback | N
 class EpochLog(Callback):
     """Logs one line per epoch, and the time that training takes without validation.
 
-    A run that resumes keeps the times of its earlier epochs.
+    Where processes share tables, it also logs what reads of these tables have sent in an optimiser
+    step, and their share of the time: of this process in the line, the mean of all processes in the
+    metrics. A run that resumes keeps the times of its earlier epochs.
 
     Args:
         monitor: validation metric that the line shows.
@@ -162,7 +170,9 @@ class EpochLog(Callback):
         self.monitor = monitor
         self.seconds: list[float] = []
         self._fit_start = self._epoch_start = time.perf_counter()
-        self._epoch_seconds: float | None = None  # of an epoch that has been trained
+        self._steps_before, self._moved_before = 0, Moved()  # at the start of an epoch
+        # Seconds, optimiser steps and exchange of an epoch that has been trained.
+        self._trained: tuple[float, int, Moved] | None = None
         self._before = 0.0  # seconds of training before the run was resumed
 
     @property
@@ -185,31 +195,40 @@ class EpochLog(Callback):
 
     def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Starts the clock of the epoch."""
-        self._epoch_start = time.perf_counter()
-        self._epoch_seconds = None
+        self._epoch_start, self._trained = time.perf_counter(), None
+        self._steps_before, self._moved_before = trainer.global_step, replace(MOVED)
 
     def on_validation_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Stops the clock of the epoch: validation runs inside the training epoch."""
-        self._epoch_seconds = time.perf_counter() - self._epoch_start
+        self._trained = self._so_far(trainer)
+
+    def _so_far(self, trainer: pl.Trainer) -> tuple[float, int, Moved]:
+        """Seconds, optimiser steps and exchange of the epoch so far."""
+        seconds = time.perf_counter() - self._epoch_start
+        return seconds, trainer.global_step - self._steps_before, MOVED - self._moved_before
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Logs the line of the epoch, and its speed.
 
         An epoch without validation (``trainer.check_val_every_n_epoch``) shows no metric.
         """
-        seconds, validated = self._epoch_seconds, self._epoch_seconds is not None
-        if seconds is None:
-            seconds = time.perf_counter() - self._epoch_start
+        validated = self._trained is not None
+        seconds, steps, moved = self._trained or self._so_far(trainer)
         self.seconds.append(seconds)
         speed = {"speed/seconds_per_epoch": seconds}
         if isinstance(module, RecommenderModule) and (rows := module.rows_in_epoch):
             speed["speed/rows_per_second"] = rows / seconds
-        module.log_dict(speed, sync_dist=True, logger=False)
+        if moved.reads and steps:
+            speed[EXCHANGED] = moved.sent / steps / 1e6
+            speed[EXCHANGE_SHARE] = moved.seconds / seconds
+        module.log_dict(speed, sync_dist=True, logger=False)  # the mean over processes
         metrics = trainer.callback_metrics
         line = f"epoch {trainer.current_epoch + 1:3d}  {seconds:6.2f} s"
         line += f"  train/loss {float(metrics.get('train/loss', math.nan)):.4f}"
         if validated:
             line += f"  {self.monitor} {float(metrics.get(self.monitor, math.nan)):.4f}"
+        if EXCHANGED in speed:
+            line += f"  exchange {speed[EXCHANGED]:.3g} MB a step, {speed[EXCHANGE_SHARE]:.0%}"
         log.info(line)
 
 

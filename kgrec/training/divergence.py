@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from kgrec.errors import DivergedError
-from kgrec.sharding.table import local_part
+from kgrec.sharding.table import ShardedTable, local_part, tables_of, whole_norms
 from kgrec.training.distributed import joined
 from kgrec.training.updates import gradient_norm
 
@@ -91,25 +91,32 @@ def check_parameters(model: nn.Module, epoch: int) -> None:
     Raises:
         DivergedError: a parameter is not finite.
     """
-    trained = [
-        (name, local_part(table).detach())
-        for name, table in model.named_parameters()
-        if table.requires_grad and local_part(table).numel()
-    ]
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad and p.numel()}
     if not trained:
         return
-    # The extremes are finite where all numbers are. A norm may overflow although they are.
-    finite = torch.stack([torch.stack(table.aminmax()).isfinite().all() for _, table in trained])
+    finite = torch.stack([_is_finite(local_part(p).detach()) for p in trained.values()])
+    if shared := tables_of(model):  # the rows of other processes count too
+        dist.all_reduce(finite, dist.ReduceOp.MIN)
     if bool(finite.all()):
         return
-    name, table = trained[finite.tolist().index(False)]
-    bad = int((~table.isfinite()).sum())
+    name = next(n for n, good in zip(trained, finite.tolist(), strict=True) if not good)
+    bad = (~local_part(trained[name]).isfinite()).sum()
+    if name in shared:
+        dist.all_reduce(bad)
     raise DivergedError(
-        f"optimizer: found {bad} of {table.numel()} numbers of the parameter {name} that are not "
-        f"finite after epoch {epoch + 1} (norm of the gradient "
+        f"optimizer: found {int(bad)} of {trained[name].numel()} numbers of the parameter {name} "
+        f"that are not finite after epoch {epoch + 1} (norm of the gradient "
         f"{float(gradient_norm(model.parameters())):.3g}), expected finite numbers; {HINT}; "
         f"{kept(epoch)}"
     )
+
+
+def _is_finite(numbers: Tensor) -> Tensor:
+    """Whether all numbers are finite, 1 or 0."""
+    if not numbers.numel():
+        return torch.ones((), dtype=torch.uint8, device=numbers.device)
+    # The extremes are finite where all numbers are. A norm may overflow although they are.
+    return torch.stack(numbers.aminmax()).isfinite().all().to(torch.uint8)
 
 
 def kept(epoch: int) -> str:
@@ -125,10 +132,14 @@ def largest_norm(model: nn.Module) -> tuple[str, float]:
     The norm of a parameter is divided by the root of its number of rows, as in
     :func:`kgrec.training.norms.norms`. A norm that is not a number is the largest.
     """
-    norms = {
-        name: float(torch.linalg.vector_norm(p.detach())) / math.sqrt(len(p) if p.ndim >= 2 else 1)
-        for name, p in ((n, local_part(p)) for n, p in model.named_parameters())
-        if p.requires_grad and p.numel()
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad and p.numel()}
+    norms = {name: torch.linalg.vector_norm(local_part(p).detach()) for name, p in trained.items()}
+    if shared := [name for name, p in trained.items() if isinstance(p, ShardedTable)]:
+        parts = torch.stack([norms[name] for name in shared])
+        norms |= zip(shared, whole_norms(parts), strict=True)
+    typical = {
+        name: float(norms[name]) / math.sqrt(len(p) if p.ndim >= 2 else 1)
+        for name, p in trained.items()
     }
-    name = max(norms, key=lambda name: math.inf if math.isnan(norms[name]) else norms[name])
-    return name, norms[name]
+    name = max(typical, key=lambda n: math.inf if math.isnan(typical[n]) else typical[n])
+    return name, typical[name]

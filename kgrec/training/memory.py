@@ -15,6 +15,7 @@ from kgrec.data.batches import ListwiseBatch, PairwiseBatch, PointwiseBatch
 from kgrec.errors import ConfigError
 from kgrec.models.inner_product import InnerProduct
 from kgrec.models.recommender import Recommender
+from kgrec.sharding.table import local_part
 
 GIB = 2**30
 # Parameter, gradient and Adam's two moments.
@@ -226,13 +227,14 @@ def check_memory(
     Raises:
         ConfigError: the estimate exceeds the free memory; the message says what to lower.
     """
-    parameters = sum(p.numel() * p.element_size() for p in recommender.parameters())
+    own = {name: local_part(p) for name, p in recommender.named_parameters()}
+    parameters = sum(p.nbytes for p in own.values())
     rows = RowBudget(recommender, budget, lists)
     _, piece = rows.step_bytes(items, batch_size)
     parameters *= COPIES_OF_PARAMETERS + averages
     needed, free = parameters + piece, available_bytes(device)
     if parameters > free:
-        name, table = max(recommender.named_parameters(), key=lambda pair: pair[1].nbytes)
+        name, table = max(own.items(), key=lambda pair: pair[1].nbytes)
         raise ConfigError(
             f"model: found {' × '.join(map(str, table.shape))} numbers in {name}, the largest "
             f"parameter; all parameters, their gradients and Adam's moments need "

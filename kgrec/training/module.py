@@ -98,13 +98,16 @@ class RecommenderModule(pl.LightningModule):
         self._optimizer = optimizer
         self._budget = RowBudget(recommender, memory_budget)
         self._tables: list[Tensor] = []
-        if getattr(getattr(optimizer, "func", None), "sparse_gradients", False):
+        kind = getattr(optimizer, "func", None)
+        sparse = getattr(kind, "sparse_gradients", False)
+        if sparse:
             self._tables = ask_for_sparse_gradients(self)
         self._sharded = bool(tables_of(recommender))
-        if self._sharded and not getattr(getattr(optimizer, "func", None), "sparse_gradients", 0):
+        if self._sharded and not sparse:
             raise ConfigError(
-                "optimizer: found one with dense gradients, expected lazy_adam: sharded tables "
-                "have sparse gradients"
+                f"optimizer: found {getattr(kind, '__name__', kind)}, expected "
+                "optimizer=lazy_adam with trainer=sharded: only the rows that a step reads have "
+                "gradients (settings=none, if the settings of this model name the optimiser)"
             )
         self._encoded: Any = None
         # Of each stage, kept because a validation ranks in every epoch.
@@ -214,7 +217,7 @@ class RecommenderModule(pl.LightningModule):
         update = last or self._accumulated == self._update_rule.accumulate_grad_batches
         pieces = self._budget.cut(step.batches)
         if self._sharded:
-            pieces = _as_many_as_others(pieces, self.device)
+            pieces = as_many_as_others(pieces, self.device)
         total = torch.zeros((), device=self.device)
         for number, (piece, share) in enumerate(pieces):
             loss = step_loss(self.recommender, piece)
@@ -326,14 +329,13 @@ class RecommenderModule(pl.LightningModule):
         """Ranks for all users; each process scores its share of the items."""
         num_items, ranked = evaluated.relevant.num_items, evaluated.items
         depth = min(max(self._ks), num_items if ranked is None else len(ranked))
-        order = torch.arange(num_items) if evaluated.order is None else evaluated.order
         best = top_k_of_shards(
-            lambda users, items: self.recommender.score_items(users, items, self._encoded),
+            self.recommender.scorer,
             evaluated.users.to(self.device),
             min(depth + 1, num_items),
             num_items,
-            evaluated.exclude.to(self.device),
-            order,
+            evaluated.exclude,
+            evaluated.order,
             ranked,
         )
         return ranking_of(*best, evaluated, depth)
@@ -405,7 +407,7 @@ class RecommenderModule(pl.LightningModule):
         check_resume(checkpoint, self.identity())
 
 
-def _as_many_as_others(pieces: list[Any], device: torch.device) -> list[Any]:
+def as_many_as_others(pieces: list[Any], device: torch.device) -> list[Any]:
     """Pieces of as many processes as have most: all read rows together, some without weight."""
     most = torch.tensor(len(pieces), device=device)
     dist.all_reduce(most, dist.ReduceOp.MAX)

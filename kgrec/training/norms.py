@@ -11,6 +11,7 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
 from kgrec.models.recommender import Recommender
+from kgrec.sharding.table import ShardedTable, local_part, whole_norms
 from kgrec.training.module import RecommenderModule
 
 
@@ -21,18 +22,22 @@ def norms(recommender: Recommender) -> dict[str, Tensor]:
     root of the number of rows: the norm of a typical row, which does not grow with the catalogue.
     ``norms/grad/…`` is the L2 norm of the whole gradient of the last step, if there is one.
     """
-    values = {}
+    values: dict[str, Tensor] = {}
+    parts: dict[str, Tensor] = {}  # of tables of which this process has some rows
     for name, parameter in recommender.named_parameters():
         if not parameter.requires_grad:
             continue
         key = name.replace(".", "/")  # W&B reads dots as nesting
-        rows = len(parameter) if parameter.ndim >= 2 else 1
-        weight = torch.linalg.vector_norm(parameter.detach())
-        values[f"norms/weight/{key}"] = weight / math.sqrt(max(1, rows))
-        if (grad := parameter.grad) is not None:
+        norms_of = parts if isinstance(parameter, ShardedTable) else values
+        rows, local = len(parameter) if parameter.ndim >= 2 else 1, local_part(parameter)
+        weight = torch.linalg.vector_norm(local.detach())
+        norms_of[f"norms/weight/{key}"] = weight / math.sqrt(max(1, rows))
+        if (grad := local.grad) is not None:
             # Before it is coalesced, a sparse gradient may have a row twice.
             numbers = grad.coalesce().values() if grad.is_sparse else grad
-            values[f"norms/grad/{key}"] = torch.linalg.vector_norm(numbers)
+            norms_of[f"norms/grad/{key}"] = torch.linalg.vector_norm(numbers)
+    if parts:
+        values |= zip(parts, whole_norms(torch.stack([*parts.values()])), strict=True)
     return values
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -86,12 +87,7 @@ class Evaluator:
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        metrics: dict[str, float] = {}
-        for evaluate in (trainer.validate, trainer.test):
-            for loader_metrics in evaluate(module, datamodule=self.datamodule, verbose=False):
-                metrics |= loader_metrics
-        assert module.test_result is not None
-        return Evaluation(metrics, module.test_result)
+        return _evaluated(trainer, module, self.datamodule)
 
     def controls(
         self, model: str, negatives: str, items: str = "catalogue"
@@ -112,3 +108,40 @@ class Evaluator:
                     control.precompute(dataset)
                     evaluations[name] = self.evaluate(control, ranked=control.ranks)
         return evaluations
+
+
+def evaluate_together(
+    trainer: pl.Trainer, module: RecommenderModule, datamodule: KGDataModule, checkpoint: Path
+) -> Evaluation:
+    """As :meth:`Evaluator.evaluate`, on the processes that have trained the model together.
+
+    Every process must call it. Each reads its rows of the shared tables from the checkpoint.
+
+    Args:
+        trainer: Trainer that has trained the model.
+        module: the module.
+        datamodule: rows to score, and users to evaluate.
+        checkpoint: checkpoint of the model to evaluate.
+    """
+    callbacks, trainer.callbacks, trainer.loggers = trainer.callbacks, [], []  # type: ignore[attr-defined]
+    try:
+        return _evaluated(trainer, module, datamodule, checkpoint)
+    finally:
+        trainer.callbacks = callbacks  # type: ignore[attr-defined]
+
+
+def _evaluated(
+    trainer: pl.Trainer,
+    module: RecommenderModule,
+    datamodule: KGDataModule,
+    checkpoint: Path | None = None,
+) -> Evaluation:
+    """Validates and tests a module, whose parameters may come from a checkpoint."""
+    module.test_result = None
+    validated = trainer.validate(
+        module, datamodule=datamodule, ckpt_path=checkpoint, verbose=False, weights_only=True
+    )
+    tested = trainer.test(module, datamodule=datamodule, verbose=False)
+    assert module.test_result is not None
+    metrics = {name: value for loader in [*validated, *tested] for name, value in loader.items()}
+    return Evaluation(metrics, module.test_result)

@@ -6,10 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
-from kgrec.sharding.table import ShardedTable, local_part
+from kgrec.sharding.table import ShardedTable, local_part, whole_norms
 
 
 @dataclass(frozen=True)
@@ -71,9 +70,9 @@ def _values_and_norm(parameters: Iterable[Tensor]) -> tuple[list[Tensor], Tensor
     whole = _gradient_values(p for p in parameters if not isinstance(p, ShardedTable))
     norm = _norm(whole)
     if shards:
-        square = _norm(parts).to(shards[0].local.device).square()
-        dist.all_reduce(square)
-        norm = (norm.square() + square).sqrt()
+        device = shards[0].local.device
+        shared = whole_norms(_norm(parts).to(device)[None])
+        norm = torch.linalg.vector_norm(torch.cat([norm.to(device)[None], shared]))
     return [*whole, *parts], norm
 
 

@@ -11,6 +11,7 @@ import torch
 from conftest import ROOT, Trained, composed
 from hydra.utils import get_method, instantiate
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -151,8 +152,14 @@ def test_scores_of_lists_are_those_of_pairs(model, dataset):
 
 def test_a_recipe_and_the_state_rebuild_the_model(model, dataset):
     users, items, _ = rows(dataset)
-    again = rebuild(model.recipe(), model.state_dict())
-    assert torch.equal(again.score(users, items), model.score(users, items))
+    for in_place in (False, True):  # where tables are those of the state, not copies
+        again = rebuild(model.recipe(), model.state_dict(), in_place=in_place)
+        assert torch.equal(again.score(users, items), model.score(users, items))
+        same = {t.data_ptr() for t in model.parameters()} & {
+            t.data_ptr() for t in again.parameters()
+        }
+        tables = sum(isinstance(part, nn.Embedding) for part in model.modules())
+        assert len(same) == (tables if in_place else 0)
 
 
 def test_every_setting_is_in_the_recipe(model):

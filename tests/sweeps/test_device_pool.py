@@ -6,9 +6,11 @@ import sys
 import threading
 
 import pytest
+from omegaconf import OmegaConf
 
 from kgrec.errors import ConfigError
 from kgrec.sweeps import device_pool as devices
+from kgrec.sweeps import job
 from kgrec.sweeps.device_pool import free_device
 
 GPUS = ["0", "1", "2", "3"]
@@ -123,3 +125,17 @@ def test_gpus_are_named_as_the_machine_names_them(visible, count, names, monkeyp
     monkeypatch.setattr(devices.torch.cuda, "device_count", lambda: count)
     assert devices.gpu_names() == names
     assert devices.jobs_at_once() == (count or devices.CORES)
+
+
+@pytest.mark.parametrize(
+    ("launcher", "jobs"),
+    [
+        ({"ray": {"remote": {}}}, 8), ({"ray": {"remote": {"num_cpus": 4}}}, 2),
+        ({"ray": {"remote": {"num_cpus": 0.5}}}, 8), ({"n_jobs": 3}, 3), ({}, 1),
+    ],
+)  # fmt: skip
+def test_jobs_side_by_side_on_one_machine(monkeypatch, launcher, jobs):
+    """Ray counts one CPU for a job that does not say."""
+    monkeypatch.setattr(job, "CORES", 8)
+    monkeypatch.setattr(job.HydraConfig, "get", lambda: OmegaConf.create({"launcher": launcher}))
+    assert job.side_by_side("cpu") == jobs

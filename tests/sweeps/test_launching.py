@@ -7,10 +7,18 @@ import time
 
 import joblib
 import pytest
+from hydra.errors import MissingConfigException
+from omegaconf import OmegaConf
 
+from kgrec.config.messages import explain
 from kgrec.runs.status import update
+from kgrec.sweeps import launcher_workarounds
 from kgrec.sweeps.folder import SweepFolder
-from kgrec.sweeps.launcher_workarounds import held_back_from_workers
+from kgrec.sweeps.launcher_workarounds import (
+    held_back_from_workers,
+    let_ray_join,
+    mismatch_of_joblib,
+)
 from kgrec.sweeps.launching import SweepError, launch
 from kgrec.sweeps.state import Job, State
 
@@ -119,3 +127,48 @@ def test_submitit_jobs_in_the_queue_are_not_submitted_twice(sweep, jobs):
     ]  # fmt: skip
     starts = (folder / "starts.txt").read_text().split()
     assert sorted(starts) == ["model.K=1", "model.K=1", "model.K=2", "model.K=3"]
+
+
+def test_a_launcher_of_an_extra_names_the_extra():
+    def message(name: str) -> str:
+        file = f"hydra/launcher/{name}"
+        return explain(
+            MissingConfigException("", missing_cfg_file=file, options=["basic", "joblib"])
+        )
+
+    assert message("ray") == (
+        "hydra/launcher: found 'ray', expected one of basic, joblib "
+        "(pip install -e '.[ray]' brings it, in an environment of its own)"
+    )
+    assert "pip install -e '.[slurm]' brings it" in message("submitit_slurm")
+    assert "pip" not in message("jobli")
+
+
+def test_ray_may_join_a_cluster():
+    """Ray refuses a size of memory there, which Hydra's launcher sets where none is given."""
+    launcher = OmegaConf.create({"ray": {"init": {"address": "auto"}, "remote": {}}})
+    let_ray_join(launcher)
+    assert launcher.ray.init == {"address": "auto", "object_store_memory": None}
+    launcher.ray.init.object_store_memory = 10**9
+    let_ray_join(launcher)
+    assert launcher.ray.init.object_store_memory == 10**9
+    other = OmegaConf.create({"n_jobs": 2})
+    let_ray_join(other)
+    assert other == {"n_jobs": 2}
+
+
+@pytest.mark.parametrize(
+    ("joblib", "cloudpickle", "refused"),
+    [
+        ("1.6.0", "2.2.1", True), ("1.10.0", "2.2.1", True), ("1.5.3", "2.2.1", False),
+        ("1.6.0", "3.1.2", False), ("1.6.0", None, False),
+    ],
+)  # fmt: skip
+def test_an_old_cloudpickle_is_named(monkeypatch, joblib, cloudpickle, refused):
+    versions = {"joblib": joblib, "cloudpickle": cloudpickle}
+    monkeypatch.setattr(launcher_workarounds, "version", versions.get)
+    message = mismatch_of_joblib()
+    assert (message is not None) == refused
+    if message is not None:
+        begin = f"cloudpickle: found 2.2.1 with joblib {joblib}, expected 3 or later: "
+        assert message.startswith(begin)

@@ -182,10 +182,24 @@ def test_an_experiment_s_own_sweep_runs(sweep):
         (["hydra/sweeper=optuna", "hydra.sweeper.at_once=-1"], "at_once: found -1, expected"),
         (
             ["model.d=1,2", "hydra.sweeper.n_trials=2"],
-            "one of params, or another sweeper with it (",
+            "one of lease, params, shared, or another sweeper with it (",
         ),
         (["model.d=1,2", "hydra.launcher.n_jobs=2"], "expected another launcher with it (hydra/la"),
         (["model.d=1,"], "model.d=1,: found nothing that Hydra can read (mismatched input"),
+        (
+            ["model.d=1,2", "hydra.sweeper.shared=true"],
+            "shared: found no name of the sweep, expected",
+        ),
+        (
+            ["model.d=1,2", "sweep=a", "hydra.sweeper.shared=true", "hydra/launcher=joblib"],
+            "hydra/launcher: found joblib with hydra.sweeper.shared=true, expected basic",
+        ),
+        (["model.d=1,2", "hydra.sweeper.lease=0"], "lease: found 0, expected a number of seconds"),
+        (
+            ["model.d=1,2", "sweep=a", "hydra.sweeper.shared=7"],
+            "shared: found 7, expected true or false",
+        ),
+        (["hydra/sweeper=optuna", "hydra.sweeper.shared=true"], "shared: found an unknown key"),
         (["hydra/sweeper=optuna", "model=ease"], "found nothing to search"),
         (["hydra/sweeper=optuna", "monitor=test/auc"], "monitor: found 'test/auc'"),
         (["hydra/sweeper=optuna", "hydra.sweeper.n_trials=0"], "n_trials: found 0, expected"),
@@ -271,6 +285,20 @@ def test_two_processes_do_not_share_a_sweep(sweep, tmp_path):
         done, _ = sweep("model.K=2,4")
     assert done.code == 1
     assert "found another process at work on this sweep" in done.err
+
+
+@pytest.mark.slow
+def test_a_worker_shares_a_sweep_and_a_plain_command_may_end_it(sweep):
+    done, folder = sweep("model=popularity,ease", "hydra.sweeper.shared=true")
+    assert done.code == 0, done.err
+    assert [row["state"] for row in table(folder)] == ["finished"] * 2
+    claims = sorted(path.name for path in (folder / "claims").iterdir())
+    assert claims == ["model=ease", "model=popularity"]
+    again, _ = sweep("model=popularity,ease,itemknn")
+    assert again.code == 0, again.err
+    assert [row["state"] for row in table(folder)] == ["finished"] * 3
+    for log in folder.glob("*/train.log"):
+        assert log.read_text().count("the results are in") == 1
 
 
 def test_a_single_run_of_an_experiment_names_the_keys_of_its_sweep(train):

@@ -214,6 +214,7 @@ def test_a_resumed_run_is_one_wandb_run(train: Train, offline: None):
     assert len(table(run.folder, "z_charts/val/auc_table")["data"]) == 4
 
 
+@pytest.mark.slow  # W&B starts a process of its own
 def test_without_a_network_a_run_with_a_key_goes_offline_at_once(
     train: Train, monkeypatch: pytest.MonkeyPatch
 ):

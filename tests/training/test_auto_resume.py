@@ -104,6 +104,7 @@ def killed_at(target: str, train: Train, *words: str) -> None:
             train(*words)
 
 
+@pytest.mark.slow
 def test_what_says_finished_is_written_last(unfinished: Path, train: Train, trained: Trained):
     for target in STEPS.values():
         killed_at(target, train, AUTO)

@@ -304,7 +304,7 @@ def test_the_slurm_script_starts_a_valid_configuration(tmp_path: Path):
         (tmp_path / name).write_text(f"#!/bin/bash\n{line}\n")
         (tmp_path / name).chmod(0o755)
     done = subprocess.run(
-        ["bash", ROOT / "docs" / "slurm" / "ddp.sbatch", "dataset=movie", "seed=1"],
+        ["bash", ROOT / "docs" / "cluster" / "ddp.sbatch", "dataset=movie", "seed=1"],
         env=os.environ | {
             "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "SLURM_JOB_ID": "123456",
             "SLURM_JOB_NODELIST": "node[1-2]", "SLURM_NNODES": "2", "SLURM_NODEID": "1",

@@ -92,9 +92,8 @@ def in_terminal(command: list[str], width: int, folder: Path) -> str:
     return output.decode()
 
 
-@pytest.mark.parametrize(
-    "width", [80, *(pytest.param(width, marks=pytest.mark.slow) for width in (60, 120))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [60, 80, 120])
 def test_log_lines_and_the_bar_do_not_run_into_each_other(width, tmp_path: Path):
     program = [sys.executable, str(ROOT / "train.py"), *SMALL, "epochs=3", "hydra.run.dir=run"]
     screen = Screen(width)

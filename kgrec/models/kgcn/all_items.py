@@ -25,6 +25,8 @@ from torch import Tensor
 from kgrec.data.knowledge_graph import Neighborhood
 from kgrec.models.kgcn.aggregators import Aggregator
 from kgrec.models.kgcn.correction import Correction
+from kgrec.models.kgcn.shards import GraphShards
+from kgrec.sharding.table import ShardedTable
 
 # exp of less than this below the maximum underflows in float32.
 WIDEST_SPREAD = 80.0
@@ -43,9 +45,10 @@ class Tables(NamedTuple):
     """Tensors of a KGCN that rank all items.
 
     Attributes:
-        entities: (E, d) order-0 vectors.
+        entities: (E, d) order-0 vectors; a sharded table is read once for each layer and block of
+            items, so that all processes read it equally often.
         num_relations: R.
-        neighborhood: S(v) of every entity.
+        neighborhood: S(v) of every entity, or the tables of it that processes share.
         num_items: items, the first of the entities.
         averaged: whether weighted neighbours are averaged instead of summed ("released").
         correction: correction of a drawn S(v): T sums weighted neighbours, and c counts the full
@@ -54,7 +57,7 @@ class Tables(NamedTuple):
 
     entities: Tensor
     num_relations: int
-    neighborhood: Neighborhood
+    neighborhood: Neighborhood | GraphShards
     num_items: int
     averaged: bool
     correction: Correction | None = None
@@ -83,10 +86,9 @@ class AllItems:
         self.num_items, self.d = len(items), tables.entities.shape[1]
         reached = [items]
         for _ in range(self.H - 1):  # entities within h hops of an item, the nearer first
-            is_reached = torch.zeros(len(tables.entities), dtype=torch.bool, device=device)
-            is_reached[reached[-1]] = True
             neighbors = torch.unique(Layer(tables, reached[-1]).neighbors)
-            reached.append(torch.cat([reached[-1], neighbors[~is_reached[neighbors]]]))
+            further = neighbors[~torch.isin(neighbors, reached[-1])]
+            reached.append(torch.cat([reached[-1], further]))
         self.layers = [Layer(tables, entities) for entities in reached[::-1]]
         for below, layer in zip(self.layers, self.layers[1:], strict=False):
             layer.index_into(below)
@@ -164,13 +166,11 @@ class Layer:
 
     def __init__(self, tables: Tables, entities: Tensor) -> None:
         R, E = tables.num_relations, len(tables.entities)
-        indptr, all_neighbors, all_relations = tables.neighborhood
         dtype = tables.entities.dtype
-        degrees = indptr.diff()[entities]
+        near, edge = tables.neighborhood.around(entities)
+        degrees = near.degrees
         owners = torch.repeat_interleave(degrees)
-        first = (indptr[entities] - degrees.cumsum(0) + degrees)[owners]
-        edge = first + torch.arange(len(owners), device=owners.device)
-        keys = (owners * R + all_relations[edge]) * E + all_neighbors[edge]
+        keys = (owners * R + near.relations) * E + near.neighbors
         correction = tables.correction
         keys, *place, times = torch.unique(
             keys, return_inverse=correction is not None, return_counts=True
@@ -199,9 +199,8 @@ class Layer:
 
     def index_into(self, below: Layer) -> None:
         """Makes :meth:`pooled` read neighbours at their indices in the layer below."""
-        index = self.neighbors.new_empty(int(below.entities.max()) + 1)
-        index[below.entities] = torch.arange(len(below.entities), device=index.device)
-        self.children = index[self.neighbors]
+        ascending, index = below.entities.sort()
+        self.children = index[torch.searchsorted(ascending, self.neighbors)]
 
     def totals(self, powers: Tensor) -> Tensor:
         """(B, n) Σ_r e_r · c[v, r], from e_r (B, R)."""
@@ -245,6 +244,9 @@ class EdgeFirstLayer:
     def __init__(self, table: Tensor, layer: Layer, aggregator: Aggregator) -> None:
         self.layer, self.aggregator = layer, aggregator
         own, self.parts = table[layer.entities], aggregator.linear_parts()
+        if isinstance(table, ShardedTable):  # the rows that the edges lead to, not all rows
+            distinct, layer.children = torch.unique(layer.neighbors, return_inverse=True)
+            table = table[distinct]
         if self.parts is not None:  # W acts before the sums, once for all users
             A, P, bias = self.parts
             own = bias.expand_as(own) if A is None else own @ A + bias

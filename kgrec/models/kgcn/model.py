@@ -21,6 +21,7 @@ rows together (n_0 = B).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar, Self, cast
 
 import torch
@@ -34,7 +35,7 @@ from kgrec.models.kgcn.neighborhood import Attention, receptive_field
 from kgrec.models.kgcn.new_items import with_new_items
 from kgrec.models.kgcn.parameters import KGCNParameters
 from kgrec.models.kgcn.paths import path_reasons
-from kgrec.models.kgcn.ranking import Encoded, score_all
+from kgrec.models.kgcn.ranking import Encoded, score_all, scorer
 from kgrec.models.kgcn.reweighing import reweighed, with_log_weights
 from kgrec.models.lookup import rows_and_sums, weighted_sums
 from kgrec.models.reasons import Reasons
@@ -118,6 +119,10 @@ class KGCN(KGCNParameters):
         See :mod:`kgrec.models.kgcn.all_items`; equal to :meth:`score` up to rounding.
         """
         return score_all(self, users, encoded)
+
+    def scorer(self, items: Tensor) -> Callable[[Tensor], Tensor]:
+        """A function from users (B,) to (B, n) logits of items (n,); see :meth:`score_all`."""
+        return scorer(self, items)
 
     def loss(self, *batches: PointwiseBatch) -> Tensor:
         """Mean cross-entropy over positives and negatives, Eq. 8.

@@ -77,13 +77,7 @@ class Attention(NamedTuple):
 
 
 class View(Protocol):
-    """S(v) of every entity, in a form that is fast to read.
-
-    Attributes:
-        reads: (E,) number of weights that :meth:`last` computes for a node of each entity.
-    """
-
-    reads: Tensor
+    """S(v) of every entity, in a form that is fast to read."""
 
     def inner(self, attention: Attention, row: Tensor | None, nodes: Tensor) -> Bags:
         """(n) bags of neighbouring entities.
@@ -100,7 +94,7 @@ class View(Protocol):
         """Leaves and groups of the last level; see :class:`ReceptiveField`."""
 
 
-def view(neighborhood: Neighborhood, correction: Correction | None = None) -> View:
+def view(neighborhood: Neighborhood, correction: Correction | None = None) -> Sampled | Grouped:
     """The faster view of a neighbourhood, or the one that has the correction."""
     if correction is not None:
         return Grouped(neighborhood, correction)
@@ -149,6 +143,9 @@ class Sampled:
     Args:
         neighborhood: S(v); every entity has K or no neighbours.
         K: number of neighbours.
+
+    Attributes:
+        reads: (E,) number of weights that :meth:`last` computes for a node of each entity.
     """
 
     def __init__(self, neighborhood: Neighborhood, K: int) -> None:
@@ -169,23 +166,44 @@ class Sampled:
 
     def inner(self, attention: Attention, row: Tensor | None, nodes: Tensor) -> Bags:
         """See :class:`View`."""
-        neighbors = self.neighbors.index_select(0, nodes)  # (n, K)
-        K = neighbors.shape[1]
-        if attention.scores is None:
-            weights = torch.full_like(neighbors, 1 / K, dtype=attention.dtype)
-        else:
-            weights = attention.logits(row, self.relations.index_select(0, nodes)).softmax(dim=-1)
-            if attention.averaged:
-                weights = weights / K
-        if self.connected is not None:
-            weights = weights * self.connected[nodes][:, None]
-        return Bags(neighbors, None, weights)
+        neighbors = self.neighbors.index_select(0, nodes)
+        relations = None if attention.scores is None else self.relations.index_select(0, nodes)
+        connected = None if self.connected is None else self.connected[nodes]
+        return sampled_bags(attention, row, neighbors, relations, connected)
 
     def last(
         self, attention: Attention, row: Tensor | None, nodes: Tensor
     ) -> tuple[Bags, Bags | None]:
         """See :class:`View`."""
         return self.inner(attention, row, nodes), None
+
+
+def sampled_bags(
+    attention: Attention,
+    row: Tensor | None,
+    neighbors: Tensor,
+    relations: Tensor | None,
+    connected: Tensor | None,
+) -> Bags:
+    """(n) bags of K neighbours each.
+
+    Args:
+        attention: weights.
+        row: (n,) row of each node; None: node i belongs to row i.
+        neighbors: (n, K) entities.
+        relations: (n, K) their relations; without attention they are not read.
+        connected: (n,) whether a node has neighbours, else its weights are 0; None: all have.
+    """
+    K = neighbors.shape[1]
+    if attention.scores is None or relations is None:
+        weights = torch.full_like(neighbors, 1 / K, dtype=attention.dtype)
+    else:
+        weights = attention.logits(row, relations).softmax(dim=-1)
+        if attention.averaged:
+            weights = weights / K
+    if connected is not None:
+        weights = weights * connected[:, None]
+    return Bags(neighbors, None, weights)
 
 
 class Grouped:
@@ -195,6 +213,9 @@ class Grouped:
         neighborhood: S(v).
         correction: weights of the neighbours and counts of the full neighbourhood, whose pairs of
             entity and relation are the groups, drawn or not; None: S(v) is not corrected.
+
+    Attributes:
+        reads: (E,) number of weights that :meth:`last` computes for a node of each entity.
     """
 
     def __init__(self, neighborhood: Neighborhood, correction: Correction | None = None) -> None:
@@ -229,7 +250,7 @@ class Grouped:
     def inner(self, attention: Attention, row: Tensor | None, nodes: Tensor) -> Bags:
         """See :class:`View`."""
         weights, first = self._weights(attention, row, nodes)
-        edge, offsets, node = _ranges(self._first_edge[nodes], self.lengths[nodes])
+        edge, offsets, node = ranges(self._first_edge[nodes], self.lengths[nodes])
         index = (first[:-1] - self._first_group[nodes])[node] + self._group[edge]
         weights = weights[index]
         if self._edge_weights is not None:
@@ -243,11 +264,11 @@ class Grouped:
         weights, offsets = self._weights(attention, row, nodes)
         entities, which = torch.unique(nodes, return_inverse=True)
         counts = self.reads[entities]
-        group, first, _ = _ranges(self._first_group[entities], counts)
-        edge, edges, _ = _ranges(self._starts[group], self._size[group])
+        group, first, _ = ranges(self._first_group[entities], counts)
+        edge, edges, _ = ranges(self._starts[group], self._size[group])
         of_edges = None if self._edge_weights is None else self._edge_weights[edge]
         leaves = Bags(self.neighbors[edge], edges, of_edges)
-        return leaves, Bags(_ranges(first[which], counts[which])[0], offsets, weights)
+        return leaves, Bags(ranges(first[which], counts[which])[0], offsets, weights)
 
     def _weights(
         self, attention: Attention, row: Tensor | None, nodes: Tensor
@@ -257,7 +278,7 @@ class Grouped:
         Returns:
             (g,) weights of the groups of all nodes; (n + 1,) start of each node's groups.
         """
-        group, offsets, node = _ranges(self._first_group[nodes], self.reads[nodes])
+        group, offsets, node = ranges(self._first_group[nodes], self.reads[nodes])
         degrees = self.degrees[nodes].to(attention.dtype)
         if attention.scores is None:
             return degrees.reciprocal()[node], offsets
@@ -271,7 +292,7 @@ class Grouped:
         return powers / total[node], offsets
 
 
-def _ranges(first: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def ranges(first: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Ranges first[i] … first[i] + lengths[i] - 1, concatenated.
 
     Returns:

@@ -23,8 +23,9 @@ from kgrec.models.kgcn.aggregators import Aggregator, make_aggregator
 from kgrec.models.kgcn.correction import Correction, relation_counts
 from kgrec.models.kgcn.history import UserHistory, checked_history
 from kgrec.models.kgcn.memory import bytes_per_item
-from kgrec.models.kgcn.neighborhood import View, view
+from kgrec.models.kgcn.neighborhood import Grouped, Sampled, View, view
 from kgrec.models.kgcn.samplers import Current, Draw, Full, checked_sampler, make_sampler
+from kgrec.models.kgcn.shards import GraphShards, shared
 from kgrec.models.recommender import LARGEST_SIZE, MOST_LAYERS, check_at_least, check_bool
 from kgrec.models.text import TextFeatures, entities_with_text
 
@@ -122,7 +123,8 @@ class KGCNParameters(WithUserTables):
         self.log_weights: Tensor | None
         self.register_buffer("log_weights", None, persistent=False)
         self.weighs_relations = self.attention
-        self._viewed: tuple[Any, View] | None = None
+        self._viewed: tuple[Any, Sampled | Grouped] | None = None
+        self.shards: GraphShards | None = None  # instead of the three buffers
         # Where neighbours are drawn again in every epoch: the whole graph.
         self._resampled_from: Neighborhood | None = None
 
@@ -186,10 +188,14 @@ class KGCNParameters(WithUserTables):
         spec = settings.get("sampler", "uniform")
         K = "all" if isinstance(make_sampler(spec), Full) else K
         sampler = checked_sampler(spec, K, cls.corrects_draws)
-        drawn, weights = Draw(whole)
-        if isinstance(K, int) and 1 <= K <= LARGEST_SIZE:
-            draws = generator(torch.initial_seed(), "neighbors")
+        draws = generator(torch.initial_seed(), "neighbors")
+        shards = shared(whole, K, draws, dataset.num_items, sampler)
+        if shards is not None:
+            drawn, weights = Draw(shards.whole)
+        elif isinstance(K, int) and 1 <= K <= LARGEST_SIZE:
             drawn, weights = sampler.first_draw(whole, K, draws)
+        else:
+            drawn, weights = Draw(whole.copied())
         if weights is not None:
             settings |= {"edge_weights": weights, "counts": relation_counts(whole)}
         if settings.get("history") is not None:
@@ -209,6 +215,7 @@ class KGCNParameters(WithUserTables):
             **settings,
         )
         model._cache = None if cache is None else user_path(cache)
+        model.share(shards)
         redrawn = sampler.adaptive or (neighbors == "resampled" and not sampler.deterministic)
         if redrawn and isinstance(K, int):
             model._resampled_from = whole
@@ -230,6 +237,9 @@ class KGCNParameters(WithUserTables):
     def resample(self, generator: torch.Generator) -> None:
         """Draws S(v) again, where ``neighbors="resampled"``; its size does not change."""
         if (whole := self._resampled_from) is not None:
+            if self.shards is not None:
+                self.shards.draw(whole, generator)
+                return
             current = self._current(generator) if self.sampler.adaptive else None
             self._replace(self.sampler.draw(whole, self.arguments["K"], generator, current))
 
@@ -291,6 +301,17 @@ class KGCNParameters(WithUserTables):
         table: Tensor = self.entity_embedding.weight
         return table if self.text_features is None else self.text_features(table)
 
+    def share(self, shards: GraphShards | None) -> None:
+        """Reads S(v) from tables that processes share, instead of its own; None: changes nothing.
+
+        Args:
+            shards: the tables.
+        """
+        if shards is not None:
+            self.shards = shards
+            for name in Neighborhood._fields:
+                self.register_buffer(name, None)
+
     @property
     def neighborhood(self) -> Neighborhood:
         """S(v) of every entity."""
@@ -315,7 +336,12 @@ class KGCNParameters(WithUserTables):
 
     @property
     def _view(self) -> View:
-        """S(v) in the form that training reads, rebuilt when the buffers have changed."""
+        """S(v) in the form that training reads."""
+        return self._own_view if self.shards is None else self.shards
+
+    @property
+    def _own_view(self) -> Sampled | Grouped:
+        """S(v) of the buffers, rebuilt when they have changed."""
         graph, correction = self.neighborhood, self.correction
         buffers = [*graph, *(correction or ())]
         state = [(b.data_ptr(), 0 if b.is_inference() else b._version) for b in buffers]
@@ -324,9 +350,16 @@ class KGCNParameters(WithUserTables):
         return self._viewed[1]
 
     def bytes_per_row(self, items: Tensor) -> Tensor:
-        """(B,) bytes at the peak of a training step, from the real degrees; an upper bound."""
-        reads, graph = self._view.reads, self.neighborhood
-        row_bytes = bytes_per_item(reads, graph, self.H, self.d)[items.cpu()]
+        """(B,) bytes at the peak of a training step, from the real degrees; an upper bound.
+
+        Where processes share the graph, it is the mean of all items.
+        """
+        if self.shards is not None:
+            bytes_of_any = self.shards.bytes_per_row(self.H, self.d)
+            row_bytes = torch.full((len(items),), bytes_of_any, dtype=torch.float64)
+        else:
+            every = bytes_per_item(self._own_view.reads, self.neighborhood, self.H, self.d)
+            row_bytes = every[items.cpu()]
         return row_bytes if self.history is None else row_bytes + self.history.bytes_per_row(self.d)
 
     def fixed_bytes(self) -> float:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
@@ -15,6 +16,8 @@ from kgrec.models.recommender import Recommender
 # this many bytes.
 FEW_USERS = 4
 FEW_BYTES = 2**29
+# Pairs that are scored at once where the number must not depend on the items.
+FEW_PAIRS = 2**10
 
 
 class Encoded:
@@ -39,7 +42,7 @@ def tables(model: KGCNParameters) -> Tables:
     return Tables(
         entities=model.entity_vectors().detach(),
         num_relations=len(model.relation_embedding),
-        neighborhood=model.neighborhood,
+        neighborhood=model.shards or model.neighborhood,
         num_items=model.num_items,
         averaged=model.scaling == "released" and model.attention,
         correction=model.correction,
@@ -56,18 +59,50 @@ def score_all(model: KGCNParameters, users: Tensor, encoded: Encoded | None) -> 
     """(B, num_items) logits of every item, from users (B,); no gradients."""
     if encoded is None and _pairs_are_faster(model, users):
         return Recommender.score_all(model, users)
+    bias = None if model.item_bias is None else model.item_bias.weight.squeeze(1)
+    blocks = partial(blocks_of_items, model, users.device)
+    return _scores(model, (encoded or Encoded(model)).all_items, bias, blocks, users)
+
+
+@torch.no_grad()
+def scorer(model: KGCNParameters, items: Tensor) -> Callable[[Tensor], Tensor]:
+    """A function from users (B,) to (B, n) logits of items (n,); no gradients.
+
+    Layers are computed once, for these items. Processes that share tables read them equally often.
+    """
+    layers = AllItems(tables(model), model.layers, items)
+    bias = None if model.item_bias is None else model.item_bias(items).squeeze(1)
+    blocks = partial(torch.split, items, FEW_PAIRS)
+    return torch.no_grad()(partial(_scores, model, layers, bias, blocks))
+
+
+def _scores(
+    model: KGCNParameters,
+    layers: AllItems,
+    bias: Tensor | None,
+    blocks: Callable[[], Sequence[Tensor]],
+    users: Tensor,
+) -> Tensor:
+    """(B, n) logits.
+
+    Args:
+        model: the model.
+        layers: layers of the items.
+        bias: (n,) biases of the items, or None.
+        blocks: function to the items in blocks, each of which is scored as pairs at once.
+        users: (B,) int64.
+    """
     u = model.user_vectors(users)  # (B, d)
     s = model.user_relation_scores(u)  # (B, R)
     if not model.attention:
         s = s.new_zeros(1, s.shape[1])  # the same for all users
-    scores = (encoded or Encoded(model)).all_items.scores(u, s)
-    if model.item_bias is not None:
-        scores += model.item_bias.weight.squeeze(1)
+    scores = layers.scores(u, s)
+    if bias is not None:
+        scores += bias
     rows = torch.nonzero(too_wide(s)).flatten().tolist()
-    blocks = blocks_of_items(model, users.device) if rows else []
+    parts = blocks() if rows else []
     for row in rows:  # exact at any spread, one by one
-        parts = [model.score(users[row].expand(len(items)), items) for items in blocks]
-        scores[row] = torch.cat(parts)
+        scores[row] = torch.cat([model.score(users[row].expand(len(p)), p) for p in parts])
     return scores
 
 

@@ -19,7 +19,7 @@ Shapes: B rows, d embedding size.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Self, cast
 
@@ -35,7 +35,9 @@ from kgrec.models.folding import frozen
 from kgrec.models.kgcn.model import KGCN
 from kgrec.models.kgcn.paths import path_reasons, without_neighbors
 from kgrec.models.kgcn.ranking import Encoded
-from kgrec.models.kgcn.two_end_ranking import EncodedEnds, score_all
+from kgrec.models.kgcn.samplers.base import Uniform
+from kgrec.models.kgcn.shards import shared
+from kgrec.models.kgcn.two_end_ranking import EncodedEnds, EncodedItems, score_all
 from kgrec.models.reasons import NONE, Reasons
 from kgrec.models.recommender import LARGEST_SIZE, MOST_LAYERS, Recommender, check_at_least
 
@@ -191,7 +193,7 @@ class KGCNTwoEnds(KGCN):
         Raises:
             SettingError: a setting that cannot work, or no user graph for "user".
         """
-        graph, whole = dataset.user_graph, None
+        graph, whole, shards = dataset.user_graph, None, None
         settings: dict[str, Any] = {
             "H": H, "d": d, "aggregator": aggregator, "scaling": scaling, "ends": ends,
             "user_H": user_H, "user_K": user_K, "item_bias": item_bias, "history": history,
@@ -202,15 +204,21 @@ class KGCNTwoEnds(KGCN):
             )
             settings["ends"] = "item"
         elif ends in ("user", "both") and graph is not None:
-            whole = drawn = graph.neighborhood()
-            if isinstance(user_K, int) and 1 <= user_K <= LARGEST_SIZE:
-                draw = generator(torch.initial_seed(), "neighbors of users")
+            whole = graph.neighborhood()
+            draw = generator(torch.initial_seed(), "neighbors of users")
+            if (shards := shared(whole, user_K, draw, dataset.num_users, Uniform())) is not None:
+                drawn = shards.whole
+            elif isinstance(user_K, int) and 1 <= user_K <= LARGEST_SIZE:
                 drawn = whole.sample(user_K, draw)
+            else:
+                drawn = whole.copied()
             settings |= {f"user_{name}": part for name, part in drawn._asdict().items()}
             settings["num_user_relations"] = graph.num_relations
         if ends == "user":
             dataset = replace(dataset, graph=_without_triples(dataset.graph))
         model = cls._of_dataset(dataset, K, neighbors, text, cache, **settings)
+        if model.of_users is not None:
+            model.of_users.share(shards)
         if model.of_users is not None and whole is not None and neighbors == "resampled":
             model.of_users._resampled_from = whole if isinstance(user_K, int) else None
         return model
@@ -259,6 +267,14 @@ class KGCNTwoEnds(KGCN):
             return super().score_all(users, cast(Encoded | None, encoded))
         ends = cast(EncodedEnds | None, encoded)
         return score_all(self, user_end, self.ends == "both", users, ends)
+
+    def scorer(self, items: Tensor) -> Callable[[Tensor], Tensor]:
+        """A function from users (B,) to (B, n) logits of items (n,); see :meth:`score_all`."""
+        if (user_end := self.user_end) is None:
+            return super().scorer(items)
+        both = self.ends == "both"
+        encoded = EncodedItems(self, items, both)
+        return lambda users: score_all(self, user_end, both, users, encoded)
 
     @torch.no_grad()
     def explain(self, user: int, item: int, history: Tensor, top: int | None = None) -> Reasons:
