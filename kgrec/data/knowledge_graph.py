@@ -199,7 +199,7 @@ class KnowledgeGraph:
         """(E,) bool, whether each entity has a neighbour; in memory for E flags alone."""
         flags = torch.zeros(self.num_entities, dtype=torch.bool)
         for ends in (self.heads, self.tails):
-            for part in ends.split(BLOCK):
+            for part in torch.split(ends, BLOCK):
                 flags[part] = True
         return flags
 
