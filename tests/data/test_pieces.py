@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 
 from kgrec.data import field_files, prepared_files, rows, spill, user_ranges
 from kgrec.data.formats import FORMATS
@@ -151,3 +152,16 @@ def test_numbers_on_disk_outlive_their_file_and_their_pages(monkeypatch):
         assert torch.equal(tensor, wanted)
         release(tensor)
     release(torch.arange(3))  # not mapped: kept
+
+
+def test_a_file_of_tensors_is_that_of_safetensors(tmp_path, monkeypatch):
+    monkeypatch.setattr(prepared_files, "_PIECE", 3)
+    tensors = {
+        "times": torch.arange(7, dtype=torch.float64),
+        "b": torch.arange(4),
+        "a.users": torch.arange(10),
+        "none": torch.empty(0, dtype=torch.int64),
+    }
+    prepared_files._write(tensors, tmp_path / "own")
+    save_file(tensors, tmp_path / "theirs")
+    assert (tmp_path / "own").read_bytes() == (tmp_path / "theirs").read_bytes()
