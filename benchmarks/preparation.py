@@ -2,8 +2,9 @@
 
 ``python benchmarks/preparation.py`` draws the synthetic twin of MovieLens-20M and writes its
 ratings once, 3 and 10 times, each time with users of new ids; the items and the graph stay. Then it
-prepares each data set from the raw files to the cache, and splits it, each in a process of its own
-on one core. It draws preparation.svg. The raw files are removed at the end; ten times the size
+prepares each data set from the raw files to the cache, in a process of its own on one core. It
+draws preparation.svg. With ``--stages prepare paper`` it also splits each data set, which takes
+memory in proportion to its size. The raw files are removed at the end; ten times the size
 needs 20 GB of disk.
 """
 
@@ -120,7 +121,7 @@ def draw(measured: dict[int, dict[str, Any]], path: Path) -> None:
     memory_axes.text(sizes[0], 8, "8 GB", color="tab:red", va="bottom")
     memory_axes.set_title("peak memory, GB")
     memory_axes.set_ylim(0.1, 12)
-    for axes in (time_axes, memory_axes):
+    for axes, place in ((time_axes, "upper left"), (memory_axes, "lower left")):
         axes.set_xlabel("ratings")
         axes.set_xticks(sizes, [f"{size / 1e6:,.0f} M" for size in sizes])
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -128,7 +129,7 @@ def draw(measured: dict[int, dict[str, Any]], path: Path) -> None:
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_minor_formatter(NullFormatter())
         axes.grid(alpha=0.3)
-        axes.legend(fontsize="small", loc="center right")
+        axes.legend(fontsize="small", loc=place)
     figure.savefig(path)
 
 
@@ -145,11 +146,11 @@ def table(measured: dict[int, dict[str, Any]]) -> str:
             f"{own['seconds']:.0f} ({own['processor_seconds']:.0f})",
             f"{own['gigabytes']:.2f}",
             f"{own['anonymous_gigabytes']:.2f}",
-            f"{run['paper']['gigabytes']:.2f}" if "paper" in run else "",
+            *([f"{run['paper']['gigabytes']:.2f}"] if "paper" in run else []),
         ])  # fmt: skip
     header = ["", "ratings", "users", "positives", "seconds (of the processor)", "peak GB",
               "of it not mapped", "split, peak GB"]  # fmt: skip
-    return markdown(header, rows)
+    return markdown(header[: len(rows[0])], rows)
 
 
 def main() -> None:
@@ -158,7 +159,7 @@ def main() -> None:
     parser.add_argument("--times", type=int, nargs="+", default=[1, 3, 10])
     parser.add_argument("--scale", type=float, default=1.0, help="size of the twin (default 1)")
     parser.add_argument("--twin", type=Path, help="folder with the twin; default: it is drawn")
-    parser.add_argument("--stages", nargs="+", default=list(STAGES), choices=STAGES)
+    parser.add_argument("--stages", nargs="+", default=["prepare"], choices=STAGES)
     parser.add_argument("--out", type=Path, default=Path("logs/benchmarks"))
     args = parser.parse_args()
     out = args.out.resolve()

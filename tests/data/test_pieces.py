@@ -15,7 +15,7 @@ from kgrec.data.prepare import prepare
 from kgrec.data.raw_tables import RawTables
 from kgrec.data.rows import Rows
 from kgrec.data.spill import Spill, release
-from kgrec.errors import DataError
+from kgrec.errors import DataError, DiskError
 
 LINKS = {"item": ["a", "b", "c", "d"], "entity": ["A", "B", "C", "D"]}
 TRIPLES = {"head": ["A", "B"], "relation": ["r", "r"], "tail": ["x", "C"]}
@@ -165,3 +165,10 @@ def test_a_file_of_tensors_is_that_of_safetensors(tmp_path, monkeypatch):
     prepared_files._write(tensors, tmp_path / "own")
     save_file(tensors, tmp_path / "theirs")
     assert (tmp_path / "own").read_bytes() == (tmp_path / "theirs").read_bytes()
+
+
+def test_a_disk_that_takes_no_numbers_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(spill, "IN_MEMORY", 1)
+    numbers = Spill("i8", tmp_path / "missing")
+    with pytest.raises(DiskError, match=rf"{tmp_path}.*missing"):
+        numbers.append(torch.arange(1000).numpy())
