@@ -138,7 +138,7 @@ print(json.dumps([data.counts(), data.published_counts, len(data.rated), peak]))
     counts, published, rated, gigabytes = json.loads(done.stdout.splitlines()[-1])
     assert counts == published
     assert rated > counts["positives"]
-    assert gigabytes < 2
+    assert gigabytes < 1.5
 
 
 def test_ten_processes_prepare_a_data_set_once(tmp_path):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 from torch import Tensor
 
 from kgrec.data.interactions import Interactions
@@ -54,9 +55,7 @@ class _Pairs:
     def append_keys(self, keys: Numbers) -> None:
         """Appends each of the keys ``user * items + item`` once, sorted."""
         keys = np.sort(keys)
-        new = np.ones(len(keys), dtype=bool)
-        np.not_equal(keys[1:], keys[:-1], out=new[1:])
-        self.append(*np.divmod(keys[new], self.size[1]))
+        self.append(*np.divmod(keys[_changes(keys)], self.size[1]))
 
     def interactions(self) -> Interactions:
         return Interactions(self.users.tensor(), self.items.tensor(), *self.size)
@@ -84,23 +83,14 @@ def merge(
     """
     rated, positives = _Pairs(size, folder), _Pairs(size, folder)
     found = {name: Spill(DETAILS[name], folder) for name in details}
+    names = ["user", "item", *found]
     in_several = 0
     for rows in ranges:
         keys = rows["user"].astype(np.int64) * size[1] + rows["item"]
         rated.append_keys(keys)
         chosen = rows["positive"] if some_positive else slice(None)
         if found:
-            columns = {"user_id": "user", "item_id": "item", **{name: name for name in found}}
-            frame = pl.DataFrame({new: rows[name][chosen] for new, name in columns.items()})
-            once = _each_pair_once(frame)
-            positives.append(once["user_id"].to_numpy(), once["item_id"].to_numpy())
-            for name in ("timestamp", "part"):
-                if name in found:
-                    found[name].append(once[name].to_numpy())
-            if "part" in found:
-                in_several += int(once["in_several"].sum())
-            if "weight" in found:
-                found["weight"].append(sum_weights(frame))
+            in_several += _append_details(positives, found, {n: rows[n][chosen] for n in names})
         elif some_positive:
             positives.append_keys(keys[chosen])
     pairs = rated.interactions()
@@ -112,11 +102,33 @@ def merge(
     )
 
 
-def _each_pair_once(positive: pl.DataFrame) -> pl.DataFrame:
-    """One row per user-item pair, sorted, with its earliest time and first part."""
-    columns = [c for c in ("timestamp", "part") if c in positive.columns]
-    grouped = positive.lazy().group_by("user_id", "item_id").agg(
-        *(pl.col(c).min() for c in columns),
-        *([(pl.col("part").n_unique() > 1).alias("in_several")] if "part" in columns else []),
-    )  # fmt: skip
-    return grouped.sort("user_id", "item_id").collect()
+def _append_details(pairs: _Pairs, found: Mapping[str, Spill], rows: Mapping[str, Numbers]) -> int:
+    """Appends each pair once, with its earliest time, first part and sum of weights.
+
+    Returns:
+        Number of pairs in several parts.
+    """
+    keys = rows["user"].astype(np.int64) * pairs.size[1] + rows["item"]
+    order = np.argsort(keys)
+    keys = keys[order]
+    starts = np.flatnonzero(_changes(keys))
+    pairs.append(*np.divmod(keys[starts], pairs.size[1]))
+    if not len(starts):
+        return 0
+    for name in ("timestamp", "part"):
+        if name in found:
+            found[name].append(np.minimum.reduceat(rows[name][order], starts))
+    if "weight" in found:
+        columns = {name: rows[name][order] for name in ("weight", "part") if name in rows}
+        found["weight"].append(sum_weights(pl.DataFrame({"pair": keys, **columns})))
+    if "part" not in found:
+        return 0
+    parts = rows["part"][order]
+    return int((np.minimum.reduceat(parts, starts) != np.maximum.reduceat(parts, starts)).sum())
+
+
+def _changes(values: Numbers) -> NDArray[np.bool_]:
+    """Whether each value differs from the one before; true for the first."""
+    new = np.ones(len(values), dtype=bool)
+    np.not_equal(values[1:], values[:-1], out=new[1:])
+    return new

@@ -52,11 +52,13 @@ class NegativeSampler:
         self.num_items = excluded.num_items
         self.num_drawable = self.num_items - degrees  # (num_users,) items that may be drawn
         self._starts = degrees.cumsum(0) - degrees
-        rank = torch.arange(len(excluded), device=degrees.device) - self._starts.repeat_interleave(
-            degrees
-        )
-        # p_i - i does not decrease within a user, so these keys ascend over all users.
-        self._keys = excluded.users * (self.num_items + 1) + excluded.items - rank
+        # p_i - i does not decrease within a user, so these keys ascend over all users. They are
+        # computed in place: the pairs may be most of what fits into memory.
+        keys = excluded.users * (self.num_items + 1)
+        keys += excluded.items
+        keys -= torch.arange(len(keys), device=keys.device)
+        keys += self._starts.repeat_interleave(degrees)
+        self._keys = keys
 
     def nth_drawable(self, users: Tensor, k: Tensor) -> Tensor:
         """(n,) the k-th item, 0 <= k < num_drawable[users], that is not excluded for each user."""
@@ -101,7 +103,10 @@ class NegativeSampler:
         users, k = _redraw(torch.where(sparse, counts, 0), self.num_drawable, generator)
         more_users, more_k = _shuffle(torch.where(sparse, 0, counts), self.num_drawable, generator)
         users, k = torch.cat([users, more_users]), torch.cat([k, more_k])
-        keys = (users * self._num_all_items + self.nth_drawable(users, k)).sort().values
+        keys = users * self._num_all_items
+        keys += self.nth_drawable(users, k)
+        del users, k, more_users, more_k
+        keys = keys.sort().values
         return keys // self._num_all_items, keys % self._num_all_items
 
 
@@ -116,19 +121,22 @@ def uniform_below(bounds: Tensor, generator: torch.Generator) -> Tensor:
     """(n,) int64, uniform in [0, bounds)."""
     dtype, device = widest_float(bounds.device), bounds.device
     draw = torch.rand(bounds.shape, generator=generator, dtype=dtype, device=device)
-    return torch.minimum((draw * bounds).long(), bounds - 1)
+    drawn = draw.mul_(bounds).long()
+    del draw
+    return torch.minimum(drawn, bounds - 1, out=drawn)
 
 
 def _redraw(
     counts: Tensor, num_drawable: Tensor, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """``counts[u]`` distinct k < num_drawable[u]; duplicates are drawn again."""
-    users = torch.repeat_interleave(torch.arange(len(counts)), counts)
     width = int(num_drawable.max()) + 1
     batches: list[Tensor] = []  # each sorted; later batches are much smaller
-    missing, num_missing = users, counts
+    missing, num_missing = torch.repeat_interleave(torch.arange(len(counts)), counts), counts
     while len(missing):
-        drawn = torch.unique(missing * width + uniform_below(num_drawable[missing], generator))
+        drawn = missing * width
+        drawn += uniform_below(num_drawable[missing], generator)
+        drawn = torch.unique(drawn)
         for keys in batches:
             at = torch.searchsorted(keys, drawn).clamp_(max=len(keys) - 1)
             drawn = drawn[keys[at] != drawn]

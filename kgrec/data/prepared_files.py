@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from kgrec.data.account import Account, Entry
 from kgrec.data.dataset import IdMaps, PreparedData
 from kgrec.data.interactions import Interactions
 from kgrec.data.knowledge_graph import KnowledgeGraph, Neighborhood
+from kgrec.data.spill import release
 from kgrec.data.stored_neighborhood import write_neighborhood
 
 TENSORS = "tensors.safetensors"
 NEIGHBORHOOD, USER_NEIGHBORHOOD = "neighborhood.safetensors", "user_neighborhood.safetensors"
+
+_PIECE = 1 << 21  # numbers that are written at once
+
+# Types of tensors, in the order in which they lie in a file, with their names in its header.
+_KINDS = {torch.int64: "I64", torch.float64: "F64"}
 
 
 def _tensors(data: PreparedData) -> dict[str, Tensor]:
@@ -49,12 +56,39 @@ def _tensors(data: PreparedData) -> dict[str, Tensor]:
 
 def save(data: PreparedData, folder: Path) -> dict[str, Any]:
     """Writes the files into a folder; returns sizes and account for its manifest."""
-    save_file(_tensors(data), folder / TENSORS)
+    _write(_tensors(data), folder / TENSORS)
     write_neighborhood(data.graph, folder / NEIGHBORHOOD)
     if data.user_graph is not None:
         write_neighborhood(data.user_graph, folder / USER_NEIGHBORHOOD)
     data.ids.save(folder)
     return {"counts": data.counts(), "account": [asdict(entry) for entry in data.account.entries]}
+
+
+def _write(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Writes a file as ``safetensors.torch.save_file`` does, with a piece in memory at a time.
+
+    Args:
+        tensors: tensors of the types in :data:`_KINDS`, each contiguous.
+        path: the file.
+    """
+    order = sorted(tensors, key=lambda name: ([*_KINDS].index(tensors[name].dtype), name))
+    header, end = {}, 0
+    for name in order:
+        tensor = tensors[name]
+        begin, end = end, end + tensor.nbytes
+        header[name] = {
+            "dtype": _KINDS[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [begin, end],
+        }
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name in order:
+            for piece in torch.split(tensors[name], _PIECE):
+                file.write(piece.numpy().data)
+                release(tensors[name])
 
 
 def load(folder: Path, manifest: Mapping[str, Any]) -> PreparedData:

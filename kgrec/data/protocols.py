@@ -53,6 +53,7 @@ def paper(data: PreparedData, split: Split) -> RecDataset:
         sampler = NegativeSampler(data.rated)
         counts = positives.user_degrees()
         negatives = sampler.draw_distinct(counts, generator(seed, "evaluation negatives"))
+        del sampler  # of large data, as large as the rows
         account.add("protocol", "negatives drawn before the split", len(negatives[0]))
         account.add(
             "protocol",
@@ -68,6 +69,7 @@ def paper(data: PreparedData, split: Split) -> RecDataset:
         line = "given negatives that are positives too, dropped"
         account.add("protocol", line, int(clash.sum()), changes=True)
     rows = LabelledRows.from_parts((positives.users, positives.items), negatives)
+    del negatives
     size = positives.num_users, positives.num_items
     parts = split(Rows(rows.users, rows.items, *size), generator(seed, "split"))
     if data.given_negatives is not None:

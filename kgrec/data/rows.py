@@ -30,17 +30,22 @@ class Ids:
 
     def numbers(self, ids: pl.Series) -> Numbers:
         """(n,) uint32, the number of each string; new strings get the next numbers."""
-        column = ids.alias("id").to_frame()
-        distinct = column.unique(maintain_order=True)
+        codes = ids.cast(pl.Categorical).to_physical()  # each string is hashed once
+        first = codes.arg_unique().sort()
+        distinct = ids.gather(first).alias("id").to_frame()
         # The few strings of a piece are the side of the join that is put into a table.
-        before = self._known.join(distinct, on="id", how="semi")
-        added = distinct.join(before, on="id", how="anti", maintain_order="left")
+        known = self._known.join(distinct, on="id", how="semi")
+        added = distinct.join(known, on="id", how="anti", maintain_order="left")
         if not added.is_empty():
             added = added.with_row_index("number", offset=self._known.height)
             added = added.select("id", "number")
             self._known = pl.concat([self._known, added])
-            before = pl.concat([before, added])
-        return column.join(before, on="id", how="left", maintain_order="left")["number"].to_numpy()
+            known = pl.concat([known, added])
+        numbers = distinct.join(known, on="id", how="left", maintain_order="left")["number"]
+        places: Numbers = codes.to_numpy()
+        number_of: Numbers = np.empty(places.max(initial=0) + 1, dtype=np.uint32)
+        number_of[places[first.to_numpy()]] = numbers.to_numpy()
+        return number_of[places]
 
     @property
     def strings(self) -> pl.Series:

@@ -62,20 +62,19 @@ def weigh(rows: Rows, weights: str, account: Account, place: str) -> Rows:
 
 
 def sum_weights(rows: pl.DataFrame) -> NDArray[np.float64]:
-    """(n,) float64, the sum of the weights of each pair, in the order of users, then items.
+    """(n,) float64, the sum of the weights of each pair, in the order of the pairs.
 
     Weights of rows in later given parts are not added: a training positive must not know how
     often the pair is in the test rows.
 
     Args:
-        rows: ``user_id, item_id, weight`` and, where the files have it, ``part``.
+        rows: ``pair`` (a number), ``weight`` and, where the files have it, ``part``.
     """
-    pair = ("user_id", "item_id")
     if "part" in rows.columns:
-        rows = rows.filter(pl.col("part") == pl.col("part").min().over(pair))
+        rows = rows.filter(pl.col("part") == pl.col("part").min().over("pair"))
     # Sorted by weight too, so that rounding does not depend on the order of the rows.
-    rows = rows.sort(*pair, "weight")
-    changed = pl.any_horizontal(pl.col(pair) != pl.col(pair).shift()).fill_null(True)
+    rows = rows.sort("pair", "weight")
+    changed = (pl.col("pair") != pl.col("pair").shift()).fill_null(True)
     starts = rows.select(changed.arg_true()).to_series().to_numpy()
     return np.add.reduceat(rows["weight"].to_numpy(), starts)
 

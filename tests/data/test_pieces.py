@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 
 from kgrec.data import field_files, prepared_files, rows, spill, user_ranges
 from kgrec.data.formats import FORMATS
@@ -14,7 +15,7 @@ from kgrec.data.prepare import prepare
 from kgrec.data.raw_tables import RawTables
 from kgrec.data.rows import Rows
 from kgrec.data.spill import Spill, release
-from kgrec.errors import DataError
+from kgrec.errors import DataError, DiskError
 
 LINKS = {"item": ["a", "b", "c", "d"], "entity": ["A", "B", "C", "D"]}
 TRIPLES = {"head": ["A", "B"], "relation": ["r", "r"], "tail": ["x", "C"]}
@@ -151,3 +152,23 @@ def test_numbers_on_disk_outlive_their_file_and_their_pages(monkeypatch):
         assert torch.equal(tensor, wanted)
         release(tensor)
     release(torch.arange(3))  # not mapped: kept
+
+
+def test_a_file_of_tensors_is_that_of_safetensors(tmp_path, monkeypatch):
+    monkeypatch.setattr(prepared_files, "_PIECE", 3)
+    tensors = {
+        "times": torch.arange(7, dtype=torch.float64),
+        "b": torch.arange(4),
+        "a.users": torch.arange(10),
+        "none": torch.empty(0, dtype=torch.int64),
+    }
+    prepared_files._write(tensors, tmp_path / "own")
+    save_file(tensors, tmp_path / "theirs")
+    assert (tmp_path / "own").read_bytes() == (tmp_path / "theirs").read_bytes()
+
+
+def test_a_disk_that_takes_no_numbers_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(spill, "IN_MEMORY", 1)
+    numbers = Spill("i8", tmp_path / "missing")
+    with pytest.raises(DiskError, match=rf"{tmp_path}.*missing"):
+        numbers.append(torch.arange(1000).numpy())
