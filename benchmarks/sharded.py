@@ -32,9 +32,9 @@ from costs.tables import constants_table, runs_table, scaled_table, simulated_ta
 PARTS = ("constants", "steps", "simulate", "scale", "memory", "epoch")
 FULL = {
     "units": [2**10, 2**13, 2**16, 2**19], "tables": [2**17, 2**21],
-    "powers": [3, 8, 12, 14, 16, 18, 20, 22, 24, 26],
+    "powers": [3, 8, 12, 14, 16, 18, 20, 22, 24, 26], "budget": 0.2,
 }  # fmt: skip
-TOY = {"units": [2**10], "tables": [2**12], "powers": [3, 12]}
+TOY = {"units": [2**10], "tables": [2**12], "powers": [3, 12], "budget": 0.01}
 BATCH = 65_536
 
 

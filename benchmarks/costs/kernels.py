@@ -34,7 +34,7 @@ FEW = 16  # units of a call whose time is subtracted: it is a part of a step's f
 K, RELATIONS = 4, 32
 
 
-def best(work: Work, clock: Callable[[], float], budget: float = 0.2) -> float:
+def best(work: Work, clock: Callable[[], float], budget: float) -> float:
     """Seconds of the quickest of several calls."""
     work()
     found: list[float] = []
@@ -148,20 +148,21 @@ def carry(n: int, d: int) -> Work:
     return work
 
 
-def kernels(units: list[int], tables: list[int]) -> dict[str, list[list[float]]]:
+def kernels(units: list[int], tables: list[int], budget: float) -> dict[str, list[list[float]]]:
     """Of each kernel: units, numbers per unit, rows of the table, seconds per unit.
 
     Args:
         units: numbers of units.
         tables: rows of the tables that are read or updated.
+        budget: seconds for the calls of a kernel.
     """
     clock = time.thread_time
     points: dict[str, list[list[float]]] = {}
 
     def add(name: str, n: int, d: int, table: int, make: Callable[..., Work], *args: int) -> None:
         wait()
-        few = best(make(FEW, *args), clock)
-        seconds = max(0.0, best(make(n, *args), clock) - few)
+        few = best(make(FEW, *args), clock, budget)
+        seconds = max(0.0, best(make(n, *args), clock, budget) - few)
         points.setdefault(name, []).append([n, d, table, seconds / n])
 
     for n in units:
@@ -222,7 +223,7 @@ if __name__ == "__main__":
     torch.manual_seed(rank)
     task = json.loads(sys.argv[1])
     found: dict[str, Any] = {"fixed": fixed()}
-    found["kernels"] = kernels(task["units"], task["tables"])
+    found["kernels"] = kernels(task["units"], task["tables"], task["budget"])
     if ranks > 1:
         found["exchanges"] = exchanges(task["powers"])
     print(json.dumps(found))

@@ -60,8 +60,8 @@ def epochs(place: Path, scale: float, toy: bool) -> list[dict[str, Any]]:
     lazy = [*settings, "optimizer=lazy_adam"]
     runs: list[tuple[str, Sequence[str], bool]] = [
         ("1 process", [*lazy, ONE], False),
-        ("2 processes, trainer=ddp", [*lazy, "trainer=ddp"], False),
         ("2 processes, trainer=sharded", [*lazy, TWO], False),
+        ("2 processes, trainer=ddp", [*lazy, "trainer=ddp"], False),
         ("1 process, memory kept", [*lazy, ONE], True),
         ("2 processes, trainer=sharded, memory kept", [*lazy, TWO], True),
     ]
