@@ -13,7 +13,7 @@ import torch
 
 from kgrec.runs.stored_tables import PLAIN
 
-TIMED = ("seconds", "memory", "speed/")
+TIMED = ("seconds", "memory", "speed/", "exchange_share")
 STATES = ("state_dict", "optimizer_states", "epoch", "global_step", "raw_weights")
 SEARCHED = "best.yaml"
 

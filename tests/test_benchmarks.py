@@ -26,6 +26,7 @@ BENCHMARKS = {
     "graph_shards": ["--toy"],
     "samplers": ["--toy", "--seeds", "1", "--draws", "5"],
     "serve": ["--toy", "--rounds", "1", "--seconds", "1", "--clients", "4"],
+    "sharded": ["constants", "steps", "simulate", "scale", "--toy"],
     "models": ["svd", "ripplenet", "ease", "--toy", "--rounds", "1"],
 }
 

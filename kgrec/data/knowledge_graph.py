@@ -195,6 +195,14 @@ class KnowledgeGraph:
         counts = torch.bincount(owners, minlength=self.num_entities)
         return Neighborhood(offsets(counts), others, relations)
 
+    def connected(self) -> Tensor:
+        """(E,) bool, whether each entity has a neighbour; in memory for E flags alone."""
+        flags = torch.zeros(self.num_entities, dtype=torch.bool)
+        for ends in (self.heads, self.tails):
+            for part in torch.split(ends, BLOCK):
+                flags[part] = True
+        return flags
+
     def with_stored(self, neighborhood: Neighborhood) -> KnowledgeGraph:
         """The same graph with S(v) from a file, so that it is not computed again."""
         graph = replace(self)

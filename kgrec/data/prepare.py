@@ -89,8 +89,8 @@ def prepare(
     popularity = rows.positives.item_degrees()
     release(rows.positives.items)
     account.add("items", "items without any positive, kept", int((popularity == 0).sum()))
-    degrees = graph.neighborhood().degrees[: items.height]
-    account.add("items", "items without a neighbour in the graph, kept", int((degrees == 0).sum()))
+    alone = items.height - int(graph.connected()[: items.height].sum())
+    account.add("items", "items without a neighbour in the graph, kept", alone)
     names = pl.DataFrame(schema={"item": pl.String, "name": pl.String})
     if raw.item_names is not None:
         named = raw.item_names.drop_nulls("name").unique(maintain_order=True)

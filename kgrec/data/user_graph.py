@@ -93,8 +93,8 @@ def number_user_graph(raw: RawTables, users: pl.Series, account: Account, place:
             f"{quoted(users[0] if len(users) else 'missing')})"
         )
     graph = _numbered(rows, users, raw, names)
-    around = graph.graph.neighborhood().degrees[: len(users)]
-    account.add(STEP, "users without a neighbour in the user graph, kept", int((around == 0).sum()))
+    alone = len(users) - int(graph.graph.connected()[: len(users)].sum())
+    account.add(STEP, "users without a neighbour in the user graph, kept", alone)
     return graph
 
 

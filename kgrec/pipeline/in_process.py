@@ -32,6 +32,8 @@ def ignore_known_warnings() -> None:
     # Lightning 2.6 calls what torch has deprecated; and the loss is logged once per epoch.
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     warnings.filterwarnings("ignore", message="The number of training batches")
+    # Processes that share tables test their best checkpoint without callbacks.
+    warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`, callbacks")
     # A run may resume in its own folder.
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
 

@@ -45,7 +45,7 @@ from kgrec.tracking.logger import opened
 from kgrec.tracking.results import log_dataset, log_results
 from kgrec.training import distributed
 from kgrec.training.accelerators import check_accelerator
-from kgrec.training.callbacks import EXCHANGE_SHARE, EXCHANGED, EpochLog
+from kgrec.training.callbacks import EpochLog
 from kgrec.training.memory import CORES, peak_memory_gb
 from kgrec.training.testing import evaluate_together
 
@@ -227,9 +227,8 @@ def fit(
     }
     if clock and clock.seconds:
         metrics["train/seconds_per_epoch"] = statistics.median(clock.seconds)
-    for name in (EXCHANGED, EXCHANGE_SHARE):  # of the last epoch, where processes share tables
-        if name in trainer.callback_metrics:
-            metrics[name.replace("speed/", "train/")] = float(trainer.callback_metrics[name])
+    for name, value in (clock.exchange if clock else {}).items():
+        metrics[name.replace("speed/", "train/")] = value
     return metrics
 
 

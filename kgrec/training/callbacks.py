@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 from kgrec.errors import ConfigError
@@ -157,18 +158,20 @@ class EpochLog(Callback):
 
     Where processes share tables, it also logs what reads of these tables have sent in an optimiser
     step, and their share of the time: of this process in the line, the mean of all processes in the
-    metrics. A run that resumes keeps the times of its earlier epochs.
+    metrics. A run that resumes keeps what its earlier epochs took.
 
     Args:
         monitor: validation metric that the line shows.
 
     Attributes:
         seconds: training seconds of every epoch.
+        exchange: metrics of the exchange in the last epoch; empty where no tables are shared.
     """
 
     def __init__(self, monitor: str = MONITOR) -> None:
         self.monitor = monitor
         self.seconds: list[float] = []
+        self.exchange: dict[str, float] = {}
         self._fit_start = self._epoch_start = time.perf_counter()
         self._steps_before, self._moved_before = 0, Moved()  # at the start of an epoch
         # Seconds, optimiser steps and exchange of an epoch that has been trained.
@@ -182,11 +185,12 @@ class EpochLog(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """The times so far."""
-        return {"seconds": self.seconds, "elapsed": self.elapsed}
+        return {"seconds": self.seconds, "elapsed": self.elapsed, "exchange": self.exchange}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores the times of the run that is resumed."""
         self.seconds = list(state_dict["seconds"])
+        self.exchange = dict(state_dict.get("exchange", {}))  # which earlier versions lack
         self._before = state_dict["elapsed"]
 
     def on_fit_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
@@ -221,6 +225,9 @@ class EpochLog(Callback):
         if moved.reads and steps:
             speed[EXCHANGED] = moved.sent / steps / 1e6
             speed[EXCHANGE_SHARE] = moved.seconds / seconds
+            self.exchange = {
+                name: _mean(trainer, module, speed[name]) for name in (EXCHANGED, EXCHANGE_SHARE)
+            }
         module.log_dict(speed, sync_dist=True, logger=False)  # the mean over processes
         metrics = trainer.callback_metrics
         line = f"epoch {trainer.current_epoch + 1:3d}  {seconds:6.2f} s"
@@ -230,6 +237,12 @@ class EpochLog(Callback):
         if EXCHANGED in speed:
             line += f"  exchange {speed[EXCHANGED]:.3g} MB a step, {speed[EXCHANGE_SHARE]:.0%}"
         log.info(line)
+
+
+def _mean(trainer: pl.Trainer, module: pl.LightningModule, value: float) -> float:
+    """The mean of a number over all processes."""
+    number = torch.tensor(value, device=module.device)
+    return float(trainer.strategy.reduce(number, reduce_op="mean"))
 
 
 class StatusFile(Callback):

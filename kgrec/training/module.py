@@ -10,7 +10,6 @@ from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
-import torch.distributed as dist
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -26,6 +25,7 @@ from kgrec.evaluation.results import ScoredTest
 from kgrec.evaluation.sharded_ranking import top_k_of_shards
 from kgrec.models.recommender import Recommender
 from kgrec.runs.identity import check_resume
+from kgrec.sharding.exchange import largest_number
 from kgrec.sharding.table import local_part, tables_of
 from kgrec.training.distributed import gather_rows, joined
 from kgrec.training.divergence import LossWatch, check_parameters
@@ -409,10 +409,8 @@ class RecommenderModule(pl.LightningModule):
 
 def as_many_as_others(pieces: list[Any], device: torch.device) -> list[Any]:
     """Pieces of as many processes as have most: all read rows together, some without weight."""
-    most = torch.tensor(len(pieces), device=device)
-    dist.all_reduce(most, dist.ReduceOp.MAX)
     last, _ = pieces[-1]
-    return pieces + [(last, 0.0)] * (int(most) - len(pieces))
+    return pieces + [(last, 0.0)] * (largest_number(len(pieces), device) - len(pieces))
 
 
 def _key(stage: str, loader: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,11 +124,17 @@ def evaluate_together(
         datamodule: rows to score, and users to evaluate.
         checkpoint: checkpoint of the model to evaluate.
     """
-    callbacks, trainer.callbacks, trainer.loggers = trainer.callbacks, [], []  # type: ignore[attr-defined]
+    names = ("callbacks", "loggers")  # nothing is logged or kept
+    before = {name: getattr(trainer, name) for name in names}
+    for name in names:
+        setattr(trainer, name, [])
     try:
-        return _evaluated(trainer, module, datamodule, checkpoint)
+        with warnings.catch_warnings():  # Lightning misses the callbacks
+            warnings.filterwarnings("ignore", ".*callbacks used to create the checkpoint")
+            return _evaluated(trainer, module, datamodule, checkpoint)
     finally:
-        trainer.callbacks = callbacks  # type: ignore[attr-defined]
+        for name, value in before.items():
+            setattr(trainer, name, value)
 
 
 def _evaluated(
@@ -137,7 +144,6 @@ def _evaluated(
     checkpoint: Path | None = None,
 ) -> Evaluation:
     """Validates and tests a module, whose parameters may come from a checkpoint."""
-    module.test_result = None
     validated = trainer.validate(
         module, datamodule=datamodule, ckpt_path=checkpoint, verbose=False, weights_only=True
     )

@@ -23,6 +23,12 @@ def test_an_edge_is_seen_from_both_ends():
     assert around(table, 5) == []
 
 
+def test_an_entity_with_an_edge_is_connected():
+    whole = graph((0, 1, 2), (3, 0, 0), (5, 1, 5))
+    assert torch.equal(whole.connected(), whole.neighborhood().degrees > 0)
+    assert whole.connected().tolist() == [True, False, True, True, False, True]
+
+
 def test_s_of_v_is_a_set():
     # A self-loop, and the same relation in both directions, are one neighbour; another relation
     # to the same neighbour is another member.

@@ -149,8 +149,11 @@ def test_expected_bytes_of_a_read():
 def test_an_epoch_logs_what_it_moved(caplog, monkeypatch):
     caplog.set_level("INFO")
     logged: dict[str, float] = {}
-    module: Any = SimpleNamespace(log_dict=lambda values, **_: logged.update(values))
-    trainer: Any = SimpleNamespace(global_step=5, current_epoch=0, callback_metrics={})
+    module: Any = SimpleNamespace(log_dict=lambda values, **_: logged.update(values), device="cpu")
+    alone = SimpleNamespace(reduce=lambda number, reduce_op: number)
+    trainer: Any = SimpleNamespace(
+        global_step=5, current_epoch=0, callback_metrics={}, strategy=alone
+    )
     log = EpochLog()
     log.on_train_epoch_start(trainer, module)
     monkeypatch.setattr(log, "_epoch_start", log._epoch_start - 10)
@@ -163,6 +166,10 @@ def test_an_epoch_logs_what_it_moved(caplog, monkeypatch):
     assert logged["speed/exchange_mb_per_step"] == 1.5
     assert logged["speed/exchange_share"] == pytest.approx(0.25, abs=0.01)
     assert "exchange 1.5 MB a step, 25%" in caplog.text
+    resumed = EpochLog()
+    resumed.load_state_dict(log.state_dict())  # a run may end without another epoch
+    assert resumed.exchange == log.exchange
+    assert resumed.exchange["speed/exchange_mb_per_step"] == 1.5
     logged.clear()
     log.on_train_epoch_start(trainer, module)
     trainer.global_step = 12

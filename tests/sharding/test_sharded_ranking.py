@@ -9,12 +9,16 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from conftest import small
+from conftest import ROOT, SMALL, small
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
 from hypothesis import given, settings
 from lightning_fabric.plugins.environments.lightning import find_free_network_port
 from sharding.threads import Threads
 from torch import Tensor
+from training.test_ddp import command
 
+from kgrec.data.datamodule import KGDataModule
 from kgrec.data.dataset import RecDataset
 from kgrec.data.interactions import Interactions
 from kgrec.data.knowledge_graph import KnowledgeGraph
@@ -35,7 +39,10 @@ from kgrec.models.ncf import NCF
 from kgrec.models.recommender import Recommender
 from kgrec.models.ripplenet import RippleNet
 from kgrec.models.svd import SVD
+from kgrec.runs.checkpoints import load_recommender
+from kgrec.runs.folder import RunFolder
 from kgrec.sharding.building import sharded_tables
+from kgrec.training.testing import Evaluator
 
 
 class Catalogue:
@@ -69,6 +76,11 @@ class Catalogue:
             scores[:, hidden] = -torch.inf
         args = self.users, k, scores.shape[1], self.exclude
         return top_k(lambda users: scores[users], *args, order=order)
+
+
+def table(scores: Tensor) -> Any:
+    """A scorer that reads the scores of all users and items."""
+    return lambda items: lambda users: scores[users[:, None], items]
 
 
 @settings(max_examples=60, deadline=None)
@@ -142,9 +154,7 @@ def test_a_score_that_is_no_number_ends_all_processes(number):
     every = torch.arange(4)
 
     def rank(_: int) -> Any:
-        return top_k_of_shards(
-            lambda items: lambda users: scores[users[:, None], items], every, 2, 9
-        )
+        return top_k_of_shards(table(scores), every, 2, 9)
 
     errors = Threads(3).run(rank)
     assert [type(error) for error in errors] == [KgrecError] * 3
@@ -158,14 +168,8 @@ def test_an_excluded_score_may_be_no_number():
     pair = Interactions(torch.tensor([0]), torch.tensor([1]), 1, 3)
 
     def rank(_: int) -> Any:
-        args = (
-            lambda items: lambda users: scores[users[:, None], items],
-            torch.arange(1),
-            3,
-            3,
-            pair,
-        )
-        return top_k_of_shards(*args)[1].tolist()
+        args = torch.arange(1), 3, 3, pair
+        return top_k_of_shards(table(scores), *args)[1].tolist()
 
     assert Threads(2).run(rank) == [[[2, 0, -1]]] * 2
 
@@ -174,8 +178,11 @@ def test_an_excluded_score_may_be_no_number():
 def test_nothing_to_rank(users, ranked):
     catalogue = Catalogue(0, 3, 5, 2, 0.0)
     subset = None if ranked is None else torch.arange(ranked)
-    run = lambda _: top_k_of_shards(catalogue.scorer, torch.arange(users), 2, 5, ranked=subset)  # noqa: E731
-    for values, items in Threads(2).run(run):
+
+    def rank(_: int) -> Any:
+        return top_k_of_shards(catalogue.scorer, torch.arange(users), 2, 5, ranked=subset)
+
+    for values, items in Threads(2).run(rank):
         assert values.tolist() == [[-torch.inf] * 2] * users
         assert items.tolist() == [[-1, -1]] * users
 
@@ -216,15 +223,21 @@ def with_users() -> RecDataset:
     return replace(dataset, user_graph=graph)
 
 
+class Pairs(SVD):
+    """A model that has no faster way than pairs."""
+
+    scorer = Recommender.scorer
+
+
 DATA = with_users()
 USERS, ITEMS = DATA.num_users, DATA.num_items
 MODELS: dict[str, Any] = {
-    "svd": lambda data: SVD.from_dataset(data),
-    "bprmf": lambda data: BPRMF.from_dataset(data),
-    "cke": lambda data: CKE.from_dataset(data),
-    "libfm": lambda data: LibFM.from_dataset(data),
-    "ncf": lambda data: NCF.from_dataset(data),
-    "ripplenet": lambda data: RippleNet.from_dataset(data),
+    "svd": SVD.from_dataset,
+    "bprmf": BPRMF.from_dataset,
+    "cke": CKE.from_dataset,
+    "libfm": LibFM.from_dataset,
+    "ncf": NCF.from_dataset,
+    "ripplenet": RippleNet.from_dataset,
     "kgcn H=1": lambda data: KGCN.from_dataset(data, K=3),
     "kgcn H=2": lambda data: KGCN.from_dataset(data, K="all", H=2, item_bias=True),
     "kgcn edges": lambda data: KGCN.from_dataset(data, K=1, H=2, d=512, aggregator="concat"),
@@ -235,17 +248,11 @@ MODELS: dict[str, Any] = {
     "user end": lambda data: KGCNTwoEnds.from_dataset(data, ends="user"),
     "item end": lambda data: KGCNTwoEnds.from_dataset(data, K=3, ends="item"),
     "blend": lambda data: Blend.from_dataset(data, *BLENDED),
-    "pairs": lambda data: Pairs.from_dataset(data),
+    "pairs": Pairs.from_dataset,
 }
 BLENDED = (
     {"class": "kgrec.models.svd.SVD"}, {"class": "kgrec.models.ease.EASE", "l2": [300.0]},
 )  # fmt: skip
-
-
-class Pairs(SVD):
-    """A model that has no faster way than pairs."""
-
-    scorer = Recommender.scorer
 
 
 def built(name: str, ranks: int) -> list[Recommender]:
@@ -270,6 +277,28 @@ def test_models_score_a_share_of_the_items_as_one_process(name, monkeypatch):
     with torch.no_grad():
         expected = one.score_all(torch.arange(USERS))
     check_scores(models, expected)
+    ranked = Threads(3).run(lambda rank: ranking(models[rank].scorer))
+    for scores, items in ranked:
+        check_lists(scores, items, expected)
+
+
+def ranking(scorer: Any) -> tuple[Tensor, Tensor]:
+    """The best 8 items of all users, whose scores take many blocks."""
+    args = torch.arange(USERS), 8, ITEMS, DATA.train, torch.arange(ITEMS).flip(0)
+    return top_k_of_shards(scorer, *args, memory_budget=2000, items_at_once=10)
+
+
+def check_lists(scores: Tensor, items: Tensor, expected: Tensor) -> None:
+    """The lists are those of one process, but for items whose scores differ by rounding alone."""
+    everyone = torch.arange(USERS)
+    order = torch.arange(ITEMS).flip(0)
+    values, best = top_k(lambda users: expected[users], everyone, 8, ITEMS, DATA.train, order=order)
+    torch.testing.assert_close(scores, values, rtol=1e-5, atol=1e-6)
+    gaps = (values[:, 1:] - values[:, :-1]).abs() > 1e-5
+    edge = torch.ones(USERS, 1, dtype=torch.bool)
+    clear = torch.cat([edge, gaps], 1) & torch.cat([gaps, ~edge], 1)  # on both sides
+    assert clear.double().mean() > 0.5
+    assert torch.equal(items[clear], best[clear])
 
 
 def check_scores(models: list[Recommender], expected: Tensor) -> None:
@@ -304,8 +333,59 @@ def widen(scores: Tensor, relations: list[Tensor]) -> Tensor:
     """Scales vectors of relations until the scores (B, R) of two rows are too wide."""
     spreads = scores.amax(dim=1) - scores.amin(dim=1)
     scale = 80 / spreads.topk(3).values.mean()
-    for relation in relations:
-        relation *= scale
+    torch._foreach_mul_(relations, float(scale))
     wide = too_wide(scores * scale)
     assert 1 <= int(wide.sum()) <= 2
     return wide
+
+
+# ------------------------------------------------------------------ processes
+
+SPAWNED = ("svd", "kgcn H=2", "both ends")
+
+
+def process(rank: int, port: int, folder: str) -> None:
+    """One of three processes."""
+    torch.set_num_threads(1)
+    address = f"tcp://127.0.0.1:{port}"
+    dist.init_process_group("gloo", init_method=address, rank=rank, world_size=3)
+    for name in SPAWNED:
+        model = built(name, 3)[1 + rank]
+        torch.save(ranking(model.scorer), f"{folder}/{name}-{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_three_processes_rank_as_one(tmp_path: Path):
+    args = find_free_network_port(), str(tmp_path)
+    mp.start_processes(process, args, nprocs=3, start_method="fork")
+    for name in SPAWNED:
+        with torch.no_grad():
+            expected = built(name, 0)[0].score_all(torch.arange(USERS))
+        results = [torch.load(tmp_path / f"{name}-{rank}.pt") for rank in range(3)]
+        for scores, items in results:
+            assert torch.equal(scores, results[0][0])
+            assert torch.equal(items, results[0][1])
+        check_lists(*results[0], expected)
+
+
+@pytest.mark.slow
+def test_the_processes_of_a_run_test_its_checkpoint_as_one_process(tmp_path: Path):
+    settings = ["trainer=sharded", "optimizer=lazy_adam", "hydra.run.dir=run", "protocol=clean"]
+    done = command(*settings, "ranking.validation=true", "model.H=2", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
+    folder = RunFolder(tmp_path / "run")
+    metrics = folder.metrics()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        cfg = compose("train", [*SMALL, "protocol=clean", "paths.run=x"])
+    dataset = instantiate(cfg.protocol)(instantiate(cfg.dataset), instantiate(cfg.split))
+    data = KGDataModule(dataset, 64, 64, seed=cfg.seed)
+    ks = [k for k in cfg.ranking.ks if k <= dataset.num_items]
+    one_cpu = {"accelerator": "cpu", "devices": 1}
+    evaluator = Evaluator(data, {}, ks, rank_validation=True, device=one_cpu)
+    evaluation = evaluator.evaluate(load_recommender(folder.checkpoint("best"), ()))
+    assert {"val/recall@20", "test/ndcg@20", "test/auc", "test/matched/auc"} <= set(metrics)
+    assert len(evaluation.metrics) > 40
+    for name, value in evaluation.metrics.items():
+        assert metrics[name] == pytest.approx(value, rel=1e-6, nan_ok=True), name

@@ -49,16 +49,16 @@ class Threads:
         return results
 
     def all_to_all_single(
-        self, output: Tensor, input: Tensor, arrive: Any = None, leave: Any = None
+        self, output: Tensor, sent: Tensor, arrive: Any = None, leave: Any = None
     ) -> None:
-        leave = leave or [len(input) // self.ranks] * self.ranks
-        pieces = self._exchange("all_to_all", torch.split(input, leave))
+        leave = leave or [len(sent) // self.ranks] * self.ranks
+        pieces = self._exchange("all_to_all", torch.split(sent, leave))
         own = [piece[self._here.rank] for piece in pieces]
         assert arrive is None or [len(piece) for piece in own] == arrive
         output.copy_(torch.cat(own))
 
-    def all_gather(self, outputs: list[Tensor], input: Tensor) -> None:
-        for output, given in zip(outputs, self._exchange("all_gather", input), strict=True):
+    def all_gather(self, outputs: list[Tensor], sent: Tensor) -> None:
+        for output, given in zip(outputs, self._exchange("all_gather", sent), strict=True):
             output.copy_(given)
 
     def all_reduce(self, tensor: Tensor, op: Any) -> None:

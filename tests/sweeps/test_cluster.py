@@ -108,7 +108,7 @@ def test_the_ray_cluster_is_one():
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
-    [["sweep", "--workers", "3", "--kills", "2", "--seed", "1"], ["training"]],
+    [["sweep", "--workers", "2", "--kills", "1", "--seed", "1"], ["training"]],
     ids=["sweep", "training"],
 )
 def test_two_machines_on_one(words: list[str]):

@@ -1,0 +1,1 @@
+"""What training with sharded tables costs; ``benchmarks/sharded.py`` is its command."""
