@@ -29,7 +29,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from common import machine, markdown
+from common import machine, markdown, write
 from lightning_fabric.plugins.environments.lightning import find_free_network_port
 
 from kgrec.files import atomic_folder
@@ -187,6 +187,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=4_000_000)
     parser.add_argument("--d", type=int, default=64)
     parser.add_argument("--folder", type=Path, help="folder for the checkpoints; it is emptied")
+    parser.add_argument("--out", type=Path, default=Path("logs/benchmarks"))
     parser.add_argument("--work", choices=WORK, help=argparse.SUPPRESS)
     parser.add_argument("--name", help=argparse.SUPPRESS)
     for number in ("rank", "ranks", "port"):
@@ -212,7 +213,9 @@ def main() -> None:
         [name, f"{r['seconds']:.2f}", f"{r['kept'] / 1e6:,.0f}", f"{r['peak'] / 1e6:,.0f}"]
         for name, r in results.items()
     ]
-    print(markdown(["", "s", "MB kept", "MB peak"], lines))
+    table = markdown(["", "s", "MB kept", "MB peak"], lines)
+    print(table)
+    write(args.out, "sharded_checkpoints", {"machine": machine(), "results": results}, table)
 
 
 if __name__ == "__main__":

@@ -133,7 +133,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--pairs", action="store_true", help="measure scoring by pairs too")
-    parser.add_argument("--out", type=Path, default=Path("sharded_ranking"))
+    parser.add_argument("--out", type=Path, default=Path("logs/benchmarks"))
     parser.add_argument("--port", type=int, default=29_611)
     parser.add_argument("--process", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -170,7 +170,9 @@ def main() -> None:
         "MB read", "MB lists", "equal lists", "equal scores", "largest difference",
     ]  # fmt: skip
     found = {"machine": machine(), "items": args.items, "users": args.users, "results": results}
-    write(args.out, "sharded_ranking", found, markdown(header, rows))
+    table = markdown(header, rows)
+    print(f"\n{table}")
+    write(args.out, "sharded_ranking", found, table)
 
 
 if __name__ == "__main__":

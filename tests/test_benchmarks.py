@@ -24,8 +24,11 @@ BENCHMARKS = {
     "fold_in": ["svd", "ease", "--toy", "--seeds", "1", "2"],
     "index": ["--toy", "--models", "svd"],
     "graph_shards": ["--toy"],
+    "preparation": ["--scale", "0.03", "--times", "1"],
     "samplers": ["--toy", "--seeds", "1", "--draws", "5"],
     "serve": ["--toy", "--rounds", "1", "--seconds", "1", "--clients", "4"],
+    "sharded_checkpoints": ["--rows", "1000", "--d", "8"],
+    "sharded_ranking": ["--items", "300", "--users", "20", "--models", "svd"],
     "sharded": ["constants", "steps", "simulate", "scale", "--toy"],
     "models": ["svd", "ripplenet", "ease", "--toy", "--rounds", "1"],
 }
@@ -51,6 +54,7 @@ def test_every_benchmark_of_speed_is_run_here():
     of_quality = {"text", "fidelity", "pruning"}
     others |= {"kill", "kill_attempt", "kill_state"}  # run by test_kill.py
     others |= {"fuzz"}  # run by test_fuzz.py
+    others |= {"cluster"}  # run by test_cluster.py
     assert found - others - of_quality == set(BENCHMARKS)
 
 
