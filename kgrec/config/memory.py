@@ -39,7 +39,8 @@ def need(error: BaseException | None) -> Need | None:
             return Need((int(asked[1]),), f"{int(asked[1]) / GIB:,.2f} GiB at once")
         if re.search(r"[Ss]torage size calc.*overflow|Overflow when unpacking long", text):
             return Need((), "more numbers than a computer can count")
-        error = error.__cause__
+        # torch.save raises an error of its own while a MemoryError of its file is handled.
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return None
 
 

@@ -1,5 +1,6 @@
 """Sizes that cannot work: one line that names the key, within seconds, without the memory."""
 
+import io
 import time
 from types import SimpleNamespace
 from typing import Any
@@ -240,3 +241,18 @@ def test_every_allocator_is_understood_wherever_it_fails():
     of_gpu = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has")
     assert "memory: found a need of 20.00 GiB, expected" in user_error(of_gpu)
     assert message(RuntimeError("another")) is None
+
+
+class Full(io.BytesIO):
+    """A file in memory that has no room for the numbers of a tensor."""
+
+    def write(self, content: Any) -> int:
+        if len(content) > 10_000:
+            raise MemoryError
+        return super().write(content)
+
+
+def test_too_little_memory_for_a_checkpoint_is_one_line():
+    with pytest.raises(RuntimeError) as failure:
+        torch.save(torch.zeros(10_000), Full())
+    assert "memory: found a need of more memory" in str(message(failure.value))
