@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,6 @@ def _run(
     name: str, place: Path, words: Sequence[str], limit: float | None = None, keep: bool = False
 ) -> dict[str, Any]:
     print(f"  {name}", flush=True)
-    folder = place / "runs" / name.replace(" ", "-").replace(",", "")
+    folder = place / "runs" / re.sub(r"\W+", "-", name)
     result = train([*words, f"paths.logs={place}"], folder, limit, keep)
     return {"name": name, **result}
