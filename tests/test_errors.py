@@ -42,3 +42,17 @@ def test_hydra_adds_no_line_either():
     message = any_user_error(error.value)
     assert message is not None
     assert message.isprintable()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:547] Connection closed by peer",
+        "NCCL error: remote process exited or there was a network error",
+    ],
+)
+def test_a_process_that_waits_for_one_that_has_ended_says_so_in_a_line(words):
+    message = any_user_error(RuntimeError(words))
+    assert message is not None
+    assert message.startswith("trainer: found no connection to another process of the run")
+    assert any_user_error(RuntimeError("Connection closed")) is None

@@ -48,7 +48,19 @@ def user_error(error: BaseException | None) -> str | None:
         if type(error).__name__ == "MisconfigurationException":  # of a Trainer that is built
             return "trainer: " + " ".join(str(error).split())
         error = cause
-    return None if whole is None else memory.message(whole)
+    return None if whole is None else memory.message(whole) or _lost_connection(whole)
+
+
+def _lost_connection(error: BaseException) -> str | None:
+    """One line for a process that waits for one that has ended; None for another error."""
+    text = str(error)
+    of_gloo = "gloo/transport" in text and ("Connection" in text or "Broken pipe" in text)
+    if not of_gloo and "remote process exited" not in text:  # NCCL's words
+        return None
+    return (
+        "trainer: found no connection to another process of the run, expected all of them to be "
+        "alive; the one that ended first says why, unless it was killed"
+    )
 
 
 def any_user_error(error: BaseException) -> str | None:

@@ -16,6 +16,7 @@ import pickle
 import re
 import struct
 import sys
+import warnings
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
@@ -52,7 +53,7 @@ class NotPlainError(ValueError):
     """A file holds something that a checkpoint does not consist of."""
 
 
-def read_saved(path: Path, mapped: bool = False) -> Any:
+def read_saved(path: Path, mapped: bool = False, writable: bool = True) -> Any:
     """Reads a file of ``torch.save`` onto the CPU.
 
     Memory is at most the size of the file and 128 MB for its plain values.
@@ -61,6 +62,7 @@ def read_saved(path: Path, mapped: bool = False) -> Any:
         path: file.
         mapped: whether the numbers of tensors stay in the file, of which memory has the pages that
             are read; their checksums are then not compared.
+        writable: whether mapped tensors may be changed, see :func:`map_file`.
 
     Raises:
         NotPlainError: the file names code, or claims other sizes than it holds.
@@ -70,12 +72,14 @@ def read_saved(path: Path, mapped: bool = False) -> Any:
     with path.open("rb") as file:
         _check_archive(file, size)
         with zipfile.ZipFile(file) as archive:
-            content = _Reader(archive, size, file if mapped else None).load()
+            content = _Reader(archive, size, file if mapped else None, writable).load()
     _check_tree(content)
     return content
 
 
-def map_file(file: IO[bytes], begin: int = 0, length: int | None = None) -> Tensor:
+def map_file(
+    file: IO[bytes], begin: int = 0, length: int | None = None, writable: bool = True
+) -> Tensor:
     """Bytes of a file as a tensor (uint8), of which memory has the pages that are read.
 
     Changes of the tensor stay in memory. Unlike :func:`torch.from_file`, a file may be larger than
@@ -85,6 +89,8 @@ def map_file(file: IO[bytes], begin: int = 0, length: int | None = None) -> Tens
         file: open file, which may be closed afterwards.
         begin: first byte.
         length: number of bytes; None: to the end.
+        writable: whether the tensor may be changed. What cannot be changed is no part of the
+            memory that ``ulimit -d`` limits; a change ends the process.
     """
     size = os.fstat(file.fileno()).st_size
     length = size - begin if length is None else length
@@ -92,12 +98,17 @@ def map_file(file: IO[bytes], begin: int = 0, length: int | None = None) -> Tens
         raise ValueError(f"found {size} bytes, expected {begin + length}")
     if length == 0:
         return torch.empty(0, dtype=torch.uint8)
+    start = begin // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
+    extent = begin - start + length
     if os.name == "posix":
         kind = mmap.MAP_PRIVATE | getattr(mmap, "MAP_NORESERVE", _NO_RESERVE)
-        numbers = mmap.mmap(file.fileno(), 0, kind, mmap.PROT_READ | mmap.PROT_WRITE)
+        use = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
+        numbers = mmap.mmap(file.fileno(), extent, kind, use, offset=start)
     else:
-        numbers = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-    return torch.frombuffer(numbers, dtype=torch.uint8, count=length, offset=begin)
+        numbers = mmap.mmap(file.fileno(), extent, access=mmap.ACCESS_COPY, offset=start)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given buffer is not writable")
+        return torch.frombuffer(numbers, dtype=torch.uint8, count=length, offset=begin - start)
 
 
 def _check_tree(content: Any) -> None:
@@ -159,14 +170,15 @@ class _Reader(pickle._Unpickler):
     }
 
     def __init__(
-        self, archive: zipfile.ZipFile, size: int, mapped: io.BufferedReader | None
+        self, archive: zipfile.ZipFile, size: int, mapped: io.BufferedReader | None, writable: bool
     ) -> None:
         entries = archive.infolist()
         if any(e.compress_type != zipfile.ZIP_STORED or e.flag_bits & 1 for e in entries):
             raise NotPlainError("compressed or encrypted entries")
         if sum(entry.file_size for entry in entries) > size:
             raise NotPlainError("entries larger than the file")
-        self.archive, self.size, self.claimed, self.mapped = archive, size, 0, mapped
+        self.archive, self.size, self.claimed = archive, size, 0
+        self.mapped, self.writable = mapped, writable
         self.folder = entries[0].filename.partition("/")[0]
         self.storages: dict[str, _Storage] = {}
         plain = archive.getinfo(f"{self.folder}/data.pkl")
@@ -205,7 +217,8 @@ class _Reader(pickle._Unpickler):
             self.mapped.seek(entry.header_offset)
             header = struct.unpack("<4s5H3L2H", self.mapped.read(30))
             begin = entry.header_offset + 30 + header[-2] + header[-1]
-            return map_file(self.mapped, begin, entry.file_size).untyped_storage()
+            numbers = map_file(self.mapped, begin, entry.file_size, self.writable)
+            return numbers.untyped_storage()
         numbers = torch.empty(entry.file_size, dtype=torch.uint8)
         view, done = numbers.numpy(), 0
         with self.archive.open(entry) as source:  # which compares the checksum at the end

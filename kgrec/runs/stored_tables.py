@@ -55,20 +55,20 @@ class StoredTable(NamedTuple):
     files: tuple[str | None, ...]
 
     def shards(self) -> list[Tensor]:
-        """The rows of each process that wrote the table, mapped from their files.
+        """The rows of each process that wrote the table, mapped from their files, to be read only.
 
         Raises:
             CheckpointError: a file has other numbers than the layout says.
         """
         return [self._shard(c) for c in range(len(self.files))]
 
-    def _shard(self, c: int) -> Tensor:
+    def _shard(self, c: int, writable: bool = False) -> Tensor:
         size, name = (rows_of_rank(self.num_rows, c, len(self.files)), self.width), self.files[c]
         if name is None:
             return torch.empty(size, dtype=self.dtype)
         path = self.folder / TABLES / name
         try:
-            rows = read_saved(path, mapped=True)
+            rows = read_saved(path, mapped=True, writable=writable)
         except Exception as error:  # of many kinds, from the zip and pickle readers
             raise CheckpointError(
                 f"{path}: found no readable rows ({type(error).__name__}), expected {self.name}"
@@ -91,9 +91,9 @@ class StoredTable(NamedTuple):
             CheckpointError: a file has other numbers than the layout says.
             DiskError: the file can be written in neither place.
         """
+        if len(self.files) == 1:
+            return self._shard(0, writable=True)
         shards = self.shards()
-        if len(shards) == 1:
-            return shards[0]
         path = inside(self.folder / MAPPED, f"{self.name}.rows", f"{self.folder}: table")
         size = self.num_rows * self.width * self.dtype.itemsize
         if not path.is_file() or path.stat().st_size != size:

@@ -127,6 +127,7 @@ def test_an_error_of_one_process_ends_all(tmp_path: Path):
     words = ["model=svd", "model._target_=failing.Fails.from_dataset"]
     out = ended(started(*words, cwd=tmp_path, PYTHONPATH=path), tmp_path)
     assert "broken on purpose" in out
+    assert "gloo/transport" not in out  # no trace of the process that waited
     assert read_status(tmp_path / "run")["state"] == "failed"
 
 
