@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,14 @@ COMMON = ("trainer.accelerator=cpu", "logger=csv", "epochs=1", "settings=none")
 def exceeding(
     place: Path, entities: int, toy: bool, limit: float | None = None
 ) -> list[dict[str, Any]]:
-    """One process without a limit, one with a limit, two with the same limit each.
+    """One process and two without a limit, then with the same limit for each.
 
     Args:
         place: folder for data and runs.
         entities: number of entities.
         toy: whether the graph is small.
         limit: bytes; None: half of the way between the needs of one process and of each of two.
+            The needs of one process are taken from ``trainer=default``.
     """
     entities, d = (3000, 8) if toy else (entities, 128)
     root = place / f"tree-{entities}"
@@ -36,6 +38,7 @@ def exceeding(
     found = [
         _run("1 process", place, [*settings, ONE]),
         _run("2 processes", place, [*settings, TWO]),
+        _run("1 process, trainer=sharded", place, [*settings, TWO, "trainer.devices=1"]),
     ]
     limit = GB * (found[0]["limited"][0] + max(found[1]["limited"])) / 2 if limit is None else limit
     for name, trainer in (("1 process", ONE), ("2 processes", TWO)):
@@ -75,4 +78,5 @@ def _run(
     print(f"  {name}", flush=True)
     folder = place / "runs" / re.sub(r"\W+", "-", name)
     result = train([*words, f"paths.logs={place}"], folder, limit, keep)
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # of several GB
     return {"name": name, **result}
