@@ -84,7 +84,7 @@ def test_processes_draw_the_neighbours_of_one_process(ranks, monkeypatch):
         again = around.sample(K, seeded(5))
         assert all(map(torch.equal, whole(parts), again))
         assert [t.shape for t in parts[0].whole] == [t.shape for t in expected]
-        assert max(len(part.table.local) for part in parts) <= -(-40 // ranks)
+        assert max(len(part.neighbors.local) for part in parts) <= -(-40 // ranks)
 
 
 @pytest.mark.parametrize("ranks", [1, 3])
@@ -97,10 +97,10 @@ def test_processes_share_all_neighbours(ranks):
 @pytest.mark.parametrize(
     "state",
     [
-        {"shards.table": torch.zeros(3, 1, dtype=torch.int64)},
+        {"shards.neighbors": torch.zeros(3, 1, dtype=torch.int64)},
         {"shards.ends": torch.zeros(3, 2, dtype=torch.int64)},
         {"a.shards.ends": torch.ones(3, 2).int(), "a.shards.edges": torch.ones(3, 1).int()},
-        {"shards.table": None},
+        {"shards.neighbors": None},
     ],
 )
 def test_tables_of_a_stranger_that_do_not_fit(state):

@@ -19,7 +19,7 @@ from kgrec.errors import CheckpointError
 
 ABSENT = -1  # the relation of an entity that has no neighbours
 # Name of a table in a state dict: of the drawn neighbours, or of all, as ends and edges.
-TABLE = re.compile(r"(?P<model>(?:.*\.)?)shards\.(?P<part>table|ends|edges)")
+TABLE = re.compile(r"(?P<model>(?:.*\.)?)shards\.(?P<part>neighbors|ends|edges)")
 
 
 def whole_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -64,7 +64,7 @@ def shared_state(state: Mapping[str, Tensor], tables: Mapping[str, Tensor]) -> d
             continue
         model = match["model"]
         graph = Neighborhood(*(state.pop(f"{model}{field}") for field in Neighborhood._fields))
-        if match["part"] == "table":
+        if match["part"] == "neighbors":
             state[name] = _samples(graph, table.shape[1] // 2)
         else:
             state[name] = torch.stack([graph.indptr[:-1], graph.indptr[1:]], dim=1)

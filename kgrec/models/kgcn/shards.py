@@ -83,15 +83,17 @@ class SampledShards(GraphShards):
         self.K, self.shares = K, shares
         self.num_reads = float(K), float(K)
         self.whole = _shapes(E, connected * K)
-        self.table = empty_table(E, 2 * K, narrowest(E), shares)
+        self.neighbors = empty_table(E, 2 * K, narrowest(E), shares)
         rank, ranks = shares
-        self.table.local[:, :K] = torch.arange(rank, E, ranks, dtype=self.table.dtype)[:, None]
-        self.table.local[:, K:] = ABSENT
+        self.neighbors.local[:, :K] = torch.arange(rank, E, ranks, dtype=self.neighbors.dtype)[
+            :, None
+        ]
+        self.neighbors.local[:, K:] = ABSENT
         self.draw(graph, generator)
 
     def draw(self, graph: Neighborhood, generator: torch.Generator) -> None:
         """Draws the neighbours of the entities of this process."""
-        local = self.table.local
+        local = self.neighbors.local
         for rows, positions in draws_of_rows(graph.indptr, self.K, generator, *self.shares):
             drawn = torch.cat([graph.neighbors[positions], graph.relations[positions]], dim=1)
             place = (rows // self.shares.ranks).to(local.device)
@@ -99,12 +101,12 @@ class SampledShards(GraphShards):
 
     def around(self, entities: Tensor) -> tuple[Neighborhood, Tensor]:
         """See :class:`GraphShards`."""
-        near = neighborhood_of(self.table[entities])
+        near = neighborhood_of(self.neighbors[entities])
         return near, torch.arange(len(near.neighbors), device=entities.device)
 
     def inner(self, attention: Attention, row: Tensor | None, nodes: Tensor) -> Bags:
         """See :class:`View`."""
-        neighbors, relations = torch.split(self.table[nodes].long(), self.K, dim=1)  # (n, K)
+        neighbors, relations = torch.split(self.neighbors[nodes].long(), self.K, dim=1)  # (n, K)
         connected = relations[:, 0] != ABSENT
         return sampled_bags(attention, row, neighbors, relations.clamp(min=0), connected)
 
