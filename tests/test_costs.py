@@ -39,7 +39,7 @@ def test_memory_is_that_of_a_model_and_its_optimizer(costs: SimpleNamespace, ran
     graph = (
         list(module.recommender.neighborhood)
         if ranks == 1
-        else [module.recommender.shards.table.local]
+        else [module.recommender.shards.neighbors.local]
     )
     memory = costs.model.memory(sizes)
     assert memory["parameters"] == sum(p.nbytes for p in trained)
