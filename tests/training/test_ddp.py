@@ -173,7 +173,7 @@ def command(*overrides: str, cwd: Path, **environment: str) -> subprocess.Comple
     program = [sys.executable, str(ROOT / "train.py"), *SMALL, *DDP, *overrides]
     return subprocess.run(
         program, cwd=cwd, env=os.environ | environment, stdin=subprocess.DEVNULL,
-        capture_output=True, text=True, check=False, timeout=600,
+        capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
 
 
