@@ -108,3 +108,23 @@ def write(folder: Path, name: str, found: dict[str, Any], table: str) -> None:
     (folder / f"{name}.json").write_text(json.dumps(found, indent=2) + "\n")
     (folder / f"{name}.md").write_text(table + "\n")
     print(f"\nwritten to {folder / name}.json and .md")
+
+
+def label_sizes(axes: Any, label: str, sizes: Sequence[float], decimals: int = 0) -> None:
+    """Labels logarithmic axes whose x are numbers of rows, such as 20 M.
+
+    Args:
+        axes: axes of matplotlib.
+        label: label of x.
+        sizes: numbers of rows that are marked.
+        decimals: digits after the point of a million.
+    """
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axes.set_xlabel(label)
+    axes.set_xticks(sizes, [f"{size / 1e6:,.{decimals}f} M" for size in sizes])
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_minor_formatter(NullFormatter())
+    axes.grid(alpha=0.3)

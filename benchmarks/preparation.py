@@ -21,7 +21,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from common import machine, markdown, peak_gigabytes, run_alone, write
+from common import label_sizes, machine, markdown, peak_gigabytes, run_alone, write
 
 STAGES = {"prepare": "raw files to ready", "paper": "split, protocol=paper"}
 RATINGS = "ratings.csv"
@@ -104,7 +104,6 @@ def write_raw(twin: Path, folder: Path, times: int) -> None:
 def draw(measured: dict[int, dict[str, Any]], path: Path) -> None:
     """Time and memory against the number of ratings, both axes logarithmic."""
     from matplotlib.figure import Figure
-    from matplotlib.ticker import LogLocator, NullFormatter
 
     runs = [run["prepare"] for run in measured.values()]
     sizes = [run["ratings"] for run in runs]
@@ -122,13 +121,7 @@ def draw(measured: dict[int, dict[str, Any]], path: Path) -> None:
     memory_axes.set_title("peak memory, GB")
     memory_axes.set_ylim(0.1, 12)
     for axes, place in ((time_axes, "upper left"), (memory_axes, "lower left")):
-        axes.set_xlabel("ratings")
-        axes.set_xticks(sizes, [f"{size / 1e6:,.0f} M" for size in sizes])
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        for axis in (axes.xaxis, axes.yaxis):
-            axis.set_minor_formatter(NullFormatter())
-        axes.grid(alpha=0.3)
+        label_sizes(axes, "ratings", sizes)
         axes.legend(fontsize="small", loc=place)
     figure.savefig(path)
 

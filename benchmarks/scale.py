@@ -17,7 +17,16 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from common import compose, load_dataset, machine, markdown, peak_gigabytes, run_alone, write
+from common import (
+    compose,
+    label_sizes,
+    load_dataset,
+    machine,
+    markdown,
+    peak_gigabytes,
+    run_alone,
+    write,
+)
 
 STAGES = {
     "prepare": "raw files to ready",
@@ -89,7 +98,6 @@ def _found(begin: float, factor: float = 1.0, **more: Any) -> dict[str, Any]:
 def draw(found: dict[str, dict[str, Any]], path: Path) -> None:
     """Time and memory against size, both axes logarithmic."""
     from matplotlib.figure import Figure
-    from matplotlib.ticker import LogLocator, NullFormatter
 
     sizes = [run["prepare"]["counts"]["positives"] for run in found.values()]
     figure = Figure(figsize=(9, 3.8), layout="constrained")
@@ -99,13 +107,7 @@ def draw(found: dict[str, dict[str, Any]], path: Path) -> None:
         for name, label in STAGES.items():
             axes.loglog(sizes, [run[name][key] for run in found.values()], "o-", label=label)
         axes.set_title(title)
-        axes.set_xlabel("positives")
-        axes.set_xticks(sizes, [f"{size / 1e6:.1f} M" for size in sizes])
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        for axis in (axes.xaxis, axes.yaxis):
-            axis.set_minor_formatter(NullFormatter())
-        axes.grid(alpha=0.3)
+        label_sizes(axes, "positives", sizes, decimals=1)
     axes.legend(fontsize="small")
     figure.savefig(path)
 

@@ -55,11 +55,11 @@ def grid(toy: bool) -> list[Sizes]:
     return [s for s in sizes if (s.entities > 10**6) + (s.d > 32) + (s.batch > 10**4) <= 1]
 
 
-def steps(toy: bool, found: dict[str, Any]) -> list[dict[str, Any]]:
+def steps(toy: bool, results: dict[str, Any]) -> list[dict[str, Any]]:
     """Measured and predicted steps."""
     points: list[dict[str, Any]] = []
     for s in grid(toy):
-        costs = Measured(found["constants"][str(s.ranks)])
+        costs = Measured(results["constants"][str(s.ranks)])
         count = 2 if toy else 12 if s.batch < 2000 else 8 if s.batch < 10**4 else 4
         measured = run_ranks("steps.py", {"sizes": s._asdict(), "count": count}, s.ranks)[0]
         point = {"sizes": s._asdict(), "measured": measured, "predicted": step(s, costs)}
@@ -112,10 +112,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("logs/benchmarks"))
     args = parser.parse_args()
     file, place = args.out / "sharded.json", args.out.resolve() / "sharded"
-    found: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
+    results: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
     work: dict[str, Callable[[], Any]] = {
         "constants": lambda: constants(args.toy),
-        "steps": lambda: steps(args.toy, found),
+        "steps": lambda: steps(args.toy, results),
         "simulate": lambda: simulated(args.toy),
         "scale": scaled,
         "memory": lambda: exceeding(place, args.entities, args.toy, args.limit),
@@ -124,14 +124,14 @@ def main() -> None:
     for part in args.parts or PARTS:
         print(f"  {part}", flush=True)
         before = os.getloadavg()[0]
-        found[part] = work[part]()
-        found.setdefault("load", {})[part] = [before, os.getloadavg()[0]]
-        print(TABLES[part](found[part]), flush=True)
-    table = "\n\n".join(TABLES[part](found[part]) for part in PARTS if part in found)
+        results[part] = work[part]()
+        results.setdefault("load", {})[part] = [before, os.getloadavg()[0]]
+        print(TABLES[part](results[part]), flush=True)
+    table = "\n\n".join(TABLES[part](results[part]) for part in PARTS if part in results)
     print(f"\n{table}")
-    write(args.out, "sharded", {**found, "machine": machine()}, table)
-    if "steps" in found:
-        draw(found["steps"], args.out / "sharded.svg")
+    write(args.out, "sharded", {**results, "machine": machine()}, table)
+    if "steps" in results:
+        draw(results["steps"], args.out / "sharded.svg")
 
 
 if __name__ == "__main__":

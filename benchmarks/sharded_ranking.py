@@ -169,10 +169,10 @@ def main() -> None:
         "model", "tables", "processes", "seconds", "CPU seconds", "GB before", "GB at most",
         "MB read", "MB lists", "equal lists", "equal scores", "largest difference",
     ]  # fmt: skip
-    found = {"machine": machine(), "items": args.items, "users": args.users, "results": results}
+    figures = {"machine": machine(), "items": args.items, "users": args.users, "results": results}
     table = markdown(header, rows)
     print(f"\n{table}")
-    write(args.out, "sharded_ranking", found, table)
+    write(args.out, "sharded_ranking", figures, table)
 
 
 if __name__ == "__main__":

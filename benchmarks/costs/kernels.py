@@ -37,13 +37,13 @@ K, RELATIONS = 4, 32
 def best(work: Work, clock: Callable[[], float], budget: float) -> float:
     """Seconds of the quickest of several calls."""
     work()
-    found: list[float] = []
+    seconds: list[float] = []
     begin = time.perf_counter()
-    while len(found) < 3 or (time.perf_counter() - begin < budget and len(found) < 200):
+    while len(seconds) < 3 or (time.perf_counter() - begin < budget and len(seconds) < 200):
         first = clock()
         work()
-        found.append(clock() - first)
-    return min(found)
+        seconds.append(clock() - first)
+    return min(seconds)
 
 
 def attend(n: int, table: int) -> Work:
@@ -222,8 +222,8 @@ if __name__ == "__main__":
     rank, ranks = join()
     torch.manual_seed(rank)
     task = json.loads(sys.argv[1])
-    found: dict[str, Any] = {"fixed": fixed()}
-    found["kernels"] = kernels(task["units"], task["tables"], task["budget"])
+    costs: dict[str, Any] = {"fixed": fixed()}
+    costs["kernels"] = kernels(task["units"], task["tables"], task["budget"])
     if ranks > 1:
-        found["exchanges"] = exchanges(task["powers"])
-    print(json.dumps(found))
+        costs["exchanges"] = exchanges(task["powers"])
+    print(json.dumps(costs))

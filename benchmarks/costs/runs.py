@@ -35,16 +35,18 @@ def exceeding(
         f"paths.data={place / 'data'}", f"model.d={d}", "model.K=4", "model.H=2",
         "batch_size=4096", "ranking=none", "monitor=val/auc", "optimizer=lazy_adam",
     ]  # fmt: skip
-    found = [
+    results = [
         _run("1 process", place, [*settings, ONE]),
         _run("2 processes", place, [*settings, TWO]),
         _run("1 process, trainer=sharded", place, [*settings, TWO, "trainer.devices=1"]),
     ]
-    limit = GB * (found[0]["limited"][0] + max(found[1]["limited"])) / 2 if limit is None else limit
+    limit = (
+        GB * (results[0]["limited"][0] + max(results[1]["limited"])) / 2 if limit is None else limit
+    )
     for name, trainer in (("1 process", ONE), ("2 processes", TWO)):
         limited = f"{name}, at most {limit / GB:.2f} GB each"
-        found.append(_run(limited, place, [*settings, trainer], limit))
-    return found
+        results.append(_run(limited, place, [*settings, trainer], limit))
+    return results
 
 
 def epochs(place: Path, scale: float, toy: bool) -> list[dict[str, Any]]:

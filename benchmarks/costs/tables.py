@@ -11,23 +11,23 @@ from costs.model import Sizes
 HBM = 80e9  # bytes of a GPU's memory
 
 
-def constants_table(found: dict[str, Any]) -> str:
+def constants_table(costs: dict[str, Any]) -> str:
     """The kernels' seconds per unit at the middle width, in ns; and the exchanges."""
     rows = []
-    for name, points in found["1"]["kernels"].items():
+    for name, points in costs["1"]["kernels"].items():
         widths = sorted({p[1] for p in points})
         d, table = widths[len(widths) // 2], max(p[2] for p in points)
         cells = []
         for W in ("1", "2"):
-            chosen = [p for p in found[W]["kernels"][name] if p[1] == d and p[2] == table]
+            chosen = [p for p in costs[W]["kernels"][name] if p[1] == d and p[2] == table]
             cells.append(" / ".join(f"{1e9 * p[3]:.0f}" for p in chosen))
         units = " / ".join(f"{p[0]:,}" for p in points if p[1] == d and p[2] == table)
         rows.append([name, f"{d or ''}", units, *cells])
     header = ["kernel", "d", "units", "ns per unit, 1 process", "2 processes"]
     lines = [[name, f"{b:,.0f}", f"{1e6 * t:,.0f}", f"{b / t / 1e9:.2f}"]
-             for name, points in found["2"]["exchanges"].items() for b, t in points]  # fmt: skip
+             for name, points in costs["2"]["exchanges"].items() for b, t in points]  # fmt: skip
     exchanges = markdown(["exchange of 2 processes", "bytes sent", "µs", "GB/s"], lines)
-    fixed = " and ".join(f"{1e3 * found[W]['fixed']:.1f} ms in {W}" for W in ("1", "2"))
+    fixed = " and ".join(f"{1e3 * costs[W]['fixed']:.1f} ms in {W}" for W in ("1", "2"))
     return f"{markdown(header, rows)}\n\nA step with one row: {fixed}.\n\n{exchanges}"
 
 

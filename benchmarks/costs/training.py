@@ -86,8 +86,8 @@ def memory_of(pid: int) -> Memory:
     except OSError:
         return Memory(0.0, 0.0)
     lines = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
-    found = [1024.0 * int(lines.get(key, "0 kB").split()[0]) for key in ("RssAnon", "VmData")]
-    return Memory(*found)
+    sizes = [1024.0 * int(lines.get(key, "0 kB").split()[0]) for key in ("RssAnon", "VmData")]
+    return Memory(*sizes)
 
 
 def _children(pid: int) -> list[int]:

@@ -82,27 +82,27 @@ def merge(
         DiskError: the disk has no room for the pairs.
     """
     rated, positives = _Pairs(size, folder), _Pairs(size, folder)
-    found = {name: Spill(DETAILS[name], folder) for name in details}
-    names = ["user", "item", *found]
+    spills = {name: Spill(DETAILS[name], folder) for name in details}
+    names = ["user", "item", *spills]
     in_several = 0
     for rows in ranges:
         keys = rows["user"].astype(np.int64) * size[1] + rows["item"]
         rated.append_keys(keys)
         chosen = rows["positive"] if some_positive else slice(None)
-        if found:
-            in_several += _append_details(positives, found, {n: rows[n][chosen] for n in names})
+        if spills:
+            in_several += _append_details(positives, spills, {n: rows[n][chosen] for n in names})
         elif some_positive:
             positives.append_keys(keys[chosen])
     pairs = rated.interactions()
     return Merged(
         rated=pairs,
-        positives=positives.interactions() if found or some_positive else pairs,
-        details={name: spill.tensor() for name, spill in found.items()},
+        positives=positives.interactions() if spills or some_positive else pairs,
+        details={name: spill.tensor() for name, spill in spills.items()},
         in_several=in_several,
     )
 
 
-def _append_details(pairs: _Pairs, found: Mapping[str, Spill], rows: Mapping[str, Numbers]) -> int:
+def _append_details(pairs: _Pairs, spills: Mapping[str, Spill], rows: Mapping[str, Numbers]) -> int:
     """Appends each pair once, with its earliest time, first part and sum of weights.
 
     Returns:
@@ -116,12 +116,12 @@ def _append_details(pairs: _Pairs, found: Mapping[str, Spill], rows: Mapping[str
     if not len(starts):
         return 0
     for name in ("timestamp", "part"):
-        if name in found:
-            found[name].append(np.minimum.reduceat(rows[name][order], starts))
-    if "weight" in found:
+        if name in spills:
+            spills[name].append(np.minimum.reduceat(rows[name][order], starts))
+    if "weight" in spills:
         columns = {name: rows[name][order] for name in ("weight", "part") if name in rows}
-        found["weight"].append(sum_weights(pl.DataFrame({"pair": keys, **columns})))
-    if "part" not in found:
+        spills["weight"].append(sum_weights(pl.DataFrame({"pair": keys, **columns})))
+    if "part" not in spills:
         return 0
     parts = rows["part"][order]
     return int((np.minimum.reduceat(parts, starts) != np.maximum.reduceat(parts, starts)).sum())

@@ -15,23 +15,23 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-from kgrec.data.batches import PointwiseBatch, Step, own_rows
+from kgrec.data.batches import PointwiseBatch, Step
 from kgrec.data.datamodule import KGDataModule
 from kgrec.data.draws import generator
 from kgrec.errors import ConfigError
 from kgrec.evaluation.candidates import Candidates, candidates
-from kgrec.evaluation.full_ranking import Ranking, overall, per_user, rank, ranking_of
+from kgrec.evaluation.full_ranking import Ranking, overall, per_user
 from kgrec.evaluation.results import ScoredTest
-from kgrec.evaluation.sharded_ranking import top_k_of_shards
 from kgrec.models.recommender import Recommender
 from kgrec.runs.identity import check_resume
 from kgrec.sharding.exchange import largest_number
 from kgrec.sharding.table import local_part, tables_of
-from kgrec.training.distributed import gather_rows, joined
+from kgrec.training.distributed import joined
 from kgrec.training.divergence import LossWatch, check_parameters
 from kgrec.training.losses import step_loss
 from kgrec.training.memory import RowBudget
 from kgrec.training.metrics import CTRMetrics
+from kgrec.training.ranking import rank_shares_of_items, rank_shares_of_users
 from kgrec.training.sparse_gradients import ask_for_sparse_gradients, average_sparse_gradients
 from kgrec.training.updates import UpdateRule
 
@@ -316,7 +316,11 @@ class RecommenderModule(pl.LightningModule):
         if len(evaluated.users) == 0:
             log.info("ranking: found no user to rank for (%s)", data.ranking)
             return None
-        ranking = self._rank_shards(evaluated) if self._sharded else self._rank_users(evaluated)
+        model, depth = self.recommender, max(self._ks)
+        if self._sharded:
+            ranking = rank_shares_of_items(model, evaluated, depth, self.device)
+        else:
+            ranking = rank_shares_of_users(model, evaluated, depth, self.device, self._encoded)
         values = {k: float(v.mean()) for k, v in per_user(ranking, self._ks).items()}
         dataset = data.dataset
         values |= overall(
@@ -324,38 +328,6 @@ class RecommenderModule(pl.LightningModule):
         )
         self._log(f"{stage}/", values)
         return ranking
-
-    def _rank_shards(self, evaluated: Candidates) -> Ranking:
-        """Ranks for all users; each process scores its share of the items."""
-        num_items, ranked = evaluated.relevant.num_items, evaluated.items
-        depth = min(max(self._ks), num_items if ranked is None else len(ranked))
-        best = top_k_of_shards(
-            self.recommender.scorer,
-            evaluated.users.to(self.device),
-            min(depth + 1, num_items),
-            num_items,
-            evaluated.exclude,
-            evaluated.order,
-            ranked,
-        )
-        return ranking_of(*best, evaluated, depth)
-
-    def _rank_users(self, evaluated: Candidates) -> Ranking:
-        """Ranks all items; each process does so for its share of the users."""
-        own = own_rows(len(evaluated.users), self.global_rank, self.trainer.world_size)
-        ranking = rank(
-            lambda users: self.recommender.score_all(users, self._encoded),
-            evaluated._replace(users=evaluated.users[own]),
-            max(self._ks),
-            self.device,
-        )
-        return ranking._replace(
-            users=evaluated.users,
-            items=gather_rows(ranking.items, self.device),
-            hits=gather_rows(ranking.hits, self.device),
-            tied=gather_rows(ranking.tied, self.device),
-            relevant=gather_rows(ranking.relevant, self.device),
-        )
 
     def _score(self, stage: str, batch: PointwiseBatch, loader: int) -> None:
         # In full precision also where training is not: bfloat16 would make ties of close scores.
