@@ -165,7 +165,7 @@ def _own_items(
 
 
 def _restricted(exclude: Interactions, own: Tensor) -> Interactions:
-    """The pairs of some distinct items ``own`` (m,); the number of an item is its position in them."""
+    """The pairs of some distinct items ``own`` (m,), numbered by their positions in ``own``."""
     if len(own) == 0:
         return Interactions(exclude.users[:0], exclude.items[:0], exclude.num_users, 1)
     ascending, number = own.sort()
