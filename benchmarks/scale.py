@@ -108,7 +108,8 @@ def draw(found: dict[str, dict[str, Any]], path: Path) -> None:
             axes.loglog(sizes, [run[name][key] for run in found.values()], "o-", label=label)
         axes.set_title(title)
         label_sizes(axes, "positives", sizes, decimals=1)
-    axes.legend(fontsize="small")
+    lines, labels = axes.get_legend_handles_labels()
+    figure.legend(lines, labels, fontsize="small", loc="outside lower center", ncols=len(lines))
     figure.savefig(path)
 
 
